@@ -1,0 +1,139 @@
+"""Frozen dataclasses <-> JSON, with errors that name the field and the closest match."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from reelworld.types import UserError
+
+__all__ = ["closest", "from_json", "read_json", "to_json", "unknown", "write_json"]
+
+C = TypeVar("C")
+
+
+def closest(name: str, options: Iterable[str]) -> str:
+    """Return ", did you mean 'x'?" for the nearest option, or an empty string."""
+    match = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
+    """Build the error for an unknown name: what came, what there is, the closest match."""
+    options = sorted(options)
+    return UserError(f"unknown {kind} {name!r}{closest(name, options)} Known: {', '.join(options) or 'none'}.")
+
+
+def to_json(value: Any) -> Any:
+    """Turn a dataclass (nested, with tuples and paths) into plain JSON values."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def from_json(cls: type[C], value: Any, where: str = "") -> C:
+    """Build a dataclass from JSON values.
+
+    Args:
+        cls: A dataclass type.
+        value: What ``to_json`` made, perhaps edited by a person.
+        where: Name of the file, for errors.
+
+    Raises:
+        UserError: If a field is unknown, missing or of the wrong type; the message names it.
+    """
+    return typing.cast(C, _convert(cls, value, where or cls.__name__))
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(args, value, where)
+    if origin is typing.Literal:
+        if value not in args:
+            raise unknown(f"value of {where}", str(value), map(str, args))
+        return value
+    if dataclasses.is_dataclass(kind):
+        return _convert_dataclass(kind, value, where)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        inner = args[0] if len(args) == 1 or (len(args) == 2 and args[1] is Ellipsis) else None
+        kinds = [inner] * len(value) if inner is not None else list(args)
+        if len(kinds) != len(value):
+            raise UserError(f"{where} has {len(value)} entries; {len(kinds)} are needed.")
+        items = [_convert(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True))]
+        return tuple(items) if origin is tuple else items
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    plain = kind if isinstance(kind, type) else origin
+    if isinstance(plain, type) and isinstance(value, plain) and not (plain is int and isinstance(value, bool)):
+        return value
+    raise UserError(f"{where} is {value!r}; wanted {getattr(kind, '__name__', kind)}.")
+
+
+def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+    if value is None and type(None) in options:
+        return None
+    errors = []
+    for option in options:
+        try:
+            return _convert(option, value, where)
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} is {value!r}; wanted an object with the fields of {kind.__name__}.")
+    fields = {f.name: f for f in dataclasses.fields(kind) if f.init}
+    for name in value:
+        if name not in fields:
+            raise unknown(f"field of {where}", name, fields)
+    needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [n for n in needed if n not in value]:
+        raise UserError(f"{where} lacks the field(s) {', '.join(missing)}.")
+    hints = typing.get_type_hints(kind)
+    return kind(**{n: _convert(hints[n], v, f"{where}.{n}") for n, v in value.items()})
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a missing or broken one is a UserError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON ({error}); restore it or delete it and start again.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically: aside, fsync, rename."""
+    import os
+
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        with aside.open("w", encoding="utf-8") as file:
+            json.dump(to_json(value), file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)
+        raise

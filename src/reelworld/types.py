@@ -1,0 +1,298 @@
+"""The words every room shares: clips, actions, codes, batches, losses, step results.
+
+Nothing here computes. Importing this module does not import torch, so the command line stays fast.
+
+Shapes: B batch, T frames, H W pixel rows and columns, A action width,
+  P latent frames, N tokens per latent frame, Q codes per token, E latent width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from torch import Tensor
+
+__all__ = [
+    "ActionSpec",
+    "Batch",
+    "Clip",
+    "Codes",
+    "Conditions",
+    "Dynamics",
+    "GridSpec",
+    "Losses",
+    "Sampler",
+    "Score",
+    "StepResult",
+    "TokenSpec",
+    "Tokenizer",
+    "UserError",
+]
+
+
+class UserError(ValueError):
+    """A mistake a user can mend: one line saying what came, what was wanted, what to do.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionSpec:
+    """One named stream of actions and how a person or an agent gives them."""
+
+    kind: Literal["discrete", "continuous"]
+    """Discrete actions are ids, continuous ones are vectors."""
+    n: int
+    """Number of ids (discrete) or width of the vector (continuous)."""
+    names: tuple[str, ...] = ()
+    """One name per id or per dimension; empty when unknown."""
+    low: tuple[float, ...] = ()
+    """Least value per dimension (continuous only)."""
+    high: tuple[float, ...] = ()
+    """Greatest value per dimension (continuous only)."""
+    null: int | tuple[float, ...] | None = None
+    """The action that stands for 'no key pressed'; None when there is none."""
+    keys: Mapping[str, int | tuple[float, ...]] = field(default_factory=dict)
+    """Browser KeyboardEvent.code -> action, e.g. {'ArrowLeft': 0}."""
+    repeat: int = 1
+    """Actions that stay together between two kept frames (frame stride k keeps k of them)."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("discrete", "continuous"):
+            raise UserError(f"action kind is {self.kind!r}; it must be 'discrete' or 'continuous'.")
+        if self.n < 1 or self.repeat < 1:
+            raise UserError(f"an action stream has n={self.n}, repeat={self.repeat}; both must be at least 1.")
+        for name, values in (("names", self.names), ("low", self.low), ("high", self.high)):
+            if values and len(values) != self.n:
+                raise UserError(f"action {name} has {len(values)} entries; n={self.n} are needed.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A stretch of one recording, as every reader yields it.
+
+    ``actions[t]`` is taken after seeing frame t and leads to frame t+1; ``rewards[t]``, ``terminated[t]``
+    and ``truncated[t]`` belong to arriving at frame t+1. Row T-1 of each is padding.
+    """
+
+    frames: np.ndarray
+    """uint8, (T, H, W, 3)."""
+    actions: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Stream name -> int64 (T,) or float32 (T, A); with frame stride k, (T, k) or (T, k, A)."""
+    rewards: np.ndarray | None = None
+    """float32, (T,)."""
+    terminated: np.ndarray | None = None
+    """bool, (T,)."""
+    truncated: np.ndarray | None = None
+    """bool, (T,)."""
+    fps: float = 0.0
+    """Frames per second of this clip; 0 when unknown."""
+    source: str = ""
+    """Stable id of the episode."""
+
+    @property
+    def action(self) -> np.ndarray:
+        """The only action stream; raises when there is none or more than one."""
+        if len(self.actions) != 1:
+            raise UserError(f"the clip has {len(self.actions)} action streams {sorted(self.actions)}; name one.")
+        return next(iter(self.actions.values()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridSpec:
+    """The shape of one grid of codes for one latent frame."""
+
+    rows: int
+    columns: int
+    codebook_size: int = 0
+    """Number of codes; 0 for float latents."""
+    latent_width: int = 0
+    """Width E of float latents; 0 for codes."""
+    levels: tuple[int, ...] = ()
+    """Levels per digit when a code is a mixed-radix number (FSQ, first digit fastest); else empty."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens per latent frame, N."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSpec:
+    """All that dynamics know about a tokenizer."""
+
+    grids: Mapping[str, GridSpec]
+    time_stride: int = 1
+    """Frames per latent frame."""
+    space_stride: int = 8
+    """Pixels per token, along each side."""
+    is_causal: bool = True
+    """True when the codes of a latent frame do not depend on later frames."""
+
+    @property
+    def video(self) -> GridSpec:
+        """The grid of one-grid tokenizers."""
+        return self.grids["video"]
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Ordered named grids of codes, int64 (B, P, N) or (B, P, N, Q), or float latents (B, P, N, E)."""
+
+    grids: Mapping[str, Tensor]
+    keep: Mapping[str, Tensor] = field(default_factory=dict)
+    """Grid name -> bool (B, P, N); False marks tokens that are absent."""
+
+    @classmethod
+    def of(cls, video: Tensor) -> Codes:
+        """Wrap the codes of a one-grid tokenizer."""
+        return cls({"video": video})
+
+    @property
+    def video(self) -> Tensor:
+        """The grid of one-grid tokenizers, (B, P, N)."""
+        return self.grids["video"]
+
+    def __getitem__(self, frames: slice) -> Codes:
+        """Codes of a range of latent frames."""
+        return Codes(
+            {k: v[:, frames] for k, v in self.grids.items()}, {k: v[:, frames] for k, v in self.keep.items()}
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a model may be told besides the past; every field is optional."""
+
+    actions: Mapping[str, Tensor] = field(default_factory=dict)
+    """Stream name -> int64 (B, T) or float32 (B, T, A); a dimension k after T with frame stride k."""
+    class_id: Tensor | None = None
+    text: Tensor | None = None
+    context_video: Tensor | None = None
+    goal: Tensor | None = None
+    noise_level: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a model's loss sees: video or codes, with what belongs to them."""
+
+    video: Tensor | None = None
+    """float32 in [-1, 1], (B, T, H, W, 3)."""
+    codes: Codes | None = None
+    conditions: Conditions = field(default_factory=Conditions)
+    rewards: Tensor | None = None
+    """float32, (B, T); row t belongs to arriving at frame t+1, the last row is padding."""
+    terminated: Tensor | None = None
+    """bool, (B, T), aligned like rewards."""
+    positions: Tensor | None = None
+    segment_ids: Tensor | None = None
+    valid: Tensor | None = None
+    """bool, (B, T); None means every frame is real."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move every tensor to a device."""
+
+        def move(x: Any) -> Any:
+            if isinstance(x, Mapping):
+                return {k: move(v) for k, v in x.items()}
+            if isinstance(x, Codes):
+                return Codes(move(x.grids), move(x.keep))
+            if isinstance(x, Conditions):
+                return Conditions(**{k: move(v) for k, v in vars(x).items()})
+            return x if x is None else x.to(device, non_blocking=True)
+
+        return replace(self, **{k: move(v) for k, v in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Named loss terms as sums and counts; only the training loop divides.
+
+    The loss that is minimised is the sum over terms of weight * total sum / total count, where the totals
+    run over micro-batches and ranks.
+    """
+
+    terms: Mapping[str, tuple[Tensor, Tensor]]
+    """Name -> (sum, count), both scalars; the sum carries the gradient."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """Name -> weight in the objective; a term without a weight counts 1, weight 0 is logged only."""
+
+    def mean(self) -> dict[str, float]:
+        """Each term divided by its count, as Python numbers (for logs and tests)."""
+        return {k: float(s.detach()) / max(float(n), 1.0) for k, (s, n) in self.terms.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """One frame of a session, in the order of gymnasium's step."""
+
+    frame: np.ndarray
+    """uint8, (n, H, W, 3): one frame per stream of the session."""
+    reward: np.ndarray
+    """float32, (n,)."""
+    terminated: np.ndarray
+    """bool, (n,)."""
+    truncated: np.ndarray
+    """bool, (n,)."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """How likely a world finds a clip; kinds are never compared with each other."""
+
+    nats_per_frame: float
+    kind: Literal["exact", "bound", "pseudo"]
+
+
+class Sampler(Protocol):
+    """Chooses ids from logits."""
+
+    def __call__(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Turn logits (..., V) into ids (...)."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """Pixels <-> codes. Video is float32 in [-1, 1], (B, T, H, W, 3)."""
+
+    def encode(self, video: Tensor, context: Any = None) -> Codes:
+        """Turn a clip into codes."""
+        ...
+
+    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+        """Turn codes back into a clip."""
+        ...
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Loss of a batch with ``video``."""
+        ...
+
+    def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
+        """Describe the codes of clips of this size."""
+        ...
+
+
+class Dynamics(Protocol):
+    """Predicts the codes of the next latent frame; a step never recomputes the past."""
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Loss of a batch with ``codes`` and ``conditions``."""
+        ...
+
+    def prefill(self, codes: Codes, conditions: Conditions) -> Any:
+        """Read P context frames and the P-1 actions between them; return a state."""
+        ...
+
+    def step(
+        self, state: Any, conditions: Conditions, sampler: Sampler, generator: torch.Generator | None
+    ) -> tuple[Codes, Any]:
+        """Take one action (conditions with T=1); return the codes of one latent frame and the new state."""
+        ...
