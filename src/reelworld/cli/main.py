@@ -1,0 +1,126 @@
+"""``reelworld VERB``: find the verb, parse its flags, run it, turn mistakes into one line.
+
+Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``. Only
+the chosen module is imported, and none of them imports torch before ``run``: help answers at once.
+Exit codes: 0 done, 1 a defect of ours, 2 a mistake the user can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Sequence
+
+from reelworld import __version__
+from reelworld.config import unknown
+from reelworld.types import UserError
+
+__all__ = ["VERBS", "main"]
+
+VERBS: dict[str, tuple[str, str]] = {
+    "demo": ("reelworld.cli.demo", "record a game, learn it, measure it, play it: all in one"),
+    "record": ("reelworld.cli.record", "record episodes of any gymnasium environment"),
+    "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
+    "train": ("reelworld.cli.train", "turn recordings into a world"),
+    "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
+    "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
+    "play": ("reelworld.cli.play", "play a world in the browser"),
+    "bench": ("reelworld.cli.bench", "measure how fast a world encodes, steps and decodes"),
+    "recipes": ("reelworld.cli.recipes", "list the recipes, their sizes and their fields"),
+}
+"""Verb -> (module, one line of help); a test compares it with the folder."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        argv: Words after ``reelworld``; None takes them from the process.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # a closed pipe shows here, not at exit
+        return code
+    except UserError as error:
+        if os.environ.get("REELWORLD_DEBUG") == "1":
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except OSError as error:
+        return _io_error(error)
+
+
+def _io_error(error: OSError) -> int:
+    """Handle what the machine refused; anything else is a defect and keeps its traceback."""
+    if isinstance(error, BrokenPipeError):
+        # The reader of a pipe has left (`reelworld ... | head`); silence the flush at exit as well.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    advice = {
+        errno.ENOSPC: "free some space",
+        errno.EDQUOT: "free some space",
+        errno.EACCES: "choose a folder you may use",
+        errno.EROFS: "choose a folder you may use",
+    }
+    if error.errno not in advice or os.environ.get("REELWORLD_DEBUG") == "1":
+        raise error
+    where = f" ({error.filename})" if error.filename else ""
+    print(f"error: {error.strerror}{where}; {advice[error.errno]}, then run it again.", file=sys.stderr)
+    return 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        print(f"reelworld {__version__}")
+        return 0
+    verb, *args = words
+    if verb not in VERBS:
+        raise unknown("verb", verb, VERBS)
+
+    from reelworld.cli.parsing import parse
+
+    module = importlib.import_module(VERBS[verb][0])
+    try:
+        options = parse(module.Options, args, f"reelworld {verb}", inspect.cleandoc(module.__doc__ or ""))
+    except SystemExit as done:  # after --help
+        return int(done.code or 0)
+    module.run(options)
+    return 0
+
+
+def overview() -> str:
+    """Return the text of ``reelworld --help``."""
+    verbs = "\n".join(f"  {name:<9} {line}" for name, (_, line) in VERBS.items())
+    return f"""reelworld {__version__}: turn recordings into worlds.
+
+usage: reelworld VERB [flags]        reelworld VERB --help
+
+start here:
+  reelworld demo                                      a game becomes a playable world in ten minutes
+
+your own recordings (a folder of videos or .npz episodes):
+  reelworld inspect my-videos
+  reelworld train pocket --data my-videos --out runs/mine
+  reelworld play runs/mine/world
+
+a simulator:
+  reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors
+  reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
+  reelworld eval runs/doors/world --data recordings/doors
+
+verbs:
+{verbs}
+
+--version prints the version. REELWORLD_DEBUG=1 shows the traceback behind an error line."""

@@ -1,0 +1,87 @@
+"""Command-line words -> a verb's typed options, with one-line errors.
+
+tyro does the parsing and the help pages. Its error boxes are folded into one ``UserError`` line, and an
+unknown flag names the closest one, so that every mistake on the command line looks the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+import tyro
+
+from reelworld.config import closest
+from reelworld.types import UserError
+
+__all__ = ["parse"]
+
+O = TypeVar("O")  # noqa: E741 (the options class of a verb)
+
+
+def parse(options: type[O], args: Sequence[str], prog: str, description: str) -> O:
+    """Parse a verb's arguments; ``--help`` prints the help page and exits with code 0.
+
+    Args:
+        options: A dataclass; its fields are the flags, its ``tyro.conf.Positional`` fields the positionals.
+        args: Words after the verb.
+        prog: How the command is written, for the help page and for errors.
+        description: Text above the flags on the help page.
+
+    Raises:
+        UserError: If a flag is unknown, a value does not fit or a positional is missing.
+    """
+    if "--help" in args or "-h" in args:
+        return tyro.cli(options, args=args, prog=prog, description=description)
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box), _wide_terminal():
+            parsed, surplus = tyro.cli(
+                options, args=args, prog=prog, description=description, return_unknown_args=True
+            )
+    except SystemExit:
+        raise UserError(f"{_fold(box.getvalue())} See {prog} --help.") from None
+    if surplus:
+        raise _surplus_error(options, surplus, prog)
+    return parsed
+
+
+def _surplus_error(options: type, surplus: list[str], prog: str) -> UserError:
+    flags = [w.split("=")[0] for w in surplus if w.startswith("--")]
+    if not flags:
+        return UserError(f"unexpected argument {surplus[0]!r}. See {prog} --help.")
+    known = ["--" + f.name.replace("_", "-") for f in dataclasses.fields(options)]
+    return UserError(f"unknown flag {flags[0]}{closest(flags[0], known) or '.'} See {prog} --help.")
+
+
+@contextlib.contextmanager
+def _wide_terminal() -> Iterator[None]:
+    """Keep tyro from breaking long words of an error, such as paths, across lines."""
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "4000"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def _fold(box: str) -> str:
+    """Join the lines of the first section of an error box, without its frame."""
+    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in box.splitlines()]
+    rows = [row.strip("\u2502| ").strip() for row in rows]
+    words: list[str] = []
+    for row in rows:
+        if row.startswith(("\u2500", "\u2570", "+-", "---")) and words:
+            break
+        if row and not row.startswith(("\u256d", "\u2500", "+-", "---")):
+            words.append(row)
+    text = re.sub(r"\s+", " ", " ".join(words)).strip()
+    return (text or "the arguments do not fit").rstrip(".") + "."
