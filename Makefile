@@ -1,0 +1,62 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+# A virtual environment is made in .venv on first use; delete it (`make clean`) to start over.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Extra words for `pip install torch`, for example the index of CPU-only builds.
+TORCH_ARGS ?=
+DEMO_ARGS ?=
+TESTS ?= tests
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types layers ci clean
+
+help:
+	@echo "make demo     record a game, learn it, measure it, play it (about 10 minutes on 2 cores)"
+	@echo "make test     run the tests"
+	@echo "make lint     ruff: style and formatting       make types    mypy, strict"
+	@echo "make layers   who may import whom              make ci       everything the CI runs"
+	@echo "make install  only the virtual environment     make clean    remove it and the caches"
+	@echo
+	@echo "PYTHON=python3.12 chooses the interpreter; PLAY=0 keeps the demo from serving the play page;"
+	@echo "DEMO_ARGS=--quick makes a two-minute demo; TORCH_ARGS='...' goes to pip when torch is installed."
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "error: $(PYTHON) is missing or older than 3.11; run: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
+	  "error: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "[1/3] making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "[2/3] installing torch (the largest download; a few minutes)"
+	@$(PIP) $(TORCH_ARGS) $(shell grep '^torch==' constraints.txt)
+	@echo "[3/3] installing reelworld, simulators and tools"
+	@$(PIP) --constraint constraints.txt --editable '.[envs,dev]'
+	@touch $@
+	@echo "installed in $(VENV)"
+
+demo: $(INSTALLED)
+	@$(BIN)/reelworld demo $(DEMO_ARGS)
+
+test: $(INSTALLED)
+	@$(BIN)/python -m pytest $(TESTS)
+
+lint: $(INSTALLED)
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	@$(BIN)/mypy
+
+layers: $(INSTALLED)
+	@$(BIN)/lint-imports
+
+ci:
+	@.ci/run
+
+clean:
+	@rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
