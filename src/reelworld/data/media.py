@@ -1,0 +1,253 @@
+"""Frames -> things people look at: mp4, gif, png contact sheets, npz; labels and panels side by side.
+
+Frames are uint8 (T, H, W, 3) everywhere. Files are written aside and renamed, so a failure leaves nothing
+half-written. An mp4 loses detail (yuv420p, the only form every browser plays): it is for looking, never for
+training. A gif with at most 256 colours and an npz are exact.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+__all__ = [
+    "MEDIA_SUFFIXES",
+    "check_media_path",
+    "contact_sheet",
+    "encode_gif",
+    "encode_mp4",
+    "encode_png",
+    "enlarge",
+    "side_by_side",
+    "viewing_scale",
+    "with_label",
+    "write_media",
+]
+
+MEDIA_SUFFIXES = (".mp4", ".gif", ".png", ".npz")
+
+INK = (232, 236, 244)
+PAPER = (24, 27, 34)
+
+
+def check_media_path(path: Path, force: bool = False) -> None:
+    """Refuse a suffix that cannot be written and a file that exists, before any work is done.
+
+    Raises:
+        UserError: If the suffix is unknown or the file exists and ``force`` is False.
+    """
+    if path.suffix.lower() not in MEDIA_SUFFIXES:
+        raise UserError(f"cannot write {path.name!r}: use one of the endings {', '.join(MEDIA_SUFFIXES)}.")
+    if path.exists() and not force:
+        raise UserError(f"{path} exists; choose another name or pass --force to replace it.")
+
+
+def write_media(
+    path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str, np.ndarray] | None = None
+) -> None:
+    """Write frames in the form that the file's ending names.
+
+    Args:
+        path: Ends in .mp4, .gif, .png (a contact sheet) or .npz (exact frames).
+        frames: uint8, (T, H, W, 3).
+        fps: Frames per second; 0 or less counts as 10.
+        arrays: Further arrays for an .npz, e.g. actions; other forms ignore them.
+    """
+    check_media_path(path, force=True)
+    _check_frames(frames)
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        content_of: dict[str, Any] = {"frames": frames, **(arrays or {})}
+        _write_aside(path, lambda file: np.savez(file, **content_of))
+        return
+    if suffix == ".png":
+        content = encode_png(contact_sheet(frames, scale=viewing_scale(frames, 96)))
+    else:
+        shown = enlarge(frames, viewing_scale(frames, 256))
+        content = (encode_mp4 if suffix == ".mp4" else encode_gif)(shown, fps)
+    _write_aside(path, lambda file: file.write(content))
+
+
+def _write_aside(path: Path, write: Callable[[Any], object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(path.name + ".tmp")
+    try:
+        with aside.open("wb") as file:
+            write(file)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise UserError(
+            f"could not write {path} ({error.strerror or error}); free space or choose another place."
+        ) from None
+
+
+def encode_mp4(frames: np.ndarray, fps: float, crf: int = 14) -> bytes:
+    """Encode frames as H.264 in an mp4 that browsers play.
+
+    Args:
+        frames: uint8, (T, H, W, 3); an odd last row or column is repeated once, H.264 wants even sizes.
+        fps: Frames per second; 0 or less counts as 10.
+        crf: Quality, lower is better; 14 hides the loss at the enlarged sizes used for viewing.
+    """
+    import av
+
+    _check_frames(frames)
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(_rate(fps)).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
+        for frame in frames:
+            container.mux(
+                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
+            )
+        container.mux(stream.encode())
+    return buffer.getvalue()
+
+
+def encode_gif(frames: np.ndarray, fps: float) -> bytes:
+    """Encode frames as a looping gif; exact when the clip has at most 256 colours.
+
+    Equal frames in a row become one frame that is shown longer.
+
+    Args:
+        frames: uint8, (T, H, W, 3).
+        fps: Frames per second; gif counts hundredths of a second and players slow down below two of them.
+    """
+    from PIL import Image
+
+    _check_frames(frames)
+    packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    colours, ids = np.unique(packed, return_inverse=True)
+    if len(colours) <= 256:
+        palette = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes()
+        images = [Image.fromarray(x) for x in ids.reshape(packed.shape).astype(np.uint8)]
+        for image in images:
+            image.putpalette(palette)
+    else:
+        images = [Image.fromarray(x).quantize(256, dither=Image.Dither.NONE) for x in frames]
+    buffer = io.BytesIO()
+    duration = 10 * max(2, round(100 / _rate(fps)))
+    images[0].save(
+        buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False
+    )
+    return buffer.getvalue()
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode one image, uint8 (H, W, 3), as png."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
+    """Repeat every pixel ``scale`` times in both directions; frames (..., H, W, 3)."""
+    return frames if scale == 1 else frames.repeat(scale, axis=-3).repeat(scale, axis=-2)
+
+
+def viewing_scale(frames: np.ndarray, target: int) -> int:
+    """Return the whole factor that brings the shorter side to about ``target`` pixels, at least 1."""
+    return max(1, round(target / min(frames.shape[-3:-1])))
+
+
+def with_label(frames: np.ndarray, text: str, size: int = 13) -> np.ndarray:
+    """Put a strip with a line of text above frames.
+
+    Args:
+        frames: uint8, (..., H, W, 3).
+        text: One line; what does not fit in the width is cut off.
+        size: Height of the letters in pixels.
+
+    Returns:
+        uint8, (..., H + strip, W, 3), where the strip is ``size + 7`` pixels high.
+    """
+    strip = np.asarray(_text(text, frames.shape[-2], size + 7, size))
+    return np.concatenate([np.broadcast_to(strip, (*frames.shape[:-3], *strip.shape)), frames], axis=-3)
+
+
+def _text(text: str, width: int, height: int, size: int) -> Image.Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("RGB", (width, height), PAPER)
+    ImageDraw.Draw(image).text(
+        (3, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm"
+    )
+    return image
+
+
+def side_by_side(panels: Mapping[str, np.ndarray], scale: int = 1, gap: int = 6) -> np.ndarray:
+    """Lay clips of one size beside each other, each under its name.
+
+    Args:
+        panels: Name -> uint8 (T, H, W, 3). Shorter clips hold their last frame.
+        scale: Whole enlargement of every pixel.
+        gap: Pixels between panels.
+
+    Returns:
+        uint8, (T, H', W', 3), T of the longest clip.
+    """
+    n_frames = max(len(x) for x in panels.values())
+    columns: list[np.ndarray] = []
+    for name, frames in panels.items():
+        held = np.concatenate([frames, frames[-1:].repeat(n_frames - len(frames), axis=0)])
+        shown = with_label(enlarge(held, scale), name)
+        if columns:
+            columns.append(np.full((*shown.shape[:2], gap, 3), PAPER, np.uint8))
+        columns.append(shown)
+    return np.concatenate(columns, axis=2)
+
+
+def contact_sheet(
+    frames: np.ndarray, columns: int = 8, scale: int = 1, gap: int = 4, labels: Sequence[str] | None = None
+) -> np.ndarray:
+    """Lay frames out as a table, row by row.
+
+    Args:
+        frames: uint8, (N, H, W, 3).
+        columns: Frames per row.
+        scale: Whole enlargement of every pixel.
+        gap: Pixels around every frame.
+        labels: One line of text per frame, printed above it.
+
+    Returns:
+        uint8, (H', W', 3).
+    """
+    _check_frames(frames)
+    shown = list(enlarge(frames, scale))
+    if labels is not None:
+        shown = [with_label(x, text, size=11) for x, text in zip(shown, labels, strict=True)]
+    height, width = shown[0].shape[:2]
+    columns = min(columns, len(shown))
+    rows = math.ceil(len(shown) / columns)
+    sheet = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), np.uint8)
+    sheet[:] = PAPER
+    for i, image in enumerate(shown):
+        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = image
+    return sheet
+
+
+def _rate(fps: float) -> float:
+    return fps if fps > 0 else 10.0
+
+
+def _check_frames(frames: np.ndarray) -> None:
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
+        raise ValueError(f"frames are {frames.dtype} {frames.shape}; wanted uint8 (T, H, W, 3) with T > 0.")
