@@ -34,7 +34,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  "error: $(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "[1/3] making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "[2/3] installing torch (the largest download; a few minutes)"
-	@$(PIP) $(TORCH_ARGS) $(shell grep '^torch==' constraints.txt)
+	@$(PIP) --constraint constraints.txt $(TORCH_ARGS) $(shell grep '^torch==' constraints.txt)
 	@echo "[3/3] installing reelworld, simulators and tools"
 	@$(PIP) --constraint constraints.txt --editable '.[envs,dev]'
 	@touch $@

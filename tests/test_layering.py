@@ -1,0 +1,38 @@
+"""Who may import whom, and what must stay light to import."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "reelworld"
+
+
+def layers() -> list[list[str]]:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    return [[room.strip() for room in row.split("|")] for row in contracts[0]["layers"]]
+
+
+def test_rooms_import_only_the_rows_below(capsys: pytest.CaptureFixture[str]) -> None:
+    code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True)
+    assert code == 0, capsys.readouterr().out
+
+
+def test_every_room_stands_in_the_table() -> None:
+    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    rooms |= {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
+    assert {f"reelworld.{room}" for room in rooms} == {room for row in layers() for room in row}
+
+
+def test_names_that_help_needs_do_not_import_torch() -> None:
+    recipes = [f"reelworld.recipes.{p.stem}" for p in PACKAGE.glob("recipes/*.py") if p.stem != "__init__"]
+    assert recipes
+    names = ["reelworld", "reelworld.types", "reelworld.config", "reelworld.recipes", *recipes]
+    code = f"import sys, {', '.join(names)}\nsys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
