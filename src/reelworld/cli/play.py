@@ -1,0 +1,76 @@
+"""Play a world in the browser.
+
+Starts a small server on this machine and opens its page. Nothing is sent anywhere else.
+
+Examples:
+  reelworld play runs/demo/world
+  reelworld play runs/demo/world --port 9000 --no-browser
+  reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address carries a token)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from reelworld.types import UserError
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of ``reelworld play``."""
+
+    world: tyro.conf.Positional[Path]
+    """Folder of a world, e.g. runs/demo/world."""
+    host: str = "127.0.0.1"
+    """Address to listen on; the default admits this machine only."""
+    port: int = 8000
+    """Port to listen on; the next free one is taken when it is busy."""
+    browser: bool = True
+    """Open the page in the browser."""
+    players: int = 8
+    """Tabs that may play at the same time."""
+    threads: int = 1
+    """CPU threads for the model; small worlds are fastest with one."""
+    device: str = "cpu"
+    """Where the model runs, e.g. cpu, cuda, mps."""
+    allow_code: tuple[str, ...] = ()
+    """Modules outside reelworld that the world's parts may come from."""
+
+
+def run(options: Options) -> None:
+    """Load the world and serve its page until Ctrl-C."""
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"--port is {options.port}; it must be from 0 to 65535 (0 takes any free port).")
+    if options.players < 1 or options.threads < 1:
+        raise UserError(f"--players is {options.players}, --threads {options.threads}; both must be 1 or more.")
+
+    from reelworld.serve.app import Limits
+    from reelworld.serve.server import serve
+    from reelworld.worlds.world import World
+
+    world = World.load(options.world, device=options.device, allow_code=options.allow_code)
+    card = options.world / "README.md"
+
+    def announce(url: str, port: int) -> None:
+        if port != options.port and options.port:
+            print(f"port {options.port} is in use, took {port}")
+        print(f"playing {world.info.name} at {url}\nCtrl-C ends it", flush=True)
+
+    try:
+        serve(
+            world,
+            announce=announce,
+            card=card.read_text(encoding="utf-8") if card.is_file() else "",
+            host=options.host,
+            port=options.port,
+            open_browser=options.browser,
+            limits=Limits(sessions=options.players),
+            n_threads=options.threads,
+        )
+    except KeyboardInterrupt:
+        print("stopped")

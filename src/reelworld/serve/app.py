@@ -1,0 +1,268 @@
+"""The web side of playing: one page, one JSON description, one WebSocket per tab.
+
+Everything a client may ask for is listed here; no path, name or address it gives is ever opened. ``Guard``
+looks at each request first: the Host header (a page elsewhere could point its own name at this machine),
+the Origin header (pages elsewhere may open WebSockets anywhere) and, off loopback, the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from reelworld.serve.player import Playable, Player, Stepper
+from reelworld.serve.protocol import PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+
+__all__ = ["Limits", "create_app"]
+
+logger = logging.getLogger(__name__)
+
+ASSETS = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/play.js": ("play.js", "text/javascript; charset=utf-8"),
+    "/connection.js": ("connection.js", "text/javascript; charset=utf-8"),
+    "/keyboard.js": ("keyboard.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+"""Address -> (file of the package, content type): all the files there are to ask for."""
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one server and one client may use."""
+
+    sessions: int = 8
+    """Tabs that play at the same time."""
+    messages_per_second: float = 240.0
+    """Messages a client may send on average; a 60 fps game with acknowledgements stays below 150."""
+    burst: float = 480.0
+    """Messages a client may send at once."""
+    idle_seconds: float = 900.0
+    """A session without input for this long ends."""
+
+
+def create_app(
+    world: Playable,
+    *,
+    card: str = "",
+    limits: Limits | None = None,
+    hosts: frozenset[str] = frozenset(),
+    token: str = "",
+    n_threads: int = 1,
+) -> Starlette:
+    """Build the web application for one world.
+
+    Args:
+        world: The world to play.
+        card: Its card, Markdown, shown by ``/api/world``.
+        limits: What clients may use.
+        hosts: Names of this machine that a Host header may carry besides localhost and IP addresses.
+        token: When not empty, the secret that the API's addresses must carry as ``?token=``.
+        n_threads: Threads torch may use for a step.
+    """
+    desk = _Desk(world, card, limits or Limits(), n_threads)
+    assets = [Route(path, _asset(name, kind)) for path, (name, kind) in ASSETS.items()]
+    return Starlette(
+        routes=[*assets, Route("/api/world", desk.describe), WebSocketRoute("/api/play", desk.play)],
+        middleware=[Middleware(Guard, hosts=hosts, token=token)],
+        lifespan=desk.lifespan,
+    )
+
+
+def _asset(name: str, media_type: str) -> Any:
+    content = (resources.files("reelworld.serve") / "page" / name).read_bytes()
+
+    async def answer(_: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return answer
+
+
+class _Desk:
+    """Lets players in, keeps the limits, and sees them out."""
+
+    def __init__(self, world: Playable, card: str, limits: Limits, n_threads: int) -> None:
+        self._world = world
+        self._card = card
+        self._limits = limits
+        self._stepper = Stepper(n_threads)
+        self._n_players = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        self._stepper.close()
+
+    async def describe(self, _: Request) -> Response:
+        player = Player(self._world, self._stepper, _send_nowhere)
+        state = {"players": self._n_players, "sessions": self._limits.sessions}
+        return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
+
+    def _hello(self, player: Player) -> dict[str, Any]:
+        info = self._world.info
+        return {
+            "type": "hello",
+            "protocol": PROTOCOL,
+            "name": info.name,
+            "recipe": info.recipe,
+            "width": info.width,
+            "height": info.height,
+            "fps": player.fps,
+            "turn_based": player.controls.is_turn_based,
+            "paused": player.is_paused,
+            "actions": player.controls.describe(),
+        }
+
+    async def play(self, socket: WebSocket) -> None:
+        """Serve one tab from its first message to its last."""
+        await socket.accept()
+        if self._n_players >= self._limits.sessions:
+            reason = f"all {self._limits.sessions} places are taken; close another tab and try again"
+            await socket.close(CloseCode.SERVER_FULL, reason)
+            return
+        self._n_players += 1
+        try:
+            await self._serve(socket)
+        finally:
+            self._n_players -= 1
+
+    async def _serve(self, socket: WebSocket) -> None:
+        player = Player(self._world, self._stepper, socket.send_bytes)
+        code, reason = 1000, ""
+        try:
+            await socket.send_json(self._hello(player))
+            await _first_to_end(self._listen(socket, player), player.play(), player.deliver())
+        except WebSocketDisconnect:
+            return
+        except ProtocolError as error:
+            code, reason = error.code, error.reason
+        except Exception:  # noqa: BLE001 (one world's defect must not end the others' games)
+            logger.exception("a session failed")
+            code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
+        with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile
+            await socket.close(code, reason)
+
+    async def _listen(self, socket: WebSocket, player: Player) -> None:
+        """Pass a client's messages on until it leaves, sends nonsense, floods or falls asleep."""
+        limits = self._limits
+        allowance, last = limits.burst, time.monotonic()
+        asleep_at = last + limits.idle_seconds
+        while True:
+            try:
+                event = await asyncio.wait_for(socket.receive(), asleep_at - time.monotonic())
+            except TimeoutError:
+                reason = f"no input for {limits.idle_seconds:g} seconds"
+                raise ProtocolError(reason, CloseCode.IDLE) from None
+            if event["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(event.get("code", 1000))
+            now = time.monotonic()
+            allowance = min(limits.burst, allowance + (now - last) * limits.messages_per_second) - 1
+            last = now
+            if allowance < 0:
+                raise ProtocolError("too many messages", CloseCode.TOO_FAST)
+            if event.get("text") is None:
+                raise ProtocolError("messages to the server are text")
+            message = read_message(event["text"])
+            player.handle(message)
+            # Without controls, showing frames is all a player can do; else only input counts.
+            if not isinstance(message, Ack) or not player.controls.specs:
+                asleep_at = now + limits.idle_seconds
+
+
+async def _first_to_end(*works: Any) -> None:
+    """Run coroutines together; when one ends, cancel the others and raise what it raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _send_nowhere(_: bytes) -> None:
+    """Stand in for a client while a world is only described."""
+
+
+class Guard:
+    """Turns away requests that do not come from this server's own page, and adds the safety headers."""
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str) -> None:
+        self._app = app
+        self._hosts = hosts | {"localhost"}
+        self._token = token
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check one request and pass it on."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if reason := self._objection(scope):
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": CloseCode.BAD_MESSAGE, "reason": reason})
+                return
+            await PlainTextResponse(f"{reason}\n", 403, headers=HEADERS)(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+    def _objection(self, scope: Scope) -> str:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if not self._is_our_name(host):
+            return "this host name is not served here; use the address that reelworld play printed"
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != host:
+            return "requests from other pages are not answered"
+        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
+        is_open = not self._token or not scope["path"].startswith("/api/")
+        if not is_open and not hmac.compare_digest(given.encode(), self._token.encode()):
+            return "the token is missing or wrong; use the address that reelworld play printed"
+        return ""
+
+    def _is_our_name(self, host: str) -> bool:
+        """Say whether a Host header names this server; a rebound DNS name is never an IP address."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            with contextlib.suppress(ValueError):
+                ipaddress.ip_address(name)
+                return True
+        except ValueError:
+            return False
+        return name in self._hosts

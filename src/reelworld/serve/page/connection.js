@@ -1,0 +1,61 @@
+// One WebSocket to the server: opens it, opens it again when it is lost, reads frames. See docs/protocol.md.
+
+const PROTOCOL = 1;
+const HEADER_BYTES = 28;
+const FINAL = new Set([1008, 1011, 4000, 4001, 4002]); // the server said why; only a person can mend it
+
+export class Connection {
+  #socket = null;
+  #wait = 500;
+  #on;
+
+  /** @param on {{hello(world), frame(frame), lost(), closed(reason)}} what to do when these happen */
+  constructor(on) {
+    this.#on = on;
+  }
+
+  open() {
+    const address = new URL("api/play", location.href);
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    address.search = location.search; // carries the token when there is one
+    const socket = new WebSocket(address);
+    this.#socket = socket;
+    socket.binaryType = "arraybuffer";
+    socket.onmessage = ({ data }) => (typeof data === "string" ? this.#readText(data) : this.#on.frame(readFrame(data)));
+    socket.onclose = ({ code, reason }) => {
+      if (FINAL.has(code)) return this.#on.closed(reason);
+      this.#on.lost();
+      setTimeout(() => this.open(), this.#wait);
+      this.#wait = Math.min(2 * this.#wait, 5000);
+    };
+  }
+
+  send(message) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(message));
+  }
+
+  #readText(text) {
+    const message = JSON.parse(text);
+    if (message.type !== "hello") return; // newer servers may say more
+    if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page
+    this.#wait = 500;
+    this.#on.hello(message);
+  }
+}
+
+/** Split a binary message into its header and its image. */
+function readFrame(buffer) {
+  const view = new DataView(buffer);
+  const flags = view.getUint8(2);
+  return {
+    terminated: (flags & 1) !== 0,
+    truncated: (flags & 2) !== 0,
+    sequence: view.getUint32(4, true),
+    step: view.getUint32(8, true),
+    input: view.getUint32(12, true),
+    reward: view.getFloat32(16, true),
+    total: view.getFloat32(20, true),
+    milliseconds: view.getFloat32(24, true),
+    image: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: "image/png" }),
+  };
+}

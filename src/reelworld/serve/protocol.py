@@ -1,0 +1,179 @@
+"""The words a player and the server exchange, version 1; ``docs/protocol.md`` is the same in prose.
+
+Client to server: small JSON objects, read by ``read_message``, which trusts nothing it is given.
+Server to client: ``hello`` and ``state`` as JSON, frames as binary messages made by ``pack_frame``.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+__all__ = [
+    "MAX_MESSAGE_BYTES",
+    "PNG",
+    "PROTOCOL",
+    "Ack",
+    "Act",
+    "CloseCode",
+    "Message",
+    "Pause",
+    "ProtocolError",
+    "Reset",
+    "pack_frame",
+    "read_message",
+]
+
+PROTOCOL = 1
+MAX_MESSAGE_BYTES = 4096  # an action of a 256-wide continuous stream fits
+MAX_ID = 2**32 - 1  # ids travel back in a uint32
+MAX_SEED = 2**63 - 1  # what torch.Generator takes
+PNG = 1  # encoding of a frame's bytes; 2 and up are reserved for lossy ones
+_TERMINATED, _TRUNCATED = 1, 2
+
+# version, encoding, flags, reserved: uint8; sequence, step, input id: uint32; reward, total, milliseconds: float32
+FRAME_HEADER = struct.Struct("<BBBBIIIfff")
+
+
+class CloseCode:
+    """Codes a connection is closed with; 4000 and up are ours, the rest is RFC 6455."""
+
+    BAD_MESSAGE = 1008
+    WORLD_FAILED = 1011
+    SERVER_FULL = 4000
+    IDLE = 4001
+    TOO_FAST = 4002
+
+
+class ProtocolError(Exception):
+    """A connection that must end, with the code and the reason its client is told."""
+
+    def __init__(self, reason: str, code: int = CloseCode.BAD_MESSAGE) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.code = code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Act:
+    """Take an action: once in a turn-based world, until the next one in a real-time world."""
+
+    id: int
+    actions: Mapping[str, Any] = field(default_factory=dict)
+    """Stream name -> id or list of numbers, unchecked; absent streams rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset:
+    """Start a new episode."""
+
+    id: int
+    seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pause:
+    """Stop or continue a real-time world."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ack:
+    """The client has shown a frame; allows the server to send another."""
+
+    sequence: int
+
+
+Message = Act | Reset | Pause | Ack
+
+
+def read_message(text: str) -> Message:
+    """Read one client message.
+
+    Raises:
+        ProtocolError: If it is not JSON, not a known message, or a field is missing, surplus or out of range.
+    """
+    if len(text) > MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise ProtocolError("a message must be one JSON object") from None
+    if not isinstance(value, dict):
+        raise ProtocolError("a message must be one JSON object")
+    kind = value.pop("type", None)
+    if kind == "act":
+        message: Message = Act(id=_integer(value, "id", MAX_ID), actions=_mapping(value, "actions"))
+    elif kind == "reset":
+        seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
+        message = Reset(id=_integer(value, "id", MAX_ID), seed=seed)
+    elif kind == "pause":
+        message = Pause(paused=_boolean(value, "paused"))
+    elif kind == "ack":
+        message = Ack(sequence=_integer(value, "sequence", MAX_ID))
+    else:
+        raise ProtocolError("the type of a message is act, reset, pause or ack")
+    if value:
+        raise ProtocolError(f"a message of type {kind} has unknown fields")
+    return message
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and Infinity are not JSON
+
+
+def _integer(value: dict[str, Any], name: str, most: int) -> int:
+    number = value.pop(name, None)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
+        raise ProtocolError(f"{name} must be a whole number from 0 to {most}")
+    return number
+
+
+def _boolean(value: dict[str, Any], name: str) -> bool:
+    flag = value.pop(name, None)
+    if not isinstance(flag, bool):
+        raise ProtocolError(f"{name} must be true or false")
+    return flag
+
+
+def _mapping(value: dict[str, Any], name: str) -> dict[str, Any]:
+    mapping = value.pop(name, {})
+    if not isinstance(mapping, dict):
+        raise ProtocolError(f"{name} must be an object")
+    return mapping
+
+
+def pack_frame(
+    image: bytes,
+    *,
+    sequence: int,
+    step: int,
+    input_id: int,
+    reward: float,
+    total: float,
+    milliseconds: float,
+    terminated: bool,
+    truncated: bool,
+) -> bytes:
+    """Put the 28-byte header before an encoded image.
+
+    Args:
+        image: PNG bytes.
+        sequence: Number of this frame on this connection; gaps are frames that were skipped.
+        step: Steps since the episode began.
+        input_id: Id of the newest act or reset this frame shows; 0 when there was none.
+        reward: Reward of this step.
+        total: Sum of rewards of the episode.
+        milliseconds: Time the world took for this step.
+        terminated: The episode has ended.
+        truncated: The episode was cut.
+    """
+    flags = _TERMINATED * terminated | _TRUNCATED * truncated
+    header = FRAME_HEADER.pack(
+        PROTOCOL, PNG, flags, 0, sequence & MAX_ID, step & MAX_ID, input_id, reward, total, milliseconds
+    )
+    return header + image
