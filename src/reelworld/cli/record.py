@@ -1,0 +1,172 @@
+"""Record episodes of a gymnasium environment, losslessly, into a folder that `train` reads.
+
+The same seed gives the same files. An interrupted recording keeps every finished episode; the same command
+goes on with the missing ones.
+
+  reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors --episodes 1500
+  reelworld record CarRacing-v3 --out recordings/cars --episodes 60
+  reelworld record CartPole-v1 --out recordings/poles --size 64 --policy my_module:my_policy
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import tyro
+
+from reelworld.data.presets import WrapperConfig
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from reelworld.data.recorder import RecordConfig, Recorded
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of `reelworld record`; None means the environment's preset, else what is said there."""
+
+    env_id: tyro.conf.Positional[str]
+    """Name of a gymnasium environment, or 'module:Name' to import the module first."""
+    out: Path
+    """Folder of the data set."""
+    episodes: int = 100
+    """How many episodes there shall be."""
+    seed: int = 0
+    """Episode i is made from seed + i; give held-out recordings a range of their own."""
+    policy: str | None = None
+    """Who acts: random, explorer, solver (MiniGrid), driver (CarRacing), your 'module:function', or a mixture
+    such as 'explorer:0.6,solver:0.2,random:0.2'. Default: random."""
+    max_steps: int | None = None
+    """Steps after which an episode is cut. Default: 1,000."""
+    processes: int = 0
+    """Worker processes; 0 is one per CPU core. The files do not depend on it."""
+    frames: Literal["render", "observation"] | None = None
+    """Where frames come from: rgb_array rendering (default) or the observation."""
+    drawing: Literal["environment", "fast"] | None = None
+    """Who draws: the environment (default), or our quick drawing of MiniGrid (same pixels) and CarRacing."""
+    size: int | tuple[int, int] | None = None
+    """Pixels to resize frames to: one number for squares, or height and width. Default: the environment's."""
+    resize: Literal["area", "nearest"] | None = None
+    """Resize by exact area mean (default) or nearest pixel."""
+    tile_size: int | None = None
+    """Pixels per tile of MiniGrid worlds; the same as the env-kwarg tile_size."""
+    action_repeat: int | None = None
+    """Environment steps for which an action is held; rewards are summed. Default: 1."""
+    warmup_steps: int | None = None
+    """Environment steps with the null action before the first frame. Default: 0."""
+    env_kwargs: str = "{}"
+    """JSON object of arguments for the environment, e.g. '{"highlight": true}'; added to the preset's."""
+    wrapper: tuple[str, ...] = ()
+    """Wrappers, innermost first: 'module:Class' or 'module:Class={"arg": 1}'; 'none' drops the preset's."""
+
+
+def run(options: Options) -> None:
+    """Record and show progress."""
+    from reelworld.data.recorder import record
+
+    config = _config(options)
+    n_processes = options.processes or len(os.sched_getaffinity(0))
+    if n_processes < 0:
+        raise UserError(f"processes is {options.processes}; wanted 0 (one per core) or more.")
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    meter = _Meter(config.episodes)
+    try:
+        record(config, options.out, n_processes=n_processes, on_episode=meter)
+    except KeyboardInterrupt:
+        meter.bar.stop()
+        print(f"stopped: {meter.n_episodes} of {config.episodes} episodes are kept; the same command goes on.")
+        raise
+    finally:
+        meter.bar.stop()
+        signal.signal(signal.SIGTERM, before)
+    print(f"{meter.n_episodes} episodes, {meter.n_frames:,} frames in {options.out} ({meter.n_new} episodes are new)")
+
+
+class _Meter:
+    """Counts finished episodes; shows the bar from the first one on, so that mistakes come without it."""
+
+    def __init__(self, n_episodes: int) -> None:
+        self.bar = _progress()
+        self.task = self.bar.add_task("recording", total=n_episodes, speed="")
+        self.n_episodes = self.n_frames = self.n_new = self.n_new_frames = 0
+
+    def __call__(self, recorded: Recorded) -> None:
+        self.bar.start()
+        self.n_episodes += 1
+        self.n_frames += recorded.n_frames
+        if recorded.is_new:
+            self.n_new += 1
+            self.n_new_frames += recorded.n_frames
+            elapsed = self.bar.tasks[self.task].elapsed or 0
+            speed = f"{self.n_new_frames / elapsed:,.0f} frames/s" if elapsed else ""
+            self.bar.update(self.task, completed=self.n_episodes, speed=speed)
+        else:
+            self.bar.update(self.task, completed=self.n_episodes)
+
+
+def _progress() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("episodes  {task.fields[speed]}"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+
+
+def _interrupt(*_: Any) -> NoReturn:
+    """Treat SIGTERM like Ctrl-C: keep what is finished, end cleanly."""
+    raise KeyboardInterrupt
+
+
+def _config(options: Options) -> RecordConfig:
+    from reelworld.data.recorder import configure
+
+    env_kwargs = _json_object(options.env_kwargs, "--env-kwargs")
+    if options.tile_size is not None:
+        env_kwargs["tile_size"] = options.tile_size
+    given: dict[str, Any] = {
+        "frames": options.frames,
+        "drawing": options.drawing,
+        "size": (options.size, options.size) if isinstance(options.size, int) else options.size,
+        "resize": options.resize,
+        "action_repeat": options.action_repeat,
+        "warmup_steps": options.warmup_steps,
+        "env_kwargs": env_kwargs or None,
+        "wrappers": tuple(_wrapper(w) for w in options.wrapper if w != "none") if options.wrapper else None,
+    }
+    return configure(
+        options.env_id,
+        episodes=options.episodes,
+        seed=options.seed,
+        policy=options.policy,
+        max_steps=options.max_steps,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _wrapper(text: str) -> WrapperConfig:
+    path, _, kwargs = text.partition("=")
+    return WrapperConfig(path=path, kwargs=_json_object(kwargs or "{}", f"--wrapper {path}"))
+
+
+def _json_object(text: str, flag: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{flag} got {text!r}, which is not JSON ({error}); wanted e.g. '{{\"size\": 8}}'.") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{flag} got {text!r}; wanted a JSON object, e.g. '{{\"size\": 8}}'.")
+    return value
