@@ -1,0 +1,93 @@
+"""Where decoded and unpacked recordings are kept: ``REELWORLD_CACHE``, by default ``~/.cache/reelworld``.
+
+An entry is one of our own uncompressed .npz files, named by a hash of what it was made from (path, size, time of
+change, options), so that a changed file or option makes a new entry. The folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelworld.config import read_json, to_json, write_json
+from reelworld.data.npz import read_members, write_npz
+from reelworld.data.options import ReadOptions
+from reelworld.types import UserError
+
+__all__ = ["Make", "cache_folder", "entry", "read_facts", "recall_splits", "remember_splits"]
+
+CACHE_VERSION = 1
+"""Raise it when a reader's result changes, so that old entries are not used."""
+FACTS = "facts"
+"""Array inside an entry: JSON text with what is known besides the arrays."""
+
+Make = Callable[[], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+
+
+def cache_folder() -> Path:
+    """Return the cache folder; it need not exist."""
+    chosen = os.environ.get("REELWORLD_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "reelworld"
+
+
+def _key(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def entry(files: Sequence[Path], options: ReadOptions, make: Make) -> Path:
+    """Return the cache entry for a recording, made now if it is not there.
+
+    Args:
+        files: The recording and what belongs to it (an action file).
+        options: How it is read.
+        make: Decodes it; returns the arrays of an episode and JSON facts.
+    """
+    stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    reading = {k: v for k, v in to_json(options).items() if k not in ("split_seed", "max_gigabytes")}
+    path = cache_folder() / "episodes" / f"{_key([CACHE_VERSION, stats, reading])}.npz"
+    if not path.is_file():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            arrays, facts = make()
+            text = np.frombuffer(json.dumps(to_json(facts)).encode(), np.uint8)
+            write_npz(path, {**arrays, FACTS: text}, sync=False)
+        except OSError as error:
+            raise UserError(
+                f"the cache {cache_folder()} cannot be written ({error.strerror}); free some space or set "
+                "REELWORLD_CACHE to another folder."
+            ) from None
+    return path
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the facts of a cache entry."""
+    member = read_members(path)[FACTS]
+    with path.open("rb") as file:
+        file.seek(member.offset)
+        facts: dict[str, Any] = json.loads(file.read(member.shape[0]))
+    return facts
+
+
+def _splits_file(path: Path, seed: int) -> Path:
+    return cache_folder() / "splits" / f"{_key([str(path.resolve()), seed])}.json"
+
+
+def recall_splits(path: Path, seed: int) -> dict[str, str]:
+    """Return the splits a folder got when it was opened before; empty for a new one."""
+    file = _splits_file(path, seed)
+    return dict(read_json(file)) if file.is_file() else {}
+
+
+def remember_splits(path: Path, seed: int, splits: Mapping[str, str]) -> None:
+    """Keep the splits of a folder that is not ours to write into."""
+    file = _splits_file(path, seed)
+    known = recall_splits(path, seed)
+    if any(known.get(k) != v for k, v in splits.items()):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, {**known, **splits})

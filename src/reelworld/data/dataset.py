@@ -1,0 +1,227 @@
+"""Open a folder or a file of recordings as episodes that can be read by window.
+
+Our own folders (``dataset.json`` and uncompressed .npz) are mapped where they lie. Anything else is turned into
+such files once, in the cache; nothing is ever written into a user's folder.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from reelworld.data import cache, readers
+from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.npz import ArrayFiles, Unreadable
+from reelworld.data.options import ReadOptions
+from reelworld.data.readers import Recording
+from reelworld.data.rows import read_rows
+from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
+from reelworld.types import Clip, UserError
+
+__all__ = ["DataInfo", "DataSet", "Episode", "ReadOptions", "write_episode", "write_info"]
+
+log = logging.getLogger(__name__)
+N_SEGMENTS = 10
+"""Stretches that one long recording is cut into when there are too few recordings to split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What a folder holds, before it is cut and split."""
+
+    recordings: list[Recording]
+    problems: list[str]
+    notes: list[str]
+    known: Mapping[str, str] = field(default_factory=dict)
+    """Splits decided earlier."""
+
+
+class DataSet:
+    """Episodes of one size, each readable by window. Make one with ``DataSet.open``."""
+
+    path: Path
+    info: DataInfo
+    episodes: tuple[Episode, ...]
+    problems: tuple[str, ...]
+    """Files that were skipped, one line each."""
+    notes: tuple[str, ...]
+    """What was assumed or changed while reading, one line each."""
+    n_duplicates: int
+    """Episodes that were dropped because another split holds the same frames."""
+
+    def __init__(self, path: Path, info: DataInfo, found: _Found) -> None:
+        self.path, self.info = path, info
+        self._files = ArrayFiles()
+        pieces, segment_notes = _cut(found.recordings)
+        episodes, self.n_duplicates = self._split(pieces, found.known)
+        self._paths = [paths for _, paths in episodes]
+        self.episodes = tuple(e for e, _ in episodes)
+        self.problems = tuple(found.problems)
+        copies = [f"{self.n_duplicates} episodes dropped: the same frames are in another split"]
+        self.notes = tuple(dict.fromkeys([*found.notes, *segment_notes, *(copies if self.n_duplicates else [])]))
+        self._indices = {s: [i for i, e in enumerate(self.episodes) if e.split == s] for s in SPLITS}
+
+    @classmethod
+    def open(cls, path: Path | str, options: ReadOptions | None = None) -> DataSet:
+        """Open our own folder, a folder of .npz or video files, or a single file.
+
+        Files that are truncated or corrupt are skipped, logged and listed in ``problems``.
+
+        Raises:
+            UserError: If there is nothing to read, or what there is cannot be read as asked.
+        """
+        path, options = Path(path), options or ReadOptions()
+        if not path.exists():
+            raise UserError(f"{path} does not exist; give a folder of recordings or a video or .npz file.")
+        is_own = (path / INFO_FILE).is_file()
+        info, found = _find_own(path, options) if is_own else _find_foreign(path, options)
+        dataset = cls(path, info, found)
+        if not is_own:
+            cache.remember_splits(path, info.split_seed, {e.source: e.split for e in dataset.episodes})
+        for note in dataset.notes:
+            warn_once(note)
+        if dataset.problems:
+            log.warning("%s: %d files skipped: %s", path.name, len(dataset.problems), "; ".join(dataset.problems[:3]))
+        return dataset
+
+    def _split(
+        self, pieces: list[tuple[Episode, Path]], known: Mapping[str, str]
+    ) -> tuple[list[tuple[Episode, Path]], int]:
+        views = [lambda e=e, p=p: self._files.view(p, "frames")[e.first : e.first + e.n_frames] for e, p in pieces]
+        copies = find_duplicates(views)
+        firsts = [e.source for i, (e, _) in enumerate(pieces) if i not in copies]
+        seed = self.info.split_seed
+        splits = assign_splits(firsts, seed, known)
+        splits |= assign_splits([e.source for e, _ in pieces], seed, {**known, **splits})
+        kept = [
+            (replace(e, split=splits[e.source]), p)
+            for i, (e, p) in enumerate(pieces)
+            if i not in copies or splits[e.source] == splits[pieces[copies[i]][0].source]
+        ]
+        return kept, len(pieces) - len(kept)
+
+    def indices(self, split: str) -> list[int]:
+        """Return the numbers of the episodes of "train", "val", "test" or "all"."""
+        if split == "all":
+            return list(range(len(self.episodes)))
+        if split not in SPLITS:
+            raise UserError(f"split is {split!r}; it must be train, val, test or all.")
+        return list(self._indices[split])
+
+    def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
+        """Copy a window of one episode.
+
+        Args:
+            episode: Its number.
+            start: First frame.
+            stop: One past the last frame.
+            stride: Frames from one kept frame to the next.
+
+        Returns:
+            "frames" uint8 (T, H, W, 3), and those that exist of "actions/<stream>" int64 or float32 (T, ...) or
+            (T, stride, ...), "rewards" float32 (T,), "terminated" and "truncated" bool (T,).
+        """
+        e = self.episodes[episode]
+        return read_rows(self._files, self._paths[episode], "frames", (e.first, e.n_frames), (start, stop, stride))
+
+    def read(self, episode: int, start: int = 0, stop: int | None = None, stride: int = 1) -> Clip:
+        """Read a clip of one episode; by default the whole of it."""
+        e = self.episodes[episode]
+        arrays = self.arrays(episode, start, e.n_frames if stop is None else stop, stride)
+        actions = {k.removeprefix("actions/"): v for k, v in arrays.items() if k.startswith("actions/")}
+        return Clip(
+            frames=arrays["frames"],
+            actions=actions,
+            rewards=arrays.get("rewards"),
+            terminated=arrays.get("terminated"),
+            truncated=arrays.get("truncated"),
+            fps=self.info.fps / stride,
+            source=e.source,
+        )
+
+
+@lru_cache
+def warn_once(text: str) -> None:
+    """Log a warning, but not again when the same data are opened again."""
+    log.warning(text)
+
+
+def _cut(recordings: Sequence[Recording]) -> tuple[list[tuple[Episode, Path]], list[str]]:
+    """Turn recordings into episodes; fewer than three are cut into equal stretches so that they can be split."""
+    pieces: list[tuple[Episode, Path]] = []
+    notes = []
+    for r in recordings:
+        n = min(N_SEGMENTS, r.n_frames // 2) if len(recordings) < 3 else 1
+        if n < 3:
+            pieces.append((Episode(source=r.source, n_frames=r.n_frames, split="", file=r.file), r.path))
+            continue
+        edges = [r.n_frames * i // n for i in range(n + 1)]
+        for i, (first, last) in enumerate(pairwise(edges)):
+            source = f"{r.source}#{i:02d}"
+            pieces.append((Episode(source=source, n_frames=last - first, split="", file=r.file, first=first), r.path))
+        notes.append(f"{r.file} is cut into {n} stretches that are split like episodes (fewer than 3 recordings)")
+    return pieces, notes
+
+
+def _find_own(folder: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
+    info, listed = read_info(folder)
+    known = {e.source: e.split for e in listed}
+    problems = [f"{e.file} is listed but missing" for e in listed if not (folder / e.file).is_file()]
+    names = {e.file: e.source for e in listed}
+    # an interrupted recording leaves finished episodes that nobody listed yet
+    paths = [p for p in readers.find_files(folder) if p.suffix == ".npz"]
+    sources = {p: names.get(p.relative_to(folder).as_posix(), readers.source_of(p, folder)) for p in paths}
+    recordings, broken = _read_all(paths, lambda p: readers.read_own(p, folder, sources[p], info, options))
+    if not recordings:
+        raise _nothing_left(folder, [*problems, *broken], "episode")
+    height, width = options.shape or (info.height, info.width)
+    provenance = {**info.provenance, **({"fit": options.fit} if options.shape else {})}
+    info = replace(info, height=height, width=width, provenance=provenance)
+    return info, _Found(recordings=recordings, problems=[*problems, *broken], notes=[], known=known)
+
+
+def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
+    paths = readers.find_files(path)
+    root = path if path.is_dir() else path.parent
+    if not paths:
+        endings = ", ".join(sorted(readers.ENDINGS))
+        raise UserError(f"{path} holds no recording; wanted .npz or video files ({endings}) or a {INFO_FILE}.")
+    recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options))
+    if not recordings:
+        raise _nothing_left(path, problems, "recording")
+    height, width = readers.common_size(recordings)
+    fps, notes = readers.common_fps(recordings)
+    info = DataInfo(
+        fps=fps,
+        height=height,
+        width=width,
+        actions=readers.common_actions(recordings),
+        split_seed=options.split_seed,
+        provenance={"read_from": [path.name], "fit": options.fit},
+    )
+    notes += [note for r in recordings for note in r.notes]
+    return info, _Found(
+        recordings=recordings, problems=problems, notes=notes, known=cache.recall_splits(path, options.split_seed)
+    )
+
+
+def _read_all(paths: Iterable[Path], read: readers.Read) -> tuple[list[Recording], list[str]]:
+    recordings, problems = [], []
+    for path in paths:
+        try:
+            recordings.append(read(path))
+        except Unreadable as error:
+            problems.append(str(error))
+    return recordings, problems
+
+
+def _nothing_left(path: Path, problems: Sequence[str], what: str) -> UserError:
+    if not problems:
+        return UserError(f"{path} holds no {what}; record or copy some into it.")
+    return UserError(f"{path} holds no readable {what}: {'; '.join(problems[:3])}; replace the files.")

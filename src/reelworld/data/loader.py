@@ -1,0 +1,131 @@
+"""Batches of windows in an order that depends on nothing but the seed and the batch's number.
+
+Batch b can therefore be made by any worker process, at any time, in any run: a training run that stops after
+batch b goes on with ``batches(b + 1)`` and sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from reelworld.data.windows import Windows
+from reelworld.nn.pixels import to_float
+from reelworld.types import Batch, Codes, Conditions, UserError
+
+__all__ = ["Loader", "to_batch"]
+
+
+class _From(Sampler[int]):
+    """The numbers from a start on, for ever."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return count(self._start)
+
+
+class _Batches(Dataset[dict[str, np.ndarray]]):
+    """Batch number -> arrays; the part of the loader that is sent to worker processes."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+        return self._loader.arrays(number)
+
+
+class Loader:
+    """Makes batches of windows; batch number b is a pure function of (seed, b)."""
+
+    def __init__(
+        self,
+        windows: Windows,
+        batch_size: int,
+        seed: int,
+        *,
+        n_workers: int = 0,
+        weights: np.ndarray | None = None,
+        weighted_share: float = 0.0,
+    ) -> None:
+        """Prepare the order.
+
+        Args:
+            windows: Where batches come from.
+            batch_size: Windows per batch.
+            seed: Decides the order together with the batch number.
+            n_workers: Worker processes that read ahead; 0 reads in this process.
+            weights: One number >= 0 per window; a share of each batch is drawn in proportion to it.
+            weighted_share: That share, 0 to 1, rounded to whole windows; the rest comes in epoch order.
+        """
+        if batch_size < 1:
+            raise UserError(f"batch size is {batch_size}; it must be at least 1.")
+        if not 0 <= weighted_share <= 1:
+            raise UserError(f"weighted share is {weighted_share}; it must lie in 0 to 1.")
+        self.windows, self.batch_size, self.seed, self.n_workers = windows, batch_size, seed, n_workers
+        self._cumulative = _cumulative(weights, len(windows)) if weights is not None else None
+        self._n_weighted = round(batch_size * weighted_share) if self._cumulative is not None else 0
+        self._epoch, self._order = -1, np.zeros(0, np.int64)
+
+    def order(self, number: int) -> np.ndarray:
+        """Return the window numbers of a batch, int64 (batch_size,); those drawn by weight come last."""
+        n_plain = self.batch_size - self._n_weighted
+        positions = np.arange(number * n_plain, (number + 1) * n_plain)
+        epochs, rows = np.divmod(positions, len(self.windows))
+        plain = [self._permutation(int(e))[rows[epochs == e]] for e in np.unique(epochs)]
+        if self._cumulative is None or not self._n_weighted:
+            return np.concatenate(plain)
+        draws = np.random.default_rng((self.seed, 1, number)).random(self._n_weighted)
+        drawn = np.searchsorted(self._cumulative, draws * self._cumulative[-1], side="right")
+        return np.concatenate([*plain, np.minimum(drawn, len(self.windows) - 1)])
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            order = np.random.default_rng((self.seed, 0, epoch)).permutation(len(self.windows))
+            self._epoch, self._order = epoch, order
+        return self._order
+
+    def arrays(self, number: int) -> dict[str, np.ndarray]:
+        """Read one batch as arrays with the batch dimension first."""
+        rows = [self.windows[int(i)] for i in self.order(number)]
+        return {k: np.stack([row[k] for row in rows]) for k in rows[0]}
+
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield the batches from number ``start`` on, without end."""
+        if not self.n_workers:
+            for number in count(start):
+                yield to_batch({k: torch.from_numpy(v) for k, v in self.arrays(number).items()})
+        # batch_size=None: a sample of this Dataset already is a batch
+        loader: Any = DataLoader(
+            _Batches(self), batch_size=None, sampler=_From(start), num_workers=self.n_workers, prefetch_factor=2
+        )
+        for tensors in loader:
+            yield to_batch(tensors)
+
+
+def to_batch(tensors: dict[str, torch.Tensor]) -> Batch:
+    """Wrap tensors as models want them: frames as float32 in [-1, 1], codes as int64."""
+    frames, codes = tensors.get("frames"), tensors.get("codes")
+    actions = {k.removeprefix("actions/"): v for k, v in tensors.items() if k.startswith("actions/")}
+    return Batch(
+        video=None if frames is None else to_float(frames),
+        codes=None if codes is None else Codes.of(codes.long()),
+        conditions=Conditions(actions=actions),
+        rewards=tensors.get("rewards"),
+        terminated=tensors.get("terminated"),
+    )
+
+
+def _cumulative(weights: np.ndarray, n_windows: int) -> np.ndarray:
+    if weights.shape != (n_windows,) or not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise UserError(
+            f"window weights have shape {weights.shape} and range {weights.min(initial=0)}..{weights.max(initial=0)}; "
+            f"wanted {n_windows} finite numbers >= 0, not all zero."
+        )
+    return np.cumsum(weights, dtype=np.float64)

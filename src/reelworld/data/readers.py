@@ -1,0 +1,212 @@
+"""One recording file of any kind -> one uncompressed .npz that can be mapped, and what is known about it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from reelworld.config import from_json
+from reelworld.data import cache, foreign, video
+from reelworld.data.action_file import action_file
+from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
+from reelworld.data.npz import ArrayFiles, Compressed, Member, read_members
+from reelworld.data.options import ReadOptions
+from reelworld.data.resize import check_fit
+from reelworld.data.steps import check_actions, common_specs, describe_actions
+from reelworld.types import ActionSpec, UserError
+
+__all__ = [
+    "ENDINGS",
+    "Read",
+    "Recording",
+    "common_actions",
+    "common_fps",
+    "common_size",
+    "find_files",
+    "read_foreign",
+    "read_own",
+    "source_of",
+]
+
+ENDINGS = (".npz", *video.ENDINGS)
+STEP_KINDS = {"rewards": np.dtype(np.float32), "terminated": np.dtype(bool), "truncated": np.dtype(bool)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """One file that has been read: where its arrays lie and what they are."""
+
+    source: str
+    file: str
+    """The user's file, relative to the folder that was opened."""
+    path: Path
+    """The uncompressed .npz to map: the file itself or a cache entry."""
+    n_frames: int
+    height: int
+    width: int
+    fps: float
+    actions: Mapping[str, ActionSpec]
+    notes: tuple[str, ...] = ()
+
+
+Read = Callable[[Path], Recording]
+
+
+def find_files(path: Path) -> list[Path]:
+    """Return the recordings under a folder, in a stable order, or the one file that was given."""
+    if path.is_file():
+        if path.suffix.lower() not in ENDINGS:
+            raise UserError(f"{path.name} ends in {path.suffix!r}; wanted {', '.join(ENDINGS)} or a folder of them.")
+        return [path]
+    hidden = (p for p in path.rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+    return sorted(p for p in hidden if not any(part.startswith(".") for part in p.relative_to(path).parts))
+
+
+def source_of(path: Path, root: Path) -> str:
+    """Name a recording by its place in the folder, for .npz without the ending."""
+    relative = path.relative_to(root)
+    return (relative.with_suffix("") if path.suffix == ".npz" else relative).as_posix()
+
+
+def read_own(path: Path, folder: Path, source: str, info: DataInfo, options: ReadOptions) -> Recording:
+    """Map an episode of our own folder where it lies, or a resized or unpacked copy of it in the cache."""
+    place = path
+    try:
+        is_as_wanted = options.shape in (None, _frame_shape(read_members(path), path.name))
+    except Compressed:
+        is_as_wanted = False
+    if not is_as_wanted:
+        kept = replace(options, action_shift=0)
+        place = cache.entry([path], kept, lambda: foreign.convert(path, kept))
+    members = read_members(place)
+    check_fit(_frame_shape(members, path.name), options.shape or (info.height, info.width), "none", path.name)
+    _check_steps(place, members, info.actions, path.name)
+    return _recording(place, path, folder, source, info.fps, info.actions)
+
+
+def read_foreign(path: Path, root: Path, options: ReadOptions) -> Recording:
+    """Read any recording that is not in a folder of ours; what needs decoding is decoded once, into the cache."""
+    source = source_of(path, root)
+    if path.suffix.lower() != ".npz":
+        companion = action_file(path)
+        files = [path, companion] if companion else [path]
+        place = cache.entry(files, options, lambda: video.convert(path, companion, options))
+    elif (specs := _plain_own(path, options)) is not None:
+        return _recording(path, path, root, source, options.fps, specs)
+    else:
+        place = cache.entry([path], options, lambda: foreign.convert(path, options))
+    facts = cache.read_facts(place)
+    specs = {
+        name: from_json(ActionSpec, spec, f"cached actions of {path.name}") for name, spec in facts["actions"].items()
+    }
+    return _recording(place, path, root, source, float(facts["fps"]), specs, tuple(facts["notes"]))
+
+
+def _plain_own(path: Path, options: ReadOptions) -> dict[str, ActionSpec] | None:
+    """Describe a file that our recorder could have written, so that it is mapped in place; None for others."""
+    try:
+        members = read_members(path)
+        shape = _frame_shape(members, path.name)
+    except (Compressed, UserError):
+        return None  # the reader of foreign files says what is wrong, if anything is
+    is_asked = bool(options.frames or options.action or options.action_shift or options.layout != "auto")
+    if is_asked or not foreign.is_own(list(members)) or options.shape not in (None, shape):
+        return None
+    files = ArrayFiles()
+    streams = {name: files.view(path, key) for key, name in action_keys(list(members)).items()}
+    _check_steps(path, members, {}, path.name)
+    return {name: describe_actions(check_actions(rows, path.name)) for name, rows in streams.items()}
+
+
+def _frame_shape(members: Mapping[str, Member], name: str) -> tuple[int, int]:
+    frames = members.get("frames")
+    if frames is None or frames.dtype != np.uint8 or len(frames.shape) != 4 or frames.shape[3] != 3:
+        found = f"frames {frames.dtype} {frames.shape}" if frames else f"the arrays {', '.join(members) or 'none'}"
+        raise UserError(f"{name} holds {found}; an episode needs frames, uint8 (T, H, W, 3).")
+    return frames.shape[1], frames.shape[2]
+
+
+def _check_steps(path: Path, members: Mapping[str, Member], specs: Mapping[str, ActionSpec], name: str) -> None:
+    """Check the rows of an episode file of ours against its frames and its ActionSpec."""
+    streams = {stream: key for key, stream in action_keys(list(members)).items()}
+    n_frames = members["frames"].shape[0]
+    for key in (*streams.values(), *(k for k in STEP_KINDS if k in members)):
+        if members[key].shape[:1] != (n_frames,):
+            raise UserError(
+                f"{key} of {name} has shape {members[key].shape} for {n_frames} frames; wanted one row per frame "
+                "(the last is padding)."
+            )
+        if key in STEP_KINDS and members[key].dtype != STEP_KINDS[key]:
+            raise UserError(f"{key} of {name} is {members[key].dtype}; wanted {STEP_KINDS[key]}.")
+    files = ArrayFiles()
+    for stream, spec in specs.items():
+        if stream not in streams:
+            raise UserError(f"{name} lacks the action stream {stream!r} that {INFO_FILE} names; record it again.")
+        rows = check_actions(files.view(path, streams[stream]), name)
+        is_like_spec = (
+            rows.ndim == 1 and rows.max() < spec.n if spec.kind == "discrete" else rows.shape[1:] == (spec.n,)
+        )
+        if not is_like_spec:
+            raise UserError(
+                f"actions of {name} are {rows.dtype} {rows.shape} up to {rows.max()}; {INFO_FILE} says {spec.kind} "
+                f"with n={spec.n}. Record it again or mend {INFO_FILE}."
+            )
+
+
+def _recording(
+    place: Path,
+    path: Path,
+    root: Path,
+    source: str,
+    fps: float,
+    actions: Mapping[str, ActionSpec],
+    notes: tuple[str, ...] = (),
+) -> Recording:
+    n_frames, height, width, _ = read_members(place)["frames"].shape
+    return Recording(
+        source=source,
+        file=path.relative_to(root).as_posix(),
+        path=place,
+        n_frames=n_frames,
+        height=height,
+        width=width,
+        fps=fps,
+        actions=actions,
+        notes=notes,
+    )
+
+
+def common_size(recordings: Sequence[Recording]) -> tuple[int, int]:
+    """Return the height and width all recordings share.
+
+    Raises:
+        UserError: If there are several.
+    """
+    sizes = Counter((r.height, r.width) for r in recordings)
+    if len(sizes) > 1:
+        listed = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(4))
+        raise UserError(
+            f"the recordings have {len(sizes)} sizes (height x width): {listed}; wanted one. "
+            "Choose it with --size and how to get there with --fit crop, stretch or pad."
+        )
+    return next(iter(sizes))
+
+
+def common_fps(recordings: Sequence[Recording]) -> tuple[float, list[str]]:
+    """Return the median frame rate, and a note when recordings differ by more than 2%."""
+    rates = sorted(r.fps for r in recordings)
+    middle = rates[len(rates) // 2]
+    if rates[-1] - rates[0] <= 0.02 * middle:
+        return middle, []
+    return middle, [
+        f"frame rates differ ({rates[0]:g} to {rates[-1]:g} per second); {middle:g} is assumed: resample with --fps"
+    ]
+
+
+def common_actions(recordings: Sequence[Recording]) -> dict[str, ActionSpec]:
+    """Merge the action specs of all recordings."""
+    return common_specs({r.file: r.actions for r in recordings})

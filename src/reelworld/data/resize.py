@@ -1,0 +1,62 @@
+"""Bring frames to one size: crop, stretch or pad, never silently."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from reelworld.data.options import Fit
+from reelworld.types import UserError
+
+__all__ = ["check_fit", "fit_frame", "fit_frames"]
+
+
+def fit_frames(frames: np.ndarray, shape: tuple[int, int] | None, fit: Fit, name: str) -> np.ndarray:
+    """Bring all frames of a recording to one size.
+
+    Args:
+        frames: uint8 (T, H, W, 3).
+        shape: Wanted height and width; None keeps the frames.
+        fit: What to do when the size differs.
+        name: File, for the error.
+
+    Returns:
+        uint8 (T, height, width, 3).
+    """
+    if shape is None or frames.shape[1:3] == shape:
+        return frames
+    check_fit(frames.shape[1:3], shape, fit, name)
+    return np.stack([fit_frame(frame, shape, fit) for frame in frames])
+
+
+def check_fit(have: tuple[int, ...], want: tuple[int, int], fit: Fit, name: str) -> None:
+    """Raise a UserError when frames have another size and nobody said what to do about it."""
+    if fit == "none" and tuple(have) != want:
+        raise UserError(
+            f"{name} has frames of {have[0]}x{have[1]} (height x width); {want[0]}x{want[1]} are wanted. "
+            "Choose how to get there: --fit crop, stretch or pad."
+        )
+
+
+def fit_frame(frame: np.ndarray, shape: tuple[int, int], fit: Fit) -> np.ndarray:
+    """Bring one frame, uint8 (H, W, 3), to a shape: averaged when it shrinks, bicubic when it grows."""
+    have, want = frame.shape[:2], shape
+    if have == want:
+        return frame
+    box, inner = (0.0, 0.0, float(have[1]), float(have[0])), want
+    scale = min(have[0] / want[0], have[1] / want[1])
+    if fit == "crop":
+        height, width = want[0] * scale, want[1] * scale
+        top, left = (have[0] - height) / 2, (have[1] - width) / 2
+        box = (left, top, left + width, top + height)
+    elif fit == "pad":
+        scale = max(have[0] / want[0], have[1] / want[1])
+        inner = (max(1, round(have[0] / scale)), max(1, round(have[1] / scale)))
+    method = Image.Resampling.BOX if scale > 1 else Image.Resampling.BICUBIC
+    image = np.asarray(Image.fromarray(frame).resize((inner[1], inner[0]), method, box=box))
+    if fit != "pad":
+        return image
+    padded = np.zeros((*want, 3), np.uint8)
+    top, left = (want[0] - inner[0]) // 2, (want[1] - inner[1]) // 2
+    padded[top : top + inner[0], left : left + inner[1]] = image
+    return padded

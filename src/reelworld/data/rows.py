@@ -1,0 +1,68 @@
+"""A stretch of one episode file as arrays, with the steps between two kept frames kept together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from reelworld.data.folder import action_keys
+from reelworld.data.npz import ArrayFiles
+from reelworld.types import UserError
+
+__all__ = ["STEP_KEYS", "group_rows", "read_rows"]
+
+STEP_KEYS = ("rewards", "terminated", "truncated")
+
+
+def group_rows(rows: np.ndarray, n_frames: int, stride: int) -> np.ndarray:
+    """Put the ``stride`` rows between two kept frames together.
+
+    Args:
+        rows: (up to n_frames * stride, ...); missing rows at the end are filled with zeros, they are padding.
+        n_frames: Frames that are kept.
+        stride: Frames from one kept frame to the next.
+
+    Returns:
+        (n_frames, ...) for stride 1, else (n_frames, stride, ...).
+    """
+    missing = n_frames * stride - len(rows)
+    if missing > 0:
+        rows = np.concatenate([rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)])
+    return np.array(rows) if stride == 1 else rows.reshape(n_frames, stride, *rows.shape[1:])
+
+
+def read_rows(
+    files: ArrayFiles, path: Path, main: str, span: tuple[int, int], window: tuple[int, int, int]
+) -> dict[str, np.ndarray]:
+    """Copy a window out of a mapped episode file.
+
+    Args:
+        files: Open files.
+        path: The episode's .npz.
+        main: Name of the array with one row per frame: "frames" or "codes".
+        span: First row of the episode in the file, and its number of frames.
+        window: Start, stop and stride, counted from the episode's first frame.
+
+    Returns:
+        ``main`` (T, ...), "actions/<stream>" (T, ...) or (T, stride, ...), "rewards" (T,) summed over the
+        stride, "terminated" and "truncated" (T,), true if any step of the stride was.
+    """
+    (first, n_frames), (start, stop, stride) = span, window
+    if not 0 <= start < stop <= n_frames or stride < 1:
+        raise UserError(
+            f"frames {start} to {stop} (stride {stride}) of {path.name} were asked for; it has {n_frames} frames."
+        )
+    arrays = {main: np.array(files.view(path, main)[first + start : first + stop : stride])}
+    kept = len(arrays[main])
+    steps = slice(first + start, first + min(start + kept * stride, n_frames))
+    members = files.members(path)
+    for name, stream in action_keys(list(members)).items():
+        arrays[f"actions/{stream}"] = group_rows(files.view(path, name)[steps], kept, stride)
+    for name in STEP_KEYS:
+        if name in members:
+            rows = group_rows(files.view(path, name)[steps], kept, stride)
+            if stride > 1:
+                rows = np.add.reduce(rows, axis=1, dtype=rows.dtype) if name == "rewards" else rows.max(axis=1)
+            arrays[name] = rows
+    return arrays

@@ -1,0 +1,83 @@
+"""Which episodes are for training, validation and test: by a stable hash, the same on every machine.
+
+Also finds identical episodes: a copy of a training episode in the test split would be a lie about quality.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+__all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
+
+SPLITS = ("train", "val", "test")
+
+
+def _position(source: str, seed: int) -> float:
+    """Place a source id on [0, 1), evenly and for ever."""
+    digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
+
+
+def split_of(source: str, seed: int) -> str:
+    """Return the split of one episode on its own: 80% train, 10% val, 10% test."""
+    position = _position(source, seed)
+    return "train" if position < 0.8 else "val" if position < 0.9 else "test"
+
+
+def assign_splits(sources: Iterable[str], seed: int, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Split episodes by their source ids; from three episodes on, no split is empty.
+
+    Args:
+        sources: Source ids, each once.
+        seed: Seed of the hash.
+        known: Splits decided earlier; they stay as they are.
+
+    Returns:
+        Source id -> "train", "val" or "test".
+    """
+    known = known or {}
+    splits = {s: known.get(s) or split_of(s, seed) for s in sources}
+    if len(splits) < 3:
+        return splits
+    movable = sorted((s for s in splits if s not in known), key=lambda s: _position(s, seed))
+    # train is filled from the low end and the held-out splits from the high end, where they already lie
+    for wanted, candidates in (("train", movable), ("test", movable[::-1]), ("val", movable[::-1])):
+        counts = {split: sum(v == split for v in splits.values()) for split in SPLITS}
+        if not counts[wanted]:
+            spare = [s for s in candidates if counts[splits[s]] > 1]
+            splits |= dict.fromkeys(spare[:1], wanted)
+    return splits
+
+
+def find_duplicates(frames: Sequence[Callable[[], np.ndarray]]) -> dict[int, int]:
+    """Find episodes whose frames are the same as an earlier episode's, byte for byte.
+
+    Only episodes of the same length with the same three sampled frames are compared in full.
+
+    Args:
+        frames: One function per episode that returns its frames, uint8 (T, H, W, 3).
+
+    Returns:
+        Index of the copy -> index of the first such episode.
+    """
+    seen: dict[tuple[object, ...], list[int]] = {}
+    copies: dict[int, int] = {}
+    for i, load in enumerate(frames):
+        array = load()
+        middle = len(array) // 2
+        key = (array.shape, *(zlib.crc32(array[t].tobytes()) for t in (0, middle, -1)))
+        first = next((j for j in seen.get(key, []) if _same(array, frames[j]())), None)
+        if first is None:
+            seen.setdefault(key, []).append(i)
+        else:
+            copies[i] = first
+    return copies
+
+
+def _same(a: np.ndarray, b: np.ndarray, chunk: int = 256) -> bool:
+    """Compare frames a chunk at a time, so that long recordings do not fill the memory."""
+    return all(np.array_equal(a[t : t + chunk], b[t : t + chunk]) for t in range(0, len(a), chunk))

@@ -1,0 +1,208 @@
+"""Video files through PyAV: decoded once, into the cache, at one size and a constant frame rate.
+
+Frames go to disk as they are decoded, so that memory does not grow with the length of the video. The container
+follows from the file's ending and is never guessed: a file of noise cannot pass for a playlist.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+
+from reelworld.data.action_file import read_action_file
+from reelworld.data.cache import cache_folder
+from reelworld.data.npz import Unreadable
+from reelworld.data.options import ReadOptions
+from reelworld.data.resize import check_fit, fit_frame
+from reelworld.data.steps import align, check_actions, describe_actions
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+
+__all__ = ["ENDINGS", "Timeline", "convert", "make_timeline"]
+
+CONTAINERS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "matroska",
+    ".avi": "avi",
+    ".gif": "gif",
+}
+ENDINGS = tuple(CONTAINERS)
+EVEN = 0.25
+"""A frame rate is constant when no frame is further than this share of a frame from its place."""
+LOST = 0.02
+"""Share of the promised frames that may be missing before a file counts as truncated (edit lists cut a few)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Which decoded frame is shown at each tick of a constant rate."""
+
+    fps: float
+    picks: np.ndarray
+    """int64 (T,): number of the decoded frame for each kept frame, never decreasing."""
+    note: str = ""
+
+
+def make_timeline(times: np.ndarray, fps: float, named_fps: float) -> Timeline:
+    """Lay decoded frames on a constant frame rate.
+
+    Args:
+        times: Seconds at which each decoded frame appears, float64 (D,), rising.
+        fps: Wanted rate; 0 keeps the file's.
+        named_fps: The rate the file names; used when the times say nothing.
+
+    Returns:
+        Every frame once when the file's rate is constant and wanted; else, for each tick, the frame on show.
+    """
+    n = len(times)
+    if n < 2 or times[-1] <= times[0]:
+        return Timeline(fps=fps or named_fps, picks=np.arange(n))
+    average = (n - 1) / (times[-1] - times[0])
+    drift = np.abs(times - times[0] - np.arange(n) / average) * average
+    is_constant = bool(drift.max() <= EVEN)
+    # containers round times (1 ms in mkv, 10 ms in gif), so the named rate is the better one if it agrees
+    own = named_fps if is_constant and abs(named_fps - average) < 0.02 * average else average
+    if is_constant and (not fps or abs(fps - own) < 1e-3 * own):
+        return Timeline(fps=own, picks=np.arange(n))
+    rate = fps or 1 / float(np.median(np.diff(times)))
+    n_ticks = int((times[-1] - times[0]) * rate + 1e-6) + 1
+    ticks = times[0] + np.arange(n_ticks) / rate
+    picks = np.searchsorted(times, ticks + 0.5 * EVEN / rate, side="right") - 1
+    kind = f"{own:.4g} frames per second" if is_constant else f"a variable frame rate (about {average:.3g})"
+    return Timeline(
+        fps=rate, picks=picks, note=f"videos with {kind} were resampled to {rate:.4g} frames per second by time"
+    )
+
+
+def convert(path: Path, companion: Path | None, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Decode a video, with its action file, into an episode's arrays and facts; the frames are a memory map.
+
+    Raises:
+        Unreadable: If the file is truncated, corrupt or no video.
+        UserError: If its size is not the wanted one, it is too long, or its actions do not fit.
+    """
+    frames, times, named_fps = _decode(path, options)
+    timeline = make_timeline(times, options.fps, named_fps)
+    picks, rows, specs = timeline.picks, {}, {}
+    if companion is not None:
+        name = f"{companion.name} (beside {path.name})"
+        actions = check_actions(read_action_file(companion), name)
+        kept, rows = align(frames, {"actions": actions}, options.action_shift or 0, name)
+        picks = picks[(picks >= kept.start) & (picks < kept.stop)]
+        rows = {"actions": rows["actions"][picks - kept.start]}
+        specs = {"action": describe_actions(rows["actions"])}
+    facts = {"fps": timeline.fps, "actions": specs, "notes": [timeline.note] if timeline.note else []}
+    return {"frames": _picked(frames, picks), **rows}, facts
+
+
+def _scratch() -> BinaryIO:
+    """Open a nameless file in the cache, which has room for videos where /tmp may not."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
+
+
+def _picked(frames: np.ndarray, picks: np.ndarray) -> np.ndarray:
+    """Take frames by number, through a file rather than through memory."""
+    if np.array_equal(picks, np.arange(len(frames))):
+        return frames
+    with _scratch() as file:
+        for pick in picks:
+            file.write(frames[pick].data)
+        file.flush()
+        return np.memmap(file, np.uint8, "r", shape=(len(picks), *frames.shape[1:]))
+
+
+def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, float]:
+    """Decode a video into a file.
+
+    Returns:
+        Frames uint8 (D, H, W, 3), a memory map; their times in seconds, float64 (D,); the rate the file names.
+    """
+    import av
+
+    if path.stat().st_size == 0:
+        raise Unreadable(f"{path.name} is empty")
+    times: list[float | None] = []
+    shape: tuple[int, ...] = ()
+    with _scratch() as file:
+        try:
+            container = av.open(
+                str(path.resolve()), format=CONTAINERS[path.suffix.lower()], options={"protocol_whitelist": "file"}
+            )
+            with container:
+                if not container.streams.video:
+                    raise Unreadable(f"{path.name} has no video stream")
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                named_fps = float(stream.average_rate or stream.guessed_rate or 0)
+                for frame in container.decode(stream):
+                    image = _image(frame, path, options)
+                    shape = shape or image.shape
+                    _check_room(image, shape, len(times) + 1, path, options)
+                    file.write(image.data)
+                    times.append(frame.time)
+                _check_complete(path, container, len(times), times[-1] if times else None)
+        except av.FFmpegError as error:
+            reason = " ".join(str(error.strerror or type(error).__name__).split())
+            raise Unreadable(f"{path.name} is truncated, corrupt or no {path.suffix} file ({reason})") from None
+        file.flush()
+        frames = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
+    return frames, _rising(times, named_fps), named_fps
+
+
+def _image(frame: VideoFrame, path: Path, options: ReadOptions) -> np.ndarray:
+    """Turn a decoded frame into an upright RGB picture of the wanted size."""
+    if frame.is_corrupt:
+        raise Unreadable(f"{path.name} is corrupt (a frame could not be decoded)")
+    image = frame.to_ndarray(format="rgb24")
+    if turns := round(frame.rotation / 90) % 4:
+        image = np.rot90(image, turns)
+    if options.shape is not None:
+        check_fit(image.shape[:2], options.shape, options.fit, path.name)
+        image = fit_frame(image, options.shape, options.fit)
+    return np.ascontiguousarray(image)
+
+
+def _check_room(image: np.ndarray, shape: tuple[int, ...], n: int, path: Path, options: ReadOptions) -> None:
+    if image.shape != shape:
+        raise UserError(
+            f"{path.name} changes its size from {shape[0]}x{shape[1]} to {image.shape[0]}x{image.shape[1]}; "
+            "choose one with --size and --fit crop, stretch or pad."
+        )
+    if n * image.nbytes > options.max_gigabytes * 1e9:
+        raise UserError(
+            f"{path.name} decodes to more than {options.max_gigabytes:g} GB at {shape[0]}x{shape[1]}; choose a smaller "
+            "--size (with --fit crop, stretch or pad), cut the video, or raise --max-gigabytes."
+        )
+
+
+def _check_complete(path: Path, container: InputContainer, n_frames: int, end: float | None) -> None:
+    """Compare what was decoded with what the file promised."""
+    stream = container.streams.video[0]
+    if not n_frames:
+        raise Unreadable(f"{path.name} holds no frame")
+    if stream.frames and n_frames < stream.frames * (1 - LOST) - 2:
+        raise Unreadable(f"{path.name} is truncated ({n_frames} of {stream.frames} frames)")
+    if len(container.streams) == 1 and container.duration and end is not None:
+        seconds = container.duration / 1e6
+        if end - (container.start_time or 0) / 1e6 < seconds * (1 - LOST) - 1:
+            raise Unreadable(f"{path.name} is truncated ({end:.1f} of {seconds:.1f} seconds)")
+
+
+def _rising(times: list[float | None], fps: float) -> np.ndarray:
+    """Return the times as an array; numbered by the frame rate when some are missing or fall back."""
+    known = np.array([np.nan if t is None else t for t in times], np.float64)
+    if np.isnan(known).any() or (np.diff(known) < 0).any():
+        return np.arange(len(times)) / (fps or 1.0)
+    return known

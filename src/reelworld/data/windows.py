@@ -1,0 +1,118 @@
+"""Fixed-length windows over the episodes of a data set or a token store."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import numpy as np
+
+from reelworld.data.folder import DataInfo, Episode
+from reelworld.types import UserError
+
+__all__ = ["Merge", "Source", "Windows", "merge_actions"]
+
+Merge = Literal["stack", "last", "sum"]
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What windows are cut from: frames (DataSet) or codes (TokenStore)."""
+
+    @property
+    def info(self) -> DataInfo:
+        """What all episodes have in common."""
+        ...
+
+    @property
+    def episodes(self) -> Sequence[Episode]:
+        """All episodes."""
+        ...
+
+    def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
+        """Copy a window of one episode."""
+        ...
+
+    def indices(self, split: str) -> list[int]:
+        """Episodes of a split."""
+        ...
+
+
+def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
+    """Turn the k actions between two kept frames, (T, k, ...), into one, (T, ...), unless they are stacked."""
+    if merge == "stack":
+        return actions
+    if merge == "last":
+        return actions[:, -1]
+    if np.issubdtype(actions.dtype, np.integer):
+        raise UserError("discrete actions cannot be summed over a frame stride; use merge 'stack' or 'last'.")
+    return actions.sum(axis=1, dtype=actions.dtype)
+
+
+class Windows:
+    """Every window of ``length`` kept frames that fits into an episode of a split."""
+
+    def __init__(self, source: Source, split: str, length: int, stride: int = 1, merge: Merge = "stack") -> None:
+        """Index the windows.
+
+        Args:
+            source: Data set or token store.
+            split: "train", "val", "test" or "all".
+            length: Kept frames per window.
+            stride: Frames from one kept frame to the next.
+            merge: What becomes of the ``stride`` actions between two kept frames.
+
+        Raises:
+            UserError: If the split is empty or every episode of it is shorter than the window.
+        """
+        if length < 1 or stride < 1:
+            raise UserError(f"windows of {length} frames with stride {stride} were asked for; both must be at least 1.")
+        discrete = [n for n, spec in source.info.actions.items() if spec.kind == "discrete"]
+        if merge == "sum" and stride > 1 and discrete:
+            raise UserError(
+                f"action stream {discrete[0]!r} is discrete and cannot be summed over {stride} frames; "
+                "use merge 'stack' or 'last'."
+            )
+        self.source, self.length, self.stride, self.merge = source, length, stride, merge
+        span = (length - 1) * stride + 1
+        members = source.indices(split)
+        fitting = [i for i in members if source.episodes[i].n_frames >= span]
+        self.n_too_short = len(members) - len(fitting)
+        if not fitting:
+            raise _no_window(source, split, members, span)
+        if self.n_too_short:
+            log.warning(
+                "%d of %d %s episodes are shorter than a window of %d frames and are left out",
+                *(self.n_too_short, len(members), split, span),
+            )
+        starts = [np.arange(source.episodes[i].n_frames - span + 1) for i in fitting]
+        episodes = np.repeat(fitting, [len(s) for s in starts])
+        self.index = np.stack([episodes, np.concatenate(starts)], axis=1).astype(np.int64)
+        """int64 (n_windows, 2): episode and first frame of each window."""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+        """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them."""
+        episode, start = (int(x) for x in self.index[i])
+        stop = start + (self.length - 1) * self.stride + 1
+        arrays = self.source.arrays(episode, start, stop, self.stride)
+        if self.stride == 1 or self.merge == "stack":
+            return arrays
+        return {k: merge_actions(v, self.merge) if k.startswith("actions/") else v for k, v in arrays.items()}
+
+
+def _no_window(source: Source, split: str, members: list[int], span: int) -> UserError:
+    if not members:
+        counts = {s: len(source.indices(s)) for s in ("train", "val", "test")}
+        return UserError(
+            f"the {split} split has no episodes ({counts}); give at least three recordings that differ, "
+            "or use another split."
+        )
+    longest = max(source.episodes[i].n_frames for i in members)
+    return UserError(
+        f"every {split} episode is shorter than a window of {span} frames (the longest has {longest}); "
+        f"use windows of at most {longest} frames or a smaller stride, or give longer recordings."
+    )
