@@ -1,0 +1,1 @@
+"""One training loop for every part: stages, optimizer, averages, checkpoints, logs, pre-encoding."""

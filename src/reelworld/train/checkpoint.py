@@ -1,0 +1,176 @@
+"""Checkpoints that survive a kill at any moment: written aside, synced, renamed, named by ``latest`` last.
+
+``RUN/step_0001000/`` holds one safetensors file per module, ``optimizer`` and ``average`` while a stage is
+under way, and ``state.json``. ``RUN/latest`` is a line with the folder's name; what it names is complete.
+A kill leaves at most a folder that ``latest`` does not name, and the next save removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from reelworld.config import from_json, read_json, to_json
+from reelworld.types import UserError
+
+__all__ = ["KEEP", "Checkpoint", "State", "find_checkpoint", "save_checkpoint"]
+
+FORMAT_VERSION = 1
+KEEP = 2
+_ASIDE = ".aside"
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Where a run stands."""
+
+    step: int
+    """Optimizer steps of all stages so far."""
+    stage: str
+    """Name of the stage under way, or just finished."""
+    stage_step: int
+    """Steps of that stage so far."""
+    minutes: float
+    """Wall-clock minutes of that stage so far."""
+    finished: tuple[str, ...]
+    """Names of the finished stages."""
+    log_bytes: int
+    """Length of log.jsonl at this step; a resumed run cuts what came later and writes it anew."""
+    format_version: int = FORMAT_VERSION
+
+
+class Checkpoint:
+    """One complete checkpoint on disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        record = read_json(folder / "state.json")
+        version = record.get("format_version", 0) if isinstance(record, dict) else 0
+        if version > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has checkpoint format {version}; this reelworld reads up to {FORMAT_VERSION}. "
+                "Upgrade reelworld."
+            )
+        self.state = from_json(State, record, str(folder / "state.json"))
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Read one file of tensors onto the CPU.
+
+        Raises:
+            UserError: If the file is missing or broken.
+        """
+        path = self.folder / f"{name}.safetensors"
+        try:
+            return safetensors.torch.load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise UserError(
+                f"{path} cannot be read ({error}); write the name of the other step_ folder into "
+                f"{self.folder.parent / 'latest'}, or train into a new folder."
+            ) from None
+
+
+def find_checkpoint(run_folder: Path) -> Checkpoint | None:
+    """Open the checkpoint that ``latest`` names; None when there is none yet."""
+    latest = run_folder / "latest"
+    if not latest.exists():
+        return None
+    name = latest.read_text(encoding="utf-8").strip()
+    if not re.fullmatch(r"step_\d+", name) or not (run_folder / name).is_dir():
+        raise UserError(
+            f"{latest} names {name!r}, which is not a checkpoint in {run_folder}; write the name of one "
+            "into it, or delete it to train from the start."
+        )
+    return Checkpoint(run_folder / name)
+
+
+def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mapping[str, Tensor]]) -> Path:
+    """Write a checkpoint, make it the latest, and remove all but the last ``KEEP``.
+
+    Args:
+        run_folder: The run.
+        state: Where the run stands.
+        tensors: File name without suffix -> tensor name -> tensor.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        UserError: If the disk is full or refuses; the earlier checkpoints are untouched.
+    """
+    final = run_folder / f"step_{state.step:07d}"
+    aside = run_folder / (final.name + _ASIDE)
+    try:
+        _clear(run_folder)
+        aside.mkdir()
+        for name, group in tensors.items():
+            # copies: tied weights share memory, which the format refuses
+            flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()}
+            _write(aside / f"{name}.safetensors", safetensors.torch.save(flat))
+        _write(aside / "state.json", (json.dumps(to_json(state), indent=2) + "\n").encode())
+        _sync_folder(aside)
+        latest = find_checkpoint(run_folder)
+        assert latest is None or latest.folder != final, f"{final} is the latest checkpoint already"
+        if final.exists():  # left by a kill between this rename and the writing of latest
+            _remove(final)
+        aside.rename(final)
+        _sync_folder(run_folder)
+        _write(run_folder / f"latest{_ASIDE}", f"{final.name}\n".encode())
+        (run_folder / f"latest{_ASIDE}").replace(run_folder / "latest")
+        _sync_folder(run_folder)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
+        last = find_checkpoint(run_folder)
+        kept = f"{last.folder.name} is intact" if last else "there is no earlier one"
+        raise UserError(
+            f"the checkpoint of step {state.step} could not be written to {run_folder} "
+            f"({error.strerror or error}); {kept}. Make room and run the same command again to resume."
+        ) from None
+    kept_names = sorted(p.name for p in _checkpoints(run_folder) if p.name <= final.name)[-KEEP:]
+    for folder in _checkpoints(run_folder):
+        if folder.name not in kept_names:
+            _remove(folder)
+    return final
+
+
+def _checkpoints(run_folder: Path) -> list[Path]:
+    return [p for p in run_folder.glob("step_*") if re.fullmatch(r"step_\d+", p.name)]
+
+
+def _clear(run_folder: Path) -> None:
+    """Remove what a killed save has left."""
+    for leftover in run_folder.glob(f"step_*{_ASIDE}"):
+        shutil.rmtree(leftover)
+    (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a checkpoint so that no half of it is ever seen under its name."""
+    aside = folder.with_name(f"{folder.name}.old{_ASIDE}")
+    folder.rename(aside)
+    shutil.rmtree(aside)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable (a file's own fsync does not)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

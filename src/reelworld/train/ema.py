@@ -1,0 +1,54 @@
+"""Moving average of the weights: smoother than the last step, used for validation and for the final part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Average"]
+
+
+class Average:
+    """Exponential moving average of the parameters that learn; buffers are taken as they are."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._parameters = {n: p for n, p in module.named_parameters() if p.requires_grad}
+        self.weights: dict[str, Tensor] = {n: p.detach().clone() for n, p in self._parameters.items()}
+        """Parameter name -> averaged weight."""
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step number ``step`` (from 0).
+
+        The decay starts low and rises to its final value, so that a short run forgets its first steps.
+        """
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.weights.values()), list(self._parameters.values()), 1 - decay)
+
+    @torch.no_grad()
+    def load(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the averaged weights of a checkpoint."""
+        for name, weight in self.weights.items():
+            weight.copy_(weights[name])
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Write the averaged weights into the module for good."""
+        for name, parameter in self._parameters.items():
+            parameter.copy_(self.weights[name])
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averaged weights into the module for a while."""
+        trained = {n: p.detach().clone() for n, p in self._parameters.items()}
+        self.apply()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, parameter in self._parameters.items():
+                    parameter.copy_(trained[name])

@@ -1,0 +1,177 @@
+"""The folder of a run: its config, its log, its decisions, its checkpoints.
+
+``config.json`` is written once; opening the folder with another config is refused with the names of the
+fields that differ. ``choices.json`` keeps what was decided by timing: a resumed run computes the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+import reelworld
+from reelworld.config import read_json, to_json, write_json
+from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint
+from reelworld.types import UserError
+
+__all__ = ["Run"]
+
+Sink = Callable[[Mapping[str, Any]], None]
+_log = logging.getLogger(__name__)
+
+
+class Run:
+    """One training run on disk; one process at a time holds it."""
+
+    def __init__(self, folder: Path, lock: IO[str]) -> None:
+        self.folder = folder
+        self.sinks: list[Sink] = []
+        """Called with every record of the log (TensorBoard, wandb)."""
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path | str, config: Mapping[str, Any]) -> Run:
+        """Begin a run, or come back to one whose config is the same.
+
+        Args:
+            folder: The run's folder; made when absent.
+            config: JSON values that decide what is computed: recipe, size, fields, data path, seed.
+
+        Raises:
+            UserError: If the folder holds a run with another config, something that is no run, or a run that
+                another process is training.
+        """
+        folder = Path(folder)
+        wanted = json.loads(json.dumps(to_json(config)))  # as it will be read back: tuples are lists
+        path = folder / "config.json"
+        if path.exists():
+            _check_same(folder, read_json(path), wanted)
+        elif folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.name != ".lock")):
+            raise UserError(f"{folder} exists and is no run (it holds {others[0]}); give --out a new or empty folder.")
+        elif folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file; give --out a folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        run = cls(folder, _take_lock(folder))
+        if not path.exists():
+            write_json(path, {**wanted, "versions": _versions()})
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process have the run."""
+        self._lock.close()
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The latest complete checkpoint; None before the first."""
+        return find_checkpoint(self.folder)
+
+    def save(self, state: State, tensors: Mapping[str, Mapping[str, Tensor]]) -> Path:
+        """Write a checkpoint (see ``save_checkpoint``)."""
+        return save_checkpoint(self.folder, state, tensors)
+
+    def choose(self, question: str, decide: Callable[[], str]) -> str:
+        """Return what was decided once in this run, asking ``decide`` the first time only."""
+        path = self.folder / "choices.json"
+        choices: dict[str, str] = read_json(path) if path.exists() else {}
+        if question not in choices:
+            choices[question] = decide()
+            write_json(path, choices)
+        return choices[question]
+
+    @property
+    def _log_path(self) -> Path:
+        return self.folder / "log.jsonl"
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one JSON object to log.jsonl and hand it to the sinks."""
+        try:
+            with self._log_path.open("ab") as file:
+                file.write((json.dumps(to_json(record)) + "\n").encode())
+        except OSError as error:
+            raise UserError(
+                f"{self._log_path} could not be written ({error.strerror}); make room and run the same "
+                "command again to resume from the latest checkpoint."
+            ) from None
+        for sink in self.sinks:
+            sink(record)
+
+    def sync_log(self) -> int:
+        """Make the log durable; return its length in bytes."""
+        if not self._log_path.exists():
+            return 0
+        with self._log_path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
+
+    def rewind_log(self, n_bytes: int) -> None:
+        """Cut the log back to a checkpoint: later lines belong to steps that are taken again."""
+        if self._log_path.exists():
+            os.truncate(self._log_path, min(n_bytes, self._log_path.stat().st_size))
+
+
+def _take_lock(folder: Path) -> IO[str]:
+    """Hold the run's lock file; the system lets go of it when the process ends, however it ends."""
+    lock = (folder / ".lock").open("w")
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; two trainings of one run are then the user's care
+        return lock
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise UserError(f"another process is training {folder}; wait for it or give another --out.") from None
+    except OSError as error:
+        _log.warning("%s cannot be locked (%s); do not train it twice at once.", folder, error.strerror)
+    return lock
+
+
+def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
+    saved = {k: v for k, v in saved.items() if k != "versions"}
+    differing = list(_differences(saved, wanted))
+    if differing:
+        named = "; ".join(f"{name} was {old}, now {new}" for name, old, new in differing[:3])
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise UserError(
+            f"{folder} holds a run with another config: {named}{more}. "
+            "Give the same flags to resume it, or another --out."
+        )
+
+
+def _differences(saved: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        for key in [*saved, *(k for k in wanted if k not in saved)]:
+            absent = object()
+            old, new = saved.get(key, absent), wanted.get(key, absent)
+            if old is absent or new is absent:
+                shown = ["absent" if v is absent else json.dumps(v) for v in (old, new)]
+                yield f"{name}{key}", shown[0], shown[1]
+            else:
+                yield from _differences(old, new, f"{name}{key}.")
+    elif saved != wanted:
+        yield name.rstrip("."), json.dumps(saved), json.dumps(wanted)
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "reelworld": reelworld.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
