@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from reelworld.data.simulator import Simulator
 
-__all__ = ["explorer", "solver"]
+__all__ = ["carrier", "explorer", "solver"]
 
 LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE = range(6)
 FACING = -1
@@ -33,6 +33,13 @@ def solver(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
 def explorer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Follow one random sub-goal after the other; noisy."""
     return _noisy(_explore(simulator.env.unwrapped, rng), simulator, rng)
+
+
+def carrier(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
+    """Fetch an object, carry it for 25-45 steps, then use or drop it, without noise; then the episode ends."""
+    env = simulator.env.unwrapped
+    yield from _fetch(env, rng)
+    yield from _carry_on(env, rng)
 
 
 def _noisy(plan: Iterator[int], simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
