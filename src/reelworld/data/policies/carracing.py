@@ -22,12 +22,12 @@ __all__ = ["driver"]
 GAS, COAST, BRAKE = range(3)
 # Mood -> share of mood changes, (least, most) steps it lasts.
 MOODS: dict[str, tuple[float, tuple[int, int]]] = {
-    "drive": (0.33, (15, 60)),
+    "drive": (0.32, (15, 60)),
     "hurry": (0.15, (10, 40)),
     "weave": (0.13, (10, 40)),
     "hold": (0.12, (5, 15)),
-    "leave": (0.13, (10, 25)),
-    "stop": (0.14, (6, 25)),
+    "leave": (0.13, (10, 30)),
+    "stop": (0.15, (6, 25)),
 }
 RANDOM_SHARE = 0.05
 """Share of steps with a uniformly random pair of keys, in every mood."""
@@ -39,7 +39,8 @@ def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
     road = np.array([tile[2:4] for tile in env.track])
     while True:
         mood = str(rng.choice(list(MOODS), p=[share for share, _ in MOODS.values()]))
-        dead_zone, side = rng.uniform(0.08, 0.2), int(rng.choice([-1, 1]))
+        dead_zone, side = rng.uniform(0.08, 0.2), float(rng.choice([-1, 1]))
+        side *= rng.uniform(8, 14) if mood == "leave" else 1  # the road is 6.7 to each side
         held = int(rng.integers(-1, 2)), int(rng.integers(3))
         for t in range(int(rng.integers(*MOODS[mood][1], endpoint=True))):
             steering, pedal = _act(env, road, mood, t, dead_zone, side, held)
@@ -49,17 +50,15 @@ def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
 
 
 def _act(
-    env: Any, road: np.ndarray, mood: str, t: int, dead_zone: float, side: int, held: tuple[int, int]
+    env: Any, road: np.ndarray, mood: str, t: int, dead_zone: float, side: float, held: tuple[int, int]
 ) -> tuple[int, int]:
     """Choose steering (-1 left, 0, 1 right) and pedal for one step."""
     if mood == "hold":
         return held
     speed = float(np.hypot(*env.car.hull.linearVelocity))
-    angle, bend = _look_ahead(env, road, speed)
+    angle, bend = _look_ahead(env, road, speed, side if mood == "leave" else 0)
     if mood == "weave":
         angle += 0.35 * side * (1 if t // 6 % 2 else -1)
-    if mood == "leave" and t < 14:
-        angle += 0.6 * side
     steering = 0 if abs(angle) < dead_zone else int(np.sign(angle))
     if mood == "stop":
         return steering, BRAKE if speed > 1 else COAST
@@ -69,12 +68,18 @@ def _act(
     return steering, pedal
 
 
-def _look_ahead(env: Any, road: np.ndarray, speed: float) -> tuple[float, float]:
-    """Angle to a point ahead on the road (radians, positive right) and how much the road bends until later."""
+def _look_ahead(env: Any, road: np.ndarray, speed: float, aside: float) -> tuple[float, float]:
+    """Angle to a point ahead, ``aside`` units right of the road, and how much the road bends until later.
+
+    Returns:
+        Both in radians; the angle is positive to the right.
+    """
     hull = env.car.hull
     nearest = int(np.square(road - np.array(hull.position)).sum(1).argmin())
     n_tiles = 3 + int(0.08 * speed)
-    x, y = hull.GetLocalPoint(road[(nearest + n_tiles) % len(road)].tolist())
+    target, after = road[(nearest + n_tiles + np.arange(2)) % len(road)]
+    along = (after - target) / np.hypot(*(after - target))
+    x, y = hull.GetLocalPoint((target + aside * along[::-1] * (1, -1)).tolist())
     ahead = (nearest + np.arange(0, 3 * n_tiles, 2)) % len(road)
     legs = np.diff(road[ahead], axis=0)
     headings = np.unwrap(np.arctan2(legs[:, 1], legs[:, 0]))
