@@ -20,15 +20,16 @@ from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write
 from reelworld.data.npz import ArrayFiles, Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.readers import Recording
-from reelworld.data.rows import read_rows
+from reelworld.data.rows import read_rows, read_steps
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
 
 __all__ = ["DataInfo", "DataSet", "Episode", "ReadOptions", "write_episode", "write_info"]
 
 log = logging.getLogger(__name__)
-N_SEGMENTS = 10
-"""Stretches that one long recording is cut into when there are too few recordings to split."""
+MAX_STRETCHES, STRETCH_FRAMES = 10, 16
+"""Stretches that a recording is cut into when there are too few to split: ten, or from three on as many as keep
+this many frames each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +131,11 @@ class DataSet:
         e = self.episodes[episode]
         return read_rows(self._files, self._paths[episode], "frames", (e.first, e.n_frames), (start, stop, stride))
 
+    def steps(self, episode: int) -> dict[str, np.ndarray]:
+        """Copy what ``arrays`` returns for a whole episode, without its frames."""
+        e = self.episodes[episode]
+        return read_steps(self._files, self._paths[episode], slice(e.first, e.first + e.n_frames), e.n_frames)
+
     def read(self, episode: int, start: int = 0, stop: int | None = None, stride: int = 1) -> Clip:
         """Read a clip of one episode; by default the whole of it."""
         e = self.episodes[episode]
@@ -157,8 +163,8 @@ def _cut(recordings: Sequence[Recording]) -> tuple[list[tuple[Episode, Path]], l
     pieces: list[tuple[Episode, Path]] = []
     notes = []
     for r in recordings:
-        n = min(N_SEGMENTS, r.n_frames // 2) if len(recordings) < 3 else 1
-        if n < 3:
+        n = min(MAX_STRETCHES, max(3, r.n_frames // STRETCH_FRAMES)) if len(recordings) < 3 else 1
+        if n < 3 or r.n_frames < 2 * n:
             pieces.append((Episode(source=r.source, n_frames=r.n_frames, split="", file=r.file), r.path))
             continue
         edges = [r.n_frames * i // n for i in range(n + 1)]

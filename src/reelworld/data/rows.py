@@ -10,7 +10,7 @@ from reelworld.data.folder import action_keys
 from reelworld.data.npz import ArrayFiles
 from reelworld.types import UserError
 
-__all__ = ["STEP_KEYS", "group_rows", "read_rows"]
+__all__ = ["STEP_KEYS", "group_rows", "read_rows", "read_steps"]
 
 STEP_KEYS = ("rewards", "terminated", "truncated")
 
@@ -55,10 +55,16 @@ def read_rows(
         )
     arrays = {main: np.array(files.view(path, main)[first + start : first + stop : stride])}
     kept = len(arrays[main])
-    steps = slice(first + start, first + min(start + kept * stride, n_frames))
+    return arrays | read_steps(
+        files, path, slice(first + start, first + min(start + kept * stride, n_frames)), kept, stride
+    )
+
+
+def read_steps(files: ArrayFiles, path: Path, steps: slice, kept: int, stride: int = 1) -> dict[str, np.ndarray]:
+    """Copy the rows of a stretch without its frames; see ``read_rows``."""
     members = files.members(path)
-    for name, stream in action_keys(list(members)).items():
-        arrays[f"actions/{stream}"] = group_rows(files.view(path, name)[steps], kept, stride)
+    names = action_keys(list(members))
+    arrays = {f"actions/{s}": group_rows(files.view(path, n)[steps], kept, stride) for n, s in names.items()}
     for name in STEP_KEYS:
         if name in members:
             rows = group_rows(files.view(path, name)[steps], kept, stride)

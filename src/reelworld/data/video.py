@@ -19,7 +19,7 @@ from reelworld.data.npz import Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit, fit_frame
 from reelworld.data.steps import align, check_actions, describe_actions
-from reelworld.types import UserError
+from reelworld.types import ActionSpec, UserError
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -93,7 +93,9 @@ def convert(path: Path, companion: Path | None, options: ReadOptions) -> tuple[d
     """
     frames, times, named_fps = _decode(path, options)
     timeline = make_timeline(times, options.fps, named_fps)
-    picks, rows, specs = timeline.picks, {}, {}
+    picks = timeline.picks
+    rows: dict[str, np.ndarray] = {}
+    specs: dict[str, ActionSpec] = {}
     if companion is not None:
         name = f"{companion.name} (beside {path.name})"
         actions = check_actions(read_action_file(companion), name)

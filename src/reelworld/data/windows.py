@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from reelworld.data.folder import DataInfo, Episode
-from reelworld.types import UserError
+from reelworld.types import Clip, UserError
 
 __all__ = ["Merge", "Source", "Windows", "merge_actions"]
 
@@ -102,6 +102,19 @@ class Windows:
         if self.stride == 1 or self.merge == "stack":
             return arrays
         return {k: merge_actions(v, self.merge) if k.startswith("actions/") else v for k, v in arrays.items()}
+
+    def clip(self, i: int) -> Clip:
+        """Copy window ``i`` of a data set as a clip."""
+        arrays = self[i]
+        return Clip(
+            frames=arrays["frames"],
+            actions={k.removeprefix("actions/"): v for k, v in arrays.items() if k.startswith("actions/")},
+            rewards=arrays.get("rewards"),
+            terminated=arrays.get("terminated"),
+            truncated=arrays.get("truncated"),
+            fps=self.source.info.fps / self.stride,
+            source=self.source.episodes[int(self.index[i, 0])].source,
+        )
 
 
 def _no_window(source: Source, split: str, members: list[int], span: int) -> UserError:

@@ -1,0 +1,122 @@
+"""How many 64x64 frames per second one loader process delivers, beside the plain speed of the same memory map.
+
+    python benchmarks/loader.py --out results.json
+
+Records 32 synthetic driving-like episodes of 640 frames (random pixels: nothing here depends on the content),
+then reads batches of 16 windows of 16 frames in shuffled order, in this process and with worker processes.
+The limit is measured in the same run, interleaved: copying the same windows straight out of one memory map.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from reelworld.config import write_json
+from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
+from reelworld.data.loader import Loader
+from reelworld.data.windows import Windows
+from reelworld.types import ActionSpec, Clip
+
+N_EPISODES, N_FRAMES, SIZE = 32, 640, 64
+LENGTH, BATCH, N_BATCHES, ROUNDS = 16, 16, 40, 5
+TARGET = 2000.0  # frames per second per worker that training on a CPU needs at most
+
+
+def record(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(N_EPISODES):
+        clip = Clip(
+            frames=rng.integers(0, 256, (N_FRAMES, SIZE, SIZE, 3), np.uint8),
+            actions={"action": rng.standard_normal((N_FRAMES, 3)).astype(np.float32)},
+            rewards=np.zeros(N_FRAMES, np.float32),
+            terminated=np.zeros(N_FRAMES, bool),
+            truncated=np.zeros(N_FRAMES, bool),
+        )
+        write_episode(folder / f"episode_{i:05d}.npz", clip)
+    spec = ActionSpec(kind="continuous", n=3)
+    write_info(folder, DataInfo(fps=50.0, height=SIZE, width=SIZE, actions={"action": spec}), [])
+
+
+def frames_per_second(run: Callable[[], int]) -> float:
+    start = time.perf_counter()
+    n_frames = run()
+    return n_frames / (time.perf_counter() - start)
+
+
+def measure(folder: Path) -> dict[str, list[float]]:
+    windows = Windows(DataSet.open(folder), "all", LENGTH)
+    plain = Loader(windows, BATCH, 0)
+    workers = Loader(windows, BATCH, 0, n_workers=1)
+    raw = np.lib.format.open_memmap(
+        folder / "raw.npy", "w+", np.uint8, (N_EPISODES, N_FRAMES, SIZE, SIZE, 3)
+    )  # the same amount of data, already in the page cache, as the episodes are
+    raw[:] = 1
+
+    def read_raw() -> int:
+        for number in range(N_BATCHES):
+            places = windows.index[plain.order(number)]
+            np.stack([raw[e, s : s + LENGTH] for e, s in places])
+        return N_BATCHES * BATCH * LENGTH
+
+    def read(loader: Loader) -> Callable[[], int]:
+        return lambda: sum(
+            b.video.shape[0] * LENGTH for b in islice(loader.batches(), N_BATCHES) if b.video is not None
+        )
+
+    runs = {"memory_map": read_raw, "loader": read(plain), "loader_1_worker_with_start": read(workers)}
+    rates: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(ROUNDS):  # interleaved, so that other load on the machine hits all of them
+        for name, run in runs.items():
+            rates[name].append(frames_per_second(run))
+    return rates
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        record(Path(folder))
+        rates = measure(Path(folder))
+    limit = float(np.median(rates["memory_map"]))
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    result = {
+        "what": f"{SIZE}x{SIZE} frames per second, windows of {LENGTH} from {N_FRAMES}-frame episodes, batch {BATCH}",
+        "command": "python benchmarks/loader.py",
+        "commit": commit.stdout.strip(),
+        "cpu": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],
+        "dtype": "uint8 read, float32 delivered",
+        "seeds": [0],
+        "results": {
+            name: {
+                "median": round(float(np.median(r))),
+                "p95": round(float(np.percentile(r, 5))),  # of a rate, the slow end
+                "fraction_of_limit": round(float(np.median(r)) / limit, 3),
+            }
+            for name, r in rates.items()
+        },
+        "limit": round(limit),
+        "target": TARGET,
+    }
+    print(json.dumps(result, indent=2))
+    if out:
+        write_json(out, result)
+
+
+if __name__ == "__main__":
+    main()

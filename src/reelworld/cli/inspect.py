@@ -1,0 +1,163 @@
+"""Look at recordings before training on them: what is there, what it looks like, what is wrong with it.
+
+DATA is a folder that `record` made, a folder of videos or .npz files, or one file. Writes a contact sheet and a
+histogram of the actions beside the table.
+
+  reelworld inspect recordings/doors
+  reelworld inspect my-videos --size 64 --fit crop --out looks
+  reelworld inspect robot.npz --frames image --action action --action-shift 1 --json
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from reelworld.config import to_json
+from reelworld.data.options import ReadOptions
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from reelworld.data.dataset import DataSet
+    from reelworld.data.summary import StreamSummary, Summary
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of `reelworld inspect`."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
+    """Folder or file of recordings."""
+    out: Path | None = None
+    """Folder for contact-sheet.png and actions.png. Default: runs/inspect/NAME."""
+    json: bool = False
+    """Print the figures as JSON instead of the table; write no pictures unless --out is given."""
+    read: Annotated[ReadOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadOptions)
+    """How files are read that are not our own recordings."""
+
+
+def run(options: Options) -> None:
+    """Open, count, draw, print."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from reelworld.data.dataset import DataSet
+    from reelworld.data.summary import summarize
+
+    console = Console(stderr=options.json)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with _quiet_log(), Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("opening", total=None)
+        dataset = DataSet.open(options.path, options.read)
+        bar.update(task, description="looking", total=len(dataset.episodes))
+        summary = summarize(dataset, lambda done, _: bar.update(task, completed=done))
+    files = [] if options.json and options.out is None else _draw(dataset, summary, options)
+    if options.json:
+        print(json.dumps({**to_json(summary), "files": [str(f) for f in files]}, indent=2))
+        return
+    console.print(_table(summary))
+    for kind, lines in (("note", summary.notes), ("problem", summary.problems)):
+        for line in lines:
+            console.print(f"{kind}: {line}", style="yellow" if kind == "problem" else "", markup=False, highlight=False)
+    console.print("pictures: " + ", ".join(str(f) for f in files), markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _quiet_log() -> Iterator[None]:
+    """Keep the reader's notes out of the log while they are collected for the table."""
+    logger = logging.getLogger("reelworld.data")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _draw(dataset: DataSet, summary: Summary, options: Options) -> list[Path]:
+    from reelworld.data.pictures import action_histogram, contact_sheet
+
+    folder = options.out or Path("runs") / "inspect" / (options.path.resolve().stem or "data")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; --out wants a folder for the pictures.")
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {"contact-sheet.png": contact_sheet(dataset)}
+    if summary.actions:
+        pictures["actions.png"] = action_histogram(summary.actions)
+    for name, png in pictures.items():
+        (folder / name).write_bytes(png)
+    return [folder / name for name in pictures]
+
+
+def _table(summary: Summary) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(summary.path), show_header=False, title_justify="left", title_style="bold")
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    shortest, median, longest = summary.episode_frames
+    rows = {
+        "episodes": f"{summary.n_episodes:,} of {shortest:,} to {longest:,} frames (median {median:,})",
+        "frames": f"{summary.n_frames:,}",
+        "size": f"{summary.height} x {summary.width} (height x width)",
+        "frame rate": f"{summary.fps:.4g} per second" if summary.fps else "unknown (say it with --fps)",
+        "duration": _duration(summary.seconds) if summary.fps else "unknown",
+        **_action_rows(summary.actions),
+        "frames that change": (
+            f"{summary.share_changed:.1%} of {summary.n_compared:,} steps; then {summary.share_pixels:.1%} of pixels"
+        ),
+        "splits": ", ".join(f"{s} {n:,} episodes, {m:,} frames" for s, (n, m) in summary.splits.items()),
+        "duplicates": f"{summary.n_duplicates:,} dropped (same frames in another split)"
+        if summary.n_duplicates
+        else "none",
+        "problems": f"{len(summary.problems):,} files skipped" if summary.problems else "none",
+    }
+    if summary.mean_return is not None:
+        ended = "" if summary.n_ended is None else f"; {summary.n_ended:,} episodes ended"
+        rows["rewards"] = f"mean sum {summary.mean_return:.4g} per episode{ended}"
+    for name, value in rows.items():
+        table.add_row(Text(name), Text(value))
+    return table
+
+
+def _action_rows(streams: Mapping[str, StreamSummary]) -> dict[str, str]:
+    if not streams:
+        return {"actions": "none (train with latent actions, or add an action file beside each video)"}
+    return {("actions" if len(streams) == 1 else f"actions {k}"): _actions(s) for k, s in streams.items()}
+
+
+def _actions(stream: StreamSummary) -> str:
+    spec = stream.spec
+    if spec.kind == "continuous":
+        ranges = [f"{a:.3g}..{b:.3g}" for a, b in zip(spec.low, spec.high, strict=True)]
+        return f"continuous, {spec.n} wide" + (
+            f" ({', '.join(ranges[:6])}{', ...' if spec.n > 6 else ''})" if ranges else ""
+        )
+    order = sorted(range(spec.n), key=lambda i: -stream.counts[0][i])[:8]
+    names = spec.names or tuple(str(i) for i in range(spec.n))
+    shares = [f"{names[i]} {stream.counts[0][i] / max(1, stream.n_steps):.0%}" for i in order]
+    return f"discrete, {spec.n} ({', '.join(shares)}{', ...' if spec.n > 8 else ''})"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{hours} h {minutes:02d} min {rest:02d} s"
+        if hours
+        else f"{minutes} min {rest:02d} s"
+        if minutes
+        else f"{seconds:.1f} s"
+    )
