@@ -8,7 +8,7 @@ Shapes: B batch, T frames, H W pixel rows and columns, A action width,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from torch import Tensor
+
+    Generators = torch.Generator | Sequence[torch.Generator] | None
 
 __all__ = [
     "ActionSpec",
@@ -253,10 +255,17 @@ class Score:
 
 
 class Sampler(Protocol):
-    """Chooses ids from logits."""
+    """Chooses ids from logits, and in masked decoding the order in which they are kept."""
 
-    def __call__(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Turn logits (..., V) into ids (...)."""
+    steps: int
+    """Passes per latent frame (masked decoding)."""
+
+    def __call__(self, logits: Tensor, generator: Generators) -> Tensor:
+        """Turn logits (B, ..., V) into ids (B, ...)."""
+        ...
+
+    def confidence(self, logits: Tensor, ids: Tensor, generator: Generators) -> Tensor:
+        """Say how sure the ids are, (B, ...); the surest are kept first."""
         ...
 
 
@@ -292,7 +301,7 @@ class Dynamics(Protocol):
         ...
 
     def step(
-        self, state: Any, conditions: Conditions, sampler: Sampler, generator: torch.Generator | None
+        self, state: Any, conditions: Conditions, sampler: Sampler, generator: Generators
     ) -> tuple[Codes, Any]:
         """Take one action (conditions with T=1); return the codes of one latent frame and the new state."""
         ...

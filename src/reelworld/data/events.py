@@ -1,0 +1,58 @@
+"""Find the windows where something happens, without knowing the game.
+
+A transition is as eventful as the rarest change of code in it: agents move all the time, doors open seldom.
+
+Shapes: T frames, N tokens per frame, V codebook size
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reelworld.data.store import TokenStore
+from reelworld.data.windows import Windows
+
+__all__ = ["event_weights"]
+
+LEAST_SHARE = 1e-3
+"""Kinds of change rarer than this share of all transitions weigh no more than that."""
+
+
+def event_weights(windows: Windows) -> np.ndarray:
+    """Weigh windows of a token store so that every kind of change is drawn about equally often.
+
+    A kind is a pair (code before, code after) with codes that differ. A transition weighs 1 / (how often its
+    rarest kind occurs), a window as much as its heaviest transition; a reward or an end of episode counts as rare.
+
+    Returns:
+        float64, (n_windows,), at least a little for every window.
+    """
+    store = windows.source
+    assert isinstance(store, TokenStore)
+    size = store.tokens.video.codebook_size
+    members = np.unique(windows.index[:, 0])
+    kinds, special = {}, {}
+    for episode in members.tolist():
+        arrays = store.arrays(episode, 0, store.episodes[episode].n_frames)
+        codes_TN = arrays["codes"].astype(np.int64)
+        kinds[episode] = np.where(codes_TN[1:] != codes_TN[:-1], codes_TN[:-1] * size + codes_TN[1:], -1)
+        special[episode] = np.zeros(len(codes_TN) - 1, bool)
+        for name in ("rewards", "terminated"):
+            if name in arrays:
+                special[episode] |= arrays[name][:-1] != 0
+    n_transitions = sum(len(kind) for kind in kinds.values())
+    seen, counts = np.unique(np.concatenate([k.ravel() for k in kinds.values()]), return_counts=True)
+    floor = max(1.0, LEAST_SHARE * n_transitions)
+    rarity = 1.0 / np.maximum(counts, floor)
+    rarity[seen == -1] = 1.0 / max(counts.max(), 1)
+    heaviest = {
+        episode: np.where(special[episode], 1.0 / floor, rarity[np.searchsorted(seen, kind)].max(1))
+        for episode, kind in kinds.items()
+    }
+    n_steps = (windows.length - 1) * windows.stride
+    weights = np.empty(len(windows))
+    for episode in members.tolist():
+        rows = windows.index[:, 0] == episode
+        spans = np.lib.stride_tricks.sliding_window_view(heaviest[episode], max(n_steps, 1))
+        weights[rows] = spans[windows.index[rows, 1]].max(1)
+    return weights

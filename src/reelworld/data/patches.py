@@ -1,0 +1,78 @@
+"""The distinct patches of a recording, so that a tokenizer sees rare content as often as common content.
+
+In a game drawn from tiles a few kinds of patches fill almost every frame; what matters (the player, a key, a
+door) is rare. Mosaics are frames put together from patches drawn by kind, not by frequency.
+
+Shapes: T frames, H W pixel rows and columns, N patches per frame, M distinct patches, X = patch * patch * 3
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.loader import Loader
+from reelworld.nn.pixels import patchify, to_float, unpatchify
+from reelworld.types import Batch
+
+__all__ = ["PatchPool"]
+
+
+@dataclass(frozen=True)
+class PatchPool:
+    """Distinct patches of the training frames of a recording."""
+
+    patches: np.ndarray
+    """uint8, (M, X)."""
+    counts: np.ndarray
+    """How often each was seen, int64 (M,)."""
+    patch: int
+    """Pixels per side."""
+
+    @classmethod
+    def of(cls, dataset: DataSet, patch: int, max_frames: int = 8192, max_patches: int = 65536) -> PatchPool:
+        """Collect the patches of at most ``max_frames`` training frames, spread evenly over the episodes."""
+        members = dataset.indices("train")
+        total = sum(dataset.episodes[i].n_frames for i in members)
+        stride = max(1, total // max_frames)
+        found: dict[int, int] = {}
+        kept: list[np.ndarray] = []
+        key = np.random.default_rng(0).integers(-(2**62), 2**62, patch * patch * 3)
+        for i in members:
+            frames = dataset.arrays(i, 0, dataset.episodes[i].n_frames, stride)["frames"]
+            flat = patchify(torch.from_numpy(frames), patch).flatten(0, 1).numpy()
+            hashes = (flat.astype(np.int64) * key).sum(1)  # wraps around, which is what a hash wants
+            unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
+            for value, row, count in zip(unique.tolist(), first.tolist(), counts.tolist(), strict=True):
+                if value not in found and len(kept) < max_patches:
+                    kept.append(flat[row])
+                    found[value] = 0
+                if value in found:
+                    found[value] += count
+        return cls(np.stack(kept), np.array(list(found.values())), patch)
+
+    @property
+    def distinct_share(self) -> float:
+        """Distinct patches as a share of all patches seen: near 0 for a game drawn from tiles."""
+        return len(self.patches) / float(self.counts.sum())
+
+    def mosaics(self, n: int, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
+        """Put n frames together from patches, every kind equally likely: uint8 (n, H, W, 3)."""
+        picks = rng.integers(len(self.patches), size=(n, rows * columns))
+        return unpatchify(torch.from_numpy(self.patches[picks]), self.patch, rows, columns).numpy()
+
+    def mixed(self, loader: Loader, share: float, start: int = 0) -> Iterator[Batch]:
+        """Yield the loader's batches of single frames with a share of them replaced by mosaics."""
+        n = round(loader.batch_size * share)
+        for number, batch in enumerate(loader.batches(start), start):
+            assert batch.video is not None
+            _, frames, height, width, _ = batch.video.shape
+            rng = np.random.default_rng((loader.seed, 2, number))
+            made = self.mosaics(n * frames, height // self.patch, width // self.patch, rng)
+            video = batch.video.clone()
+            video[:n] = to_float(torch.from_numpy(made)).view(n, *video.shape[1:])
+            yield replace(batch, video=video)

@@ -1,0 +1,1 @@
+"""Models that predict the codes of the next frame."""

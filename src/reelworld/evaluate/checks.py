@@ -1,0 +1,69 @@
+"""Small numbers on the validation split while a world trains; the full protocol is in protocol.py.
+
+Shapes: B clips, T frames, N tokens per frame
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.loader import to_batch
+from reelworld.data.windows import Windows
+from reelworld.nn.pixels import to_float
+
+__all__ = ["dynamics_check", "tokenizer_check"]
+
+
+def spread(n: int, most: int) -> list[int]:
+    """Pick at most ``most`` of n numbers, evenly spread."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+
+
+def tokenizer_check(tokenizer: Any, dataset: DataSet, n_frames: int = 128) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the reconstruction of validation frames: PSNR (dB) and codes in use."""
+    windows = Windows(dataset, "val", 1)
+    frames = np.stack([windows[i]["frames"] for i in spread(len(windows), n_frames)])
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        device = next(tokenizer.parameters()).device
+        video = to_float(torch.from_numpy(frames).to(device))
+        codes = tokenizer.encode(video)
+        error = (tokenizer.decode(codes) - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        return {
+            "val_psnr": float((10 * torch.log10(4 / error)).mean()),
+            "val_codes_used": float(codes.video.unique().numel()),
+        }
+
+    return check
+
+
+def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callable[[], dict[str, float]]:
+    """Prepare a check of one-pass prediction on validation clips of codes.
+
+    ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
+    that a copy of the current frame gets right, ``val_nats`` the nats per frame.
+    """
+    rows = [windows[i] for i in spread(len(windows), n_clips)]
+    batch = to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})
+    assert batch.codes is not None
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        here = batch.to(next(dynamics.parameters()).device)
+        assert here.codes is not None
+        nats_BT, is_right_BT = dynamics.judge(here.codes, here.conditions)
+        codes_BTN = here.codes.video
+        is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
+        return {
+            "val_nats": float(nats_BT.mean()),
+            "val_exact": float(is_right_BT.float().mean()),
+            "val_exact_copy": float(is_still_BT.float().mean()),
+        }
+
+    return check

@@ -1,0 +1,1 @@
+"""Loops a model over time: samplers, sessions, rollouts."""

@@ -1,0 +1,281 @@
+"""A session steps a world: reset with some frames, then one action in, one frame out.
+
+A session holds n independent streams; one stream and a batch of them are the same code. Every stream has its own
+random generator, so what it shows does not depend on how many others run beside it.
+
+Shapes: n streams, T frames, H W pixel rows and columns, A action width, N tokens per frame
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelworld.config import unknown
+from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.types import ActionSpec, Clip, Codes, Conditions, StepResult, UserError
+
+__all__ = ["Action", "Session", "SessionParts", "Snapshot"]
+
+Action = int | Sequence[Any] | np.ndarray | Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionParts:
+    """What a session needs of a world."""
+
+    tokenizer: Any
+    dynamics: Any
+    height: int
+    width: int
+    fps: float
+    action_specs: Mapping[str, ActionSpec]
+    sampler: SamplerConfig
+    starts: Sequence[Clip]
+    """Clips that ``reset`` without frames begins with."""
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A moment of a session; restoring it replays the same future under the same actions."""
+
+    state: Any
+    generators: tuple[Tensor, ...]
+    frame: np.ndarray
+    n_steps: int
+
+
+class Session:
+    """n streams of one world, stepped together. Make one with ``World.session``."""
+
+    def __init__(self, parts: SessionParts, n: int = 1, seed: int | None = None) -> None:
+        if n < 1:
+            raise UserError(f"a session of {n} streams was asked for; it needs at least 1.")
+        self.parts, self.n = parts, n
+        self.height, self.width, self.fps = parts.height, parts.width, parts.fps
+        self.action_specs = dict(parts.action_specs)
+        self.sampler = parts.sampler
+        self.n_steps = 0
+        self._state: Any = None
+        self._frame = np.zeros((n, parts.height, parts.width, 3), np.uint8)
+        self.seed(seed)
+
+    def seed(self, seed: int | None) -> None:
+        """Start the streams' generators anew; None draws a fresh seed."""
+        base = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) % 2**62
+        self._generators = [torch.Generator().manual_seed(base + i) for i in range(self.n)]
+
+    # ------------------------------------------------------------------ reset and step
+
+    @torch.inference_mode()
+    def reset(
+        self,
+        context_frames: np.ndarray | None = None,
+        context_actions: Action = None,
+        seed: int | None = None,
+        streams: Sequence[int] | None = None,
+    ) -> StepResult:
+        """Begin anew.
+
+        Args:
+            context_frames: uint8, (n, T, H, W, 3) or (T, H, W, 3) for all streams. None begins with a start clip
+                of the world, chosen by each stream's generator.
+            context_actions: Actions between the context frames, (n, T - 1, ...) or (T - 1, ...), per stream name or
+                bare when the world has one action stream. None uses null actions.
+            seed: Starts the generators anew before anything is drawn.
+            streams: Which streams begin anew; None means all. Frames and actions are then given for these only.
+
+        Returns:
+            The last context frame, as given.
+
+        Raises:
+            UserError: If frames or actions have the wrong shape or type.
+        """
+        if seed is not None:
+            self.seed(seed)
+        rows = list(range(self.n)) if streams is None else list(streams)
+        if context_frames is None:
+            frames, actions = self._start_clips(rows)
+        else:
+            frames = self._check_frames(context_frames, len(rows))
+            actions = self._check_actions(context_actions, (len(rows), frames.shape[1] - 1))
+        state = self._prefill(frames, actions)
+        if len(rows) == self.n:
+            self._state, self.n_steps = state, 0
+        else:
+            if self._state is None:
+                raise UserError("some streams were reset before the session was; call reset() for all of them first.")
+            self._state.replace(torch.tensor(rows), state)
+        self._frame = self._frame.copy()
+        self._frame[rows] = frames[:, -1]
+        zero = np.zeros(self.n, np.float32)
+        no = np.zeros(self.n, bool)
+        return StepResult(frame=self._frame, reward=zero, terminated=no, truncated=no, info={"n_steps": 0})
+
+    @torch.inference_mode()
+    def step(self, action: Action = None) -> StepResult:
+        """Take one action per stream.
+
+        Args:
+            action: An id for all streams, n ids, an array (n, A), or a mapping from stream name to one of these;
+                None means the null action (or nothing, for worlds without actions).
+
+        Returns:
+            The next frame; reward and end of episode as the world predicts them. ``info`` has
+            ``terminated_probability`` (n,) and ``codes`` (n, N).
+        """
+        if self._state is None:
+            self.reset()
+        actions = self._check_actions(action, (self.n, 1), is_step=True)
+        device = self.parts.device
+        conditions = Conditions(actions={k: v.to(device) for k, v in actions.items()})
+        codes, self._state = self.parts.dynamics.step(
+            self._state, conditions, TokenSampler(self.sampler), self._generators
+        )
+        video = self.parts.tokenizer.decode(codes)
+        self._frame = to_uint8(video[:, -1]).cpu().numpy()
+        self.n_steps += 1
+        ended = self._state.terminated.cpu().numpy()
+        return StepResult(
+            frame=self._frame,
+            reward=self._state.reward.cpu().numpy(),
+            terminated=ended > 0.5,
+            truncated=np.zeros(self.n, bool),
+            info={
+                "n_steps": self.n_steps,
+                "terminated_probability": ended,
+                "codes": codes.video[:, -1].cpu().numpy(),
+            },
+        )
+
+    # ------------------------------------------------------------------ copies
+
+    @torch.inference_mode()
+    def fork(self, n: int) -> Session:
+        """Make a session of n streams that all go on from this one's only stream, each with a generator of its own."""
+        if self.n != 1 or self._state is None:
+            raise UserError(f"fork() needs a session of one stream that was reset; this one has {self.n}.")
+        child = Session(self.parts, n)
+        child.sampler, child.n_steps = self.sampler, self.n_steps
+        seeds = torch.randint(2**62, (n,), generator=self._generators[0]).tolist()
+        child._generators = [torch.Generator().manual_seed(s) for s in seeds]
+        child._state = self._state.select(torch.zeros(n, dtype=torch.int64))
+        child._frame = np.repeat(self._frame, n, 0)
+        return child
+
+    @torch.inference_mode()
+    def snapshot(self) -> Snapshot:
+        """Keep this moment."""
+        if self._state is None:
+            raise UserError("snapshot() needs a session that was reset.")
+        state = self._state.select(torch.arange(self.n))
+        return Snapshot(state, tuple(g.get_state() for g in self._generators), self._frame.copy(), self.n_steps)
+
+    @torch.inference_mode()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a moment of this session (or of one with as many streams)."""
+        if len(snapshot.generators) != self.n:
+            raise UserError(f"the snapshot has {len(snapshot.generators)} streams, this session {self.n}.")
+        self._state = snapshot.state.select(torch.arange(self.n))
+        for generator, state in zip(self._generators, snapshot.generators, strict=True):
+            generator.set_state(state)
+        self._frame, self.n_steps = snapshot.frame.copy(), snapshot.n_steps
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The current frame of each stream, uint8 (n, H, W, 3)."""
+        return self._frame
+
+    # ------------------------------------------------------------------ inputs
+
+    def _prefill(self, frames: np.ndarray, actions: Mapping[str, Tensor]) -> Any:
+        device = self.parts.device
+        codes: Codes = self.parts.tokenizer.encode(to_float(torch.from_numpy(frames).to(device)))
+        return self.parts.dynamics.prefill(codes, Conditions(actions={k: v.to(device) for k, v in actions.items()}))
+
+    def _start_clips(self, rows: list[int]) -> tuple[np.ndarray, dict[str, Tensor]]:
+        starts = self.parts.starts
+        if not starts:
+            raise UserError("this world ships no start clips; give reset() context_frames.")
+        picks = [starts[int(torch.randint(len(starts), (1,), generator=self._generators[row]))] for row in rows]
+        frames = np.stack([clip.frames for clip in picks])
+        actions = {k: np.stack([clip.actions[k][:-1] for clip in picks]) for k in self.action_specs}
+        return frames, self._check_actions(actions, (len(rows), frames.shape[1] - 1))
+
+    def _check_frames(self, frames: np.ndarray, n: int) -> np.ndarray:
+        frames = np.asarray(frames)
+        wanted = f"uint8 ({n}, T, {self.height}, {self.width}, 3)"
+        if frames.ndim == 4:
+            frames = np.broadcast_to(frames, (n, *frames.shape))
+        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1] < 1:
+            raise UserError(f"context frames are {frames.dtype} {frames.shape}; wanted {wanted}.")
+        if frames.shape[0] != n or frames.shape[2:] != (self.height, self.width, 3):
+            raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
+        return np.array(frames)
+
+    def _check_actions(self, given: Action, shape: tuple[int, int], is_step: bool = False) -> dict[str, Tensor]:
+        if not self.action_specs:
+            return {}
+        streams = given if isinstance(given, Mapping) else {next(iter(self.action_specs)): given}
+        if not isinstance(given, Mapping) and given is not None and len(self.action_specs) > 1:
+            raise UserError(f"this world has the action streams {sorted(self.action_specs)}; give a mapping of them.")
+        for name in streams:
+            if name not in self.action_specs:
+                raise unknown("action stream", str(name), self.action_specs)
+        return {
+            name: action_tensor(spec, streams.get(name), shape, is_step) for name, spec in self.action_specs.items()
+        }
+
+
+def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step: bool) -> Tensor:
+    """Check one stream's actions and give them the shape a model wants.
+
+    Args:
+        spec: The stream.
+        given: Ids or vectors; one for all streams, one per stream, or None for the null action.
+        shape: (n, T): streams and steps.
+        is_step: T is 1 and may be left out.
+
+    Returns:
+        int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A).
+    """
+    is_discrete = spec.kind == "discrete"
+    if given is None:
+        given = null_action(spec)
+    array = np.asarray(given)
+    if array.dtype.kind not in ("iu" if is_discrete else "iuf"):
+        raise UserError(f"action {given!r} is not {'an integer id' if is_discrete else 'a vector of numbers'}.")
+    array = array.astype(np.int64 if is_discrete else np.float32)
+    single = () if is_discrete else (spec.n,)
+    unit = single if spec.repeat == 1 else (spec.repeat, *single)
+    for lead in [shape, *([shape[:1]] if is_step else []), shape[1:], ()]:
+        if array.shape == lead + single and unit != single:  # one action stands for all that stay together
+            array = np.broadcast_to(np.expand_dims(array, len(lead)), lead + unit)
+        if array.shape == lead + unit:
+            per_stream = is_step and lead == shape[:1]
+            array = array.reshape(*shape, *unit) if per_stream else np.broadcast_to(array, shape + unit)
+            break
+    else:
+        raise UserError(f"actions have shape {array.shape}; wanted {shape + unit} (or one action for all).")
+    if is_discrete and array.size and (array.min() < 0 or array.max() >= spec.n):
+        raise UserError(f"action ids span {array.min()}..{array.max()}; this world has 0..{spec.n - 1}.")
+    if not np.isfinite(array).all():
+        raise UserError("actions hold NaN or infinity; give finite numbers.")
+    return torch.from_numpy(np.array(array))
+
+
+def null_action(spec: ActionSpec) -> Any:
+    """Return the action that stands for nothing pressed: the spec's, else id 0 or the middle of the range."""
+    if spec.null is not None:
+        return spec.null
+    if spec.kind == "discrete":
+        return 0
+    low, high = spec.low or (0.0,) * spec.n, spec.high or (0.0,) * spec.n
+    return [(a + b) / 2 for a, b in zip(low, high, strict=True)]

@@ -1,0 +1,1 @@
+"""Tensor math without opinions: attention, grid blocks, caches, quantizers, pixels."""

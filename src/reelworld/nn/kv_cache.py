@@ -1,0 +1,66 @@
+"""Ring buffer of the last frames' keys and values: a step costs one frame, however long the past.
+
+Shapes: B batch (streams), G grid positions per stream, H heads, W window (frames kept), D width of a head
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+__all__ = ["FrameCache"]
+
+
+class FrameCache:
+    """Keys and values of the last W frames of one attention layer, written in place.
+
+    Attributes:
+        keys: (B * G, H, W, D).
+        values: (B * G, H, W, D).
+        positions: Frame number in each slot, int64, (B, W); -1 marks an empty one.
+        cursor: Slot that is written next; the same for all streams.
+    """
+
+    def __init__(self, keys: Tensor, values: Tensor, positions: Tensor, cursor: int = 0) -> None:
+        self.keys, self.values, self.positions, self.cursor = keys, values, positions, cursor
+
+    @classmethod
+    def of(cls, keys: Tensor, values: Tensor, positions: Tensor, window: int) -> FrameCache:
+        """Start from T frames read at once: keys and values (B * G, H, T, D), positions (B, T)."""
+        keep = min(keys.shape[2], window)
+        rows, heads, _, width = keys.shape
+        cache = cls(
+            keys.new_zeros(rows, heads, window, width),
+            keys.new_zeros(rows, heads, window, width),
+            positions.new_full((positions.shape[0], window), -1),
+            keep % window,
+        )
+        cache.keys[:, :, :keep] = keys[:, :, keys.shape[2] - keep :]
+        cache.values[:, :, :keep] = values[:, :, keys.shape[2] - keep :]
+        cache.positions[:, :keep] = positions[:, positions.shape[1] - keep :]
+        return cache
+
+    def write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
+        """Store one frame over the oldest: keys and values (B * G, H, 1, D), positions (B,)."""
+        self.keys[:, :, self.cursor] = keys[:, :, 0]
+        self.values[:, :, self.cursor] = values[:, :, 0]
+        self.positions[:, self.cursor] = positions
+        self.cursor = (self.cursor + 1) % self.keys.shape[2]
+
+    def select(self, streams: Tensor) -> FrameCache:
+        """Copy the given streams, e.g. to fork or to save a session."""
+        return FrameCache(
+            self._grouped(self.keys)[streams].flatten(0, 1),
+            self._grouped(self.values)[streams].flatten(0, 1),
+            self.positions[streams],
+            self.cursor,
+        )
+
+    def replace(self, streams: Tensor, other: FrameCache) -> None:
+        """Overwrite streams in place with those of another cache, keeping the order of its frames."""
+        turn = self.cursor - other.cursor
+        self._grouped(self.keys)[streams] = other._grouped(other.keys).roll(turn, 3)
+        self._grouped(self.values)[streams] = other._grouped(other.values).roll(turn, 3)
+        self.positions[streams] = other.positions.roll(turn, 1)
+
+    def _grouped(self, x: Tensor) -> Tensor:
+        return x.view(self.positions.shape[0], -1, *x.shape[1:])

@@ -1,0 +1,8 @@
+"""Recipes: short files that compose the parts into a published or a home-made system."""
+
+from __future__ import annotations
+
+__all__ = ["RECIPES"]
+
+RECIPES = {"pocket": "reelworld.recipes.pocket"}
+"""Name on the command line -> module."""

@@ -1,0 +1,269 @@
+"""Pocket: a small playable world from your own recordings, on a laptop CPU, in minutes.
+
+A patch tokenizer with one FSQ code per 8x8 pixels, then causal action-conditioned dynamics on the grid of codes:
+a cached trunk over clean past frames and a small head that decodes the next frame in one to four passes,
+starting from a copy of the current one. One recipe for tile games and for smooth pictures.
+
+    reelworld train pocket --data RECORDINGS --out runs/mine
+
+Expected: see docs/recipes/pocket.md, with hardware, seeds and the command of every figure. Not a published
+system; the parts it borrows name their sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from reelworld.config import to_json
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.generate.samplers import SamplerConfig
+    from reelworld.train.run import Run
+    from reelworld.train.stage import Stage
+    from reelworld.worlds.world import World
+
+__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "small", "stages", "tiny", "untrained"]
+
+PATCH = 8
+LARGEST_SIDE = 256
+TILE_SHARE = 0.02
+"""Recordings with fewer distinct patches than this share count as drawn from tiles."""
+N_STARTS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a pocket world."""
+
+    seed: int = 0
+    """Decides every random draw."""
+    size: int | None = None
+    """Pixels per side that frames are resized to; none keeps the recording's size."""
+    fit: Literal["none", "crop", "stretch", "pad"] = "none"
+    """How frames of another shape become square: crop the centre, stretch, or pad with black."""
+    frame_stride: int = 1
+    """Keep every k-th frame; the k actions between two kept frames stay together."""
+    merge: Literal["stack", "last", "sum"] = "stack"
+    """What becomes of those k actions: all are given to the model, the last one, or their sum."""
+    max_minutes: float | None = None
+    """Wall-clock budget of the whole training; schedules anneal to it."""
+    tokenizer_share: float = 0.2
+    """Share of max_minutes that the tokenizer gets."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels per digit of a code; their product is the codebook size."""
+    tokenizer_width: int = 128
+    """Width of the tokenizer."""
+    tokenizer_steps: int = 1500
+    """Optimizer steps of the tokenizer."""
+    tokenizer_batch: int = 32
+    """Frames per step."""
+    tokenizer_lr: float = 4e-3
+    """Highest learning rate of the tokenizer."""
+    mosaic_share: float = 0.5
+    """Share of a batch that is put together from distinct patches, when the game is drawn from tiles."""
+
+    width: int = 128
+    """Width of the dynamics."""
+    trunk_layers: int = 4
+    """Grid blocks that read the past."""
+    temporal_layers: int = 2
+    """How many of them are followed by temporal attention."""
+    head_layers: int = 2
+    """Grid blocks that run once per decoding pass."""
+    window: int = 8
+    """Frames that temporal attention reaches back to."""
+    clip_frames: int = 9
+    """Frames of a training clip; all but the first are predicted."""
+    batch: int = 8
+    """Clips per step."""
+    steps: int = 4000
+    """Optimizer steps of the dynamics."""
+    lr: float = 2e-3
+    """Highest learning rate of the dynamics."""
+    event_share: float = 0.3
+    """Share of clips drawn because something rare happens in them."""
+    full_mask_share: float = 0.5
+    """Share of frames predicted from nothing but the past; the others see some of their codes."""
+    context_noise: float = 0.0
+    """Greatest share of a clip's past codes that training replaces."""
+    context_frames: int = 4
+    """Frames a session begins with."""
+
+    def __post_init__(self) -> None:
+        if self.clip_frames < 2:
+            raise UserError(f"clip_frames is {self.clip_frames}; at least 2 are needed to predict one frame.")
+        if self.width % 4:
+            raise UserError(f"width is {self.width}; it must be a multiple of 4 (attention heads).")
+
+
+def tiny() -> Config:
+    """A world for tests: seconds of training, no quality."""
+    return Config(
+        tokenizer_width=32, tokenizer_steps=20, tokenizer_batch=4, width=32, trunk_layers=2, temporal_layers=1,
+        head_layers=1, window=3, clip_frames=4, batch=4, steps=20, context_frames=2,
+    )  # fmt: skip
+
+
+def small() -> Config:
+    """The default: about six CPU-minutes for a tile game or a first smooth world."""
+    return Config()
+
+
+SIZES = {"tiny": tiny, "small": small}
+DEFAULT_SIZE = "small"
+
+
+def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
+    """Make the untrained parts for recordings of this size and with these actions."""
+    import torch
+
+    from reelworld.dynamics.grid import GridDynamics, GridDynamicsConfig
+    from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig, check_divisible
+
+    check_divisible(info.height, info.width, PATCH)
+    if max(info.height, info.width) > LARGEST_SIDE:
+        raise UserError(
+            f"frames are {info.height}x{info.width}; pocket is made for at most {LARGEST_SIDE} pixels per side: "
+            "give --size 64 --fit crop (or stretch, pad)."
+        )
+    torch.manual_seed(config.seed)
+    tokenizer = PatchTokenizer(
+        PatchTokenizerConfig(
+            rows=info.height // PATCH,
+            columns=info.width // PATCH,
+            patch=PATCH,
+            width=config.tokenizer_width,
+            levels=config.levels,
+        )
+    )
+    dynamics = GridDynamics(
+        GridDynamicsConfig(
+            grid=tokenizer.spec(1, info.height, info.width).video,
+            actions=action_specs(config, info),
+            width=config.width,
+            trunk_layers=config.trunk_layers,
+            temporal_layers=config.temporal_layers,
+            head_layers=config.head_layers,
+            window=config.window,
+            full_mask_share=config.full_mask_share,
+            context_noise=config.context_noise,
+        )
+    )
+    return {"tokenizer": tokenizer, "dynamics": dynamics}
+
+
+def action_specs(config: Config, info: DataInfo) -> dict[str, Any]:
+    """Describe the actions of one step: with a frame stride, several may stay together."""
+    repeat = config.frame_stride if config.merge == "stack" else 1
+    return {name: replace(spec, repeat=repeat) for name, spec in info.actions.items()}
+
+
+def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+    """Train the tokenizer on frames, write the recording as codes, train the dynamics on those."""
+    from reelworld.data.events import event_weights
+    from reelworld.data.loader import Loader
+    from reelworld.data.patches import PatchPool
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import dynamics_check, tokenizer_check
+    from reelworld.train.stage import OptimConfig, Stage
+    from reelworld.train.tokenize import tokenize
+
+    minutes = config.max_minutes
+    tokenizer, dynamics = parts["tokenizer"], parts["dynamics"]
+    # Say at once if the recording has no window of the length that the second stage needs.
+    Windows(dataset, "train", config.clip_frames, config.frame_stride, config.merge)
+    frames = Loader(Windows(dataset, "train", 1), config.tokenizer_batch, config.seed)
+    pool = PatchPool.of(dataset, PATCH)
+    share = config.mosaic_share if pool.distinct_share < TILE_SHARE else 0.0
+    yield Stage(
+        name="tokenizer",
+        part="tokenizer",
+        module=tokenizer,
+        batches=lambda start: pool.mixed(frames, share, start),
+        steps=config.tokenizer_steps,
+        optim=OptimConfig(lr=config.tokenizer_lr),
+        max_minutes=minutes and minutes * config.tokenizer_share,
+        precision=config.precision,
+        frames_per_batch=config.tokenizer_batch,
+        validate=tokenizer_check(tokenizer, dataset),
+    )
+    store = tokenize(dataset, tokenizer, run.folder / "codes")
+    windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
+    clips = Loader(
+        windows, config.batch, config.seed, weights=event_weights(windows), weighted_share=config.event_share
+    )
+    yield Stage(
+        name="dynamics",
+        part="dynamics",
+        module=dynamics,
+        batches=clips.batches,
+        steps=config.steps,
+        optim=OptimConfig(lr=config.lr),
+        max_minutes=minutes and minutes * (1 - config.tokenizer_share),
+        precision=config.precision,
+        frames_per_batch=config.batch * (config.clip_frames - 1),
+        validate=dynamics_check(dynamics, Windows(store, "val", config.clip_frames, config.frame_stride, config.merge)),
+    )
+
+
+def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+    """Assemble the world: clips to start from, and a sampler that suits what was learned."""
+    from reelworld.data.store import TokenStore
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import dynamics_check, spread
+
+    starts = Windows(dataset, "val", config.context_frames, config.frame_stride, config.merge)
+    store = TokenStore.open(run.folder / "codes")
+    clips = Windows(store, "val", config.clip_frames, config.frame_stride, config.merge)
+    check = dynamics_check(parts["dynamics"], clips)()
+    world = assemble(config, parts, dataset.info, sampler_for(check["val_exact"]))
+    world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
+    splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
+    world.info = replace(world.info, splits=splits, statistics=check)
+    return world
+
+
+def sampler_for(exact: float) -> SamplerConfig:
+    """Take the likeliest codes in a world that is nearly certain; draw in two passes where the future is open.
+
+    Greedy decoding of an uncertain world has the best PSNR and freezes after a few frames.
+    """
+    from reelworld.generate.samplers import SamplerConfig
+
+    if exact >= 0.9:
+        return SamplerConfig(steps=1, temperature=0.0)
+    return SamplerConfig(steps=2, temperature=0.9)
+
+
+def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo, sampler: SamplerConfig) -> World:
+    """Give trained or untrained parts the form of a world."""
+    from reelworld.worlds.world import World, WorldInfo
+
+    world_info = WorldInfo(
+        name="pocket world",
+        recipe="pocket",
+        height=info.height,
+        width=info.width,
+        fps=info.fps / config.frame_stride,
+        actions=action_specs(config, info),
+        context_frames=config.context_frames,
+        sampler=sampler,
+        provenance={"data": dict(info.provenance), "config": to_json(config)},
+    )
+    return World(world_info, parts["tokenizer"], parts["dynamics"])
+
+
+def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
+    """Make a world with random weights, for tests."""
+    from reelworld.generate.samplers import SamplerConfig
+
+    return assemble(config, build(replace(config, seed=seed), info), info, SamplerConfig())

@@ -1,0 +1,1 @@
+"""Pixels to codes and back, one file per tokenizer."""

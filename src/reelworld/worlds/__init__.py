@@ -1,0 +1,1 @@
+"""Worlds: weights with a name that can be loaded, stepped, scored and adapted to gymnasium."""

@@ -1,0 +1,72 @@
+"""The card of a world: a README.md and a moving preview, written with every save."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reelworld.data.media import write_media
+
+if TYPE_CHECKING:
+    from reelworld.worlds.world import World, WorldInfo
+
+__all__ = ["write_card"]
+
+PREVIEW_STEPS = 48
+
+
+def write_card(world: World, folder: Path) -> None:
+    """Write README.md and, when the world has start clips, preview.gif."""
+    (folder / "README.md").write_text(card_text(world.info, has_preview=bool(world.starts)), encoding="utf-8")
+    if world.starts:
+        write_media(folder / "preview.gif", _preview(world), fps=min(world.info.fps or 10.0, 20.0))
+
+
+def card_text(info: WorldInfo, has_preview: bool) -> str:
+    """Say what the world is, how it was made and how to use it."""
+    actions = [
+        f"- {name}: {spec.kind}, {spec.n} {'ids' if spec.kind == 'discrete' else 'numbers'}"
+        + (f" ({', '.join(spec.names)})" if spec.names else "")
+        for name, spec in info.actions.items()
+    ]
+    made = [f"- {key}: {value}" for key, value in info.provenance.items()]
+    lines = [
+        f"# {info.name}",
+        "",
+        *(["![preview](preview.gif)", ""] if has_preview else []),
+        f"A world made with reelworld, recipe {info.recipe}: {info.height}x{info.width} pixels, {info.fps:g} frames/s.",
+        "",
+        "## Actions",
+        *(actions or ["none: the world runs by itself"]),
+        "",
+        "## How it was made",
+        *(made or ["not recorded"]),
+        "",
+        "## Use",
+        "```",
+        "reelworld play .",
+        "reelworld eval . --data RECORDINGS",
+        "```",
+        f"Frames are drawn in {info.sampler.steps} pass(es) at temperature {info.sampler.temperature:g}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _preview(world: World) -> np.ndarray:
+    """Let the world run under random actions: uint8 (S, H, W, 3)."""
+    session = world.session(1, seed=0)
+    rng = np.random.default_rng(0)
+    frames = [session.reset().frame[0]]
+    for _ in range(PREVIEW_STEPS):
+        action = {}
+        for name, spec in world.info.actions.items():
+            if spec.kind == "discrete":
+                action[name] = np.asarray([rng.integers(spec.n)])
+            else:
+                low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
+                action[name] = rng.uniform(low, high).astype(np.float32)[None]
+        frames.append(session.step(action).frame[0])
+    return np.stack(frames)

@@ -1,0 +1,123 @@
+"""Parts of a world on disk: a literal table of types, one safetensors file each, checked on loading."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from reelworld.config import from_json, to_json, unknown
+from reelworld.types import UserError
+
+__all__ = ["PARTS", "PartInfo", "load_part", "save_part"]
+
+PARTS = {
+    "patch_tokenizer": "reelworld.tokenizers.patch:PatchTokenizer",
+    "grid_dynamics": "reelworld.dynamics.grid:GridDynamics",
+}
+"""Type name in world.json -> module:class. The class takes one frozen dataclass, its config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartInfo:
+    """One part in world.json."""
+
+    type: str
+    """Name in PARTS, or module:class of code outside reelworld (needs permission to load)."""
+    config: Mapping[str, Any]
+    """The part's config as JSON."""
+    file: str
+    """Name of its safetensors file."""
+    sha256: str
+    """Hash of that file."""
+
+
+def type_name(part: nn.Module) -> str:
+    """Name a part's type as world.json does."""
+    path = f"{type(part).__module__}:{type(part).__qualname__}"
+    return next((name for name, known in PARTS.items() if known == path), path)
+
+
+def save_part(part: nn.Module, folder: Path, name: str) -> PartInfo:
+    """Write a part's weights to ``folder`` and describe it."""
+    path = folder / f"{name}.safetensors"
+    tensors = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
+    safetensors.torch.save_file(tensors, path)
+    config: Any = part.config
+    return PartInfo(type=type_name(part), config=to_json(config), file=path.name, sha256=file_hash(path))
+
+
+def load_part(name: str, info: PartInfo, folder: Path, allow_code: Sequence[str] = ()) -> nn.Module:
+    """Build a part and load its weights.
+
+    Args:
+        name: For errors.
+        info: From world.json.
+        folder: Of the world.
+        allow_code: Modules outside reelworld that may be imported.
+
+    Raises:
+        UserError: If the type is unknown or not allowed, or the file is missing, changed or does not fit.
+    """
+    cls = _part_class(info.type, allow_code)
+    config_class = typing.get_type_hints(cls.__init__)["config"]
+    part: nn.Module = cls(from_json(config_class, info.config, f"config of part {name!r}"))
+    path = folder / Path(info.file).name
+    if not path.is_file():
+        raise UserError(f"{folder} lacks {path.name}, the weights of part {name!r}; copy the world again.")
+    if (found := file_hash(path)) != info.sha256:
+        raise UserError(
+            f"{path} has sha256 {found[:12]}..., world.json says {info.sha256[:12]}...; the file was changed or "
+            "damaged: copy the world again."
+        )
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file ({error}); copy the world again.") from None
+    _load_exactly(part, tensors, f"part {name!r} of {folder}")
+    return part.eval()
+
+
+def _part_class(kind: str, allow_code: Sequence[str]) -> Any:
+    path = PARTS.get(kind, kind)
+    module, _, cls = path.partition(":")
+    if kind not in PARTS and not cls:
+        raise unknown("part type", kind, PARTS)
+    if kind not in PARTS and module not in allow_code:
+        raise UserError(
+            f"this world needs code from {module!r}, which is not part of reelworld; if you trust it, "
+            f"allow it with --allow-code {module}."
+        )
+    return getattr(importlib.import_module(module), cls)
+
+
+def _load_exactly(part: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    wanted = part.state_dict()
+    missing, surplus = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    if missing or surplus:
+        raise UserError(
+            f"{where} does not fit its config: {len(missing)} tensors missing ({', '.join(missing[:5]) or 'none'}), "
+            f"{len(surplus)} surplus ({', '.join(surplus[:5]) or 'none'}); it was saved by another version or edited."
+        )
+    wrong = [k for k in wanted if wanted[k].shape != tensors[k].shape]
+    if wrong:
+        k = wrong[0]
+        raise UserError(
+            f"{where}: {len(wrong)} tensors have another shape than the config says, first {k}: file "
+            f"{tuple(tensors[k].shape)}, config {tuple(wanted[k].shape)}."
+        )
+    part.load_state_dict(dict(tensors))
+
+
+def file_hash(path: Path) -> str:
+    """Sha256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,246 @@
+"""A world: a tokenizer and a dynamics model with what is needed to play, score and share them.
+
+On disk a world is a folder: ``world.json``, one safetensors file per part, ``starts.npz`` (clips to begin
+from), ``README.md`` (the card) and ``preview.gif``. Loading runs no code from the folder.
+
+Shapes: n streams, T context frames, S steps, H W pixel rows and columns, A action width
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from reelworld.config import from_json, read_json, write_json
+from reelworld.generate.samplers import SamplerConfig
+from reelworld.generate.session import Action, Session, SessionParts
+from reelworld.nn.pixels import to_float
+from reelworld.types import ActionSpec, Clip, Conditions, Score, UserError
+from reelworld.worlds.card import write_card
+from reelworld.worlds.parts import PartInfo, load_part, save_part
+
+__all__ = ["FORMAT_VERSION", "World", "WorldInfo"]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldInfo:
+    """What world.json says."""
+
+    name: str
+    """Short name, shown to people."""
+    recipe: str
+    """Recipe and size, e.g. pocket:small."""
+    height: int
+    """Pixel rows of a frame."""
+    width: int
+    """Pixel columns of a frame."""
+    fps: float
+    """Frames per second of the recordings (after frame stride); 0 when unknown."""
+    actions: Mapping[str, ActionSpec]
+    """Action streams; empty when the world takes none."""
+    context_frames: int = 1
+    """Frames a session should begin with."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How frames are drawn unless asked otherwise."""
+    splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Split -> source ids of the data it was trained, validated and is to be tested on."""
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    """Numbers about the training data."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Data, command, versions, seeds, hardware, time."""
+    parts: Mapping[str, PartInfo] = field(default_factory=dict)
+    """Part name -> its type, config, file and hash; filled by ``World.save``."""
+    format_version: int = FORMAT_VERSION
+
+
+class World:
+    """Weights with a name. Make one with ``World.load`` or by training a recipe."""
+
+    def __init__(self, info: WorldInfo, tokenizer: nn.Module, dynamics: nn.Module, starts: Sequence[Clip] = ()) -> None:
+        self.info = info
+        self.tokenizer: Any = tokenizer.eval()
+        self.dynamics: Any = dynamics.eval()
+        self.starts = list(starts)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.dynamics.parameters()).device
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Part name -> module."""
+        return {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
+
+    # ------------------------------------------------------------------ disk
+
+    @classmethod
+    def load(cls, path: Path | str, device: str = "cpu", allow_code: Sequence[str] = ()) -> World:
+        """Load a world from its folder, or from a run folder that holds one.
+
+        Args:
+            path: Folder with world.json, or a run with world/ inside.
+            device: Where to put the weights.
+            allow_code: Modules outside reelworld that the world's parts may come from.
+
+        Raises:
+            UserError: If the folder is no world, is newer than this version, or is damaged.
+        """
+        folder = Path(path)
+        if not (folder / "world.json").is_file() and (folder / "world" / "world.json").is_file():
+            folder = folder / "world"
+        if not (folder / "world.json").is_file():
+            raise UserError(f"{path} is not a world: it has no world.json; give the folder that training wrote.")
+        raw = read_json(folder / "world.json")
+        version = raw.get("format_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise UserError(
+                f"{folder} has format version {version}; this reelworld reads up to {FORMAT_VERSION}: upgrade it."
+            )
+        info = from_json(WorldInfo, raw, str(folder / "world.json"))
+        for name in ("tokenizer", "dynamics"):
+            if name not in info.parts:
+                raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
+        parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
+        return cls(info, parts["tokenizer"], parts["dynamics"], _load_starts(folder / "starts.npz", info))
+
+    def save(self, folder: Path | str) -> None:
+        """Write the world; an old one in ``folder`` is replaced as a whole or not at all.
+
+        Raises:
+            UserError: If ``folder`` holds something else, or the disk is full.
+        """
+        folder = Path(folder)
+        if folder.exists() and not (folder / "world.json").is_file() and any(folder.iterdir()):
+            raise UserError(f"{folder} exists and is not a world; choose another folder or empty it.")
+        aside = folder.with_name(folder.name + ".writing")
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            aside.mkdir(parents=True)
+            parts = {name: save_part(part, aside, name) for name, part in self.parts.items()}
+            self.info = replace(self.info, parts=parts)
+            _save_starts(aside / "starts.npz", self.starts)
+            write_json(aside / "world.json", self.info)
+            write_card(self, aside)
+            for path in aside.iterdir():
+                _sync(path)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise UserError(
+                f"could not write the world to {folder} ({error.strerror or error}); free some space."
+            ) from None
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    # ------------------------------------------------------------------ use
+
+    def session(self, n: int = 1, seed: int | None = None) -> Session:
+        """Open a session of n streams."""
+        parts = SessionParts(
+            tokenizer=self.tokenizer,
+            dynamics=self.dynamics,
+            height=self.info.height,
+            width=self.info.width,
+            fps=self.info.fps,
+            action_specs=self.info.actions,
+            sampler=self.info.sampler,
+            starts=self.starts,
+            device=self.device,
+        )
+        return Session(parts, n, seed)
+
+    def generate(
+        self,
+        context: np.ndarray,
+        context_actions: Action,
+        actions: Any,
+        seed: int | None = None,
+        sampler: SamplerConfig | None = None,
+    ) -> np.ndarray:
+        """Continue clips under given actions.
+
+        Args:
+            context: uint8, (n, T, H, W, 3).
+            context_actions: Actions between the context frames, (n, T - 1, ...).
+            actions: One per future frame, (n, S, ...), or a mapping of streams; a plain number of frames S for a
+                world without actions (or to use null actions).
+            seed: Of the streams' generators.
+            sampler: Instead of the world's own.
+
+        Returns:
+            Future frames, uint8, (n, S, H, W, 3).
+        """
+        session = self.session(len(context), seed)
+        session.sampler = sampler or session.sampler
+        session.reset(context, context_actions)
+        steps = [None] * actions if isinstance(actions, int) else _per_step(actions, next(iter(self.info.actions), ""))
+        frames = [session.step(action).frame for action in steps]
+        return np.stack(frames, 1) if frames else np.zeros((len(context), 0, *context.shape[2:]), np.uint8)
+
+    @torch.inference_mode()
+    def score(self, clip: Clip) -> Score:
+        """Measure how surprising a clip's frames are: nats of each frame's codes given all before it.
+
+        Exact for one-pass decoding at temperature 1; it says nothing about what the tokenizer loses.
+        """
+        if len(clip.frames) < 2:
+            raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least 2.")
+        device = self.device
+        codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
+        actions = {k: torch.from_numpy(clip.actions[k]).to(device)[None] for k in self.info.actions}
+        nats, _ = self.dynamics.judge(codes, Conditions(actions=actions))
+        return Score(nats_per_frame=float(nats.mean()), kind="exact")
+
+
+def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
+    streams = actions if isinstance(actions, Mapping) else {name: actions}
+    arrays = {k: np.asarray(v) for k, v in streams.items()}
+    n_steps = {v.shape[1] for v in arrays.values()}
+    return [{k: v[:, t] for k, v in arrays.items()} for t in range(min(n_steps))]
+
+
+def _save_starts(path: Path, starts: Sequence[Clip]) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    for i, clip in enumerate(starts):
+        arrays[f"{i:03d}/frames"] = clip.frames
+        for name, stream in clip.actions.items():
+            arrays[f"{i:03d}/actions/{name}"] = stream
+    np.savez_compressed(path, **arrays)
+
+
+def _load_starts(path: Path, info: WorldInfo) -> list[Clip]:
+    if not path.is_file():
+        return []
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {k: stored[k] for k in stored.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} cannot be read ({error}); copy the world again.") from None
+    clips = []
+    for key in sorted(k for k in arrays if k.endswith("/frames")):
+        prefix = key.removesuffix("frames") + "actions/"
+        actions = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        clips.append(Clip(frames=arrays[key], actions=actions, fps=info.fps, source=key.split("/")[0]))
+    return clips
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
