@@ -165,7 +165,7 @@ class _Desk:
             return
         except ProtocolError as error:
             code, reason = error.code, error.reason
-        except Exception:  # noqa: BLE001 (one world's defect must not end the others' games)
+        except Exception:
             logger.exception("a session failed")
             code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile

@@ -61,9 +61,7 @@ class Controls:
         for name in actions:
             if name not in self.specs:
                 raise ProtocolError(f"this world's actions are {', '.join(self.specs) or 'none'}")
-        return {
-            name: _read(name, spec, actions.get(name, _resting(spec))) for name, spec in self.specs.items()
-        }
+        return {name: _read(name, spec, actions.get(name, _resting(spec))) for name, spec in self.specs.items()}
 
 
 def _resting(spec: ActionSpec) -> int | list[float]:

@@ -23,7 +23,7 @@ from reelworld.serve.controls import Controls
 from reelworld.serve.protocol import Ack, Act, Message, Pause, Reset, pack_frame
 from reelworld.types import ActionSpec, StepResult
 
-__all__ = ["Playable", "PlayableInfo", "PlaySession", "Player", "Stepper"]
+__all__ = ["PlaySession", "Playable", "PlayableInfo", "Player", "Stepper"]
 
 WINDOW = 2  # frames in flight: one on screen, one on its way
 MAX_TURNS = 4  # key presses that may wait for a slow turn-based world

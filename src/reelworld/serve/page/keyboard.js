@@ -62,7 +62,8 @@ function nameOf(spec, value) {
   if (spec.kind === "discrete") return spec.names[value] ?? `action ${value}`;
   const rest = spec.null ?? value.map(() => 0);
   const moved = value.map((_, i) => i).filter((i) => value[i] !== rest[i]);
-  return moved.map((i) => `${spec.names[i] ?? `axis ${i + 1}`} ${value[i] > rest[i] ? "+" : "\u2212"}`).join(", ") || "rest";
+  const sign = (i) => (rest[i] <= spec.low[i] ? "" : value[i] > rest[i] ? " +" : " \u2212"); // a pedal has one way
+  return moved.map((i) => `${spec.names[i] ?? `axis ${i + 1}`}${sign(i)}`).join(", ") || "rest";
 }
 
 /**
@@ -109,5 +110,6 @@ export function makeButtons(keyMap, pad, list) {
 function cap(code) {
   const key = document.createElement("kbd");
   key.textContent = glyph(code);
+  key.classList.toggle("arrow", code.startsWith("Arrow"));
   return key;
 }

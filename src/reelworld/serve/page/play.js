@@ -9,6 +9,7 @@ const pixels = screen.getContext("2d");
 const glow = $("glow").getContext("2d");
 const REPEAT_AFTER = 320; // milliseconds a key is held before a turn-based world repeats it
 const REPEAT_EVERY = 110;
+const GLOW_EVERY = 200; // blurring a large area is the dearest thing on this page
 
 let world = null;
 let keyMap = null;
@@ -20,6 +21,7 @@ let last = null; // newest frame shown
 let inputId = 0;
 let sent = ""; // actions the server holds, as JSON
 let repeatTimer = 0;
+let glowedAt = 0;
 const held = []; // codes, oldest first
 const sentAt = new Map(); // input id -> time
 const delays = [];
@@ -48,7 +50,7 @@ function showWhatIsExpected() {
     const points = last.total ? `, reward ${number(last.total)}` : "";
     show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), reset);
   } else if (isPaused && !last?.step && keyMap.codes.size) {
-    show("ready", "Press any key to start", "", "Play", () => pause(false));
+    show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", "", "Play", () => pause(false));
   } else if (isPaused) {
     show("paused", keyMap.codes.size ? "Paused" : "Ready", "", "Play", () => pause(false));
   } else {
@@ -58,7 +60,8 @@ function showWhatIsExpected() {
   $("pause").disabled = isOver;
 }
 
-const again = () => (matchMedia("(hover: hover)").matches ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
+const hasKeyboard = () => matchMedia("(hover: hover)").matches; // as far as a page can know
+const again = () => (hasKeyboard() ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
 const number = (x) => (Number.isInteger(x) ? String(x) : x.toFixed(2));
 const median = (sorted) => sorted[Math.floor(sorted.length / 2)];
 
@@ -96,8 +99,9 @@ function hello(message) {
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
   $("about").textContent = `${world.recipe} world, ${world.width}\u00d7${world.height}, ${pace}`;
+  $("delay").parentElement.hidden = !keyMap.codes.size;
   $("hint").hidden = !world.turn_based;
-  $("hint").textContent = "Your turn: each key press is one step";
+  $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
   [screen.width, screen.height] = [world.width, world.height];
   buttons = makeButtons(keyMap, $("pad"), $("keys"));
   for (const button of new Set(buttons.values())) listenToTouch(button);
@@ -109,9 +113,12 @@ async function frame(message) {
   const image = await createImageBitmap(message.image);
   if (last && last.sequence > message.sequence) return;
   pixels.drawImage(image, 0, 0);
-  if (!last || message.sequence % 3 === 0 || world.turn_based) glow.drawImage(image, 0, 0, 12, 12);
-  image.close();
   const now = performance.now();
+  if (now - glowedAt > GLOW_EVERY) {
+    glow.drawImage(image, 0, 0, 8, 8);
+    glowedAt = now;
+  }
+  image.close();
   connection.send({ type: "ack", sequence: message.sequence });
   if (sentAt.has(message.input)) {
     delays.push(now - sentAt.get(message.input));

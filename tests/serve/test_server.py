@@ -1,0 +1,368 @@
+"""A real server and real WebSockets: playing, limits, hostile clients, ports."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import socket
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pytest
+from conftest import SIZE, TILE, film_world, running, time_world, turn_world
+from PIL import Image
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from reelworld.serve.app import Limits
+from reelworld.serve.server import find_port
+from reelworld.types import UserError
+
+
+class Client:
+    """A player in another language would look like this."""
+
+    def __init__(self, address: str, path: str = "/api/play", **kwargs) -> None:
+        self.connection = connect(f"ws://{address}{path}", **kwargs)
+
+    def __enter__(self) -> Client:
+        self.socket: ClientConnection = self.connection.__enter__()
+        self.hello = json.loads(self.socket.recv(timeout=10))
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.connection.__exit__(*error)
+
+    def send(self, **message) -> None:
+        self.socket.send(json.dumps(message))
+
+    def frame(self, ack: bool = True) -> dict:
+        data = self.socket.recv(timeout=10)
+        names = ("version", "encoding", "flags", "reserved", "sequence", "step", "input", "reward", "total", "ms")
+        frame = dict(zip(names, struct.unpack("<4B3I3f", data[:28]), strict=True))
+        pixels = np.asarray(Image.open(io.BytesIO(data[28:])))
+        rows, columns = np.nonzero((pixels == (255, 0, 0)).all(-1))
+        if ack:
+            self.send(type="ack", sequence=frame["sequence"])
+        return frame | {"cell": (columns.min() // TILE, rows.min() // TILE), "shape": pixels.shape}
+
+    def closing(self) -> tuple[int, str]:
+        """Read until the server closes; return its code and reason."""
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                self.socket.recv(timeout=10)
+        return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def get(address: str, path: str = "/", **headers: str):
+    request = urllib.request.Request(f"http://{address}{path}", headers=headers)
+    return urllib.request.urlopen(request, timeout=10)
+
+
+def refusal(address: str, path: str = "/", **headers: str) -> int:
+    with pytest.raises(urllib.error.HTTPError) as error:
+        get(address, path, **headers)
+    with error.value:
+        return error.value.code
+
+
+def test_turn_based_world_takes_one_step_per_act(turns):
+    with Client(turns) as client:
+        assert client.hello["protocol"] == 1 and client.hello["turn_based"] and not client.hello["paused"]
+        first = client.frame()
+        assert (first["step"], first["input"], first["cell"], first["shape"]) == (0, 0, (0, 0), (SIZE, SIZE, 3))
+        for id, action, cell in ((1, 0, (1, 0)), (2, 1, (1, 1)), (3, 2, (0, 1))):
+            client.send(type="act", id=id, actions={"action": action})
+            frame = client.frame()
+            assert (frame["step"], frame["input"], frame["cell"]) == (id, id, cell)
+        assert frame["reward"] == 0.5 and frame["total"] == 1.5
+        client.send(type="reset", id=9, seed=3)
+        frame = client.frame()
+        assert (frame["step"], frame["input"], frame["cell"], frame["total"]) == (0, 9, (3, 0), 0.0)
+
+
+def test_an_ended_episode_waits_for_a_reset(turns):
+    with Client(turns) as client:
+        client.frame()
+        client.send(type="reset", id=1, seed=7)
+        assert client.frame()["cell"] == (7, 0)
+        for id in range(2, 9):
+            client.send(type="act", id=id, actions={"action": 1})
+            frame = client.frame()
+        assert frame["flags"] == 1 and frame["cell"] == (7, 7)
+        client.send(type="act", id=20, actions={"action": 2})
+        client.send(type="reset", id=21)
+        frame = client.frame()
+        assert (frame["flags"], frame["input"], frame["step"]) == (0, 21, 0)
+
+
+def test_two_tabs_play_their_own_games(turns):
+    with Client(turns) as one, Client(turns) as two:
+        one.frame(), two.frame()
+        one.send(type="act", id=1, actions={"action": 1})
+        two.send(type="act", id=1, actions={"action": 0})
+        assert (one.frame()["cell"], two.frame()["cell"]) == ((0, 1), (1, 0))
+
+
+def test_real_time_world_keeps_its_pace_and_the_held_action():
+    world = time_world(fps=20)
+    with running(world) as address, Client(address) as client:
+        assert client.hello["paused"] and client.frame()["step"] == 0
+        client.send(type="act", id=1, actions={"action": [1.0, 0.0]})
+        time.sleep(0.2)
+        assert world.taken == []  # paused until the player starts
+        client.send(type="pause", paused=False)
+        start = time.perf_counter()
+        frames = [client.frame() for _ in range(10)]
+        seconds = time.perf_counter() - start
+        client.send(type="pause", paused=True)
+    assert [frame["step"] for frame in frames] == list(range(1, 11))
+    assert {frame["input"] for frame in frames} == {1}
+    assert frames[3]["cell"] == (4, 0)
+    assert 0.4 <= seconds < 1.5  # 9 or 10 periods of 50 ms; the upper bound leaves room for a busy machine
+
+
+def test_a_tap_between_two_steps_counts_for_one_step():
+    world = time_world(fps=5)
+    with running(world) as address, Client(address) as client:
+        client.send(type="pause", paused=False)
+        while not world.taken:
+            client.frame()
+        client.send(type="act", id=1, actions={"action": [1.0, 0.0]})
+        client.send(type="act", id=2, actions={})
+        frames = [client.frame() for _ in range(4)]
+    taken = [action["action"][0, 0] for action in world.taken]
+    assert taken.count(1.0) == 1
+    assert [frame["input"] for frame in frames][-1] == 2
+
+
+def test_world_without_actions_streams():
+    world = film_world()
+    with running(world) as address, Client(address) as client:
+        assert client.hello["actions"] == {} and not client.hello["turn_based"]
+        client.send(type="pause", paused=False)
+        assert [client.frame()["step"] for _ in range(3)] == [0, 1, 2]
+    assert set(world.taken) == {None}
+
+
+def test_a_slow_client_skips_frames_and_never_holds_up_others():
+    with running(time_world(fps=50)) as address, Client(address) as slow, Client(address) as quick:
+        for client in (slow, quick):
+            client.send(type="pause", paused=False)
+        first = [slow.frame(ack=False) for _ in range(2)]
+        steps = [quick.frame()["step"] for _ in range(30)]
+        assert steps[-1] >= 29
+        with pytest.raises(TimeoutError):  # two frames are in flight, so nothing more comes
+            slow.socket.recv(timeout=0.1)
+        slow.send(type="ack", sequence=first[-1]["sequence"])
+        newest = slow.frame(ack=False)
+        assert newest["sequence"] > first[-1]["sequence"] + 10
+        assert newest["step"] >= 20
+
+
+def test_acknowledging_frames_of_the_future_opens_nothing():
+    with running(time_world(fps=50)) as address, Client(address) as client:
+        client.send(type="pause", paused=False)
+        client.send(type="ack", sequence=2**32 - 1)
+        for _ in range(3):
+            client.frame(ack=False)
+        with pytest.raises(TimeoutError):
+            client.socket.recv(timeout=0.3)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("{", "one JSON object"),
+        ('{"type":"dance"}', "act, reset, pause or ack"),
+        ('{"type":"act","id":1,"actions":{"action":99}}', "from 0 to 2"),
+        ('{"type":"act","id":1,"actions":{"../../x":1}}', "this world's actions are action"),
+        (b"\x00\xff", "text"),
+    ],
+)
+def test_nonsense_ends_its_own_connection_with_a_reason(turns, message, reason):
+    with Client(turns) as good, Client(turns) as bad:
+        good.frame(), bad.frame()
+        bad.socket.send(message)
+        code, given = bad.closing()
+        assert code == 1008 and reason in given
+        good.send(type="act", id=1, actions={"action": 0})
+        assert good.frame()["cell"] == (1, 0)
+
+
+def test_huge_messages_are_refused_before_they_are_read(turns):
+    with Client(turns) as client:
+        client.frame()
+        client.socket.send("x" * 1_000_000)
+        assert client.closing()[0] in (1008, 1009)
+    with Client(turns) as client:
+        assert client.frame()["step"] == 0
+
+
+def test_random_bytes_leave_the_server_standing(turns):
+    draw = random.Random(0)
+    for _ in range(60):
+        with Client(turns) as client:
+            size = draw.randrange(40)
+            message = draw.randbytes(size)
+            client.socket.send(message if draw.random() < 0.3 else message.decode("latin-1"))
+            assert client.closing()[0] == 1008
+    # Not even WebSocket: an upgrade followed by noise
+    host, port = turns.split(":")
+    for _ in range(20):
+        with socket.create_connection((host, int(port))) as raw:
+            raw.sendall(b"GET /api/play HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n" + draw.randbytes(200))
+    with Client(turns) as client:
+        assert client.frame()["step"] == 0
+
+
+def test_a_flood_is_cut_off():
+    with running(turn_world(), Limits(messages_per_second=50, burst=100)) as address, Client(address) as client:
+        with pytest.raises(ConnectionClosed):
+            for _ in range(5000):
+                client.send(type="ack", sequence=0)
+            client.closing()
+            raise AssertionError("the server kept listening")
+        assert client.socket.close_code == 4002
+
+
+def test_idle_players_are_sent_away_and_acknowledging_is_not_playing():
+    limits = Limits(idle_seconds=0.6)
+    with running(time_world(fps=20), limits) as address, Client(address) as idle, Client(address) as awake:
+        for client in (idle, awake):
+            client.send(type="pause", paused=False)
+        stop = time.monotonic() + 1.2
+        stopped: list[int] = []
+
+        def watch() -> None:
+            try:
+                while True:
+                    idle.frame()
+            except ConnectionClosed as closed:
+                stopped.append(closed.rcvd.code)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        while time.monotonic() < stop:
+            awake.send(type="act", id=1, actions={})
+            awake.frame()
+        watcher.join(timeout=10)
+    assert stopped == [4001]
+
+
+def test_places_are_limited_and_come_free_again():
+    with running(turn_world(), Limits(sessions=2)) as address, Client(address) as one, Client(address):
+        with connect(f"ws://{address}/api/play") as third:
+            with pytest.raises(ConnectionClosed) as closed:
+                third.recv(timeout=10)
+            assert closed.value.rcvd.code == 4000 and "2 places" in closed.value.rcvd.reason
+        one.socket.close()
+        deadline = time.monotonic() + 10
+        while json.load(get(address, "/api/world"))["players"] > 1 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        with Client(address) as again:
+            assert again.frame()["step"] == 0
+
+
+def test_a_broken_world_ends_its_session_only(caplog):
+    world = turn_world()
+    with running(world) as address:
+        with Client(address) as client:
+            client.frame()
+            world.fails = True
+            client.send(type="act", id=1, actions={"action": 0})
+            code, reason = client.closing()
+        assert code == 1011 and "log" in reason
+        assert "the model is broken" in caplog.text
+        world.fails = False
+        with Client(address) as client:
+            assert client.frame()["step"] == 0
+
+
+def test_a_slow_world_does_not_stop_the_page_from_answering():
+    world = turn_world(step_seconds=1.0)
+    with running(world) as address, Client(address) as client:
+        client.frame()
+        client.send(type="act", id=1, actions={"action": 0})
+        start = time.perf_counter()
+        with get(address, "/api/world") as answer:
+            assert json.load(answer)["players"] == 1
+        assert time.perf_counter() - start < 0.5
+        assert client.frame()["step"] == 1
+
+
+def test_turns_that_pile_up_are_dropped():
+    world = turn_world(step_seconds=0.1)
+    with running(world) as address, Client(address) as client:
+        client.frame()
+        for id in range(1, 51):
+            client.send(type="act", id=id, actions={"action": 0})
+        while client.frame()["input"] != 50:
+            pass
+    assert len(world.taken) <= 6
+
+
+def test_world_is_described(turns):
+    with get(turns, "/api/world") as answer:
+        world = json.load(answer)
+    assert (world["name"], world["width"], world["height"], world["card"]) == ("Square", SIZE, SIZE, "# Square")
+    assert world["actions"]["action"]["keys"] == {"ArrowRight": 0, "ArrowDown": 1, "Space": 2}
+
+
+@pytest.mark.parametrize("path", ["/", "/style.css", "/play.js", "/connection.js", "/keyboard.js", "/icon.svg"])
+def test_page_files_carry_the_safety_headers(turns, path):
+    with get(turns, path) as answer:
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+        assert "http" not in answer.headers["Content-Security-Policy"]
+        assert len(answer.read()) > 100
+
+
+@pytest.mark.parametrize("path", ["/protocol.py", "/../app.py", "/%2e%2e/app.py", "/page/", "//etc/passwd", "/api"])
+def test_other_files_do_not_exist(turns, path):
+    assert refusal(turns, path) == 404
+
+
+def test_foreign_hosts_and_origins_are_turned_away(turns):
+    port = turns.split(":")[1]
+    for host in ("evil.example", f"evil.example:{port}", "localhost.evil.example", "[", ""):
+        assert refusal(turns, "/api/world", Host=host) == 403, host
+    for host in (f"localhost:{port}", "127.0.0.1:9", f"[::1]:{port}"):
+        with get(turns, "/api/world", Host=host) as answer:
+            assert answer.status == 200
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        assert refusal(turns, "/", Origin=origin) == 403
+        with pytest.raises(InvalidStatus) as refused, Client(turns, origin=origin):
+            pass
+        assert refused.value.response.status_code == 403
+    with Client(turns, origin=f"http://{turns}") as client:
+        assert client.frame()["step"] == 0
+
+
+def test_token_is_wanted_where_one_is_set():
+    with running(turn_world(), token="secret") as address:
+        assert get(address, "/").status == 200
+        assert refusal(address, "/api/world") == 403
+        assert refusal(address, "/api/world?token=secreT") == 403
+        assert get(address, "/api/world?token=secret").status == 200
+        with pytest.raises(InvalidStatus), Client(address):
+            pass
+        with Client(address, "/api/play?token=secret") as client:
+            assert client.frame()["step"] == 0
+
+
+def test_a_busy_port_gives_the_next_free_one():
+    with find_port("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with find_port("127.0.0.1", port) as second:
+            assert port < second.getsockname()[1] < port + 50
+
+
+def test_a_foreign_address_is_one_clear_line():
+    with pytest.raises(UserError, match=r"cannot listen on 203\.0\.113\.1"):
+        find_port("203.0.113.1", 8000)
