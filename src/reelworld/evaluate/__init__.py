@@ -1,0 +1,1 @@
+"""Numbers about quality and speed with their intervals and baselines, and the report that shows them."""

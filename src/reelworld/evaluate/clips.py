@@ -1,0 +1,202 @@
+"""Which clips a world is measured on, and rollouts of many of them at once.
+
+The clips of a split are drawn once with a fixed seed; baselines and every action condition use the same ones.
+A clip of the world's own training list is refused: a score on it would say how well the world remembers.
+
+Shapes: n rollouts side by side, T context frames, S steps, H W pixels
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from reelworld.data.dataset import DataSet
+    from reelworld.types import ActionSpec, Clip
+    from reelworld.worlds.world import World
+
+__all__ = ["Starts", "choose_clips", "draw_starts", "roll", "shuffled_actions", "uniform_actions"]
+
+MAX_CLIP_FRAMES = 256
+BATCH = 64
+
+
+def choose_clips(
+    world: World, dataset: DataSet, split: str, n_clips: int, seed: int, allow_train: bool = False
+) -> list[Clip]:
+    """Draw clips of a split that the world has not been trained on.
+
+    Args:
+        world: Names the clips it was trained on.
+        dataset: Where the clips come from.
+        split: "train", "val", "test" or "all".
+        n_clips: At most this many; fewer when the split is smaller.
+        seed: Of the draw. Long episodes are cut to a stretch of 256 frames at a drawn place.
+        allow_train: Accept clips of the world's training list.
+
+    Raises:
+        UserError: If the split is empty, holds training clips, or no clip is long enough.
+    """
+    indices = dataset.indices(split)
+    if not indices:
+        raise UserError(f"{dataset.path} has no episodes in split {split!r}; choose another --split, e.g. all.")
+    trained_on = set(world.info.splits.get("train", ()))
+    seen = [i for i in indices if dataset.episodes[i].source in trained_on]
+    if seen and not allow_train:
+        raise UserError(
+            f"{len(seen)} of {len(indices)} clips of split {split!r} are in the world's training list "
+            f"(first: {dataset.episodes[seen[0]].source}); choose --split test, or pass --allow-train."
+        )
+    _check_sizes(world, dataset)
+    needed = world.info.context_frames + 1
+    long_enough = [i for i in indices if dataset.episodes[i].n_frames >= needed]
+    if not long_enough:
+        raise UserError(f"no clip of split {split!r} has {needed} frames (context and one more); record longer ones.")
+    rng = np.random.default_rng(seed)
+    chosen = rng.permutation(long_enough)[:n_clips].tolist()
+    clips = []
+    for i in chosen:
+        surplus = dataset.episodes[i].n_frames - MAX_CLIP_FRAMES
+        start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
+        clips.append(dataset.read(i, start, min(dataset.episodes[i].n_frames, start + MAX_CLIP_FRAMES)))
+    return clips
+
+
+def _check_sizes(world: World, dataset: DataSet) -> None:
+    wanted, came = (world.info.height, world.info.width), (dataset.info.height, dataset.info.width)
+    if wanted != came:
+        raise UserError(f"the data are {came[0]}x{came[1]} pixels; the world makes {wanted[0]}x{wanted[1]}.")
+    missing = sorted(set(world.info.actions) - set(dataset.info.actions))
+    if missing:
+        raise UserError(f"the world needs the action stream(s) {', '.join(missing)}; {dataset.path} has none.")
+
+
+@dataclass(frozen=True)
+class Starts:
+    """Places in clips from which to predict: the frames and actions around them, padded to one length."""
+
+    clip: np.ndarray
+    """int64, (n,): index into the list of clips."""
+    context: np.ndarray
+    """uint8, (n, T, H, W, 3)."""
+    context_actions: Mapping[str, np.ndarray]
+    """Stream -> (n, T-1, ...)."""
+    actions: Mapping[str, np.ndarray]
+    """Stream -> (n, S, ...): the recorded actions; past the end of a clip its last one is repeated."""
+    future: np.ndarray
+    """uint8, (n, S, H, W, 3): the recorded frames those actions lead to; past the end the last one."""
+    valid: np.ndarray
+    """bool, (n, S): False past the end of the clip."""
+    first: np.ndarray
+    """uint8, (n, H, W, 3): the first frame of each clip."""
+
+    @classmethod
+    def at(cls, clips: Sequence[Clip], places: Sequence[tuple[int, int]], context: int, n_steps: int) -> Starts:
+        """Cut starts out of clips.
+
+        Args:
+            clips: Recorded clips.
+            places: (clip index, index of the last context frame) for each start.
+            context: Context frames T.
+            n_steps: Steps S to predict.
+        """
+        frames, before, after, future, valid, first = [], [], [], [], [], []
+        streams = list(clips[0].actions)
+        for c, last in places:
+            clip = clips[c]
+            # row T-1 of the actions is padding, so the last action is row T-2
+            steps = np.arange(last, last + n_steps)
+            inside = steps.clip(max=len(clip.frames) - 2)
+            frames.append(clip.frames[last - context + 1 : last + 1])
+            before.append({k: clip.actions[k][last - context + 1 : last] for k in streams})
+            after.append({k: clip.actions[k][inside] for k in streams})
+            future.append(clip.frames[inside + 1])
+            valid.append(steps <= len(clip.frames) - 2)
+            first.append(clip.frames[0])
+        return cls(
+            clip=np.array([c for c, _ in places]),
+            context=np.stack(frames),
+            context_actions={k: np.stack([a[k] for a in before]) for k in streams},
+            actions={k: np.stack([a[k] for a in after]) for k in streams},
+            future=np.stack(future),
+            valid=np.stack(valid),
+            first=np.stack(first),
+        )
+
+
+def draw_starts(clips: Sequence[Clip], context: int, n_steps: int, per_clip: int, seed: int) -> Starts:
+    """Draw ``per_clip`` starts in every clip, early enough for all steps where the clip is long enough."""
+    rng = np.random.default_rng(seed)
+    places = []
+    for c, clip in enumerate(clips):
+        earliest = context - 1
+        latest = max(earliest, len(clip.frames) - 1 - n_steps)
+        places += [(c, int(p)) for p in rng.integers(earliest, latest + 1, per_clip)]
+    return Starts.at(clips, places, context, n_steps)
+
+
+def roll(world: World, starts: Starts, seed: int, actions: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    """Predict from every start under recorded or other actions.
+
+    Args:
+        world: The world.
+        starts: Where to begin.
+        seed: Equal seeds give equal noise, whatever the actions.
+        actions: Stream -> (n, S, ...); None takes the recorded ones.
+
+    Returns:
+        uint8, (n, S, H, W, 3).
+    """
+    taken = starts.actions if actions is None else actions
+    streams = list(world.info.actions)
+    frames = np.empty_like(starts.future)
+    for i in range(0, len(frames), BATCH):
+        rows = slice(i, i + BATCH)
+        session = world.session(n=len(frames[rows]))
+        before = {k: starts.context_actions[k][rows] for k in streams}
+        session.reset(starts.context[rows], before or None, seed=seed + i)
+        for s in range(frames.shape[1]):
+            frames[rows, s] = session.step({k: taken[k][rows, s] for k in streams} or None).frame
+    return frames
+
+
+def uniform_actions(starts: Starts, specs: Mapping[str, ActionSpec], seed: int) -> dict[str, np.ndarray]:
+    """Draw actions uniformly: ids over all ids, vectors between the limits (the data's own where unknown)."""
+    rng = np.random.default_rng(seed)
+    result = {}
+    for name, spec in specs.items():
+        like = starts.actions[name]
+        if spec.kind == "discrete":
+            result[name] = rng.integers(0, spec.n, like.shape)
+            continue
+        axes = tuple(range(like.ndim - 1))
+        low = np.array(spec.low) if spec.low else like.min(axes)
+        high = np.array(spec.high) if spec.high else like.max(axes)
+        result[name] = rng.uniform(low, high, like.shape).astype(np.float32)
+    return result
+
+
+def shuffled_actions(starts: Starts, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Give every start the recorded actions of a start in another clip: held keys, but the wrong ones.
+
+    Args:
+        starts: Sorted by clip, as ``draw_starts`` makes them.
+        seed: Of the permutation of clips.
+
+    Returns:
+        Stream -> (n, S, ...), and bool (n, S): where the other clip still has an action. With one clip the
+        actions stay its own.
+    """
+    rng = np.random.default_rng(seed)
+    clips = np.unique(starts.clip)
+    order = rng.permutation(clips)
+    partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    rows = {c: np.flatnonzero(starts.clip == c) for c in clips.tolist()}
+    take = np.concatenate([np.resize(rows[partner[c]], len(rows[c])) for c in clips.tolist()])
+    return {k: v[take] for k, v in starts.actions.items()}, starts.valid[take]

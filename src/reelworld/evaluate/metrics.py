@@ -1,0 +1,84 @@
+"""Distances between two clips; all on uint8 frames, as a person would see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+__all__ = ["exact_frames", "patch_means", "patches_equal", "squared_error", "ssim", "worst_patch_error"]
+
+
+def squared_error(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the mean squared error per frame, in grey levels squared.
+
+    Args:
+        frames: uint8, (..., H, W, 3).
+        other: uint8, same shape.
+
+    Returns:
+        float64, (...).
+    """
+    return (_difference(frames, other) ** 2).mean((-3, -2, -1), dtype=np.float64)
+
+
+def exact_frames(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return, per frame, whether every pixel is the same; bool (...)."""
+    return (frames == other).all((-3, -2, -1))
+
+
+def worst_patch_error(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.ndarray:
+    """Return the largest mean squared error of any aligned patch, per frame.
+
+    Args:
+        frames: uint8, (T, H, W, 3); rows and columns that do not fill a patch are left out.
+        other: uint8, same shape.
+        size: Side of a patch in pixels.
+
+    Returns:
+        float64, (T,).
+    """
+    rows, columns = frames.shape[1] // size, frames.shape[2] // size
+    error = _difference(frames, other)[:, : rows * size, : columns * size] ** 2
+    patches = error.reshape(len(frames), rows, size, columns, size, 3).mean((2, 4, 5), dtype=np.float64)
+    return patches.max((1, 2))
+
+
+def ssim(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the structural similarity per frame (torchmetrics, 11x11 Gaussian window); float64 (T,)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    def batch(x: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float()
+
+    values = [
+        structural_similarity_index_measure(
+            batch(frames[i : i + 64]), batch(other[i : i + 64]), data_range=255.0, reduction="none"
+        )
+        for i in range(0, len(frames), 64)
+    ]
+    # torchmetrics returns a scalar for a batch of one
+    return torch.cat([torch.as_tensor(v).reshape(-1) for v in values]).double().numpy()
+
+
+def patch_means(frames: np.ndarray, size: int = 8) -> np.ndarray:
+    """Replace every aligned patch by its mean colour: what a tokenizer without any detail would give."""
+    n, height, width = frames.shape[:3]
+    rows, columns = height // size, width // size
+    inner = frames[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, 3)
+    blocks = inner.mean((2, 4), keepdims=True, dtype=np.float32).round().astype(np.uint8)
+    result = frames.copy()
+    result[:, : rows * size, : columns * size] = np.broadcast_to(blocks, inner.shape).reshape(
+        n, rows * size, columns * size, 3
+    )
+    return result
+
+
+def patches_equal(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.ndarray:
+    """Return, per aligned patch, whether all its pixels are the same; bool (T, rows, columns)."""
+    rows, columns = frames.shape[1] // size, frames.shape[2] // size
+    same = (frames == other)[:, : rows * size, : columns * size]
+    return same.reshape(len(frames), rows, size, columns, size, 3).all((2, 4, 5))
+
+
+def _difference(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return frames.astype(np.float32) - other.astype(np.float32)

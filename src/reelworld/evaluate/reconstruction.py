@@ -1,0 +1,210 @@
+"""How well the tokenizer keeps a picture, and what its codes do: nothing is predicted here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from reelworld.evaluate import metrics
+from reelworld.evaluate.figures import (
+    Figure,
+    Section,
+    bootstrap,
+    build,
+    db,
+    per_clip,
+    psnr_figure,
+    ratio_figure,
+    share_figure,
+)
+from reelworld.nn.pixels import to_float, to_uint8
+
+if TYPE_CHECKING:
+    from reelworld.evaluate.tiles import TileAtlas
+    from reelworld.types import Clip
+    from reelworld.worlds.world import World
+
+__all__ = ["encode_frames", "measure_tokenizer", "reconstruct"]
+
+CHUNK_FRAMES = 64
+MEAN_COLOUR = "mean colour of each 8x8 patch"
+
+
+@torch.inference_mode()
+def encode_frames(world: World, frames: np.ndarray) -> np.ndarray:
+    """Return the codes of a clip, int64 (P, N): all grids and factors of a latent frame side by side."""
+    parts = []
+    for chunk in _chunks(world, frames):
+        codes = world.tokenizer.encode(chunk)
+        parts.append(torch.cat([g[0].flatten(1) for g in codes.grids.values()], 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+@torch.inference_mode()
+def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
+    """Encode and decode a clip, uint8 (T, H, W, 3); frames that do not fill a latent frame are dropped."""
+    rows = world.tokenizer.spec(len(frames), *frames.shape[1:3]).video.rows
+    parts = []
+    for chunk in _chunks(world, frames):
+        video = world.tokenizer.decode(world.tokenizer.encode(chunk), rows=rows)
+        parts.append(to_uint8(video)[0].cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _chunks(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
+    """Yield stretches of a clip as video, float in [-1, 1], (1, T, H, W, 3)."""
+    stride = world.tokenizer.spec(len(frames), *frames.shape[1:3]).time_stride
+    usable = len(frames) // stride * stride
+    size = CHUNK_FRAMES * stride
+    for i in range(0, usable, size):
+        chunk = np.ascontiguousarray(frames[i : min(i + size, usable)])
+        yield to_float(torch.from_numpy(chunk).to(world.device))[None]
+
+
+def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | None, seed: int) -> Section:
+    """Measure reconstruction and codes on clips.
+
+    Args:
+        world: Its tokenizer is measured.
+        clips: Held-out clips.
+        atlas: Tiles of the training split, for worlds drawn from tiles.
+        seed: Of the bootstrap.
+    """
+    decoded = [reconstruct(world, c.frames) for c in clips]
+    true = [c.frames[: len(d)] for c, d in zip(clips, decoded, strict=True)]
+    clip = np.repeat(np.arange(len(clips)), [len(d) for d in decoded])
+    frames, result = np.concatenate(true), np.concatenate(decoded)
+    figures = _pixel_figures(frames, result, clip, seed)
+    if atlas is not None:
+        figures += _tile_figures(atlas, frames, result, clip, seed)
+    figures += _code_figures(world, true, seed)
+    return Section(
+        name="tokenizer",
+        label="Does the picture survive?",
+        explanation="The tokenizer turns each frame into a few codes and back. Held-out frames are compared "
+        "with themselves after that round trip; nothing is predicted yet.",
+        figures=tuple(figures),
+    )
+
+
+def _pixel_figures(frames: np.ndarray, result: np.ndarray, clip: np.ndarray, seed: int) -> list[Figure]:
+    n_clips = int(clip.max()) + 1
+    plain = metrics.patch_means(frames)
+    plain_psnr = float(db(metrics.squared_error(frames, plain).mean()))
+    plain_ssim = float(metrics.ssim(frames[::8], plain[::8]).mean())
+    error = per_clip(metrics.squared_error(frames, result), clip, n_clips)
+    similarity = per_clip(metrics.ssim(frames, result), clip, n_clips)
+    n_frames = per_clip(np.ones(len(frames)), clip, n_clips)
+    return [
+        psnr_figure("tokenizer_psnr", error, n_frames, seed=seed, baselines={MEAN_COLOUR: plain_psnr}),
+        ratio_figure("tokenizer_ssim", similarity, n_frames, "frames", "", seed, baselines={MEAN_COLOUR: plain_ssim}),
+        _worst_patch(frames, result, plain, clip, seed),
+    ]
+
+
+def _worst_patch(frames: np.ndarray, result: np.ndarray, plain: np.ndarray, clip: np.ndarray, seed: int) -> Figure:
+    error = metrics.worst_patch_error(frames, result)
+    order = np.argsort(error)
+    n_clips = int(clip.max()) + 1
+
+    def percentile(weights: np.ndarray) -> np.ndarray:
+        mass = np.cumsum(weights[..., clip[order]], -1)
+        return db(error[order][(mass >= 0.95 * mass[..., -1:]).argmax(-1)])
+
+    # each clip is a unit weight in a column of its own, so totals say how often each clip was drawn
+    interval = bootstrap(np.eye(n_clips), percentile, seed, n_resamples=300)
+    baseline = float(db(np.quantile(metrics.worst_patch_error(frames, plain), 0.95)))
+    return build(
+        "tokenizer_worst_patch_psnr",
+        interval,
+        unit="dB",
+        n=len(frames),
+        trials="frames",
+        n_clips=n_clips,
+        baselines={MEAN_COLOUR: baseline},
+    )
+
+
+def _tile_figures(
+    atlas: TileAtlas, frames: np.ndarray, result: np.ndarray, clip: np.ndarray, seed: int
+) -> list[Figure]:
+    n_clips = int(clip.max()) + 1
+    true = atlas.true_ids(frames)
+    right = true == atlas.nearest_ids(result)
+    common = float((true == np.bincount(true[true >= 0]).argmax()).mean())
+    # per clip and kind: was it there, was it ever wrong
+    shown = np.zeros((n_clips, len(atlas.tiles)), bool)
+    wrong = shown.copy()
+    at = np.broadcast_to(clip[:, None, None], true.shape)
+    known = true >= 0
+    shown[at[known], true[known]] = True
+    wrong[at[known & ~right], true[known & ~right]] = True
+
+    def whole_kinds(totals: np.ndarray) -> np.ndarray:
+        there, failed = np.split(totals, 2, axis=-1)
+        return ((there > 0) & (failed == 0)).sum(-1) / (there > 0).sum(-1)
+
+    kinds = bootstrap(np.concatenate([shown, wrong], 1), whole_kinds, seed)
+    tiles = per_clip(np.full(right.shape, 1.0), clip, n_clips)
+    return [
+        share_figure(
+            "tokenizer_tiles_right",
+            per_clip(right, clip, n_clips),
+            tiles,
+            "tiles",
+            seed,
+            baselines={"the most common tile everywhere": common},
+        ),
+        build(
+            "tokenizer_kinds_right",
+            kinds,
+            unit="share",
+            n=int(shown.any(0).sum()),
+            trials="kinds of tile",
+            n_clips=n_clips,
+        ),
+    ]
+
+
+def _code_figures(world: World, clips: Sequence[np.ndarray], seed: int) -> list[Figure]:
+    grid = next(iter(world.tokenizer.spec(len(clips[0]), *clips[0].shape[1:3]).grids.values()))
+    size = grid.codebook_size
+    if not size:
+        return []
+    codes = [encode_frames(world, frames) for frames in clips]
+    counts = np.stack([np.bincount(c.reshape(-1), minlength=size) for c in codes]).astype(np.float64)
+
+    def perplexity(totals: np.ndarray) -> np.ndarray:
+        shares = totals / totals.sum(-1, keepdims=True)
+        logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+        return np.exp(-(shares * logs).sum(-1))
+
+    usage = bootstrap(counts, lambda t: (t > 0).mean(-1), seed, n_resamples=300)
+    spread = bootstrap(counts, perplexity, seed, n_resamples=300)
+    same = np.array([(c[1:] == c[:-1]).sum() for c in codes])
+    pairs = np.array([c[1:].size for c in codes])
+    still = [metrics.patches_equal(f[1:], f[:-1]).mean() for f in clips if len(f) > 1]
+    n, n_clips = int(counts.sum()), len(clips)
+    return [
+        build("codebook_usage", usage, unit="share", n=n, trials="codes", n_clips=n_clips),
+        build(
+            "codebook_perplexity",
+            spread,
+            unit="codes",
+            n=n,
+            trials="codes",
+            n_clips=n_clips,
+            baselines={"size of the codebook": float(size)},
+        ),
+        share_figure(
+            "codes_unchanged",
+            same,
+            pairs,
+            "codes",
+            seed,
+            baselines={"8x8 patches whose pixels stay": float(np.mean(still))},
+        ),
+    ]

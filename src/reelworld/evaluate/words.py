@@ -1,0 +1,133 @@
+"""The plain words beside every figure: what it is, what it means, which way is better.
+
+Names that end in ``_h4`` share the words of their stem; ``{h}`` stands for the steps.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Better", "Words", "words"]
+
+Better = Literal["higher", "lower", "near the data", ""]
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a figure is called and how to read it."""
+
+    label: str
+    explanation: str
+    better: Better = "higher"
+
+
+WORDS = {
+    "tokenizer_psnr": Words(
+        "Reconstruction",
+        "How close frames are after being turned into codes and back. Above about 40 dB the eye sees no "
+        "difference; nothing the world predicts can be sharper than this.",
+    ),
+    "tokenizer_ssim": Words("Structural similarity", "Whether edges and textures survive; 1 is perfect."),
+    "tokenizer_worst_patch_psnr": Words(
+        "Worst 8x8 patch",
+        "The worst patch of each frame, at the 5th percentile of frames. A small thing that is missing (an "
+        "agent, a key) shows here and in no average.",
+    ),
+    "tokenizer_tiles_right": Words(
+        "Tiles told apart", "Each decoded tile, read as the nearest tile of the game, is the right one."
+    ),
+    "tokenizer_kinds_right": Words(
+        "Kinds of tile always right", "Rare tiles count as much as common ones here: the agent, a key, a door."
+    ),
+    "codebook_usage": Words("Codes in use", "Share of the codebook that occurs at all in these clips.", ""),
+    "codebook_perplexity": Words(
+        "Perplexity", "How many codes would be needed if all were used equally often.", ""
+    ),
+    "codes_unchanged": Words(
+        "Codes that stay",
+        "Codes that are the same in the next frame. If far fewer codes stay than patches, the world has to "
+        "predict noise.",
+        "near the data",
+    ),
+    "nats_per_frame": Words(
+        "Surprise per frame",
+        "Nats the world pays for each recorded frame (kind: {kind_of_score}). Comparable only between worlds "
+        "with the same tokenizer and the same kind.",
+        "lower",
+    ),
+    "psnr": Words("Closeness after {h} steps", "Predicted against recorded frames, {h} steps after the context."),
+    "gain": Words(
+        "Better than standing still, {h} steps",
+        "PSNR of the prediction minus PSNR of repeating the last frame seen, on the same frames.",
+    ),
+    "exact": Words("Frames exactly right after {h} steps", "Predicted frames without any wrong tile or pixel."),
+    "psnr_changed": Words("Closeness where something moves", "One step ahead, only steps whose frame changes."),
+    "psnr_unchanged": Words("Closeness where nothing moves", "One step ahead, only steps that change nothing."),
+    "delta_shuffled": Words(
+        "Control over {h} steps: keys of another clip",
+        "PSNR under the recorded actions minus PSNR under those of another clip, with the same noise. Zero "
+        "means that the world ignores its actions.",
+    ),
+    "delta_uniform": Words(
+        "Control over {h} steps: random keys",
+        "The same with actions drawn uniformly. Random presses cancel out, so this is smaller.",
+    ),
+    "one_step_frames_exact": Words(
+        "Next frame exactly right", "From true frames, one step under the true action: every tile is right."
+    ),
+    "one_step_changed_frames_exact": Words(
+        "Next frame right when something changes", "The same, only steps that change the picture."
+    ),
+    "one_step_unchanged_frames_exact": Words(
+        "Next frame right when nothing changes", "The same, only steps that change nothing: copying is right."
+    ),
+    "one_step_tiles_right": Words("Tiles right", "All tiles of the next frame, still ones included."),
+    "one_step_changed_tiles_right": Words(
+        "Changed tiles right", "Only the tiles that differ from the frame before."
+    ),
+    "rare_changes_exact": Words(
+        "Rare changes right",
+        "Steps with a change of tile that the training recordings show in under 3% of changing steps.",
+    ),
+    "events_exact": Words("Events right", "Pick-ups, drops and door toggles: the whole next frame is right."),
+    "event_pick_up_exact": Words("Pick-ups right", "The whole next frame is right."),
+    "event_drop_exact": Words("Drops right", "The whole next frame is right."),
+    "event_toggle_exact": Words("Door toggles right", "Opening and closing, unlocking included."),
+    "event_unlock_exact": Words("Unlocks right", "The first opening of a locked door."),
+    "carried_key_works": Words(
+        "The carried key still works",
+        "Free-running from the start of an episode, an object picked up is used after 25 or more steps of "
+        "carrying: the door opens, the dropped key lies where it should.",
+    ),
+    "carried_key_toggle_works": Words("... opens the door", "Only episodes that end with a toggle."),
+    "carried_key_drop_works": Words("... can be dropped", "Only episodes that end with a drop."),
+    "free_run_frames_exact": Words(
+        "Frames exactly right",
+        "The world runs on its own predictions under the recorded actions; mean over all scored steps.",
+    ),
+    "free_run_tiles_right": Words("Tiles right", "Mean over all scored steps and tiles."),
+    "free_run_psnr": Words("Closeness", "Predicted against recorded frames, all scored steps."),
+    "free_run_motion": Words(
+        "Motion from frame to frame",
+        "PSNR between consecutive frames of the run. Far above the data: the world freezes. Far below: it "
+        "flickers.",
+        "near the data",
+    ),
+    "free_run_live_codes": Words(
+        "Live codes", "Distinct codes among all predicted frames; few means that detail dies out.", "near the data"
+    ),
+}  # fmt: skip
+
+
+def words(name: str, **values: str) -> Words:
+    """Look up the words of a figure, with its horizon and other values filled in."""
+    found = re.fullmatch(r"(.+?)_h(\d+)", name)
+    stem, horizon = (found[1], found[2]) if found else (name, "")
+    entry = WORDS[stem]
+    values = {"h": horizon, **values}
+    label, explanation = entry.label.format(**values), entry.explanation.format(**values)
+    if horizon == "1":
+        label, explanation = label.replace("1 steps", "1 step"), explanation.replace("1 steps", "1 step")
+    return Words(label, explanation, entry.better)
