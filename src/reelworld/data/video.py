@@ -15,6 +15,7 @@ import numpy as np
 
 from reelworld.data.action_file import read_action_file
 from reelworld.data.cache import cache_folder
+from reelworld.data.containers import CONTAINERS, is_cut
 from reelworld.data.npz import Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit, fit_frame
@@ -23,24 +24,12 @@ from reelworld.types import ActionSpec, UserError
 
 if TYPE_CHECKING:
     from av import VideoFrame
-    from av.container import InputContainer
 
 __all__ = ["ENDINGS", "Timeline", "convert", "make_timeline"]
 
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "matroska",
-    ".avi": "avi",
-    ".gif": "gif",
-}
 ENDINGS = tuple(CONTAINERS)
 EVEN = 0.25
 """A frame rate is constant when no frame is further than this share of a frame from its place."""
-LOST = 0.02
-"""Share of the promised frames that may be missing before a file counts as truncated (edit lists cut a few)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,14 +122,14 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
     """
     import av
 
-    if path.stat().st_size == 0:
-        raise Unreadable(f"{path.name} is empty")
+    if is_cut(path):
+        raise Unreadable(f"{path.name} is truncated (it ends before its container says so) or no {path.suffix} file")
     times: list[float | None] = []
     shape: tuple[int, ...] = ()
     with _scratch() as file:
         try:
             container = av.open(
-                str(path.resolve()), format=CONTAINERS[path.suffix.lower()], options={"protocol_whitelist": "file"}
+                str(path.resolve()), format=CONTAINERS[path.suffix.lower()][0], options={"protocol_whitelist": "file"}
             )
             with container:
                 if not container.streams.video:
@@ -154,10 +143,11 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
                     _check_room(image, shape, len(times) + 1, path, options)
                     file.write(image.data)
                     times.append(frame.time)
-                _check_complete(path, container, len(times), times[-1] if times else None)
         except av.FFmpegError as error:
             reason = " ".join(str(error.strerror or type(error).__name__).split())
             raise Unreadable(f"{path.name} is truncated, corrupt or no {path.suffix} file ({reason})") from None
+        if not times:
+            raise Unreadable(f"{path.name} holds no frame that can be shown")
         file.flush()
         frames = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
     return frames, _rising(times, named_fps), named_fps
@@ -187,19 +177,6 @@ def _check_room(image: np.ndarray, shape: tuple[int, ...], n: int, path: Path, o
             f"{path.name} decodes to more than {options.max_gigabytes:g} GB at {shape[0]}x{shape[1]}; choose a smaller "
             "--size (with --fit crop, stretch or pad), cut the video, or raise --max-gigabytes."
         )
-
-
-def _check_complete(path: Path, container: InputContainer, n_frames: int, end: float | None) -> None:
-    """Compare what was decoded with what the file promised."""
-    stream = container.streams.video[0]
-    if not n_frames:
-        raise Unreadable(f"{path.name} holds no frame")
-    if stream.frames and n_frames < stream.frames * (1 - LOST) - 2:
-        raise Unreadable(f"{path.name} is truncated ({n_frames} of {stream.frames} frames)")
-    if len(container.streams) == 1 and container.duration and end is not None:
-        seconds = container.duration / 1e6
-        if end - (container.start_time or 0) / 1e6 < seconds * (1 - LOST) - 1:
-            raise Unreadable(f"{path.name} is truncated ({end:.1f} of {seconds:.1f} seconds)")
 
 
 def _rising(times: list[float | None], fps: float) -> np.ndarray:
