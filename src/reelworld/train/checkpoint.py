@@ -22,7 +22,7 @@ from torch import Tensor
 from reelworld.config import from_json, read_json, to_json
 from reelworld.types import UserError
 
-__all__ = ["KEEP", "Checkpoint", "State", "find_checkpoint", "save_checkpoint"]
+__all__ = ["KEEP", "Checkpoint", "State", "find_checkpoint", "save_checkpoint", "tidy"]
 
 FORMAT_VERSION = 1
 KEEP = 2
@@ -109,7 +109,7 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
     final = run_folder / f"step_{state.step:07d}"
     aside = run_folder / (final.name + _ASIDE)
     try:
-        _clear(run_folder)
+        tidy(run_folder)
         aside.mkdir()
         for name, group in tensors.items():
             # copies: tied weights share memory, which the format refuses
@@ -117,10 +117,7 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
             _write(aside / f"{name}.safetensors", safetensors.torch.save(flat))
         _write(aside / "state.json", (json.dumps(to_json(state), indent=2) + "\n").encode())
         _sync_folder(aside)
-        latest = find_checkpoint(run_folder)
-        assert latest is None or latest.folder != final, f"{final} is the latest checkpoint already"
-        if final.exists():  # left by a kill between this rename and the writing of latest
-            _remove(final)
+        assert not final.exists(), f"{final} is the latest checkpoint already"
         aside.rename(final)
         _sync_folder(run_folder)
         _write(run_folder / f"latest{_ASIDE}", f"{final.name}\n".encode())
@@ -135,22 +132,20 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
             f"the checkpoint of step {state.step} could not be written to {run_folder} "
             f"({error.strerror or error}); {kept}. Make room and run the same command again to resume."
         ) from None
-    kept_names = sorted(p.name for p in _checkpoints(run_folder) if p.name <= final.name)[-KEEP:]
-    for folder in _checkpoints(run_folder):
-        if folder.name not in kept_names:
-            _remove(folder)
+    tidy(run_folder)
     return final
 
 
-def _checkpoints(run_folder: Path) -> list[Path]:
-    return [p for p in run_folder.glob("step_*") if re.fullmatch(r"step_\d+", p.name)]
-
-
-def _clear(run_folder: Path) -> None:
-    """Remove what a killed save has left."""
+def tidy(run_folder: Path) -> None:
+    """Remove what killed saves have left and all checkpoints but the latest ``KEEP``."""
     for leftover in run_folder.glob(f"step_*{_ASIDE}"):
         shutil.rmtree(leftover)
     (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
+    latest = find_checkpoint(run_folder)
+    last_name = latest.folder.name if latest else ""
+    complete = sorted(p.name for p in run_folder.glob("step_*") if re.fullmatch(r"step_\d+", p.name))
+    for name in set(complete) - set([n for n in complete if n <= last_name][-KEEP:]):
+        _remove(run_folder / name)
 
 
 def _remove(folder: Path) -> None:

@@ -20,13 +20,14 @@ from torch import Tensor
 
 import reelworld
 from reelworld.config import read_json, to_json, write_json
-from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint
+from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint, tidy
 from reelworld.types import UserError
 
 __all__ = ["Run"]
 
 Sink = Callable[[Mapping[str, Any]], None]
 _log = logging.getLogger(__name__)
+_BEGUN = {".lock", "config.json.tmp"}  # what a kill in the very first moment leaves
 
 
 class Run:
@@ -55,7 +56,7 @@ class Run:
         path = folder / "config.json"
         if path.exists():
             _check_same(folder, read_json(path), wanted)
-        elif folder.is_dir() and (others := sorted(p.name for p in folder.iterdir() if p.name != ".lock")):
+        elif folder.is_dir() and (others := sorted({p.name for p in folder.iterdir()} - _BEGUN)):
             raise UserError(f"{folder} exists and is no run (it holds {others[0]}); give --out a new or empty folder.")
         elif folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give --out a folder.")
@@ -63,6 +64,7 @@ class Run:
         run = cls(folder, _take_lock(folder))
         if not path.exists():
             write_json(path, {**wanted, "versions": _versions()})
+        tidy(folder)
         return run
 
     def __enter__(self) -> Run:

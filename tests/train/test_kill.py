@@ -1,0 +1,30 @@
+"""kill -9 at any moment, also inside a save: nothing is corrupt, the end is the same to the last bit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DRIVER = Path(__file__).with_name("kill_driver.py")
+
+
+def drive(folder: Path, mode: str) -> dict:
+    done = subprocess.run([sys.executable, DRIVER, folder, mode], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork; Windows has none")
+def test_kill_between_every_two_file_operations(tmp_path: Path) -> None:
+    found = drive(tmp_path, "between")
+    assert found["kills"] > 80  # four saves of five files each, the log, config and lock
+    assert found["steps"] == [0, 3, 5, 8, 10]  # kills fell between all saves of both stages
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="needs fork; Windows has none")
+def test_kill_at_random_times(tmp_path: Path) -> None:
+    assert drive(tmp_path, "random")["kills"] >= 3
