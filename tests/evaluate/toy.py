@@ -87,7 +87,7 @@ class ExactTokenizer(torch.nn.Module):
         same = (patches[..., None, :, :, :] == torch.from_numpy(TILES)).all(-1).all(-1).all(-1)
         return Codes.of(same.int().argmax(-1).flatten(2))
 
-    def decode(self, codes, context=None, rows=0):
+    def decode(self, codes, context=None):
         ids = codes.video.reshape(*codes.video.shape[:2], SIDE, SIDE).numpy()
         return to_float(torch.from_numpy(draw(ids)))
 

@@ -9,11 +9,12 @@ Shapes: n rollouts side by side, T context frames, S steps, H W pixels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.data.windows import merge_actions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -53,8 +54,9 @@ def choose_clips(
             f"{len(seen)} of {len(indices)} clips of split {split!r} are in the world's training list "
             f"(first: {dataset.episodes[seen[0]].source}); choose --split test, or pass --allow-train."
         )
-    _check_sizes(world, dataset)
-    needed = world.info.context_frames + 1
+    _check_fit(world, dataset)
+    stride = int(_recipe_config(world).get("frame_stride", 1))
+    needed = world.info.context_frames * stride + 1
     long_enough = [i for i in indices if dataset.episodes[i].n_frames >= needed]
     if not long_enough:
         raise UserError(f"no clip of split {split!r} has {needed} frames (context and one more); record longer ones.")
@@ -62,13 +64,28 @@ def choose_clips(
     chosen = rng.permutation(long_enough)[:n_clips].tolist()
     clips = []
     for i in chosen:
-        surplus = dataset.episodes[i].n_frames - MAX_CLIP_FRAMES
+        surplus = dataset.episodes[i].n_frames - MAX_CLIP_FRAMES * stride
         start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
-        clips.append(dataset.read(i, start, min(dataset.episodes[i].n_frames, start + MAX_CLIP_FRAMES)))
+        stop = min(dataset.episodes[i].n_frames, start + MAX_CLIP_FRAMES * stride)
+        clips.append(_merged(dataset.read(i, start, stop, stride), world))
     return clips
 
 
-def _check_sizes(world: World, dataset: DataSet) -> None:
+def _recipe_config(world: World) -> Mapping[str, Any]:
+    """The recipe's config that a world remembers; empty for worlds made otherwise."""
+    config = world.info.provenance.get("config")
+    return config if isinstance(config, Mapping) else {}
+
+
+def _merged(clip: Clip, world: World) -> Clip:
+    """Give a clip's actions the form that the world was trained with."""
+    config = _recipe_config(world)
+    if config.get("frame_stride", 1) == 1:
+        return clip
+    return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
+
+
+def _check_fit(world: World, dataset: DataSet) -> None:
     wanted, came = (world.info.height, world.info.width), (dataset.info.height, dataset.info.width)
     if wanted != came:
         raise UserError(f"the data are {came[0]}x{came[1]} pixels; the world makes {wanted[0]}x{wanted[1]}.")

@@ -46,10 +46,9 @@ def encode_frames(world: World, frames: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
     """Encode and decode a clip, uint8 (T, H, W, 3); frames that do not fill a latent frame are dropped."""
-    rows = world.tokenizer.spec(len(frames), *frames.shape[1:3]).video.rows
     parts = []
     for chunk in _chunks(world, frames):
-        video = world.tokenizer.decode(world.tokenizer.encode(chunk), rows=rows)
+        video = world.tokenizer.decode(world.tokenizer.encode(chunk))
         parts.append(to_uint8(video)[0].cpu().numpy())
     return np.concatenate(parts)
 
