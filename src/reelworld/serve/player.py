@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -101,7 +102,6 @@ class Player:
         self._world = world
         self._stepper = stepper
         self._send = send
-        self._session: PlaySession | None = None
         self.controls = Controls(world.info.actions)
         self.fps = min(world.info.fps or DEFAULT_FPS, MAX_FPS)
         self.is_paused = not self.controls.is_turn_based
@@ -153,8 +153,8 @@ class Player:
 
     async def play(self) -> None:
         """Step the session for as long as the client stays."""
-        self._session = await self._stepper.run(lambda: self._world.session(n=1))
-        await self._advance(lambda session: session.reset(seed=None), starts=True)
+        session = await self._stepper.run(lambda: self._world.session(n=1))
+        await self._advance(partial(session.reset, seed=None), starts=True)
         due = time.perf_counter()
         while True:
             due = await self._wait(due)
@@ -162,10 +162,10 @@ class Player:
                 reset, self._reset = self._reset, None
                 self._input_id, self._tap = reset.id, None
                 self._turns.clear()
-                await self._advance(lambda session, seed=reset.seed: session.reset(seed=seed), starts=True)
+                await self._advance(partial(session.reset, seed=reset.seed), starts=True)
             else:
                 self._input_id, actions = self._next_actions()
-                await self._advance(lambda session, actions=actions: session.step(actions or None))
+                await self._advance(partial(session.step, actions or None))
 
     async def _wait(self, due: float) -> float:
         """Wait until there is something to do; return when the step after it is due."""
@@ -192,13 +192,12 @@ class Player:
         tap, self._tap = self._tap, None
         return tap or self._held
 
-    async def _advance(self, move: Callable[[PlaySession], StepResult], starts: bool = False) -> None:
-        session = self._session
-        assert session is not None
+    async def _advance(self, move: Callable[[], StepResult], starts: bool = False) -> None:
+        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it."""
 
         def timed() -> tuple[StepResult, float]:
             start = time.perf_counter()
-            return move(session), 1000 * (time.perf_counter() - start)
+            return move(), 1000 * (time.perf_counter() - start)
 
         result, milliseconds = await self._stepper.run(timed)
         reward = 0.0 if starts else float(result.reward[0])
