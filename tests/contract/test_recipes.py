@@ -1,0 +1,84 @@
+"""What every recipe promises: its table entry, its config, its sizes, its world on disk."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from tests.contract.conftest import actions, frames
+
+from reelworld import recipes
+from reelworld.config import from_json, to_json
+from reelworld.recipes import RECIPES
+from reelworld.types import UserError
+from reelworld.worlds.world import World
+
+COMMON_FIELDS = {"seed", "size", "fit", "max_minutes"}
+
+
+def test_table_matches_the_folder() -> None:
+    files = {p.stem for p in Path(recipes.__file__).parent.glob("*.py") if not p.stem.startswith("convert_")}
+    assert {name: f"reelworld.recipes.{name}" for name in files - {"__init__"}} == RECIPES
+
+
+def test_sizes_survive_json(recipe: ModuleType) -> None:
+    assert {"tiny", recipe.DEFAULT_SIZE} <= set(recipe.SIZES)
+    for size in recipe.SIZES.values():
+        assert from_json(recipe.Config, json.loads(json.dumps(to_json(size())))) == size()
+
+
+def test_a_misspelt_field_names_the_closest(recipe: ModuleType) -> None:
+    values = to_json(recipe.tiny())
+    values["sede"] = values.pop("seed")
+    with pytest.raises(UserError, match="did you mean 'seed'"):
+        from_json(recipe.Config, values)
+
+
+def test_every_field_has_help(recipe: ModuleType) -> None:
+    tree = ast.parse(Path(str(recipe.__file__)).read_text())
+    config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config")
+    fields = {ast.unparse(n.target): i for i, n in enumerate(config.body) if isinstance(n, ast.AnnAssign)}
+    after = {name: config.body[i + 1] for name, i in fields.items()}
+    bare = [n for n, x in after.items() if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))]
+    assert bare == []
+    assert set(fields) >= COMMON_FIELDS
+
+
+def weights(world: World) -> dict[str, torch.Tensor]:
+    return {f"{p}.{k}": v for p, part in world.parts.items() for k, v in part.state_dict().items()}
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_save_then_load_is_the_identity(world: World, tmp_path: Path) -> None:
+    world.save(tmp_path / "a")
+    again = World.load(tmp_path / "a")
+    assert again.info == world.info
+    before, after = weights(world), weights(again)
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    again.save(tmp_path / "b")
+    assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
+    assert len(hashes(tmp_path / "a")) >= 3
+
+
+def test_a_loaded_world_plays_the_same(world: World, tmp_path: Path) -> None:
+    world.save(tmp_path / "a")
+    again = World.load(tmp_path / "a")
+    past, steps = actions(world, 1, 1), actions(world, 1, 5) or 5
+    runs = [w.generate(frames(1, 2), past, steps, seed=3) for w in (world, again)]
+    assert np.array_equal(*runs)
+
+
+def test_world_folders_hold_no_pickles(world: World, tmp_path: Path) -> None:
+    world.save(tmp_path / "a")
+    suffixes = {p.suffix for p in (tmp_path / "a").rglob("*") if p.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".md", ".npz", ".gif"}
