@@ -50,7 +50,7 @@ class SquareSession:
         return self._result(0.5)
 
     def _result(self, reward: float) -> StepResult:
-        frame = np.full((1, SIZE, SIZE, 3), 90, np.uint8)
+        frame = np.full((1, self.world.info.height, self.world.info.width, 3), 90, np.uint8)
         x, y = self.cell * TILE
         frame[0, y : y + TILE, x : x + TILE] = (255, 0, 0)
         return StepResult(
@@ -98,9 +98,9 @@ def film_world(**kwargs: Any) -> SquareWorld:
 
 
 @contextlib.contextmanager
-def running(world: SquareWorld, limits: Limits | None = None, **kwargs: Any) -> Iterator[str]:
+def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **kwargs: Any) -> Iterator[str]:
     """Serve a world; yields the host and port."""
-    listener = find_port("127.0.0.1", 0)
+    listener = find_port("127.0.0.1", port)
     app = create_app(world, limits=limits, **kwargs)
     config = uvicorn.Config(
         app, log_level="error", ws="websockets-sansio", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=1

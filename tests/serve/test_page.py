@@ -1,0 +1,236 @@
+"""The page in a real browser: what a person sees and does.
+
+The pixels of the small worlds are known, so every test reads them back from the canvas.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world
+
+from reelworld.serve.app import Limits
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
+
+CHROMIUM = os.environ.get("REELWORLD_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync"
+PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 3, "is_mobile": True, "has_touch": True}
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: install it or set REELWORLD_CHROMIUM")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser) -> Iterator[Callable[..., Any]]:
+    """Open the page of a server; afterwards no error and no request elsewhere may have happened."""
+    contexts, complaints = [], []
+
+    def open_page(address: str, **kwargs: Any) -> Any:
+        context = browser.new_context(**(kwargs or DESKTOP))
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        for event in ("request", "websocket"):
+            page.on(event, lambda r: None if f"//{address}/" in r.url else complaints.append(f"outside: {r.url}"))
+        page.goto(f"http://{address}/")
+        page.wait_for_selector("body:not([data-state=connecting])")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+def cell(page) -> tuple[int, int]:
+    """Find the red square on the canvas."""
+    x, y = page.evaluate(
+        """() => {
+          const canvas = document.getElementById("screen");
+          const rgba = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+          for (let i = 0; i < rgba.length; i += 4)
+            if (rgba[i] === 255 && rgba[i + 1] === 0) return [(i / 4) % canvas.width, Math.floor(i / 4 / canvas.width)];
+          return [-1, -1];
+        }"""
+    )
+    return x // TILE, y // TILE
+
+
+def text(page, selector: str, wanted: str) -> None:
+    """Wait until an element says something."""
+    playwright.expect(page.locator(selector)).to_have_text(re.compile(wanted))
+
+
+def state(page, wanted: str) -> None:
+    page.wait_for_selector(f"body[data-state={wanted}]")
+
+
+def test_keys_move_the_square_and_r_starts_over(visit, turns):
+    page = visit(turns)
+    text(page, "#name", "^Square$")
+    text(page, "#hint", "each key press is one step")
+    assert cell(page) == (0, 0)
+    page.keyboard.press("ArrowRight")
+    text(page, "#step", "^1$")
+    assert cell(page) == (1, 0)
+    page.keyboard.press("ArrowDown")
+    text(page, "#step", "^2$")
+    assert cell(page) == (1, 1)
+    page.keyboard.press("KeyX")  # means nothing here
+    page.keyboard.press("Space")
+    text(page, "#step", "^3$")
+    assert cell(page) == (0, 1)
+    text(page, "#reward", r"^1\.50$")
+    text(page, "#delay", r"^\d+ / \d+ ms$")
+    page.keyboard.press("KeyR")
+    text(page, "#step", "^0$")
+    assert cell(page) == (0, 0)
+
+
+def test_legend_names_the_keys_and_its_buttons_work(visit, turns):
+    page = visit(turns)
+    shown = [" ".join(button.split()) for button in page.get_by_role("button").all_inner_texts()]
+    assert shown == ["\u2192 right", "\u2193 down", "Space left", "Start over R"]
+    page.get_by_role("button", name="right").click()
+    text(page, "#step", "^1$")
+    page.get_by_role("button", name="down").focus()
+    page.keyboard.press("Enter")  # keyboard alone
+    text(page, "#step", "^2$")
+    assert cell(page) == (1, 1)
+
+
+def test_a_held_key_repeats_only_as_fast_as_the_world_answers(visit):
+    world = turn_world(step_seconds=0.25)
+    with running(world) as address:
+        page = visit(address)
+        page.keyboard.down("ArrowRight")
+        text(page, "#step", "^4$")
+        page.keyboard.up("ArrowRight")
+        page.wait_for_timeout(400)
+        assert len(world.taken) <= 6
+
+
+def test_the_end_is_announced_and_r_plays_again(visit):
+    with running(turn_world()) as address:
+        page = visit(address)
+        for key in ("ArrowRight", "ArrowDown") * 7:
+            page.keyboard.press(key)
+            page.wait_for_timeout(15)
+        state(page, "ended")
+        text(page, "#overlay-title", "Episode finished")
+        text(page, "#overlay-text", "^14 steps, reward 7$")
+        text(page, "#overlay-button", r"Play again \(R\)")
+        page.keyboard.press("KeyR")
+        state(page, "playing")
+        assert cell(page) == (0, 0)
+
+
+def test_real_time_world_waits_for_the_first_key_then_runs_and_pauses(visit):
+    world = time_world(fps=20)
+    with running(world) as address:
+        page = visit(address)
+        state(page, "ready")
+        assert world.taken == []
+        page.keyboard.down("ArrowRight")
+        text(page, "#step", r"^\d\d+$")
+        assert cell(page) == (7, 0)
+        page.keyboard.down("ArrowUp")  # two keys of a continuous stream add up
+        page.wait_for_timeout(300)
+        page.keyboard.up("ArrowUp")
+        page.keyboard.up("ArrowRight")
+        assert any(action["action"].tolist() == [[1.0, 1.0]] for action in world.taken)
+        page.keyboard.press("KeyP")
+        state(page, "paused")
+        page.wait_for_timeout(200)
+        n_steps = len(world.taken)
+        page.wait_for_timeout(300)
+        assert len(world.taken) == n_steps
+        page.get_by_role("button", name="Play").first.click()
+        state(page, "playing")
+
+
+def test_a_lost_window_lets_go_of_the_keys(visit):
+    world = time_world(fps=20)
+    with running(world) as address:
+        page = visit(address)
+        page.keyboard.down("ArrowRight")
+        text(page, "#step", r"^\d+$")
+        page.evaluate("dispatchEvent(new Event('blur'))")
+        page.wait_for_timeout(200)
+        assert world.taken[-1]["action"].tolist() == [[0.0, 0.0]]
+
+
+def test_a_film_plays_and_pauses(visit):
+    with running(film_world()) as address:
+        page = visit(address)
+        assert page.locator(".key").count() == 0
+        page.locator("#overlay-button").click()
+        text(page, "#step", r"^[3-9]|\d\d$")
+        page.keyboard.press("KeyP")
+        state(page, "paused")
+
+
+def test_phone_fits_the_screen_and_plays_by_touch(visit, turns):
+    page = visit(turns, **PHONE)
+    size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    assert size == [390, 844]
+    box = page.locator("#screen").bounding_box()
+    assert box["width"] >= 330 and box["x"] >= 0 and box["x"] + box["width"] <= 390
+    assert (box["width"] * 3 / SIZE) % 1 == pytest.approx(0, abs=1e-6)  # whole device pixels
+    for key in page.locator(".key, .tools button:visible").all():
+        rectangle = key.bounding_box()
+        assert rectangle["height"] >= 44 and rectangle["y"] + rectangle["height"] <= 844
+    page.get_by_role("button", name="right").tap()
+    text(page, "#step", "^1$")
+    assert cell(page) == (1, 0)
+
+
+def test_page_comes_back_when_the_server_does(visit, browser):
+    with running(turn_world()) as address:
+        port = int(address.split(":")[1])
+        page = browser.new_page()  # its console will rightly complain about the lost server
+        page.goto(f"http://{address}/")
+        state(page, "playing")
+    state(page, "lost")
+    with running(turn_world(), port=port):
+        state(page, "playing")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+    page.close()
+
+
+def test_a_full_server_says_so_and_lets_try_again(visit):
+    with running(turn_world(), Limits(sessions=1)) as address:
+        first = visit(address)
+        second = visit(address)
+        state(second, "closed")
+        text(second, "#overlay-text", "All 1 places are taken")
+        first.close()
+        second.wait_for_timeout(300)
+        second.locator("#overlay-button").click()
+        state(second, "playing")
+
+
+def test_worlds_with_wide_frames_are_letterboxed(visit):
+    world: SquareWorld = turn_world()
+    world.info.width = 2 * SIZE
+    with running(world) as address:
+        box = visit(address).locator("#screen").bounding_box()
+        assert box["width"] == 2 * box["height"]
