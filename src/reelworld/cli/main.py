@@ -1,7 +1,7 @@
 """``reelworld VERB``: find the verb, parse its flags, run it, turn mistakes into one line.
 
-Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``. Only
-the chosen module is imported, and none of them imports torch before ``run``: help answers at once.
+Every verb is a module with a docstring (its help text), a dataclass ``Options`` (or ``options_for(args)``, which
+makes one) and ``run(options)``. Only the chosen module is imported, and none of them imports torch before ``run``: help answers at once.
 Exit codes: 0 done, 1 a defect of ours, 2 a mistake the user can mend, 130 interrupted.
 """
 
@@ -93,7 +93,9 @@ def _dispatch(words: list[str]) -> int:
 
     module = importlib.import_module(VERBS[verb][0])
     try:
-        options = parse(module.Options, args, f"reelworld {verb}", inspect.cleandoc(module.__doc__ or ""))
+        # A verb whose flags depend on a positional (train: on the recipe) builds its options class itself.
+        kind = module.options_for(args) if hasattr(module, "options_for") else module.Options
+        options = parse(kind, args, f"reelworld {verb}", inspect.cleandoc(module.__doc__ or ""))
     except SystemExit as done:  # after --help
         return int(done.code or 0)
     module.run(options)

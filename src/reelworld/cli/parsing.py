@@ -11,6 +11,7 @@ import dataclasses
 import io
 import os
 import re
+import typing
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -41,9 +42,7 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
     box = io.StringIO()
     try:
         with contextlib.redirect_stderr(box), _wide_terminal():
-            parsed, surplus = tyro.cli(
-                options, args=args, prog=prog, description=description, return_unknown_args=True
-            )
+            parsed, surplus = tyro.cli(options, args=args, prog=prog, description=description, return_unknown_args=True)
     except SystemExit:
         raise UserError(f"{_fold(box.getvalue())} See {prog} --help.") from None
     if surplus:
@@ -55,8 +54,26 @@ def _surplus_error(options: type, surplus: list[str], prog: str) -> UserError:
     flags = [w.split("=")[0] for w in surplus if w.startswith("--")]
     if not flags:
         return UserError(f"unexpected argument {surplus[0]!r}. See {prog} --help.")
-    known = ["--" + f.name.replace("_", "-") for f in dataclasses.fields(options)]
+    known = list(_flags(options))
     return UserError(f"unknown flag {flags[0]}{closest(flags[0], known) or '.'} See {prog} --help.")
+
+
+def _flags(options: type) -> Iterator[str]:
+    """Flags of a dataclass, and of the dataclasses among its defaults, whose own names are left out."""
+    for f in dataclasses.fields(options):
+        if dataclasses.is_dataclass(f.default):
+            yield from _flags(type(f.default))
+        else:
+            yield "--" + f.name.replace("_", "-")
+
+
+def _field_names(options: type) -> Iterator[str]:
+    """Yield the fields of a dataclass and of the dataclasses in it, which share one space of flags."""
+    for name, kind in typing.get_type_hints(options).items():
+        if dataclasses.is_dataclass(kind):
+            yield from _field_names(kind)
+        else:
+            yield name
 
 
 @contextlib.contextmanager

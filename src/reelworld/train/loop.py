@@ -93,6 +93,8 @@ def train(
     state = checkpoint.state if checkpoint else _START
     if checkpoint:
         _load_parts(checkpoint, parts)
+    sizes = ", ".join(f"{name} {sum(p.numel() for p in part.parameters()):,}" for name, part in parts.items())
+    console.print(f"parameters: {sizes}", markup=False, highlight=False, soft_wrap=True)
     names: set[str] = set()
     n_trained = 0
     for stage in stages:

@@ -48,21 +48,25 @@ class Run:
             config: JSON values that decide what is computed: recipe, size, fields, data path, seed.
 
         Raises:
-            UserError: If the folder holds a run with another config, something that is no run, or a run that
+            UserError: If the folder holds a checkpoint of another config, something that is no run, or a run that
                 another process is training.
         """
         folder = Path(folder)
         wanted = json.loads(json.dumps(to_json(config)))  # as it will be read back: tuples are lists
         path = folder / "config.json"
-        if path.exists():
-            _check_same(folder, read_json(path), wanted)
-        elif folder.is_dir() and (others := sorted({p.name for p in folder.iterdir()} - _BEGUN)):
-            raise UserError(f"{folder} exists and is no run (it holds {others[0]}); give --out a new or empty folder.")
+        saved = {k: v for k, v in read_json(path).items() if k != "versions"} if path.exists() else None
+        if saved is not None and (folder / "latest").exists():
+            _check_same(folder, saved, wanted)
         elif folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give --out a folder.")
+        elif saved is None and folder.is_dir() and (others := {p.name for p in folder.iterdir()} - _BEGUN):
+            raise UserError(
+                f"{folder} exists and is no run (it holds {min(others)}); give --out a new or empty folder."
+            )
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, _take_lock(folder))
-        if not path.exists():
+        if saved != wanted:  # without a checkpoint, nothing learned under another config has to be protected
+            (folder / "choices.json").unlink(missing_ok=True)
             write_json(path, {**wanted, "versions": _versions()})
         tidy(folder)
         return run
@@ -146,7 +150,6 @@ def _take_lock(folder: Path) -> IO[str]:
 
 
 def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
-    saved = {k: v for k, v in saved.items() if k != "versions"}
     differing = list(_differences(saved, wanted))
     if differing:
         named = "; ".join(f"{name} was {old}, now {new}" for name, old, new in differing[:3])

@@ -1,0 +1,60 @@
+"""List the recipes: what each makes, its sizes, how many parameters they have.
+
+reelworld recipes
+reelworld train pocket --help       every setting of one, with its default
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from reelworld.cli.train import find_recipe
+from reelworld.recipes import RECIPES
+
+__all__ = ["Options", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """`reelworld recipes` has no flags."""
+
+
+def run(options: Options) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("train", "what it is", "parameters", box=None, pad_edge=False, header_style="bold")
+    for name in RECIPES:
+        module, default = find_recipe(name)
+        table.add_row(name, _first_line(module).partition(": ")[2], "", style="bold")
+        for size, make in module.SIZES.items():
+            about = _first_line(make) + (" (default)" if size == default else "")
+            table.add_row(f"  {name}:{size}", about, _parameters(module, make))
+    console = Console()
+    console.print(table)
+    console.print("\nParameters are for 64x64 frames and 7 actions.", highlight=False)
+    console.print("reelworld train RECIPE --help shows every setting.", highlight=False, markup=False)
+
+
+def _first_line(thing: Any) -> str:
+    return inspect.cleandoc(thing.__doc__ or "").splitlines()[0]
+
+
+def _parameters(module: ModuleType, make: Callable[[], Any]) -> str:
+    """Count the weights of every part, without making them."""
+    import torch
+
+    from reelworld.data.folder import DataInfo
+    from reelworld.types import ActionSpec
+
+    actions = {"action": ActionSpec(kind="discrete", n=7)}
+    info = DataInfo(fps=10.0, height=64, width=64, actions=actions)
+    with torch.device("meta"):
+        parts = module.build(make(), info)
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    return ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in counts.items())

@@ -1,0 +1,222 @@
+"""Turn recordings into a world you can play: RUN/world.
+
+RECIPE names how, and perhaps a size: pocket (its default size, small) or pocket:tiny. Recipes so far: pocket,
+a small playable world, trained on a laptop CPU in minutes. `reelworld recipes` lists all sizes, and
+`reelworld train pocket --help` shows every setting with its default.
+
+The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
+since the last checkpoint. Other settings need another --out.
+
+  reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
+  reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
+  reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import tyro
+
+from reelworld.config import to_json, unknown
+from reelworld.data.options import Fit, ReadOptions
+from reelworld.recipes import RECIPES
+from reelworld.types import UserError
+
+__all__ = ["LoopOptions", "Options", "find_recipe", "options_for", "run", "train_world"]
+
+Hidden = tyro.conf.Suppress
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopOptions:
+    """How to run the training; none of this changes what is computed on one machine."""
+
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    threads: int = 0
+    """CPU threads; 0 leaves the choice to torch."""
+    checkpoint_every: int = 500
+    """Steps between checkpoints; at least every three minutes there is one anyway."""
+    log_every: int = 20
+    """Steps between lines of RUN/log.jsonl."""
+    tensorboard: bool = False
+    """Also write TensorBoard files to RUN/tensorboard (needs reelworld[tensorboard])."""
+    wandb: bool = False
+    """Also log to Weights & Biases (needs reelworld[wandb])."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("threads", 0), ("checkpoint_every", 1), ("log_every", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"{name} is {getattr(self, name)}; wanted {least} or more.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading(ReadOptions):
+    """How the files are read; size and fit belong to the recipe."""
+
+    size: Annotated[int | tuple[int, int] | None, tyro.conf.Fixed, Hidden] = None
+    fit: Annotated[Fit, tyro.conf.Fixed, Hidden] = "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Flags of `reelworld train`; with a recipe, its settings join them."""
+
+    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE[:SIZE]")]
+    """Recipe, with a size if not the default one."""
+    data: Path
+    """Recordings: a folder of .npz episodes or videos, or one file."""
+    out: Path
+    """Folder of the run; the world goes to its subfolder world. An existing run is resumed."""
+    loop: Annotated[LoopOptions, tyro.conf.OmitArgPrefixes] = LoopOptions()
+    read: Annotated[Reading, tyro.conf.OmitArgPrefixes] = Reading()
+
+
+def options_for(args: Sequence[str]) -> type[Options]:
+    """Build the flags that a command line can have: those of `train` and those of the recipe it names.
+
+    Raises:
+        UserError: If there is no such recipe or size.
+    """
+    word = next((w for w in args if w.partition(":")[0] in RECIPES), "")
+    if not word and args and not args[0].startswith("-"):
+        word = args[0]
+    if not word:
+        return Options
+    module, size = find_recipe(word)
+    config: Any = Annotated[module.Config, tyro.conf.OmitArgPrefixes]
+    default = field(default=module.SIZES[size]())
+    return dataclasses.make_dataclass(
+        "Options", [("config", config, default)], bases=(Options,), frozen=True, kw_only=True
+    )
+
+
+def find_recipe(word: str) -> tuple[ModuleType, str]:
+    """Return the module of a recipe and the name of its size.
+
+    Args:
+        word: RECIPE or RECIPE:SIZE.
+
+    Raises:
+        UserError: If there is no such recipe or size; names the closest.
+    """
+    name, _, size = word.partition(":")
+    if name not in RECIPES:
+        raise unknown("recipe", name, RECIPES)
+    module = importlib.import_module(RECIPES[name])
+    size = size or module.DEFAULT_SIZE
+    if size not in module.SIZES:
+        raise unknown(f"size of {name}", size, module.SIZES)
+    return module, size
+
+
+def run(options: Options) -> None:
+    """Train, and tell what can be done with the world."""
+    module, _ = find_recipe(options.recipe)
+    config = getattr(options, "config", None)
+    if not isinstance(config, module.Config):
+        raise UserError(f"give the recipe first: reelworld train {options.recipe} --data ... --out ...")
+    from reelworld.train.signals import Interrupted
+
+    def stop(signum: int, frame: object) -> None:
+        raise Interrupted("stopped. Run the same command again to resume.", signum)
+
+    before = signal.signal(signal.SIGTERM, stop)  # between stages; within one the loop has its own
+    try:
+        world = train_world(options.recipe, config, options.data, options.out, read=options.read, loop=options.loop)
+    except KeyboardInterrupt as error:
+        print(str(error) or "stopped. Run the same command again to resume.", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_code", 130)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    print(f"the world is {world}\n")
+    print("next:")
+    print(f"  reelworld play {world}")
+    print(f"  reelworld eval {world} --data {options.data}")
+
+
+def train_world(
+    recipe: str,
+    config: Any,
+    data: Path,
+    out: Path,
+    *,
+    read: ReadOptions | None = None,
+    loop: LoopOptions | None = None,
+) -> Path:
+    """Train a recipe on recordings; return the folder of the world.
+
+    Args:
+        recipe: RECIPE or RECIPE:SIZE.
+        config: A config of that recipe.
+        data: The recordings.
+        out: The run's folder; an existing run of the same config is resumed, a finished one is left alone.
+        read: How foreign files are read; size and fit are the config's.
+        loop: How to run the training.
+    """
+    from rich.console import Console
+
+    from reelworld.data.dataset import DataSet
+    from reelworld.train.loop import train
+    from reelworld.train.run import Run
+
+    module, size = find_recipe(recipe)
+    loop, console = loop or LoopOptions(), Console()
+    read = ReadOptions(**{**vars(read or ReadOptions()), "size": config.size, "fit": config.fit})
+    record = {
+        "recipe": recipe.partition(":")[0],
+        "size": size,
+        "data": str(data.resolve()),
+        "fields": to_json(config),
+        "read": to_json(read),
+    }
+    dataset = DataSet.open(data, read)
+    parts = module.build(config, dataset.info)
+    with Run.open(out, record) as training:
+        world = training.folder / "world"
+        if (world / "world.json").exists():
+            console.print(f"{out} is finished; nothing to do.", markup=False, highlight=False, soft_wrap=True)
+            return world
+        for problem in dataset.problems:
+            console.print(f"skipped: {problem}", markup=False, highlight=False, soft_wrap=True)
+        _mirror(training, loop, record)
+        _set_threads(loop.threads)
+        train(
+            module.stages(config, parts, dataset, training),
+            training,
+            parts,
+            seed=config.seed,
+            device=loop.device,
+            checkpoint_every=loop.checkpoint_every,
+            log_every=loop.log_every,
+            console=console,
+        )
+        module.finish(config, parts, dataset, training).save(world)
+    return world
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _mirror(training: Any, loop: LoopOptions, record: dict[str, Any]) -> None:
+    from reelworld.train.log import tensorboard_sink, wandb_sink
+
+    if loop.tensorboard:
+        checkpoint = training.checkpoint
+        first_step = checkpoint.state.step if checkpoint else 0
+        training.sinks.append(tensorboard_sink(training.folder / "tensorboard", first_step))
+    if loop.wandb:
+        training.sinks.append(wandb_sink(training.folder, record))

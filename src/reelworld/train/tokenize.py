@@ -1,0 +1,85 @@
+"""Write a recording as codes once, so that dynamics do not encode the same frames again in every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.store import TokenStore, TokenWriter
+from reelworld.nn.pixels import to_float
+from reelworld.train.log import Display
+from reelworld.types import Tokenizer
+
+__all__ = ["tokenize", "weights_hash"]
+
+
+def tokenize(
+    dataset: DataSet,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    batch_frames: int = 256,
+    device: torch.device | None = None,
+    console: Console | None = None,
+) -> TokenStore:
+    """Encode every episode into a token store; go on where an interrupted call stopped.
+
+    Args:
+        dataset: The recording.
+        tokenizer: One that encodes every frame by itself: long episodes are encoded in pieces.
+        out: Folder of the store; a finished one of the same tokenizer and data set is opened as it is.
+        batch_frames: Frames encoded at once.
+        device: Where to encode; by default where the tokenizer is.
+        console: Where progress is shown; the terminal by default.
+
+    Raises:
+        UserError: If ``out`` holds the codes of another tokenizer or data set.
+    """
+    assert isinstance(tokenizer, nn.Module)
+    if device is None:
+        device = next(tokenizer.parameters()).device
+    info = dataset.info
+    spec = tokenizer.spec(1, info.height, info.width)
+    identity = weights_hash(tokenizer)
+    writer = TokenWriter(out, info=info, episodes=dataset.episodes, tokens=spec, identity=identity)
+    missing = writer.missing()
+    was_training = tokenizer.training
+    tokenizer.to(device).eval()
+    with Display("encoding", console) as display:
+        for number, episode in enumerate(missing, 1):
+            arrays = dataset.arrays(episode, 0, dataset.episodes[episode].n_frames)
+            codes = _encode(tokenizer, arrays["frames"], batch_frames, device)
+            writer.write(episode, codes, {k: v for k, v in arrays.items() if k != "frames"})
+            text = f"episode {number}/{len(missing)}"
+            display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
+    tokenizer.train(was_training)
+    return writer.finish() if missing or not _is_finished(out) else TokenStore.open(out)
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / "store.json").exists()
+
+
+@torch.inference_mode()
+def _encode(tokenizer: Tokenizer, frames: np.ndarray, batch_frames: int, device: torch.device) -> np.ndarray:
+    """Turn uint8 frames (T, H, W, 3) into codes, int64 (T, N)."""
+    pieces = [
+        tokenizer.encode(to_float(torch.from_numpy(frames[start : start + batch_frames]).to(device)[None])).video[0]
+        for start in range(0, len(frames), batch_frames)
+    ]
+    return torch.cat(pieces).cpu().numpy()
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Return a hash of all weights and buffers: the same codes come from the same hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
