@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
 import tyro
@@ -70,6 +71,14 @@ def test_unknown_verb_is_one_line(words: list[str], said: str, capsys: pytest.Ca
 
 
 @dataclass(frozen=True, kw_only=True)
+class Loop:
+    """Flags that several verbs share."""
+
+    log_every: int = 20
+    """Steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """Flags of a made-up verb."""
 
@@ -77,6 +86,7 @@ class Options:
     """Where from."""
     max_minutes: float = 3.0
     """Minutes."""
+    loop: Annotated[Loop, tyro.conf.arg(name="")] = Loop()
 
 
 def test_parse_reads_flags_and_positionals() -> None:
@@ -89,6 +99,8 @@ def test_parse_reads_flags_and_positionals() -> None:
     [
         (["here", "--max-minuts", "3"], "unknown flag --max-minuts; did you mean '--max-minutes'?"),
         (["here", "--max-minuts=3"], "unknown flag --max-minuts; did you mean"),
+        (["here", "--log-evry", "3"], "unknown flag --log-evry; did you mean '--log-every'?"),
+        (["here", "--xyzzy"], "unknown flag --xyzzy. See"),
         (["here", "there"], "unexpected argument 'there'"),
         (["here", "--max-minutes", "soon"], "--max-minutes: could not convert string to float: 'soon'"),
         (["here", "--max-minutes"], "--max-minutes"),

@@ -1,7 +1,8 @@
 """``reelworld VERB``: find the verb, parse its flags, run it, turn mistakes into one line.
 
-Every verb is a module with a docstring (its help text), a dataclass ``Options`` (or ``options_for(args)``, which
-makes one) and ``run(options)``. Only the chosen module is imported, and none of them imports torch before ``run``: help answers at once.
+Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``; where
+flags depend on the words (the recipe's settings), ``options_for(args)`` makes the dataclass. Only the chosen
+module is imported, and none of them imports torch before ``run``: help answers at once.
 Exit codes: 0 done, 1 a defect of ours, 2 a mistake the user can mend, 130 interrupted.
 """
 

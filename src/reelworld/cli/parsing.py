@@ -13,7 +13,7 @@ import os
 import re
 import typing
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
@@ -67,7 +67,7 @@ def _flags(options: type) -> Iterator[str]:
             yield "--" + f.name.replace("_", "-")
 
 
-def _field_names(options: type) -> Iterator[str]:
+def _field_names(options: Any) -> Iterator[str]:
     """Yield the fields of a dataclass and of the dataclasses in it, which share one space of flags."""
     for name, kind in typing.get_type_hints(options).items():
         if dataclasses.is_dataclass(kind):
