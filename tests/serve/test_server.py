@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +100,17 @@ def test_an_ended_episode_waits_for_a_reset(turns):
         client.send(type="reset", id=21)
         frame = client.frame()
         assert (frame["flags"], frame["input"], frame["step"]) == (0, 21, 0)
+
+
+def test_the_client_in_the_documentation_works(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    code = page.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    with running(time_world(fps=60)) as address:
+        assert "127.0.0.1:8000" in code
+        exec(code.replace("127.0.0.1:8000", address), {})
+    assert capsys.readouterr().out == "Square\n"
+    assert Image.open("frame.png").size == (SIZE, SIZE)
 
 
 def test_two_tabs_play_their_own_games(turns):

@@ -54,7 +54,8 @@ def run(options: Options) -> None:
     from reelworld.worlds.world import World
 
     world = World.load(options.world, device=options.device, allow_code=options.allow_code)
-    card = options.world / "README.md"
+    is_run = not (options.world / "world.json").is_file()
+    card = options.world / ("world/README.md" if is_run else "README.md")
 
     def announce(url: str, port: int) -> None:
         if port != options.port and options.port:
