@@ -1,0 +1,83 @@
+"""The mask against a loop, the ring cache against a list."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from reelworld.nn.attention import MaskSpec, attention
+from reelworld.nn.kv_cache import FrameCache
+
+
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int, bias: torch.Tensor) -> torch.Tensor:
+    """One query at a time over the keys it may see."""
+    out = torch.zeros_like(q)
+    for head in range(q.shape[1]):
+        for t in range(q.shape[2]):
+            past = range(max(0, t - window + 1), t + 1)
+            logits = torch.stack(
+                [(q[:, head, t] * k[:, head, s]).sum(-1) / math.sqrt(q.shape[-1]) + bias[head, t - s] for s in past], -1
+            )
+            weights = logits.softmax(-1)
+            out[:, head, t] = sum(weights[:, i, None] * v[:, head, s] for i, s in enumerate(past))
+    return out
+
+
+@pytest.mark.parametrize("window", [1, 3, 7, 20])
+def test_window_and_lag_bias(window: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 2, 7, 4)
+    bias = torch.randn(2, window)
+    positions = torch.arange(7)
+    mask = MaskSpec(q_positions=positions, k_positions=positions, window=window)
+    torch.testing.assert_close(attention(q, k, v, mask, bias), plain_attention(q, k, v, window, bias))
+
+
+def test_mask_per_row_equals_shared_mask() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 6, 2, 5, 4)
+    bias = torch.randn(2, 3)
+    positions = torch.arange(5)
+    shared = MaskSpec(q_positions=positions, k_positions=positions, window=3)
+    # two streams of three grid positions, the second one a thousand frames later
+    later = torch.stack([positions, positions + 1000])
+    rows = MaskSpec(q_positions=later, k_positions=later, window=3, group=3)
+    torch.testing.assert_close(attention(q, k, v, rows, bias), attention(q, k, v, shared, bias))
+
+
+@pytest.mark.parametrize("prefilled", [0, 1, 3, 4, 9])
+def test_ring_keeps_the_last_frames(prefilled: int) -> None:
+    window, total = 4, 12
+    keys = torch.arange(total, dtype=torch.float32).view(1, 1, total, 1).repeat(2, 1, 1, 1)
+    positions = torch.arange(total)
+    rows = positions[None, :prefilled]
+    cache = FrameCache.of(keys[:, :, :prefilled], -keys[:, :, :prefilled], rows, window)
+    for t in range(prefilled, total):
+        cache.write(keys[:, :, t : t + 1], -keys[:, :, t : t + 1], positions[t : t + 1])
+        kept = {int(p) for p in cache.positions[0] if p >= 0}
+        assert kept == set(range(max(0, t - window + 1), t + 1))
+        for slot in range(window):
+            if cache.positions[0, slot] >= 0:
+                assert cache.keys[0, 0, slot, 0] == cache.positions[0, slot] == -cache.values[1, 0, slot, 0]
+
+
+def test_replace_keeps_the_order_of_frames() -> None:
+    window = 3
+
+    def filled(n: int, offset: float) -> FrameCache:
+        keys = torch.arange(n, dtype=torch.float32).view(1, 1, n, 1) + offset
+        return FrameCache.of(keys, keys, torch.arange(n)[None], window)
+
+    both = FrameCache.of(torch.zeros(2, 1, 0, 1), torch.zeros(2, 1, 0, 1), torch.zeros(2, 0, dtype=torch.int64), window)
+    for t in range(5):
+        both.write(torch.full((2, 1, 1, 1), float(t)), torch.full((2, 1, 1, 1), float(t)), torch.tensor([t, t]))
+    both.replace(torch.tensor([1]), filled(2, 100.0))
+    assert both.positions[0].sort().values.tolist() == [2, 3, 4]
+    assert both.positions[1].sort().values.tolist() == [-1, 0, 1]
+    both.write(torch.full((2, 1, 1, 1), 7.0), torch.full((2, 1, 1, 1), 7.0), torch.tensor([5, 2]))
+    assert both.positions[0].sort().values.tolist() == [3, 4, 5]
+    assert both.positions[1].sort().values.tolist() == [0, 1, 2]  # the empty slot was overwritten, not a frame
+    newest = both.positions[1].argsort()
+    assert both.keys[1, 0, newest, 0].tolist() == [100.0, 101.0, 7.0]
