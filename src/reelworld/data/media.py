@@ -32,6 +32,7 @@ __all__ = [
     "side_by_side",
     "viewing_scale",
     "with_label",
+    "write_file",
     "write_media",
 ]
 
@@ -53,9 +54,7 @@ def check_media_path(path: Path, force: bool = False) -> None:
         raise UserError(f"{path} exists; choose another name or pass --force to replace it.")
 
 
-def write_media(
-    path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str, np.ndarray] | None = None
-) -> None:
+def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str, np.ndarray] | None = None) -> None:
     """Write frames in the form that the file's ending names.
 
     Args:
@@ -76,6 +75,11 @@ def write_media(
     else:
         shown = enlarge(frames, viewing_scale(frames, 256))
         content = (encode_mp4 if suffix == ".mp4" else encode_gif)(shown, fps)
+    write_file(path, content)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write bytes aside and rename, so that nobody ever sees half a file."""
     _write_aside(path, lambda file: file.write(content))
 
 
@@ -93,13 +97,13 @@ def _write_aside(path: Path, write: Callable[[Any], object]) -> None:
         ) from None
 
 
-def encode_mp4(frames: np.ndarray, fps: float, crf: int = 14) -> bytes:
+def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18) -> bytes:
     """Encode frames as H.264 in an mp4 that browsers play.
 
     Args:
         frames: uint8, (T, H, W, 3); an odd last row or column is repeated once, H.264 wants even sizes.
         fps: Frames per second; 0 or less counts as 10.
-        crf: Quality, lower is better; 14 hides the loss at the enlarged sizes used for viewing.
+        crf: Quality, lower is better; 18 hides the loss at the enlarged sizes used for viewing.
     """
     import av
 
@@ -112,9 +116,7 @@ def encode_mp4(frames: np.ndarray, fps: float, crf: int = 14) -> bytes:
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
         for frame in frames:
-            container.mux(
-                stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-            )
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
 
@@ -142,9 +144,7 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
         images = [Image.fromarray(x).quantize(256, dither=Image.Dither.NONE) for x in frames]
     buffer = io.BytesIO()
     duration = 10 * max(2, round(100 / _rate(fps)))
-    images[0].save(
-        buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False
-    )
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=False)
     return buffer.getvalue()
 
 
@@ -186,9 +186,7 @@ def _text(text: str, width: int, height: int, size: int) -> Image.Image:
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (width, height), PAPER)
-    ImageDraw.Draw(image).text(
-        (3, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm"
-    )
+    ImageDraw.Draw(image).text((3, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm")
     return image
 
 

@@ -14,18 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.windows import merge_actions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from pathlib import Path
+
     from reelworld.types import ActionSpec, Clip
     from reelworld.worlds.world import World
 
-__all__ = ["Starts", "choose_clips", "draw_starts", "roll", "shuffled_actions", "uniform_actions"]
+__all__ = ["Starts", "choose_clips", "draw_starts", "open_for", "roll", "shuffled_actions", "uniform_actions"]
 
 MAX_CLIP_FRAMES = 256
 BATCH = 64
+
+
+def open_for(world: World, path: Path) -> DataSet:
+    """Open recordings as the world sees them: resized and cut as they were for its training."""
+    dataset = DataSet.open(path)
+    if (dataset.info.height, dataset.info.width) == (world.info.height, world.info.width):
+        return dataset
+    fit = _recipe_config(world).get("fit", "none")
+    return DataSet.open(path, ReadOptions(size=(world.info.height, world.info.width), fit=fit))
 
 
 def choose_clips(

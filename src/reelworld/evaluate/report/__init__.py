@@ -1,0 +1,255 @@
+"""The report: one HTML file that opens without a server and asks nothing of the network.
+
+Numbers come from the results as they are kept (JSON), so a report can be rendered again from results.json;
+only the videos need the rollouts themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from importlib import resources
+from typing import Any
+
+from reelworld.evaluate.report.charts import line_chart
+
+__all__ = ["headlines", "interval_text", "render_report", "value_text"]
+
+HEADLINES = (
+    "tokenizer_tiles_right",
+    "one_step_frames_exact",
+    "events_exact",
+    "free_run_frames_exact",
+    "carried_key_works",
+    "tokenizer_psnr",
+    "gain_h1",
+    "gain_h4",
+    "delta_shuffled_h4",
+    "free_run_motion",
+)
+"""The first six of these that were measured are shown large."""
+N_HEADLINES = 6
+
+Json = Mapping[str, Any]
+
+
+def render_report(results: Json, videos: Sequence[tuple[str, bytes]] = (), training: Sequence[Json] = ()) -> str:
+    """Render the page.
+
+    Args:
+        results: As ``results.describe`` makes them.
+        videos: (caption, mp4) pairs: recording, world and difference side by side.
+        training: Points of the run's log, as ``results.read_training_log`` gives them.
+    """
+    world, data = results["world"], results["data"]
+    values = {
+        "title": escape(world["name"]),
+        "subtitle": _subtitle(world),
+        "badges": "".join(_badges(data)),
+        "cards": "".join(map(_card, headlines(results))),
+        "videos": _videos(videos),
+        "sections": "".join(map(_section, results["sections"])),
+        "training": _training(training),
+        "facts": "".join(f"<dt>{escape(k)}</dt><dd>{v}</dd>" for k, v in _facts(results)),
+        "clips": escape(", ".join(data["clips"])),
+        "css": _asset("page.css"),
+        "js": _asset("page.js"),
+    }
+    page = _asset("page.html")
+    for name, value in values.items():
+        page = page.replace("{{" + name + "}}", value)
+    return page
+
+
+def headlines(results: Json) -> list[Json]:
+    """Choose the few figures that say most about this kind of world."""
+    figures = {f["name"]: f for section in results["sections"] for f in section["figures"]}
+    return [figures[name] for name in HEADLINES if name in figures][:N_HEADLINES]
+
+
+def _asset(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8").rstrip("\n")
+
+
+def _subtitle(world: Json) -> str:
+    fps = f", {world['fps']:g} frames/s" if world["fps"] else ""
+    size = sum(world["parameters"].values())
+    return (
+        f"recipe {escape(world['recipe'])}, {world['height']}x{world['width']} pixels{fps}, "
+        f"{size / 1e6:.2f} million weights"
+    )
+
+
+def _badges(data: Json) -> Iterator[str]:
+    if data["n_trained_on"]:
+        text = f"{data['n_trained_on']} of these clips were trained on: this shows memory, not skill"
+        yield f'<span class="badge warn">{text}</span>'
+    else:
+        n = data["n_clips_total"]
+        yield f'<span class="badge good">{n} clips of the {escape(data["split"])} split, none of them trained on</span>'
+    if data["env_id"]:
+        yield f'<span class="badge">{escape(data["env_id"])}</span>'
+    if data["is_tiled"]:
+        yield f'<span class="badge">drawn from {data["n_tiles"]} tiles of 8x8 pixels</span>'
+    if data["problems"]:
+        yield f'<span class="badge warn">{len(data["problems"])} files could not be read</span>'
+
+
+def _facts(results: Json) -> Iterator[tuple[str, str]]:
+    data, hardware, config = results["data"], results["hardware"], results["config"]
+    yield "Data", f"{escape(data['name'])}, split {escape(data['split'])}, {data['n_clips_total']} clips"
+    yield "Seed", str(config["seed"])
+    sampler = results["world"]["sampler"]
+    yield "Sampling", escape(", ".join(f"{k.replace('_', ' ')} {v}" for k, v in sampler.items()))
+    yield "Context", f"{results['world']['context_frames']} true frames before each prediction"
+    yield "Measured", f"{escape(results['created'])}, in {results['seconds']:g} s"
+    yield (
+        "Machine",
+        escape(f"{hardware['gpu'] or hardware['cpu']}, {hardware['cores']} cores, torch {hardware['torch']}"),
+    )
+    yield "Version", escape(f"reelworld {hardware['reelworld']} {results['commit']}".strip())
+    yield "Command", f"<code>{escape(results['command'])}</code>"
+
+
+def _number(value: Any) -> float:
+    """Undo ``results.plain``: "inf" and null are numbers again."""
+    return math.nan if value is None else float(value)
+
+
+def _show(value: Any, unit: str, is_gain: bool = False) -> str:
+    """Write a value for people: 99.85%, +1.8 dB, exact."""
+    number = _number(value)
+    if math.isnan(number):
+        return "not known"
+    if unit == "dB":
+        if math.isinf(number):
+            return "&infin; dB" if number > 0 else "&minus;&infin; dB"
+        text = f"{number:+.1f}" if is_gain else f"{number:.1f}"
+        return text.replace("-", "&minus;") + " dB"
+    if unit == "share":
+        percent = 100 * number
+        if percent in (0.0, 100.0):
+            return f"{percent:.0f}%"
+        return f"{percent:.2f}%" if percent > 99 or percent < 1 else f"{percent:.1f}%"
+    if unit == "codes":
+        return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    return f"{number:.2f} nats" if unit == "nats" else f"{number:.3f}"
+
+
+def value_text(figure: Json, key: str = "value") -> str:
+    """Write a figure's value, or one end of its interval, for people (HTML entities included)."""
+    return _show(figure[key], figure["unit"], figure["name"].startswith(("gain", "delta")))
+
+
+def interval_text(figure: Json) -> str:
+    """Write a figure's 95% interval for people."""
+    if math.isnan(_number(figure["low"])):
+        return "one clip: no interval"
+    return f"{value_text(figure, 'low')} to {value_text(figure, 'high')}"
+
+
+def _card(figure: Json) -> str:
+    beside = "".join(
+        f'<p class="beside">{escape(name)}: {_show(value, figure["unit"])}</p>'
+        for name, value in figure["baselines"].items()
+    )
+    n = f"n = {figure['n']:,} {escape(figure['trials'])}"
+    return (
+        f'<article class="card"><h3>{escape(figure["label"])}</h3>'
+        f'<div class="value">{value_text(figure)}</div>'
+        f'<div class="range">95%: {interval_text(figure)}, {n}</div>'
+        f'{_gauge(figure)}{beside}<p class="why">{escape(figure["explanation"])}</p></article>'
+    )
+
+
+def _gauge(figure: Json) -> str:
+    """Draw a share as a bar from 0 to 100% with its interval and the baselines."""
+    if figure["unit"] != "share":
+        return ""
+    value, low, high = (100 * _number(figure[k]) for k in ("value", "low", "high"))
+    marks = "".join(
+        f'<i class="tick" style="left:{100 * _number(v):.2f}%" title="{escape(k)}"></i>'
+        for k, v in figure["baselines"].items()
+    )
+    span = "" if math.isnan(low) else f'<i class="span" style="left:{low:.2f}%;width:{high - low:.2f}%"></i>'
+    return f'<div class="gauge"><i class="fill" style="width:{value:.2f}%"></i>{span}{marks}</div>'
+
+
+def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
+    if not videos:
+        return ""
+    movies = "".join(
+        '<figure class="movie"><video muted loop playsinline controls preload="auto" '
+        f'src="data:video/mp4;base64,{base64.b64encode(content).decode()}"></video>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        for caption, content in videos
+    )
+    return (
+        '<section id="look"><h2>See for yourself</h2><p class="about">Left what was recorded, in the middle what the '
+        "world makes of the same first frames and the same actions, right where they differ (black: not at all). The "
+        f'clips range from the worst of the longest ones to the best.</p><div class="movies">{movies}</div></section>'
+    )
+
+
+def _section(section: Json) -> str:
+    plots = "".join(_plot(curve) for curve in section["curves"])
+    plots = f'<div class="plots">{plots}</div>' if plots else ""
+    rows = "".join(map(_row, section["figures"]))
+    table = (
+        '<div class="table"><table><thead><tr><th>What</th><th class="number">World (95% interval)</th>'
+        f'<th>Beside it</th><th class="number">Measured on</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+    return (
+        f'<section id="{escape(section["name"])}"><h2>{escape(section["label"])}</h2>'
+        f'<p class="about">{escape(section["explanation"])}</p>{plots}{table if rows else ""}</section>'
+    )
+
+
+def _plot(curve: Json) -> str:
+    is_horizon = curve["x_label"] == "steps ahead"
+    chart = line_chart(
+        curve["x"],
+        {k: [_number(v) for v in row] for k, row in curve["series"].items()},
+        x_label=curve["x_label"],
+        y_label=f"{curve['y_label']} (dB)" if curve["unit"] == "dB" else curve["y_label"],
+        low=[_number(v) for v in curve["low"]],
+        high=[_number(v) for v in curve["high"]],
+        as_percent=curve["unit"] == "share",
+        even_x=is_horizon,
+    )
+    return f'<figure class="plot"><h3>{escape(curve["label"])}</h3>{chart}</figure>'
+
+
+def _row(figure: Json) -> str:
+    others = "".join(
+        f'<span class="other">{_show(value, figure["unit"])} <span>{escape(name)}</span></span>'
+        for name, value in figure["baselines"].items()
+    )
+    why = f'<div class="why">{escape(figure["explanation"])}</div>'
+    return (
+        f"<tr><td>{escape(figure['label'])}{why}</td>"
+        f'<td class="number"><strong>{value_text(figure)}</strong>'
+        f'<span class="interval">{interval_text(figure)}</span></td>'
+        f"<td>{others}</td>"
+        f'<td class="number" data-name="measured on">{figure["n"]:,} {escape(figure["trials"])}'
+        f'<span class="interval">{figure["n_clips"]} clips</span></td></tr>'
+    )
+
+
+def _training(points: Sequence[Json]) -> str:
+    stages: dict[str, list[Json]] = {}
+    for point in points:
+        stages.setdefault(point["stage"], []).append(point)
+    plots = ""
+    for name, rows in stages.items():
+        steps, losses = [float(r["stage_step"]) for r in rows], [r["loss"] for r in rows]
+        chart = line_chart(steps, {"loss": losses}, x_label="step", y_label="loss (logarithmic)", log_y=True)
+        plots += f'<figure class="plot"><h3>{escape(name)}</h3>{chart}</figure>'
+    if not plots:
+        return ""
+    return (
+        '<section id="training"><h2>How was it trained?</h2><p class="about">The loss of each part while the run that '
+        f'made this world was learning.</p><div class="plots">{plots}</div></section>'
+    )
