@@ -95,9 +95,11 @@ def _fold(box: str) -> str:
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in box.splitlines()]
     rows = [row.strip("\u2502| ").strip() for row in rows]
     words: list[str] = []
-    for row in rows:
+    for i, row in enumerate(rows):
         if row.startswith(("\u2500", "\u2570", "+-", "---")) and words:
             break
+        if not words and rows[i + 1 : i + 2] and rows[i + 1].startswith("---"):
+            continue  # a terminal without box drawing has the title above a line of its own
         if row and not row.startswith(("\u256d", "\u2500", "+-", "---")):
             words.append(row)
     text = re.sub(r"\s+", " ", " ".join(words)).strip()

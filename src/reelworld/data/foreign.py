@@ -8,7 +8,6 @@ frame), video alone (``image``). Anything else is mapped with ``ReadOptions``.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import unknown
-from reelworld.data.npz import Unreadable
+from reelworld.data.npz import DAMAGE, Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import fit_frames
 from reelworld.data.steps import align, check_actions, describe_actions
@@ -75,7 +74,7 @@ def _load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
             return {key: arrays[key] for key in arrays.files}
     except UserError:
         raise
-    except (ValueError, EOFError, OSError, KeyError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         if "allow_pickle" in str(error):
             raise UserError(
                 f"{path.name} holds a pickled object array, which can run code when it is loaded; wanted plain "

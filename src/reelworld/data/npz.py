@@ -9,7 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import struct
+import tokenize
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,7 +23,7 @@ import numpy as np
 
 from reelworld.types import UserError
 
-__all__ = ["ArrayFiles", "Compressed", "Member", "Unreadable", "read_members", "write_npz"]
+__all__ = ["DAMAGE", "ArrayFiles", "Compressed", "Member", "Unreadable", "read_members", "write_npz"]
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """The fixed part of a zip member's own header; the last two numbers are the lengths of name and extra field."""
@@ -29,6 +31,13 @@ LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 
 class Unreadable(UserError):
     """A file that is truncated or corrupt: it is skipped and counted, the rest of its folder is used."""
+
+
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError, ValueError, TypeError),
+    *(KeyError, EOFError, OSError, NotImplementedError, OverflowError, MemoryError, RecursionError),
+)
+"""What reading a damaged .npz may raise: its headers are Python literals inside a zip."""
 
 
 class Compressed(Unreadable):
@@ -83,8 +92,7 @@ def read_members(path: Path) -> dict[str, Member]:
             return {i.filename.removesuffix(".npy"): _locate(path, file, i, end) for i in archive.infolist()}
     except UserError:
         raise
-    # a zip of noise makes the reader trip in many ways; all of them mean the same to the user
-    except (zipfile.BadZipFile, ValueError, EOFError, struct.error, OSError, NotImplementedError) as error:
+    except DAMAGE as error:
         raise Unreadable(f"{path.name} is truncated or no .npz file ({_one_line(error)})") from None
 
 

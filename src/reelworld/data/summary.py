@@ -15,6 +15,8 @@ __all__ = ["StreamSummary", "Summary", "summarize"]
 
 N_BINS = 41
 """Bars of the histogram of one continuous dimension; odd, so that zero can have its own."""
+CHUNK_BYTES = 50_000_000
+"""Frames that are held in memory at a time."""
 MAX_COMPARED_FRAMES = 100_000
 """Frames that are looked at for changes; of larger data sets an even choice of episodes."""
 
@@ -115,7 +117,7 @@ class _Tally:
     def add(self, dataset: DataSet, episode: int, compare: bool) -> None:
         """Count one episode, a stretch of frames at a time; its last row of actions is padding."""
         n = dataset.episodes[episode].n_frames
-        chunk = max(2, 50_000_000 // (dataset.info.height * dataset.info.width * 3))
+        chunk = max(2, CHUNK_BYTES // (dataset.info.height * dataset.info.width * 3))
         rows = dataset.steps(episode)
         if compare:
             for start in range(0, n - 1, chunk):

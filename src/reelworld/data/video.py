@@ -129,7 +129,10 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
     with _scratch() as file:
         try:
             container = av.open(
-                str(path.resolve()), format=CONTAINERS[path.suffix.lower()][0], options={"protocol_whitelist": "file"}
+                str(path.resolve()),
+                format=CONTAINERS[path.suffix.lower()][0],
+                options={"protocol_whitelist": "file"},
+                metadata_errors="replace",
             )
             with container:
                 if not container.streams.video:
