@@ -95,11 +95,12 @@ def _fold(box: str) -> str:
     rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in box.splitlines()]
     rows = [row.strip("\u2502| ").strip() for row in rows]
     words: list[str] = []
-    for i, row in enumerate(rows):
+    # a terminal without box drawing has the title above a rule of its own
+    title = next((i for i in range(len(rows) - 1) if rows[i] and rows[i + 1].startswith("---")), -1)
+    is_plain = not any(row.startswith("\u256d") for row in rows)
+    for row in rows[title + 1 :] if is_plain else rows:
         if row.startswith(("\u2500", "\u2570", "+-", "---")) and words:
             break
-        if not words and rows[i + 1 : i + 2] and rows[i + 1].startswith("---"):
-            continue  # a terminal without box drawing has the title above a line of its own
         if row and not row.startswith(("\u256d", "\u2500", "+-", "---")):
             words.append(row)
     text = re.sub(r"\s+", " ", " ".join(words)).strip()
