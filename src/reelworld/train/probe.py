@@ -120,4 +120,5 @@ def _describe_clip(batch: Batch) -> str:
         return f"{n_clips} clips per batch, {n_tokens:,} tokens per clip ({n_frames} latent frames)"
     assert batch.video is not None
     n_clips, n_frames, height, width = batch.video.shape[:4]
-    return f"{n_clips} clips per batch, {n_frames} frames of {height}x{width} per clip"
+    frames = "1 frame" if n_frames == 1 else f"{n_frames} frames"
+    return f"{n_clips} clips per batch, {frames} of {height}x{width} per clip"

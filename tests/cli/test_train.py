@@ -1,0 +1,130 @@
+"""`reelworld train` and `reelworld recipes`: flags of a recipe, one-line errors, stopping and resuming."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reelworld.cli.main import main
+from reelworld.cli.parsing import parse
+from reelworld.cli.train import find_recipe, options_for
+from reelworld.recipes import RECIPES
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve short clips of a white block that moves where the action says."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, rng = tmp_path / "recordings", np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(12):
+        actions = rng.integers(0, 2, 12)
+        frames = np.zeros((12, 16, 32, 3), np.uint8)
+        column = 1
+        for t in range(12):
+            frames[t, 8:, 8 * column : 8 * column + 8] = 255
+            column = (column + (1 if actions[t] else -1)) % 4
+        np.savez(folder / f"clip{number}.npz", frames=frames, actions=actions)
+    return folder
+
+
+def test_flags_are_typed_fields_of_recipe_and_size() -> None:
+    args = ["pocket:tiny", "--data", "d", "--out", "o", "--lr", "0.5", "--levels", "4", "4", "--max-minutes", "2"]
+    options = parse(options_for(args), args, "reelworld train", "")
+    tiny = find_recipe("pocket:tiny")[0].tiny()
+    assert (options.config.lr, options.config.levels, options.config.max_minutes) == (0.5, (4, 4), 2.0)
+    assert options.config.width == tiny.width
+    assert options.read.shape is None
+
+
+def test_help_shows_the_defaults_of_the_size(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = {}
+    for word in ("pocket:tiny", "pocket"):
+        assert main(["train", word, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
+        shown[word] = text[text.index("--steps INT") :][:80]
+        for field in find_recipe(word)[0].Config.__dataclass_fields__:
+            assert f"--{field.replace('_', '-')}" in text
+    assert "(default: 20)" in shown["pocket:tiny"]
+    assert f"(default: {find_recipe('pocket')[0].small().steps})" in shown["pocket"]
+
+
+def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"reelworld train {name}" in text for name in RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pockte"], "unknown recipe 'pockte'; did you mean 'pocket'?"),
+        (["pocket:tinny"], "unknown size of pocket 'tinny'; did you mean 'tiny'?"),
+        (["pocket", "--tokenizer-step", "3"], "unknown flag --tokenizer-step; did you mean '--tokenizer-steps'?"),
+        (["pocket", "--lr", "fast"], "could not convert string to float: 'fast'"),
+        (["pocket", "--threads", "-1"], "threads is -1"),
+        (["pocket", "--clip-frames", "1"], "clip_frames is 1"),
+        (["pocket", "--device", "gpu"], "device 'gpu' cannot be used"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], said: str, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *words, "--data", str(recordings), "--out", str(tmp_path / "run")]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not list((tmp_path / "run").glob("step_*"))
+
+
+def test_recipes_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes"]) == 0
+    text = capsys.readouterr().out
+    for name in RECIPES:
+        for size in find_recipe(name)[0].SIZES:
+            assert f"{name}:{size}" in text
+    assert "tokenizer 0." in text
+
+
+def test_stop_by_signal_then_resume_to_a_world(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    words = ["train", "pocket:tiny", "--data", str(recordings), "--out", str(out), "--log-every", "1"]
+    words += ["--precision", "fp32", "--tokenizer-steps", "3000", "--steps", "4"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reelworld", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    lines = iter(process.stdout.readline, "")
+    assert any(line.startswith("tokenizer ") and "step 1/3000" in line for line in lines)
+    process.send_signal(signal.SIGTERM)
+    err = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert err.splitlines()[-1].startswith("stopped at step ")
+    assert err.endswith("Run the same command again to resume.\n")
+    state_file = out / (out / "latest").read_text().strip() / "state.json"
+    state = json.loads(state_file.read_text())
+    assert 1 <= state["stage_step"] < 3000
+
+    # To the end in reasonable time: pretend that it had come further before it was stopped.
+    state_file.write_text(json.dumps({**state, "stage_step": 2998, "step": 2998}))
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "3000 steps from step 2998" in said
+    assert f"reelworld play {out / 'world'}" in said
+    assert (out / "world" / "world.json").exists()
+    log = (out / "log.jsonl").read_bytes()
+    assert json.loads(log.splitlines()[-1])["step"] == 3004
+
+    assert main(words) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().out
+    assert main([*words, "--seed", "7"]) == 2
+    assert "fields.seed was 0, now 7" in capsys.readouterr().err
+    assert (out / "log.jsonl").read_bytes() == log
