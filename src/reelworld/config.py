@@ -27,7 +27,7 @@ def closest(name: str, options: Iterable[str]) -> str:
 def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     """Build the error for an unknown name: what came, what there is, the closest match."""
     options = sorted(options)
-    return UserError(f"unknown {kind} {name!r}{closest(name, options)} Known: {', '.join(options) or 'none'}.")
+    return UserError(f"unknown {kind} {name!r}{closest(name, options) or '.'} Known: {', '.join(options) or 'none'}.")
 
 
 def to_json(value: Any) -> Any:

@@ -91,17 +91,15 @@ def _wide_terminal() -> Iterator[None]:
 
 
 def _fold(box: str) -> str:
-    """Join the lines of the first section of an error box, without its frame."""
-    rows = [re.sub(r"\x1b\[[0-9;]*m", "", row) for row in box.splitlines()]
-    rows = [row.strip("\u2502| ").strip() for row in rows]
-    words: list[str] = []
-    # a terminal without box drawing has the title above a rule of its own
-    title = next((i for i in range(len(rows) - 1) if rows[i] and rows[i + 1].startswith("---")), -1)
-    is_plain = not any(row.startswith("\u256d") for row in rows)
-    for row in rows[title + 1 :] if is_plain else rows:
-        if row.startswith(("\u2500", "\u2570", "+-", "---")) and words:
-            break
-        if row and not row.startswith(("\u256d", "\u2500", "+-", "---")):
-            words.append(row)
-    text = re.sub(r"\s+", " ", " ".join(words)).strip()
-    return (text or "the arguments do not fit").rstrip(".") + "."
+    """Join the lines of the first section of an error box, without its title and frame."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    rows = [row.strip("\u2502| ") for row in text.splitlines()]
+    # Sections lie between rules; the title stands in the upper edge, or above a rule where boxes cannot be drawn.
+    sections: list[list[str]] = [[]]
+    for row in rows:
+        if row.startswith(("\u256d", "\u2500", "\u2570", "---")):
+            sections.append([])
+        elif row:
+            sections[-1].append(row)
+    message = " ".join(next((rows for rows in sections[1:] if rows), []))
+    return (re.sub(r"\s+", " ", message) or "the arguments do not fit").rstrip(".") + "."

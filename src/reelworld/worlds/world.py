@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from reelworld.config import from_json, read_json, write_json
@@ -135,11 +136,10 @@ class World:
             write_card(self, aside)
             for path in aside.iterdir():
                 _sync(path)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise UserError(
-                f"could not write the world to {folder} ({error.strerror or error}); free some space."
-            ) from None
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"could not write the world to {folder} ({reason}); free some space.") from None
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             folder.rename(old)
