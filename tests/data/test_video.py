@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from itertools import pairwise
 
 import numpy as np
@@ -323,7 +324,7 @@ def test_a_playlist_in_disguise_opens_nothing_else(tmp_path):
 
 def test_a_video_that_does_not_fit_the_cache_is_refused(tmp_path, cache):
     write_video(tmp_path / "a.mkv", numbered_frames(30))
-    with pytest.raises(UserError, match=r"48x64; choose a smaller --size"):
+    with pytest.raises(UserError, match=r"48x64.*choose a smaller --size"):
         DataSet.open(tmp_path, ReadOptions(max_gigabytes=1e-4))
     assert not list((cache / "episodes").glob("*"))
 
@@ -343,6 +344,36 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=os.environ)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) == pytest.approx(784, abs=2)
+
+
+def test_a_long_large_video_is_refused_before_it_is_decoded(real):
+    """Two minutes of 1080p are 23 GB."""
+    start = time.perf_counter()
+    with pytest.raises(UserError, match=r"22\.9 GB or more at 1080x1920"):
+        DataSet.open(real / "test_video.mp4")
+    assert time.perf_counter() - start < 5
+
+
+def test_colours_follow_the_matrix_the_file_names(tmp_path):
+    import av
+
+    red = {"BT.601": (81, 90, 240), "BT.709": (63, 102, 240)}  # limited-range Y, Cb, Cr of pure red
+    for (name, values), tag in zip(red.items(), (5, 1), strict=True):
+        path = tmp_path / f"{name}.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv444p"
+            stream.options = {"crf": "0"}
+            stream.codec_context.colorspace, stream.codec_context.color_range = tag, 1
+            for _ in range(6):
+                frame = av.VideoFrame.from_ndarray(
+                    np.stack([np.full((64, 64), v, np.uint8) for v in values]), format="yuv444p"
+                )
+                frame.colorspace, frame.color_range = tag, 1
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+        pixel = DataSet.open(path).read(0).frames[0, 32, 32].astype(int)
+        assert np.abs(pixel - (255, 0, 0)).max() <= 4, name
 
 
 def test_helpers_read_the_numbers_they_draw():

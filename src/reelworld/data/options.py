@@ -34,7 +34,7 @@ class ReadOptions:
     from its frame, 1 when it led to its frame; none detects it and says what was assumed."""
     split_seed: int = 0
     """Seed of the train/val/test split of files that are not our own recordings."""
-    max_gigabytes: float = 16.0
+    max_gigabytes: float = 4.0
     """Most disk space that the decoded frames of one file may take in the cache."""
 
     def __post_init__(self) -> None:

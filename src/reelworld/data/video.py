@@ -140,10 +140,13 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 named_fps = float(stream.average_rate or stream.guessed_rate or 0)
+                _check_room(stream.frames, options.shape or (stream.height, stream.width), path, options)
                 for frame in container.decode(stream):
                     image = _image(frame, path, options)
                     shape = shape or image.shape
-                    _check_room(image, shape, len(times) + 1, path, options)
+                    if image.shape != shape:
+                        raise UserError(_size_changes(path, shape, image.shape))
+                    _check_room(len(times) + 1, shape, path, options)
                     file.write(image.data)
                     times.append(frame.time)
         except av.FFmpegError as error:
@@ -169,16 +172,21 @@ def _image(frame: VideoFrame, path: Path, options: ReadOptions) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def _check_room(image: np.ndarray, shape: tuple[int, ...], n: int, path: Path, options: ReadOptions) -> None:
-    if image.shape != shape:
+def _size_changes(path: Path, before: tuple[int, ...], now: tuple[int, ...]) -> str:
+    return (
+        f"{path.name} changes its size from {before[0]}x{before[1]} to {now[0]}x{now[1]} (height x width); "
+        "choose one with --size and --fit crop, stretch or pad."
+    )
+
+
+def _check_room(n_frames: int, shape: tuple[int, ...], path: Path, options: ReadOptions) -> None:
+    """Refuse a video that takes too much space, from its header if possible: before hours of decoding."""
+    gigabytes = n_frames * shape[0] * shape[1] * 3 / 1e9
+    if gigabytes > options.max_gigabytes:
         raise UserError(
-            f"{path.name} changes its size from {shape[0]}x{shape[1]} to {image.shape[0]}x{image.shape[1]}; "
-            "choose one with --size and --fit crop, stretch or pad."
-        )
-    if n * image.nbytes > options.max_gigabytes * 1e9:
-        raise UserError(
-            f"{path.name} decodes to more than {options.max_gigabytes:g} GB at {shape[0]}x{shape[1]}; choose a smaller "
-            "--size (with --fit crop, stretch or pad), cut the video, or raise --max-gigabytes."
+            f"{path.name} decodes to {gigabytes:.3g} GB or more at {shape[0]}x{shape[1]}, above the limit of "
+            f"{options.max_gigabytes:g}; choose a smaller --size (with --fit crop, stretch or pad), cut the video, or "
+            "raise --max-gigabytes."
         )
 
 
