@@ -114,7 +114,7 @@ def test_running_again_adds_only_what_is_missing(doorkey, tmp_path):
 
 def _start(out: Path, *flags: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "reelworld", "record", DOORKEY, "--out", str(out), "--processes", "2", *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def _wait_for_episodes(out: Path, n: int) -> None:
@@ -145,15 +145,23 @@ def test_kill_9_keeps_finished_episodes_and_the_same_command_goes_on(tmp_path):
     assert hashes(out) == hashes(whole)
 
 
-def test_sigterm_ends_cleanly_and_says_what_is_kept(tmp_path):
-    process = _start(tmp_path / "out", "--episodes", "3000")
-    _wait_for_episodes(tmp_path / "out", 3)
-    process.terminate()
+@pytest.mark.parametrize("n_episodes", [0, 3])
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_stopping_ends_cleanly_and_says_what_is_kept(tmp_path, how, n_episodes):
+    out = tmp_path / "out"
+    process = _start(out, "--episodes", "3000")
+    while not out.exists():  # workers are being started
+        time.sleep(0.01)
+    _wait_for_episodes(out, n_episodes)
+    if how == "SIGTERM":
+        process.terminate()
+    else:  # a terminal sends it to the whole group
+        os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=30)
-    assert process.returncode == 130 and "Traceback" not in errors
+    assert process.returncode == 130 and "Traceback" not in errors, errors
     assert "of 3000 episodes are kept; the same command goes on" in output
-    assert not list((tmp_path / "out").glob("*.tmp"))
-    assert len(read_info(tmp_path / "out")[1]) > 0
+    assert not list(out.glob("*.tmp"))
+    assert n_episodes == 0 or len(read_info(out)[1]) > 0
 
 
 def test_other_settings_and_foreign_folders_are_refused_and_left_alone(doorkey, tmp_path):

@@ -74,7 +74,7 @@ def run(options: Options) -> None:
     from reelworld.data.recorder import record
 
     config = _config(options)
-    n_processes = options.processes or len(os.sched_getaffinity(0))
+    n_processes = options.processes or (os.cpu_count() or 1)
     if n_processes < 0:
         raise UserError(f"processes is {options.processes}; wanted 0 (one per core) or more.")
     before = signal.signal(signal.SIGTERM, _interrupt)

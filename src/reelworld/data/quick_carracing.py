@@ -47,8 +47,14 @@ class QuickCarRacing(CarRacing):
         if self._surface is None or self._surface.get_size() != (width * OVER_COLUMNS, height * OVER_ROWS):
             self._surface = pygame.Surface((width * OVER_COLUMNS, height * OVER_ROWS))
         big = self._draw(self._surface)
-        boxes = big.reshape(height, OVER_ROWS, width, OVER_COLUMNS, 3).mean((1, 3), dtype=np.float32)
-        return np.rint(boxes).astype(np.uint8)
+        # Sums of strided slices take a fifth of the time of a mean over two axes.
+        rows = np.zeros((height, width * OVER_COLUMNS, 3), np.uint16)
+        for i in range(OVER_ROWS):
+            rows += big[i::OVER_ROWS]
+        boxes = np.zeros((height, width, 3), np.uint16)
+        for i in range(OVER_COLUMNS):
+            boxes += rows[:, i::OVER_COLUMNS]
+        return np.rint(boxes / (OVER_ROWS * OVER_COLUMNS)).astype(np.uint8)
 
     def _draw(self, surface: pygame.Surface) -> np.ndarray:
         assert self.car is not None
@@ -65,7 +71,7 @@ class QuickCarRacing(CarRacing):
         flipped = pygame.transform.flip(surface, False, True)
         self.surf: Any = flipped  # where the stock indicators are drawn
         self._render_indicators(width, height)
-        return pygame.surfarray.array3d(flipped).transpose(1, 0, 2)
+        return np.frombuffer(pygame.image.tobytes(flipped, "RGB"), np.uint8).reshape(height, width, 3)
 
     def _draw_ground(self, surface: pygame.Surface, turn: np.ndarray, shift: np.ndarray) -> None:
         """Draw the grass squares and road tiles that touch the picture."""

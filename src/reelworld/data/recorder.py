@@ -14,11 +14,13 @@ import multiprocessing
 import multiprocessing.connection
 import re
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -291,9 +293,10 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
             worker: BaseProcess = context.Process(
                 target=_work, args=(config, out, indices[rank::n_processes], sender), daemon=True
             )
-            worker.start()
+            with _held_stops():
+                worker.start()
+                workers[receiver] = worker
             sender.close()
-            workers[receiver] = worker
         waiting = list(workers)
         while waiting:
             for ready in multiprocessing.connection.wait(waiting):
@@ -312,16 +315,39 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
                     yield message
     finally:
         for worker in workers.values():
-            worker.terminate()
+            worker.kill()  # deaf to SIGTERM; files are written aside, so no episode can be half there
         for receiver, worker in workers.items():
             worker.join()
             receiver.close()
         _remove_leftovers(out)
 
 
+@contextmanager
+def _held_stops() -> Generator[None]:
+    """Hold Ctrl-C and SIGTERM back while processes are started; those never hear them, this one does afterwards.
+
+    Ctrl-C reaches the whole group, but only this process shall act on it; and a start that is cut in two
+    leaves a child that complains. Children inherit the mask but not handlers; here the mask alone would not
+    do, as the threads of other libraries take signals too.
+    """
+    resource_tracker.ensure_running()  # started later, with the first process, it would undo the mask
+    stops = (signal.SIGINT, signal.SIGTERM)
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+    handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops if is_main}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        for stop, handler in handlers.items():
+            signal.signal(stop, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
 def _work(config: RecordConfig, out: Path, indices: list[int], results: Connection) -> None:
     """Record in a worker; send each finished episode, then None; send an error instead of raising it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     try:
         for recorded in _in_turn(config, out, indices):
             results.send(recorded)

@@ -24,6 +24,7 @@ __all__ = ["POLICIES", "Policy", "parse_mixture", "resolve_policy"]
 POLICIES = {
     "random": "reelworld.data.policies.random:uniform",
     "explorer": "reelworld.data.policies.minigrid:explorer",
+    "carrier": "reelworld.data.policies.minigrid:carrier",
     "solver": "reelworld.data.policies.minigrid:solver",
     "driver": "reelworld.data.policies.carracing:driver",
 }
