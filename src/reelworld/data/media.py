@@ -186,7 +186,7 @@ def _text(text: str, width: int, height: int, size: int) -> Image.Image:
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (width, height), PAPER)
-    ImageDraw.Draw(image).text((3, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm")
+    ImageDraw.Draw(image).text((6, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm")
     return image
 
 

@@ -35,9 +35,10 @@ def tile_hashes(frames: np.ndarray, size: int) -> np.ndarray:
     padded = np.pad(patches, ((0, 0),) * 3 + ((0, -patches.shape[-1] % 8),))
     words = np.ascontiguousarray(padded).view(np.uint64)
     weights = np.random.default_rng(0).integers(1, 2**63, words.shape[-1], dtype=np.uint64) | np.uint64(1)
-    # a plain weighted sum would be blind to the high bits of even differences: fold them down first
-    words = (words ^ (words >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    return ((words ^ (words >> np.uint64(32))) * weights).sum(-1, dtype=np.uint64)
+    # a plain weighted sum would see differences in the last byte of a word through 8 bits only: fold them down
+    folded = words >> np.uint64(32)
+    folded ^= words
+    return folded @ weights
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,11 +104,11 @@ WORDS = {
     "carried_key_toggle_works": Words("... opens the door", "Only episodes that end with a toggle."),
     "carried_key_drop_works": Words("... can be dropped", "Only episodes that end with a drop."),
     "free_run_frames_exact": Words(
-        "Frames exactly right",
+        "Frames right in a free run",
         "The world runs on its own predictions under the recorded actions; mean over all scored steps.",
     ),
-    "free_run_tiles_right": Words("Tiles right", "Mean over all scored steps and tiles."),
-    "free_run_psnr": Words("Closeness", "Predicted against recorded frames, all scored steps."),
+    "free_run_tiles_right": Words("Tiles right in a free run", "Mean over all scored steps and tiles."),
+    "free_run_psnr": Words("Closeness in a free run", "Predicted against recorded frames, all scored steps."),
     "free_run_motion": Words(
         "Motion from frame to frame",
         "PSNR between consecutive frames of the run. Far above the data: the world freezes. Far below: it "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from importlib import resources
@@ -181,7 +182,7 @@ def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
     if not videos:
         return ""
     movies = "".join(
-        '<figure class="movie"><video muted loop playsinline controls preload="auto" '
+        '<figure class="movie"><video muted loop autoplay playsinline tabindex="0" title="click to pause" '
         f'src="data:video/mp4;base64,{base64.b64encode(content).decode()}"></video>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
         for caption, content in videos
@@ -196,14 +197,17 @@ def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
 def _section(section: Json) -> str:
     plots = "".join(_plot(curve) for curve in section["curves"])
     plots = f'<div class="plots">{plots}</div>' if plots else ""
-    rows = "".join(map(_row, section["figures"]))
+    by_horizon = [f for f in section["figures"] if re.fullmatch(r".+_h\d+", f["name"])]
+    matrix = _matrix(by_horizon) if len({f["name"].rpartition("_h")[2] for f in by_horizon}) > 1 else ""
+    single = [f for f in section["figures"] if not (matrix and f in by_horizon)]
+    rows = "".join(map(_row, single))
     table = (
         '<div class="table"><table><thead><tr><th>What</th><th class="number">World (95% interval)</th>'
         f'<th>Beside it</th><th class="number">Measured on</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
     return (
         f'<section id="{escape(section["name"])}"><h2>{escape(section["label"])}</h2>'
-        f'<p class="about">{escape(section["explanation"])}</p>{plots}{table if rows else ""}</section>'
+        f'<p class="about">{escape(section["explanation"])}</p>{plots}{matrix}{table if rows else ""}</section>'
     )
 
 
@@ -235,6 +239,43 @@ def _row(figure: Json) -> str:
         f"<td>{others}</td>"
         f'<td class="number" data-name="measured on">{figure["n"]:,} {escape(figure["trials"])}'
         f'<span class="interval">{figure["n_clips"]} clips</span></td></tr>'
+    )
+
+
+def _matrix(figures: Sequence[Json]) -> str:
+    """Lay out figures that exist for several horizons as one row per figure and one column per horizon."""
+    stems: dict[str, dict[int, Json]] = {}
+    for figure in figures:
+        stem, _, horizon = figure["name"].rpartition("_h")
+        stems.setdefault(stem, {})[int(horizon)] = figure
+    horizons = sorted({h for row in stems.values() for h in row})
+    head = "".join(f'<th class="number">{h} step{"s" if h > 1 else ""}</th>' for h in horizons)
+    body = ""
+    for row in stems.values():
+        first = next(iter(row.values()))
+        label = re.sub(r",? ?(after|over)? ?\d+ steps?", "", first["label"])
+        cells = "".join(_matrix_cell(row.get(h), h) for h in horizons)
+        why = re.sub(r", \d+ steps? after the context", "", first["explanation"])
+        body += f'<tr><td>{escape(label)}<div class="why">{escape(why)}</div></td>{cells}</tr>'
+    n = max(f["n"] for f in figures)
+    return (
+        '<div class="table"><table class="matrix"><thead><tr>'
+        f"<th>Ahead (up to {n:,} frames each)</th>{head}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _matrix_cell(figure: Json | None, horizon: int) -> str:
+    if figure is None:
+        return "<td></td>"
+    beside = "".join(
+        f'<span class="interval other-value" title="{escape(name)}">'
+        f"{_show(value, figure['unit'])} {escape(name.split(' ')[0])}</span>"
+        for name, value in figure["baselines"].items()
+    )
+    return (
+        f'<td class="number" data-name="{horizon}"><strong>{value_text(figure)}</strong>'
+        f'<span class="interval">{interval_text(figure)}</span>{beside}</td>'
     )
 
 

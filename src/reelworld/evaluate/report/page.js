@@ -8,10 +8,21 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 // Videos run only while they can be seen, and not at all for people who asked for less motion.
 const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+const paused = new Set();
 const watcher = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
-    if (!isIntersecting) target.pause();
-    else if (!calm) target.play().catch(() => {});
+    if (!isIntersecting || calm || paused.has(target)) target.pause();
+    else target.play().catch(() => {});
   }
 });
-document.querySelectorAll("video").forEach((video) => watcher.observe(video));
+const toggle = (video) => {
+  if (video.paused) paused.delete(video), video.play().catch(() => {});
+  else paused.add(video), video.pause();
+};
+document.querySelectorAll("video").forEach((video) => {
+  watcher.observe(video);
+  video.addEventListener("click", () => toggle(video));
+  video.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" || event.key === " ") event.preventDefault(), toggle(video);
+  });
+});
