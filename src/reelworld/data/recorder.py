@@ -130,10 +130,11 @@ def record(
     Raises:
         UserError: If the environment or policy is unknown, the folder holds something else, or an episode fails.
     """
-    for name in config.policy:
-        resolve_policy(name)
+    policies = [resolve_policy(name) for name in config.policy]
     with closing(Simulator(config.simulator)) as simulator:
         info = _describe(config, simulator)
+        for policy in policies:  # one that does not fit the environment says so before anything is written
+            next(iter(policy(simulator, np.random.default_rng(0))), None)
     done = _finished(config, out, info)
     for index, n_frames in sorted(done.items()):
         on_episode(Recorded(index=index, n_frames=n_frames, is_new=False))

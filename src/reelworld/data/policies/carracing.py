@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelworld.data.presets import CAR_PEDALS, CAR_STEERINGS
+from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from reelworld.data.simulator import Simulator
@@ -36,6 +37,8 @@ RANDOM_SHARE = 0.05
 def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
     """Drive; yields ids of the nine joint or five stock actions, or (steer, gas, brake)."""
     env: Any = simulator.env.unwrapped
+    if not hasattr(env, "track"):
+        raise UserError(f"this policy needs CarRacing; {simulator.config.env_id} came, use 'random' or your own.")
     road = np.array([tile[2:4] for tile in env.track])
     while True:
         mood = str(rng.choice(list(MOODS), p=[share for share, _ in MOODS.values()]))

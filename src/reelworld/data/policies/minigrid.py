@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from reelworld.types import UserError
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -27,19 +29,28 @@ Cell = tuple[int, int]
 
 def solver(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Fetch the key, open the door, go to the goal; noisy."""
-    return _noisy(_solve(simulator.env.unwrapped, rng), simulator, rng)
+    return _noisy(_solve(_world(simulator), rng), simulator, rng)
 
 
 def explorer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Follow one random sub-goal after the other; noisy."""
-    return _noisy(_explore(simulator.env.unwrapped, rng), simulator, rng)
+    return _noisy(_explore(_world(simulator), rng), simulator, rng)
 
 
 def carrier(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Fetch an object, carry it for 25-45 steps, then use or drop it, without noise; then the episode ends."""
-    env = simulator.env.unwrapped
+    env = _world(simulator)
     yield from _fetch(env, rng)
     yield from _carry_on(env, rng)
+
+
+def _world(simulator: Simulator) -> Any:
+    env: Any = simulator.env.unwrapped
+    if not hasattr(env, "grid") or simulator.action_spec.n < TOGGLE + 1:
+        raise UserError(
+            f"this policy needs a MiniGrid world; {simulator.config.env_id} came, use 'random' or your own."
+        )
+    return env
 
 
 def _noisy(plan: Iterator[int], simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
