@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIZE, TILE, film_world, running, time_world, turn_world
 from PIL import Image
+from squares import SIZE, TILE, film_world, running, time_world, turn_world
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -110,7 +110,8 @@ def test_the_client_in_the_documentation_works(tmp_path, monkeypatch, capsys):
         assert "127.0.0.1:8000" in code
         exec(code.replace("127.0.0.1:8000", address), {})
     assert capsys.readouterr().out == "Square\n"
-    assert Image.open("frame.png").size == (SIZE, SIZE)
+    with Image.open("frame.png") as image:
+        assert image.size == (SIZE, SIZE)
 
 
 def test_two_tabs_play_their_own_games(turns):
@@ -179,9 +180,10 @@ def test_a_slow_client_skips_frames_and_never_holds_up_others():
 
 def test_acknowledging_frames_of_the_future_opens_nothing():
     with running(time_world(fps=50)) as address, Client(address) as client:
-        client.send(type="pause", paused=False)
+        client.frame(ack=False)
         client.send(type="ack", sequence=2**32 - 1)
-        for _ in range(3):
+        client.send(type="pause", paused=False)
+        for _ in range(2):
             client.frame(ack=False)
         with pytest.raises(TimeoutError):
             client.socket.recv(timeout=0.3)

@@ -1,0 +1,116 @@
+"""A real server on a free port, over small worlds whose every pixel is known."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import uvicorn
+
+from reelworld.serve.app import Limits, create_app
+from reelworld.serve.protocol import MAX_MESSAGE_BYTES
+from reelworld.serve.server import find_port
+from reelworld.types import ActionSpec, StepResult
+
+SIZE, TILE = 32, 4
+
+
+@dataclass
+class Info:
+    name: str = "Square"
+    recipe: str = "test"
+    height: int = SIZE
+    width: int = SIZE
+    fps: float = 0.0
+    actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+
+
+class SquareSession:
+    """A red square on grey; it starts in a cell given by the seed, and the cell (7, 7) ends the episode."""
+
+    def __init__(self, world: SquareWorld) -> None:
+        self.world = world
+
+    def reset(self, *, seed: int | None = None) -> StepResult:
+        self.cell = np.array([(seed or 0) % 8, 0])
+        return self._result(0.0)
+
+    def step(self, action: Any) -> StepResult:
+        time.sleep(self.world.step_seconds)
+        if self.world.fails:
+            raise RuntimeError("the model is broken")
+        self.world.taken.append(action)
+        self.cell = np.clip(self.cell + self.world.move(action), 0, 7)
+        return self._result(0.5)
+
+    def _result(self, reward: float) -> StepResult:
+        frame = np.full((1, self.world.info.height, self.world.info.width, 3), 90, np.uint8)
+        x, y = self.cell * TILE
+        frame[0, y : y + TILE, x : x + TILE] = (255, 0, 0)
+        return StepResult(
+            frame=frame,
+            reward=np.array([reward], np.float32),
+            terminated=np.array([(self.cell == 7).all()]),
+            truncated=np.array([False]),
+        )
+
+
+@dataclass
+class SquareWorld:
+    info: Info
+    step_seconds: float = 0.0
+    fails: bool = False
+    taken: list[Any] = field(default_factory=list)
+
+    def session(self, n: int = 1, seed: int | None = None) -> SquareSession:
+        assert n == 1
+        return SquareSession(self)
+
+    def move(self, action: Any) -> np.ndarray:
+        if action is None:
+            return np.array([1, 0])
+        (value,) = action["action"]
+        return np.array([(1, 0), (0, 1), (-1, 0)][value] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
+
+
+def turn_world(**kwargs: Any) -> SquareWorld:
+    spec = ActionSpec(
+        kind="discrete", n=3, names=("right", "down", "left"), keys={"ArrowRight": 0, "ArrowDown": 1, "Space": 2}
+    )
+    return SquareWorld(Info(actions={"action": spec}), **kwargs)
+
+
+def time_world(fps: float = 20.0, **kwargs: Any) -> SquareWorld:
+    spec = ActionSpec(
+        kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0), null=(0.0, 0.0), names=("steer", "gas")
+    )
+    return SquareWorld(Info(fps=fps, actions={"action": spec}), **kwargs)
+
+
+def film_world(**kwargs: Any) -> SquareWorld:
+    return SquareWorld(Info(fps=20.0), **kwargs)
+
+
+@contextlib.contextmanager
+def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **kwargs: Any) -> Iterator[str]:
+    """Serve a world; yields the host and port."""
+    listener = find_port("127.0.0.1", port)
+    app = create_app(world, limits=limits, **kwargs)
+    config = uvicorn.Config(
+        app, log_level="error", ws="websockets-sansio", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(timeout=20)
+        listener.close()
+        assert not thread.is_alive()
