@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from reelworld.types import ActionSpec, Clip
     from reelworld.worlds.world import World
 
-__all__ = ["Starts", "choose_clips", "draw_starts", "open_for", "roll", "shuffled_actions", "uniform_actions"]
+__all__ = [
+    "Starts",
+    "choose_clips",
+    "draw_starts",
+    "open_for",
+    "read_episode",
+    "roll",
+    "shuffled_actions",
+    "uniform_actions",
+]
 
 MAX_CLIP_FRAMES = 256
 BATCH = 64
@@ -77,23 +86,37 @@ def choose_clips(
     for i in chosen:
         surplus = dataset.episodes[i].n_frames - MAX_CLIP_FRAMES * stride
         start = int(rng.integers(surplus + 1)) if surplus > 0 else 0
-        stop = min(dataset.episodes[i].n_frames, start + MAX_CLIP_FRAMES * stride)
-        clips.append(_merged(dataset.read(i, start, stop, stride), world))
+        clips.append(read_episode(world, dataset, i, start, MAX_CLIP_FRAMES))
     return clips
+
+
+def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n_frames: int | None = None) -> Clip:
+    """Read an episode with the frame stride and the form of actions that the world was trained with.
+
+    Args:
+        world: Remembers how it was trained.
+        dataset: Recordings.
+        episode: Its number.
+        start: First frame, counted in recorded frames.
+        n_frames: At most this many kept frames; None reads to the end.
+    """
+    config = _recipe_config(world)
+    stride = int(config.get("frame_stride", 1))
+    stop = dataset.episodes[episode].n_frames
+    if not 0 <= start < stop:
+        raise UserError(f"start is {start}; the episode has frames 0 to {stop - 1}.")
+    if n_frames is not None:
+        stop = min(stop, start + n_frames * stride)
+    clip = dataset.read(episode, start, stop, stride)
+    if stride == 1:
+        return clip
+    return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
 
 
 def _recipe_config(world: World) -> Mapping[str, Any]:
     """The recipe's config that a world remembers; empty for worlds made otherwise."""
     config = world.info.provenance.get("config")
     return config if isinstance(config, Mapping) else {}
-
-
-def _merged(clip: Clip, world: World) -> Clip:
-    """Give a clip's actions the form that the world was trained with."""
-    config = _recipe_config(world)
-    if config.get("frame_stride", 1) == 1:
-        return clip
-    return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
 
 
 def _check_fit(world: World, dataset: DataSet) -> None:

@@ -1,0 +1,178 @@
+"""Continue one clip or an image under recorded, random or given actions.
+
+Shapes: T context frames, S steps, H W pixels, A action width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelworld.data.resize import fit_frame
+from reelworld.types import ActionSpec, Clip, UserError
+
+if TYPE_CHECKING:
+    from reelworld.worlds.world import World
+
+__all__ = ["choose_actions", "clip_of_image", "context_of", "continue_clip", "random_actions"]
+
+
+def context_of(clip: Clip, n_frames: int) -> Clip:
+    """Keep the first frames of a clip and the actions that start from them."""
+    actions = {k: v[:n_frames] for k, v in clip.actions.items()}
+    return Clip(frames=clip.frames[:n_frames], actions=actions, fps=clip.fps, source=clip.source)
+
+
+def clip_of_image(world: World, path: Path) -> Clip:
+    """Read a picture, cut its middle to the world's shape, and let it stand still for the context.
+
+    Raises:
+        UserError: If the file is missing or no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    from reelworld.generate.session import null_action
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give --image a picture, e.g. a png.")
+    try:
+        picture = np.asarray(Image.open(path).convert("RGB"))
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
+    info = world.info
+    frame = fit_frame(picture, (info.height, info.width), "crop")
+    frames = np.repeat(frame[None], info.context_frames, 0)
+    actions = {k: np.stack([_rows(spec, null_action(spec))] * len(frames)) for k, spec in info.actions.items()}
+    return Clip(frames=frames, actions=actions, fps=info.fps, source=path.name)
+
+
+def choose_actions(
+    world: World, clip: Clip, wanted: str, n_context: int, n_steps: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Read what ``--actions`` means.
+
+    Args:
+        world: Says which action streams there are.
+        clip: Its own actions are the recorded ones; they start over when they run out.
+        wanted: "recorded", "random", a list of ids, or a file.
+        n_context: Frames before the first generated one.
+        n_steps: Actions wanted per stream.
+        seed: Of random actions.
+
+    Returns:
+        Stream -> (S, ...), empty for a world without actions.
+    """
+    specs = world.info.actions
+    if not specs:
+        return {}
+    if wanted == "random":
+        rng = np.random.default_rng(seed)
+        return {k: random_actions(spec, n_steps, rng) for k, spec in specs.items()}
+    if wanted == "recorded":
+        given = {k: clip.actions[k][n_context - 1 : -1] for k in specs}
+        if not all(map(len, given.values())):
+            raise UserError("there are no recorded actions after the context; give --actions random or a list of ids.")
+    else:
+        given = _given_actions(specs, wanted)
+    return {k: np.take(v, np.arange(n_steps) % len(v), axis=0) for k, v in given.items()}
+
+
+def random_actions(spec: ActionSpec, n_steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw actions that hold for a few steps each, as a person's do; (S, ...)."""
+    ends = np.cumsum(rng.integers(1, 9, n_steps))
+    which = np.searchsorted(ends, np.arange(n_steps), side="right")
+    if spec.kind == "discrete":
+        held = rng.integers(0, spec.n, n_steps)[which]
+        return held if spec.repeat == 1 else np.repeat(held[:, None], spec.repeat, 1)
+    low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
+    vectors: np.ndarray = rng.uniform(low, high, (n_steps, spec.n)).astype(np.float32)[which]
+    return vectors if spec.repeat == 1 else np.repeat(vectors[:, None], spec.repeat, 1)
+
+
+def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.ndarray]:
+    """Read a file or a list of ids for a world with one stream (an .npz may hold several)."""
+    arrays = _read_file(Path(wanted), specs) if wanted.endswith((".npy", ".npz")) else _parse_ids(specs, wanted)
+    for name, values in arrays.items():
+        spec = specs[name]
+        unit = (() if spec.repeat == 1 else (spec.repeat,)) + (() if spec.kind == "discrete" else (spec.n,))
+        if values.shape[1:] != unit and values.shape[1:] == unit[1:] and spec.repeat > 1:
+            values = arrays[name] = np.repeat(values[:, None], spec.repeat, 1)
+        if values.shape[1:] != unit or not len(values):
+            raise UserError(f"--actions give {name} the shape {values.shape}; wanted {('steps', *unit)}.")
+        if spec.kind == "discrete" and not (values.dtype.kind in "iu" and 0 <= values.min() <= values.max() < spec.n):
+            raise UserError(f"--actions for {name} must be whole numbers from 0 to {spec.n - 1}.")
+        if spec.kind == "continuous" and not np.isfinite(values.astype(np.float64)).all():
+            raise UserError(f"--actions for {name} hold NaN or infinity; give finite numbers.")
+    return arrays
+
+
+def _parse_ids(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.ndarray]:
+    if len(specs) > 1 or next(iter(specs.values())).kind != "discrete":
+        raise UserError(f"--actions {wanted!r} is a list of ids; this world takes {_describe(specs)}: give a file.")
+    try:
+        return {next(iter(specs)): np.array([int(word) for word in wanted.replace(" ", ",").split(",") if word])}
+    except ValueError:
+        raise UserError(
+            f"--actions {wanted!r} is none of recorded, random, ids such as '2,2,0', or a .npy or .npz file."
+        ) from None
+
+
+def _read_file(path: Path, specs: Mapping[str, ActionSpec]) -> dict[str, np.ndarray]:
+    try:
+        loaded: Any = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {next(iter(specs)): loaded}
+        with loaded:
+            keys = {k: next((n for n in (f"actions/{k}", "actions") if n in loaded.files), "") for k in specs}
+            return {k: loaded[n] for k, n in keys.items()}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{path} holds no readable actions ({error}); give .npy or .npz with 'actions'.") from None
+
+
+def _describe(specs: Mapping[str, ActionSpec]) -> str:
+    return ", ".join(f"{k} ({spec.kind}, {spec.n})" for k, spec in specs.items())
+
+
+def _rows(spec: ActionSpec, action: Any) -> np.ndarray:
+    row = np.asarray(action, np.int64 if spec.kind == "discrete" else np.float32)
+    return row if spec.repeat == 1 else np.stack([row] * spec.repeat)
+
+
+def continue_clip(
+    world: World,
+    context: Clip,
+    actions: Mapping[str, np.ndarray],
+    n_steps: int,
+    *,
+    seed: int = 0,
+    temperature: float | None = None,
+    progress: Callable[[int], Any] = lambda _n: None,
+) -> np.ndarray:
+    """Generate the frames after a context.
+
+    Args:
+        world: The world.
+        context: Its frames and the actions between them.
+        actions: Stream -> (S, ...).
+        n_steps: Frames S to make.
+        seed: Of the world's draws.
+        temperature: Instead of the world's own.
+        progress: Told how many frames are done.
+
+    Returns:
+        uint8, (S, H, W, 3).
+    """
+    session = world.session(n=1, seed=seed)
+    if temperature is not None:
+        session.sampler = replace(session.sampler, temperature=temperature)
+    before = {k: context.actions[k][:-1][None] for k in world.info.actions}
+    session.reset(context.frames[None], before or None, seed=seed)
+    frames = []
+    for s in range(n_steps):
+        frames.append(session.step({k: v[s][None] for k, v in actions.items()} or None).frame[0])
+        progress(s + 1)
+    return np.stack(frames)
