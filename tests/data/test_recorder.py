@@ -19,6 +19,7 @@ import pytest
 
 from reelworld.data.dataset import DataSet
 from reelworld.data.folder import read_info
+from reelworld.data.presets import WrapperConfig
 from reelworld.data.recorder import Recorded, configure, record, record_episode, recorded_simulator
 from reelworld.data.simulator import Simulator
 from reelworld.types import UserError
@@ -42,8 +43,25 @@ def test_files_do_not_depend_on_the_number_of_processes(doorkey, tmp_path):
     assert hashes(tmp_path / "two") == hashes(doorkey)
 
 
-def test_an_episode_does_not_depend_on_the_ones_before_it():
-    config = configure("CarRacing-v3", episodes=2, max_steps=25)
+class Resets(gym.Wrapper):
+    """Shows how often it was reset: state that must not reach another episode."""
+
+    n_resets = 0
+
+    def reset(self, **kwargs):
+        self.n_resets += 1
+        return self.env.reset(**kwargs)
+
+    def render(self):
+        return np.full((8, 8, 3), self.n_resets, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "settings"),
+    [("CarRacing-v3", {}), ("CartPole-v1", {"wrappers": (WrapperConfig(path=f"{__name__}:Resets"),)})],
+)
+def test_an_episode_does_not_depend_on_the_ones_before_it(env_id, settings):
+    config = configure(env_id, episodes=2, max_steps=25, **settings)
     simulator = Simulator(config.simulator)
     record_episode(simulator, config, 0)
     after, alone = record_episode(simulator, config, 1), record_episode(Simulator(config.simulator), config, 1)

@@ -39,8 +39,8 @@ PACKAGES = {
 class Simulator:
     """One environment that yields RGB frames.
 
-    Every reset makes the environment anew: an episode then depends on its seed alone, never on what ran before
-    in the same process (Box2D, for one, keeps state across resets).
+    Every reset makes the environment anew: an episode then depends on its seed alone, never on what an
+    environment or a wrapper keeps from the episodes before in the same process.
     """
 
     def __init__(self, config: SimulatorConfig) -> None:
