@@ -43,8 +43,10 @@ def write_video(path: Path, frames: np.ndarray, fps: int = 25, times_ms: list[in
     import av
 
     codec, pixels = options.pop("codec", CODECS[path.suffix])
+    title = options.pop("title", "")
     height, width = frames.shape[1:3]
     with av.open(str(path), "w", options=options.pop("container", {})) as container:
+        container.metadata["title"] = title
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, pixels
         if codec == "libx264":

@@ -160,6 +160,8 @@ def test_one_recording_is_cut_into_ten_stretches(tmp_path):
     np.testing.assert_array_equal(joined, clip.frames)
     for i, e in enumerate(dataset.episodes):
         np.testing.assert_array_equal(dataset.read(i).action, clip.action[e.first : e.first + e.n_frames])
+    last = dataset.read(0, 15, 20, 4).action[1]  # steps 19 to 22, of which only 19 belongs to the first stretch
+    assert last.tolist() == [clip.action[19], 0, 0, 0]
 
 
 def test_copies_in_other_splits_are_dropped_and_counted(tmp_path):
@@ -194,7 +196,7 @@ def test_splits_of_a_foreign_folder_are_remembered_outside_it(tmp_path):
 def test_a_changed_file_or_option_is_read_again(tmp_path):
     path = tmp_path / "a.npz"
     for seed in (1, 2):
-        np.savez_compressed(path, image=make_clip(seed).frames)
+        np.savez(path, image=make_clip(seed).frames)
         os.utime(path, ns=(seed, seed))
         np.testing.assert_array_equal(DataSet.open(path).read(0).frames[0], make_clip(seed).frames[0])
     assert DataSet.open(path, ReadOptions(size=4, fit="crop")).info.height == 4

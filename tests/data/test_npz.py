@@ -104,6 +104,14 @@ def test_damaged_and_random_bytes_never_escape_as_another_error(tmp_path, data):
         assert "\n" not in str(error)
 
 
+def test_a_header_that_promises_more_than_there_is_is_unreadable(tmp_path):
+    path = tmp_path / "a.npz"
+    write_npz(path, {"frames": np.arange(60, dtype=np.uint8), "actions": np.arange(60)})
+    path.write_bytes(path.read_bytes().replace(b"(60,)", b"(99,)", 1))
+    with pytest.raises(Unreadable, match=r"frames\.npy should hold 99 bytes"):
+        read_members(path)
+
+
 def test_object_arrays_are_refused_and_never_unpickled(tmp_path):
     class Bomb:
         def __reduce__(self):

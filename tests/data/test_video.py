@@ -313,13 +313,18 @@ def test_noise_never_hangs_or_crashes(tmp_path, data):
         assert "\n" not in str(error)
 
 
+def test_a_title_that_is_no_text_does_not_matter(tmp_path):
+    path = write_video(tmp_path / "a.mkv", numbered_frames(8), title="A long title")
+    path.write_bytes(path.read_bytes().replace(b"A long title", b"\xff\xfe\x80 long title"[:12]))
+    assert read_numbers(whole(DataSet.open(path))[0]) == list(range(8))
+
+
 def test_a_playlist_in_disguise_opens_nothing_else(tmp_path):
-    secret = write_video(tmp_path / "secret.mp4", numbered_frames(6))
-    disguise = tmp_path / "a" / "list.mp4"
-    disguise.parent.mkdir()
-    disguise.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret}\n#EXT-X-ENDLIST\n")
-    with pytest.raises(UserError, match="no readable recording"):
-        DataSet.open(disguise.parent)
+    write_video(tmp_path / "secret.mp4", numbered_frames(6))
+    disguise = tmp_path / "list.gif"
+    disguise.write_text("ffconcat version 1.0\nfile secret.mp4\n#;")
+    with pytest.raises(UserError, match=r"list\.gif is truncated, corrupt or no \.gif"):
+        DataSet.open(disguise)
 
 
 def test_a_video_that_does_not_fit_the_cache_is_refused(tmp_path, cache):

@@ -131,7 +131,6 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
             container = av.open(
                 str(path.resolve()),
                 format=CONTAINERS[path.suffix.lower()][0],
-                options={"protocol_whitelist": "file"},
                 metadata_errors="replace",
             )
             with container:
