@@ -86,7 +86,7 @@ def wait(pid: int) -> bool:
     return False
 
 
-def train_to(folder: Path, steps: int, operation: int = 0) -> None:
+def train_to(folder: Path, steps: tuple[int, int], operation: int = 0) -> None:
     if operation:
         kill_before(operation, folder)
     parts = toy_parts()
@@ -113,7 +113,7 @@ def check_killed(folder: Path, least_step: int) -> int:
     return found.state.step
 
 
-def between(root: Path, expected: dict[str, Tensor], expected_log: list[dict], steps: int) -> dict:
+def between(root: Path, expected: dict[str, Tensor], expected_log: list[dict], steps: tuple[int, int]) -> dict:
     n_kills, steps_seen, operation, step = 0, set(), 1, 0
     while True:
         folder = root / f"op{operation}"
@@ -130,7 +130,7 @@ def between(root: Path, expected: dict[str, Tensor], expected_log: list[dict], s
     return {"kills": n_kills, "steps": sorted(steps_seen)}
 
 
-def at_random(root: Path, expected: dict[str, Tensor], expected_log: list[dict], steps: int) -> dict:
+def at_random(root: Path, expected: dict[str, Tensor], expected_log: list[dict], steps: tuple[int, int]) -> dict:
     n_kills, rng = 0, random.Random(0)
     started = time.monotonic()
     wait(fork(partial(train_to, root / "timing", steps)))
@@ -156,7 +156,7 @@ def main() -> None:
     root, mode = Path(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(1)
     os.fsync = lambda handle: None  # a killed process loses nothing that was written; only slow here
-    steps = 5 if mode == "between" else 60
+    steps = (5, 2) if mode == "between" else (60, 60)
     train_to(root / "whole", steps)  # here, so that what torch imports late is there in every child
     expected = torch.load(root / "whole.pt", weights_only=True)
     work = between if mode == "between" else at_random

@@ -259,8 +259,9 @@ def test_what_is_said_before_the_start(tmp_path: Path) -> None:
         train(toy_stages(parts), run, parts, seed=0, device="cpu", console=console)
     first = text.getvalue().splitlines()
     n_parameters = 12 * 8 + 8 + 8 * 12 + 12
-    assert first[0].startswith(f"tokenizer: {n_parameters} parameters, 2 clips per batch, 3 frames of 2x2 per clip, ")
-    assert "7 steps, fp32 on cpu; about 0 MiB" in first[0]
+    assert first[0] == f"parameters: tokenizer {n_parameters}, dynamics {n_parameters}"
+    assert first[1].startswith(f"tokenizer: {n_parameters} parameters, 2 clips per batch, 3 frames of 2x2 per clip, ")
+    assert "7 steps, fp32 on cpu; about 0 MiB" in first[1]
     plain = [line for line in first if line.startswith("tokenizer 100%")]
     assert len(plain) == 1
     assert "step 7/7  loss " in plain[0]

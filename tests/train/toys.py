@@ -59,12 +59,12 @@ def toy_parts() -> dict[str, nn.Module]:
 
 def toy_stages(
     parts: dict[str, nn.Module],
-    steps: int = 7,
+    steps: tuple[int, int] = (7, 7),
     asked: list[int] | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
 ) -> Iterator[Stage]:
     optim = OptimConfig(lr=1e-2, warmup_steps=2, accumulate=2, ema=0.9)
-    for name, part in parts.items():
+    for (name, part), n_steps in zip(parts.items(), steps, strict=True):
         with torch.no_grad():  # like a data-dependent start: code between two stages touches weights
             next(part.parameters()).mul_(1.01)
         yield Stage(
@@ -72,7 +72,7 @@ def toy_stages(
             part=name,
             module=part,
             batches=lambda start: batches(start, asked),
-            steps=steps,
+            steps=n_steps,
             optim=optim,
             precision="fp32",
             frames_per_batch=FRAMES,
