@@ -100,7 +100,7 @@ def test_parse_reads_flags_and_positionals() -> None:
         (["here", "--max-minuts", "3"], "unknown flag --max-minuts; did you mean '--max-minutes'?"),
         (["here", "--max-minuts=3"], "unknown flag --max-minuts; did you mean"),
         (["here", "--log-evry", "3"], "unknown flag --log-evry; did you mean '--log-every'?"),
-        (["here", "--xyzzy"], "unknown flag --xyzzy. See"),
+        (["here", "--sourc"], "unknown flag --sourc. See"),  # a positional is no flag
         (["here", "there"], "unexpected argument 'there'"),
         (["here", "--max-minutes", "soon"], "--max-minutes: could not convert string to float: 'soon'"),
         (["here", "--max-minutes"], "--max-minutes"),

@@ -22,6 +22,7 @@ from reelworld.types import UserError
 
 __all__ = ["parse"]
 
+POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 O = TypeVar("O")  # noqa: E741 (the options class of a verb)
 
 
@@ -54,25 +55,17 @@ def _surplus_error(options: type, surplus: list[str], prog: str) -> UserError:
     flags = [w.split("=")[0] for w in surplus if w.startswith("--")]
     if not flags:
         return UserError(f"unexpected argument {surplus[0]!r}. See {prog} --help.")
-    known = list(_flags(options))
+    known = ["--" + name.replace("_", "-") for name in _field_names(options)]
     return UserError(f"unknown flag {flags[0]}{closest(flags[0], known) or '.'} See {prog} --help.")
-
-
-def _flags(options: type) -> Iterator[str]:
-    """Flags of a dataclass, and of the dataclasses among its defaults, whose own names are left out."""
-    for f in dataclasses.fields(options):
-        if dataclasses.is_dataclass(f.default):
-            yield from _flags(type(f.default))
-        else:
-            yield "--" + f.name.replace("_", "-")
 
 
 def _field_names(options: Any) -> Iterator[str]:
     """Yield the fields of a dataclass and of the dataclasses in it, which share one space of flags."""
-    for name, kind in typing.get_type_hints(options).items():
-        if dataclasses.is_dataclass(kind):
-            yield from _field_names(kind)
-        else:
+    for name, kind in typing.get_type_hints(options, include_extras=True).items():
+        inner, *marks = typing.get_args(kind) if hasattr(kind, "__metadata__") else (kind,)
+        if dataclasses.is_dataclass(inner):
+            yield from _field_names(inner)
+        elif POSITIONAL not in marks:
             yield name
 
 
