@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import read_json, to_json, write_json
-from reelworld.data.npz import read_members, write_npz
+from reelworld.data.npz import write_npz
 from reelworld.data.options import ReadOptions
 from reelworld.types import UserError
 
-__all__ = ["Make", "cache_folder", "entry", "read_facts", "recall_splits", "remember_splits"]
+__all__ = ["FACTS", "Make", "cache_folder", "entry", "recall_splits", "remember_splits"]
 
 CACHE_VERSION = 1
 """Raise it when a reader's result changes, so that old entries are not used."""
@@ -63,15 +63,6 @@ def entry(files: Sequence[Path], options: ReadOptions, make: Make) -> Path:
                 "REELWORLD_CACHE to another folder."
             ) from None
     return path
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """Read the facts of a cache entry."""
-    member = read_members(path)[FACTS]
-    with path.open("rb") as file:
-        file.seek(member.offset)
-        facts: dict[str, Any] = json.loads(file.read(member.shape[0]))
-    return facts
 
 
 def _splits_file(path: Path, seed: int) -> Path:

@@ -39,6 +39,7 @@ class _Found:
     recordings: list[Recording]
     problems: list[str]
     notes: list[str]
+    files: ArrayFiles
     known: Mapping[str, str] = field(default_factory=dict)
     """Splits decided earlier."""
 
@@ -58,7 +59,7 @@ class DataSet:
 
     def __init__(self, path: Path, info: DataInfo, found: _Found) -> None:
         self.path, self.info = path, info
-        self._files = ArrayFiles()
+        self._files = found.files
         pieces, segment_notes = _cut(found.recordings)
         episodes, self.n_duplicates = self._split(pieces, found.known)
         self._paths = [paths for _, paths in episodes]
@@ -177,28 +178,29 @@ def _cut(recordings: Sequence[Recording]) -> tuple[list[tuple[Episode, Path]], l
 
 def _find_own(folder: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
     info, listed = read_info(folder)
+    files = ArrayFiles()
     known = {e.source: e.split for e in listed}
     problems = [f"{e.file} is listed but missing" for e in listed if not (folder / e.file).is_file()]
     names = {e.file: e.source for e in listed}
     # an interrupted recording leaves finished episodes that nobody listed yet
     paths = [p for p in readers.find_files(folder) if p.suffix == ".npz"]
     sources = {p: names.get(p.relative_to(folder).as_posix(), readers.source_of(p, folder)) for p in paths}
-    recordings, broken = _read_all(paths, lambda p: readers.read_own(p, folder, sources[p], info, options))
+    recordings, broken = _read_all(paths, lambda p: readers.read_own(p, folder, sources[p], info, options, files))
     if not recordings:
         raise _nothing_left(folder, [*problems, *broken], "episode")
     height, width = options.shape or (info.height, info.width)
     provenance = {**info.provenance, **({"fit": options.fit} if options.shape else {})}
     info = replace(info, height=height, width=width, provenance=provenance)
-    return info, _Found(recordings=recordings, problems=[*problems, *broken], notes=[], known=known)
+    return info, _Found(recordings=recordings, problems=[*problems, *broken], notes=[], files=files, known=known)
 
 
 def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
-    paths = readers.find_files(path)
+    paths, files = readers.find_files(path), ArrayFiles()
     root = path if path.is_dir() else path.parent
     if not paths:
         endings = ", ".join(sorted(readers.ENDINGS))
         raise UserError(f"{path} holds no recording; wanted .npz or video files ({endings}) or a {INFO_FILE}.")
-    recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options))
+    recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options, files))
     if not recordings:
         raise _nothing_left(path, problems, "recording")
     height, width = readers.common_size(recordings)
@@ -212,9 +214,8 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
         provenance={"read_from": [path.name], "fit": options.fit},
     )
     notes += [note for r in recordings for note in r.notes]
-    return info, _Found(
-        recordings=recordings, problems=problems, notes=notes, known=cache.recall_splits(path, options.split_seed)
-    )
+    known = cache.recall_splits(path, options.split_seed)
+    return info, _Found(recordings=recordings, problems=problems, notes=notes, files=files, known=known)
 
 
 def _read_all(paths: Iterable[Path], read: readers.Read) -> tuple[list[Recording], list[str]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from reelworld.config import from_json
 from reelworld.data import cache, foreign, video
 from reelworld.data.action_file import action_file
 from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
-from reelworld.data.npz import ArrayFiles, Compressed, Member, read_members
+from reelworld.data.npz import ArrayFiles, Compressed, Member
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit
 from reelworld.data.steps import check_actions, common_specs, describe_actions
@@ -72,53 +74,55 @@ def source_of(path: Path, root: Path) -> str:
     return (relative.with_suffix("") if path.suffix == ".npz" else relative).as_posix()
 
 
-def read_own(path: Path, folder: Path, source: str, info: DataInfo, options: ReadOptions) -> Recording:
+def read_own(
+    path: Path, folder: Path, source: str, info: DataInfo, options: ReadOptions, files: ArrayFiles
+) -> Recording:
     """Map an episode of our own folder where it lies, or a resized or unpacked copy of it in the cache."""
     place = path
     try:
-        is_as_wanted = options.shape in (None, _frame_shape(read_members(path), path.name))
+        is_as_wanted = options.shape in (None, _frame_shape(files.members(path), path.name))
     except Compressed:
         is_as_wanted = False
     if not is_as_wanted:
         kept = replace(options, action_shift=0)
         place = cache.entry([path], kept, lambda: foreign.convert(path, kept))
-    members = read_members(place)
-    check_fit(_frame_shape(members, path.name), options.shape or (info.height, info.width), "none", path.name)
-    _check_steps(place, members, info.actions, path.name)
-    return _recording(place, path, folder, source, info.fps, info.actions)
+    shape = _frame_shape(files.members(place), path.name)
+    check_fit(shape, options.shape or (info.height, info.width), "none", path.name)
+    _check_steps(place, files, info.actions, path.name)
+    return _recording(files.members(place), place, path, folder, source=source, fps=info.fps, actions=info.actions)
 
 
-def read_foreign(path: Path, root: Path, options: ReadOptions) -> Recording:
+def read_foreign(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> Recording:
     """Read any recording that is not in a folder of ours; what needs decoding is decoded once, into the cache."""
     source = source_of(path, root)
     if path.suffix.lower() != ".npz":
         companion = action_file(path)
-        files = [path, companion] if companion else [path]
-        place = cache.entry(files, options, lambda: video.convert(path, companion, options))
-    elif (specs := _plain_own(path, options)) is not None:
-        return _recording(path, path, root, source, options.fps, specs)
+        made_from = [path, companion] if companion else [path]
+        place = cache.entry(made_from, options, lambda: video.convert(path, companion, options))
+    elif (specs := _plain_own(path, options, files)) is not None:
+        return _recording(files.members(path), path, path, root, source=source, fps=options.fps, actions=specs)
     else:
         place = cache.entry([path], options, lambda: foreign.convert(path, options))
-    facts = cache.read_facts(place)
+    facts = json.loads(files.view(place, cache.FACTS).tobytes())
     specs = {
         name: from_json(ActionSpec, spec, f"cached actions of {path.name}") for name, spec in facts["actions"].items()
     }
-    return _recording(place, path, root, source, float(facts["fps"]), specs, tuple(facts["notes"]))
+    known = {"fps": float(facts["fps"]), "actions": specs, "notes": tuple(facts["notes"])}
+    return _recording(files.members(place), place, path, root, source=source, **known)
 
 
-def _plain_own(path: Path, options: ReadOptions) -> dict[str, ActionSpec] | None:
+def _plain_own(path: Path, options: ReadOptions, files: ArrayFiles) -> dict[str, ActionSpec] | None:
     """Describe a file that our recorder could have written, so that it is mapped in place; None for others."""
     try:
-        members = read_members(path)
+        members = files.members(path)
         shape = _frame_shape(members, path.name)
     except (Compressed, UserError):
         return None  # the reader of foreign files says what is wrong, if anything is
     is_asked = bool(options.frames or options.action or options.action_shift or options.layout != "auto")
     if is_asked or not foreign.is_own(list(members)) or options.shape not in (None, shape):
         return None
-    files = ArrayFiles()
     streams = {name: files.view(path, key) for key, name in action_keys(list(members)).items()}
-    _check_steps(path, members, {}, path.name)
+    _check_steps(path, files, {}, path.name)
     return {name: describe_actions(check_actions(rows, path.name)) for name, rows in streams.items()}
 
 
@@ -130,8 +134,9 @@ def _frame_shape(members: Mapping[str, Member], name: str) -> tuple[int, int]:
     return frames.shape[1], frames.shape[2]
 
 
-def _check_steps(path: Path, members: Mapping[str, Member], specs: Mapping[str, ActionSpec], name: str) -> None:
+def _check_steps(path: Path, files: ArrayFiles, specs: Mapping[str, ActionSpec], name: str) -> None:
     """Check the rows of an episode file of ours against its frames and its ActionSpec."""
+    members = files.members(path)
     streams = {stream: key for key, stream in action_keys(list(members)).items()}
     n_frames = members["frames"].shape[0]
     for key in (*streams.values(), *(k for k in STEP_KINDS if k in members)):
@@ -142,7 +147,6 @@ def _check_steps(path: Path, members: Mapping[str, Member], specs: Mapping[str, 
             )
         if key in STEP_KINDS and members[key].dtype != STEP_KINDS[key]:
             raise UserError(f"{key} of {name} is {members[key].dtype}; wanted {STEP_KINDS[key]}.")
-    files = ArrayFiles()
     for stream, spec in specs.items():
         if stream not in streams:
             raise UserError(f"{name} lacks the action stream {stream!r} that {INFO_FILE} names; record it again.")
@@ -157,27 +161,10 @@ def _check_steps(path: Path, members: Mapping[str, Member], specs: Mapping[str, 
             )
 
 
-def _recording(
-    place: Path,
-    path: Path,
-    root: Path,
-    source: str,
-    fps: float,
-    actions: Mapping[str, ActionSpec],
-    notes: tuple[str, ...] = (),
-) -> Recording:
-    n_frames, height, width, _ = read_members(place)["frames"].shape
-    return Recording(
-        source=source,
-        file=path.relative_to(root).as_posix(),
-        path=place,
-        n_frames=n_frames,
-        height=height,
-        width=width,
-        fps=fps,
-        actions=actions,
-        notes=notes,
-    )
+def _recording(members: Mapping[str, Member], place: Path, path: Path, root: Path, **known: Any) -> Recording:
+    n_frames, height, width, _ = members["frames"].shape
+    file = path.relative_to(root).as_posix()
+    return Recording(file=file, path=place, n_frames=n_frames, height=height, width=width, **known)
 
 
 def common_size(recordings: Sequence[Recording]) -> tuple[int, int]:
