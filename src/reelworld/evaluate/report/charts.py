@@ -19,7 +19,7 @@ def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     unit = 10 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 2.5, 5, 10) if unit * m >= raw * 0.999)
     first = math.floor(low / step + 1e-9)
-    last = math.ceil(high / step - 1e-9)
+    last = max(first + 1, math.ceil(high / step - 1e-9))
     return [round(k * step, 10) for k in range(first, last + 1)]
 
 

@@ -1,0 +1,164 @@
+"""The page holds every number it should, asks nothing of the network, and its charts are where the data are."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import pytest
+
+from evaluate import toy
+from reelworld.config import read_json
+from reelworld.evaluate.prediction import COPY, FROZEN
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.report import render_report, value_text
+from reelworld.evaluate.report.charts import line_chart, nice_ticks
+from reelworld.evaluate.results import plain, read_training_log
+from reelworld.evaluate.run import evaluate_to_folder
+from reelworld.types import UserError
+
+CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12)
+
+
+class Recipe(toy.ToyWorld):
+    """Has what the results say about a world."""
+
+    def __init__(self):
+        super().__init__(toy.late)
+        self.info.name, self.info.sampler = "a <late> world", {"steps": 1}
+        self.parts = {"tokenizer": self.tokenizer}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    dataset = toy.write_dataset(folder / "data")
+    log = folder / "log.jsonl"
+    lines = [{"stage": "tokenizer", "step": s, "stage_step": s, "loss": 1 / s} for s in range(1, 900)]
+    log.write_text("\n".join(map(json.dumps, lines)) + '\n{"stage": "tok')
+    results = evaluate_to_folder(
+        Recipe(), dataset, CONFIG, folder / "out", command="reelworld eval x", training_log=log
+    )
+    return folder, results
+
+
+def test_the_files_are_there_and_the_json_is_strict(written):
+    folder, results = written
+    names = {p.name for p in (folder / "out").iterdir()}
+    assert names == {"results.json", "report.html", "videos"}
+    assert len(list((folder / "out/videos").glob("*.mp4"))) == len(list((folder / "out/videos").glob("*.gif"))) == 4
+
+    def refuse(constant):
+        raise AssertionError(f"{constant} is not JSON")
+
+    stored = json.loads((folder / "out/results.json").read_text(), parse_constant=refuse)
+    assert stored == results == read_json(folder / "out/results.json")
+    assert stored["format_version"] == 1 and stored["data"]["split"] == "test" and stored["config"]["seed"] == 0
+    assert {"cpu", "cores", "torch"} <= set(stored["hardware"])
+    figures = {f["name"]: f for s in stored["sections"] for f in s["figures"]}
+    assert figures["tokenizer_psnr"]["value"] == "inf"
+    assert set(figures["one_step_frames_exact"]["baselines"]) == {
+        "copy of the last frame seen",
+        "first frame of the clip",
+    }
+
+
+def test_the_page_shows_every_figure_and_stands_alone(written):
+    folder, results = written
+    page = (folder / "out/report.html").read_text()
+    for section in results["sections"]:
+        for figure in section["figures"]:
+            assert value_text(figure) in page, figure["name"]
+    assert "a &lt;late&gt; world" in page and "<late>" not in page
+    assert "{{" not in page
+    links = re.findall(r"""(?:src|href)=["']?([^"'\s>]+)""", page)
+    assert links and all(link.startswith("data:") for link in links)
+    assert "http:" not in page and "https:" not in page and "@import" not in page
+    assert page.count("<video") == 4
+
+    class Balance(HTMLParser):
+        stack: list[str] = []  # noqa: RUF012 (one instance)
+
+        def handle_starttag(self, tag, attrs):
+            if tag not in {"meta", "link", "line", "circle", "polyline", "polygon"}:
+                self.stack.append(tag)
+
+        def handle_endtag(self, tag):
+            if tag in {"line", "circle", "polygon", "polyline"}:
+                return
+            assert self.stack.pop() == tag
+
+    parser = Balance()
+    parser.feed(page)
+    assert parser.stack == []
+
+
+def test_a_page_without_videos_or_training_is_whole(written):
+    page = render_report(written[1])
+    assert "<video" not in page and "How was it trained?" not in page and "{{" not in page
+
+
+def test_clips_that_were_trained_on_are_called_out(written):
+    results = json.loads(json.dumps(written[1]))
+    assert "badge warn" not in render_report(results)
+    results["data"]["n_trained_on"] = 3
+    assert "3 of these clips were trained on" in render_report(results)
+
+
+def test_the_training_log_is_thinned_and_broken_lines_skipped(written):
+    points = read_training_log(written[0] / "log.jsonl", n_points=100)
+    assert 50 <= len(points) <= 101
+    assert points[0]["step"] == 1 and points[-1]["step"] == 899
+    assert read_training_log(written[0] / "none.jsonl") == []
+
+
+def test_an_out_that_is_a_file_is_refused_before_measuring(tmp_path, written):
+    path = tmp_path / "x"
+    path.write_text("mine")
+    with pytest.raises(UserError, match="is a file"):
+        evaluate_to_folder(Recipe(), None, CONFIG, path, command="")
+    assert path.read_text() == "mine"
+
+
+def chart_points(svg, style):
+    root = ElementTree.fromstring(svg[svg.index("<svg") :])
+    lines = [e for e in root.iter("polyline") if style in e.attrib["class"]]
+    return [tuple(map(float, p.split(","))) for line in lines for p in line.attrib["points"].split()]
+
+
+def test_charts_put_points_in_proportion():
+    svg = line_chart([0, 1, 2, 4], {"world": [0.0, 0.5, 1.0, 0.25]}, x_label="x", y_label="y", as_percent=True)
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = chart_points(svg, "k0")
+    assert x1 - x0 == pytest.approx(x2 - x1) and x3 - x2 == pytest.approx(2 * (x1 - x0))
+    assert y0 - y1 == pytest.approx(y1 - y2) and y0 - y3 == pytest.approx((y0 - y2) / 4, abs=0.11)
+
+
+def test_charts_leave_gaps_and_survive_nothing():
+    svg = line_chart(
+        [1, 2, 3, 4, 5], {"world": [1, 2, math.inf, None, 3]}, x_label="x", y_label="y", low=[0.5] * 5, high=[3.5] * 5
+    )
+    assert len(chart_points(svg, "k0")) == 2, "the lone point after the gap is a dot, not a line"
+    assert "polygon" in svg
+    assert "Nothing to draw" in line_chart([1, 2], {"world": [math.inf, math.nan]}, x_label="x", y_label="y")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (7.36, 30.4), (-22.9, 0.3), (5, 5), (1e-4, 3e-4)])
+def test_ticks_are_round_and_cover_the_range(low, high):
+    ticks = nice_ticks(low, high)
+    assert ticks[0] <= low and ticks[-1] >= high and 2 <= len(ticks) <= 9
+    steps = {round(b - a, 9) for a, b in pairwise(ticks)}
+    assert len(steps) == 1
+
+
+def test_numbers_for_people():
+    def text(value, unit, name="x"):
+        return value_text({"value": value, "unit": unit, "name": name})
+
+    assert text(0.99852, "share") == "99.85%" and text(1.0, "share") == "100%" and text(0.5, "share") == "50.0%"
+    assert text(1.84, "dB", "gain_h1") == "+1.8 dB" and text("inf", "dB") == "&infin; dB"
+    assert text(None, "dB") == "not known"
+    assert plain({"a": [math.inf, -math.inf, math.nan, 1.5]}) == {"a": ["inf", "-inf", None, 1.5]}
