@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,10 +67,13 @@ class SquareWorld:
     step_seconds: float = 0.0
     fails: bool = False
     taken: list[Any] = field(default_factory=list)
+    sessions: weakref.WeakSet[SquareSession] = field(default_factory=weakref.WeakSet)
 
     def session(self, n: int = 1, seed: int | None = None) -> SquareSession:
         assert n == 1
-        return SquareSession(self)
+        session = SquareSession(self)
+        self.sessions.add(session)
+        return session
 
     def move(self, action: Any) -> np.ndarray:
         if action is None:

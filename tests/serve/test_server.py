@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
+import logging
 import random
 import socket
 import struct
@@ -281,6 +283,30 @@ def test_places_are_limited_and_come_free_again():
             time.sleep(0.02)
         with Client(address) as again:
             assert again.frame()["step"] == 0
+
+
+@pytest.mark.parametrize("how", ["left", "nonsense", "broken"])
+def test_a_closed_tab_frees_its_session(how, monkeypatch):
+    # pytest keeps log records, their tracebacks and all that those passed through
+    monkeypatch.setattr("reelworld.serve.app.logger", logging.Logger("apart"))
+    world = time_world(fps=50)
+    with running(world) as address:
+        for _ in range(5):
+            with Client(address) as client:
+                client.send(type="pause", paused=False)
+                client.frame(), client.frame()
+                assert len(world.sessions) >= 1
+                if how == "nonsense":
+                    client.socket.send("?")
+                world.fails = how == "broken"
+                if how != "left":
+                    client.closing()
+            world.fails = False
+        deadline = time.monotonic() + 5
+        while len(world.sessions) and time.monotonic() < deadline:
+            gc.collect()
+            time.sleep(0.05)
+        assert len(world.sessions) == 0
 
 
 def test_a_broken_world_ends_its_session_only(caplog):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import to_json
+from reelworld.generate.session import null_action
 from reelworld.serve.protocol import ProtocolError
 from reelworld.types import ActionSpec
 
@@ -65,11 +66,8 @@ class Controls:
 
 
 def _resting(spec: ActionSpec) -> int | list[float]:
-    if isinstance(spec.null, tuple):
-        return list(spec.null)
-    if spec.null is not None:
-        return spec.null
-    return 0 if spec.kind == "discrete" else [(lo + hi) / 2 for lo, hi in _ranges(spec)]
+    rest = null_action(spec)
+    return rest if spec.kind == "discrete" else list(rest)
 
 
 def _ranges(spec: ActionSpec) -> list[tuple[float, float]]:
@@ -103,7 +101,7 @@ def _with_keys(spec: ActionSpec) -> ActionSpec:
         return replace(spec, keys=dict(zip(_ID_KEYS, range(spec.n), strict=False)))
     keys: dict[str, tuple[float, ...]] = {}
     rest = _resting(spec)
-    assert isinstance(rest, list), spec
+    assert isinstance(rest, list), rest
     for axis, (pair, ends) in enumerate(zip(_AXIS_KEYS, _ranges(spec), strict=False)):
         for key, end in zip(pair, ends, strict=True):
             if end != rest[axis]:

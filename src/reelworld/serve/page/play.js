@@ -98,7 +98,7 @@ function hello(message) {
   $("pause").hidden = $("fps-meter").hidden = world.turn_based;
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
-  $("about").textContent = `${world.recipe} world, ${world.width}\u00d7${world.height}, ${pace}`;
+  $("about").textContent = `recipe ${world.recipe}, ${world.width}\u00d7${world.height}, ${pace}`;
   $("delay").parentElement.hidden = !keyMap.codes.size;
   $("hint").hidden = !world.turn_based;
   $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
