@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -341,7 +342,7 @@ class GridDynamics(nn.Module):
         for i, block in enumerate(self.trunk):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
-                x_BTND = self.temporal[i].step(x_BTND, state.positions, state.caches[i])
+                x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, state.positions, state.caches[i])
         reward_B, ended_B = self._outcome(x_BTND)[:, 0].float().unbind(-1)
         codes_BN = self._decode(x_BTND, state.codes, sampler, generator)
         after = GridState(

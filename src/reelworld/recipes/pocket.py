@@ -178,7 +178,8 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     from reelworld.train.tokenize import tokenize
 
     minutes = config.max_minutes
-    tokenizer, dynamics = parts["tokenizer"], parts["dynamics"]
+    tokenizer: Any = parts["tokenizer"]
+    dynamics = parts["dynamics"]
     # Say at once if the recording has no window of the length that the second stage needs.
     Windows(dataset, "train", config.clip_frames, config.frame_stride, config.merge)
     frames = Loader(Windows(dataset, "train", 1), config.tokenizer_batch, config.seed)

@@ -214,7 +214,7 @@ def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
 
 
 def _save_starts(path: Path, starts: Sequence[Clip]) -> None:
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for i, clip in enumerate(starts):
         arrays[f"{i:03d}/frames"] = clip.frames
         for name, stream in clip.actions.items():

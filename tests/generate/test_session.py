@@ -1,0 +1,106 @@
+"""What a session accepts, refuses and costs; how it behaves is in tests/contract."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reelworld.data.dataset import DataInfo
+from reelworld.generate.session import Session, action_tensor
+from reelworld.recipes import pocket
+from reelworld.types import ActionSpec, UserError
+from reelworld.worlds.world import World
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
+    return pocket.untrained(pocket.tiny(), info)
+
+
+SPECS = {
+    "ids": ActionSpec(kind="discrete", n=4, null=3),
+    "vectors": ActionSpec(kind="continuous", n=2, low=(-1.0, 0.0), high=(1.0, 1.0)),
+    "stacked ids": ActionSpec(kind="discrete", n=4, repeat=2),
+    "stacked vectors": ActionSpec(kind="continuous", n=2, repeat=3),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "expected"),
+    [
+        ("ids", 2, [[2]] * 3),
+        ("ids", [0, 1, 2], [[0], [1], [2]]),
+        ("ids", [[0], [1], [2]], [[0], [1], [2]]),
+        ("ids", None, [[3]] * 3),
+        ("vectors", [0.5, 1.0], [[[0.5, 1.0]]] * 3),
+        ("vectors", None, [[[0.0, 0.5]]] * 3),
+        ("vectors", [[0.0, 0.1], [0.2, 0.3], [0.4, 0.5]], [[[0.0, 0.1]], [[0.2, 0.3]], [[0.4, 0.5]]]),
+        ("stacked ids", 1, [[[1, 1]]] * 3),
+        ("stacked ids", [[0, 1], [1, 2], [2, 3]], [[[0, 1]], [[1, 2]], [[2, 3]]]),
+        ("stacked vectors", [1.0, 2.0], [[[[1.0, 2.0]] * 3]] * 3),
+    ],
+)
+def test_actions_of_a_step(kind: str, given: Any, expected: Any) -> None:
+    made = action_tensor(SPECS[kind], given, (3, 1), is_step=True)
+    torch.testing.assert_close(made, torch.tensor(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "said"),
+    [
+        ("ids", 4, "span 4..4; this world has 0..3"),
+        ("ids", -1, "span -1..-1"),
+        ("ids", 1.5, "not an integer id"),
+        ("ids", "up", "not an integer id"),
+        ("ids", [0, 1], r"shape \(2,\); wanted \(3, 1\)"),
+        ("vectors", [1.0, float("nan")], "NaN"),
+        ("vectors", 1.0, r"shape \(\)"),
+        ("vectors", {"a": 1}, "not a vector"),
+    ],
+)
+def test_wrong_actions_are_one_line(kind: str, given: Any, said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        action_tensor(SPECS[kind], given, (3, 1), is_step=True)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda s: s.reset(FRAMES.astype(np.float32)), "float32"),
+        (lambda s: s.reset(FRAMES[:, :32]), "resize"),
+        (lambda s: s.reset(FRAMES[:0]), "wanted uint8"),
+        (lambda s: s.reset(FRAMES, [0, 1, 2]), r"wanted \(1, 2\)"),
+        (lambda s: s.reset(), "no start clips"),
+        (lambda s: s.snapshot(), "was reset"),
+        (lambda s: s.fork(2), "was reset"),
+        (lambda s: s.step({"actoin": 1}), "start clips"),
+        (lambda s: (s.reset(FRAMES), s.step({"actoin": 1})), "did you mean 'action'"),
+    ],
+)
+def test_wrong_calls_are_one_line(world: World, call: Callable[[Session], object], said: str) -> None:
+    with pytest.raises(UserError, match=said) as caught:
+        call(world.session())
+    assert "\n" not in str(caught.value)
+
+
+def test_memory_stays_flat_over_ten_thousand_steps() -> None:
+    small = DataInfo(fps=10.0, height=16, width=16, actions={"action": ActionSpec(kind="discrete", n=4)})
+    session = pocket.untrained(pocket.tiny(), small).session(seed=0)
+    session.reset(FRAMES[:, :16, :16])
+    peaks = []
+    for _ in range(5):
+        for _ in range(2000):
+            session.step(1)
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    # One leaked frame of 768 bytes per step would add 6 MB after the first block.
+    assert peaks[-1] - peaks[0] < 3_000, f"peak kilobytes after each 2,000 steps: {peaks}"
+    assert session.n_steps == 10_000

@@ -1,0 +1,142 @@
+"""World folders: what is damaged, newer or foreign is refused in one line; saving replaces all or nothing."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from reelworld.data.dataset import DataInfo
+from reelworld.recipes import pocket
+from reelworld.types import ActionSpec, Clip, UserError
+from reelworld.worlds import parts as parts_module
+from reelworld.worlds.parts import PARTS, file_hash
+from reelworld.worlds.world import World
+
+
+def make() -> World:
+    info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
+    world = pocket.untrained(pocket.tiny(), info)
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
+    world.starts = [Clip(frames=frames, actions={"action": np.array([1, 0])}, source="a")]
+    return world
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make().save(tmp_path / "world")
+    return tmp_path / "world"
+
+
+def edit(folder: Path, change: Callable[[dict], object]) -> None:
+    path = folder / "world.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def rewrite_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    path = folder / "dynamics.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    safetensors.torch.save_file(tensors, path)
+    edit(folder, lambda w: w["parts"]["dynamics"].update(sha256=file_hash(path)))
+
+
+def flip_last_byte(folder: Path) -> None:
+    path = folder / "tokenizer.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def remove_six(tensors: dict[str, torch.Tensor]) -> None:
+    for name in sorted(tensors)[:6]:
+        del tensors[name]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda f: edit(f, lambda w: w.update(format_version=99)), "format version 99; this reelworld reads up to 1"),
+        (lambda f: edit(f, lambda w: w.update(hieght=3)), "unknown field.*'hieght'; did you mean 'height'"),
+        (lambda f: edit(f, lambda w: w.pop("fps")), "lacks the field.*fps"),
+        (lambda f: edit(f, lambda w: w["parts"].pop("dynamics")), "no part 'dynamics'"),
+        (
+            lambda f: edit(f, lambda w: w["parts"]["dynamics"].update(type="grid_dynamic")),
+            "did you mean 'grid_dynamics'",
+        ),
+        (lambda f: edit(f, lambda w: w["parts"]["dynamics"].update(type="os:system")), "--allow-code os"),
+        (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width="wide")), "config.*width is 'wide'"),
+        (lambda f: (f / "world.json").write_text("{"), "not valid JSON"),
+        (lambda f: (f / "world.json").unlink(), "is not a world"),
+        (lambda f: (f / "dynamics.safetensors").unlink(), "lacks dynamics.safetensors"),
+        (flip_last_byte, "sha256"),
+        (lambda f: rewrite_tensors(f, remove_six), r"6 tensors missing \((\S+, ){4}\S+\), 0 surplus"),
+        (lambda f: rewrite_tensors(f, lambda t: t.update(extra=torch.zeros(1))), r"1 surplus \(extra\)"),
+        (lambda f: rewrite_tensors(f, lambda t: t.update(mask=torch.zeros(5))), "another shape.*mask.*5"),
+        (lambda f: (f / "starts.npz").write_bytes(b"PK nonsense"), "starts.npz cannot be read"),
+    ],
+)
+def test_damaged_folders_are_one_line(folder: Path, damage: Callable[[Path], object], said: str) -> None:
+    damage(folder)
+    with pytest.raises(UserError, match=said) as caught:
+        World.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_part_files_cannot_point_outside(folder: Path, tmp_path: Path) -> None:
+    (folder / "dynamics.safetensors").rename(tmp_path / "dynamics.safetensors")
+    edit(folder, lambda w: w["parts"]["dynamics"].update(file="../dynamics.safetensors"))
+    with pytest.raises(UserError, match=r"lacks dynamics\.safetensors"):
+        World.load(folder)
+
+
+def test_starts_survive(folder: Path) -> None:
+    (start,) = World.load(folder).starts
+    (given,) = make().starts
+    assert np.array_equal(start.frames, given.frames) and np.array_equal(start.action, given.action)
+
+
+def test_a_run_folder_loads_its_world(tmp_path: Path) -> None:
+    make().save(tmp_path / "run" / "world")
+    assert World.load(tmp_path / "run").info.recipe == "pocket"
+
+
+def test_saving_replaces_a_world_and_nothing_else(folder: Path, tmp_path: Path) -> None:
+    make().save(folder)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["world"]
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "cat.jpg").write_bytes(b"meow")
+    with pytest.raises(UserError, match="is not a world; choose another folder"):
+        make().save(other)
+    assert [p.name for p in other.iterdir()] == ["cat.jpg"]
+
+
+def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    real = parts_module.safetensors.torch.save_file
+
+    def fill_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        if path.name.startswith("dynamics"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(parts_module.safetensors.torch, "save_file", fill_up)
+    with pytest.raises(UserError, match="No space left on device.*free some space"):
+        make().save(folder)
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["world"]
+
+
+def test_parts_table_names_real_classes() -> None:
+    for kind in PARTS:
+        cls = parts_module._part_class(kind, ())
+        assert f"{cls.__module__}:{cls.__qualname__}" == PARTS[kind]
