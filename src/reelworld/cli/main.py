@@ -114,8 +114,8 @@ start here:
   reelworld demo                                      a game becomes a playable world in ten minutes
 
 your own recordings (a folder of videos or .npz episodes):
-  reelworld inspect my-videos
-  reelworld train pocket --data my-videos --out runs/mine
+  reelworld inspect my-videos --size 64 --fit crop
+  reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
   reelworld play runs/mine/world
 
 a simulator:
