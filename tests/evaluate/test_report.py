@@ -13,7 +13,6 @@ import pytest
 
 from evaluate import toy
 from reelworld.config import read_json
-from reelworld.evaluate.prediction import COPY, FROZEN
 from reelworld.evaluate.protocol import EvalConfig
 from reelworld.evaluate.report import render_report, value_text
 from reelworld.evaluate.report.charts import line_chart, nice_ticks
@@ -159,6 +158,7 @@ def test_numbers_for_people():
         return value_text({"value": value, "unit": unit, "name": name})
 
     assert text(0.99852, "share") == "99.85%" and text(1.0, "share") == "100%" and text(0.5, "share") == "50.0%"
+    assert text(0.99998, "share") == "99.998%"
     assert text(1.84, "dB", "gain_h1") == "+1.8 dB" and text("inf", "dB") == "&infin; dB"
     assert text(None, "dB") == "not known"
     assert plain({"a": [math.inf, -math.inf, math.nan, 1.5]}) == {"a": ["inf", "-inf", None, 1.5]}

@@ -116,7 +116,9 @@ WORDS = {
         "near the data",
     ),
     "free_run_live_codes": Words(
-        "Live codes", "Distinct codes among all predicted frames; few means that detail dies out.", "near the data"
+        "Live codes",
+        "Distinct codes in the predicted frames of a clip, on average; few means that detail dies out.",
+        "near the data",
     ),
 }  # fmt: skip
 

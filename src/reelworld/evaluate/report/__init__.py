@@ -133,7 +133,8 @@ def _show(value: Any, unit: str, is_gain: bool = False) -> str:
         percent = 100 * number
         if percent in (0.0, 100.0):
             return f"{percent:.0f}%"
-        return f"{percent:.2f}%" if percent > 99 or percent < 1 else f"{percent:.1f}%"
+        digits = 3 if percent > 99.99 else 2 if percent > 99 or percent < 1 else 1
+        return f"{percent:.{digits}f}%"
     if unit == "codes":
         return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
     return f"{number:.2f} nats" if unit == "nats" else f"{number:.3f}"
@@ -147,8 +148,10 @@ def value_text(figure: Json, key: str = "value") -> str:
 def interval_text(figure: Json) -> str:
     """Write a figure's 95% interval for people."""
     if math.isnan(_number(figure["low"])):
-        return "one clip: no interval"
-    return f"{value_text(figure, 'low')} to {value_text(figure, 'high')}"
+        return "no interval"
+    low, high = value_text(figure, "low"), value_text(figure, "high")
+    unit = f" {figure['unit']}"
+    return f"{low.removesuffix(unit)} to {high}"
 
 
 def _card(figure: Json) -> str:

@@ -1,0 +1,166 @@
+"""eval, bench and generate through the command line, on an untrained pocket world and recorded DoorKey clips."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from reelworld.cli.main import main
+from reelworld.config import to_json
+from reelworld.evaluate import bench, machine
+from reelworld.types import UserError
+
+pytest.importorskip("minigrid", reason="the package minigrid is not installed")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with recordings and a run that holds a tiny untrained world."""
+    from reelworld.data.dataset import DataSet
+    from reelworld.data.recorder import configure, record
+    from reelworld.recipes import pocket
+
+    folder = tmp_path_factory.mktemp("verbs")
+    record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
+    dataset = DataSet.open(folder / "data")
+    world = pocket.untrained(pocket.tiny(), dataset.info, seed=0)
+    splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
+    world.info = replace(world.info, splits=splits)
+    world.starts = [dataset.read(i, 0, 2) for i in dataset.indices("val")]
+    world.save(folder / "run" / "world")
+    return folder
+
+
+def test_eval_writes_results_and_report_beside_the_world(made, capsys):
+    few = ["--clips", "2", "--single-steps", "20", "--free-run-steps", "6", "--key-tests", "2"]
+    assert main(["eval", str(made / "run"), "--data", str(made / "data"), *few]) == 0
+    out = capsys.readouterr().out
+    assert "Next frame exactly right" in out and str(made / "run/eval/report.html") in out
+    results = json.loads((made / "run/eval/results.json").read_text())
+    assert results["data"]["env_id"] == "MiniGrid-DoorKey-8x8-v0" and results["data"]["n_trained_on"] == 0
+    names = {f["name"] for s in results["sections"] for f in s["figures"]}
+    assert {"carried_key_works", "nats_per_frame", "delta_uniform_h4", "tokenizer_ssim"} <= names
+
+
+def test_eval_refuses_training_clips_in_one_line(made, capsys):
+    assert main(["eval", str(made / "run"), "--data", str(made / "data"), "--split", "train"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--allow-train" in error
+
+
+def test_generate_keeps_the_context_and_takes_the_recorded_actions(made, tmp_path):
+    from reelworld.data.dataset import DataSet
+
+    out = tmp_path / "x.npz"
+    assert main(["generate", str(made / "run"), "--data", str(made / "data"), "--frames", "5", "--out", str(out)]) == 0
+    dataset = DataSet.open(made / "data")
+    clip = dataset.read(dataset.indices("test")[0])
+    with np.load(out, allow_pickle=False) as got:
+        assert got["frames"].shape == (7, 64, 64, 3)
+        np.testing.assert_array_equal(got["frames"][:2], clip.frames[:2])
+        np.testing.assert_array_equal(got["actions"][:-1], np.resize(clip.action[:-1], 6))
+
+
+def test_generate_is_decided_by_its_seed(made, tmp_path):
+    frames = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        path = tmp_path / f"{name}.npz"
+        words = ["--actions", "random", "--frames", "4", "--seed", str(seed), "--out", str(path)]
+        assert main(["generate", str(made / "run"), *words]) == 0
+        with np.load(path) as got:
+            frames.append(got["frames"])
+    np.testing.assert_array_equal(frames[0], frames[1])
+    assert (frames[0] != frames[2]).any()
+
+
+def test_generate_from_an_image_with_typed_actions(made, tmp_path):
+    picture = np.zeros((80, 120, 3), np.uint8)
+    picture[:, 20:100] = (10, 200, 30)  # the middle square
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    out = tmp_path / "x.mp4"
+    words = ["--image", str(tmp_path / "p.png"), "--actions", "2,2,0", "--frames", "6", "--out", str(out)]
+    assert main(["generate", str(made / "run"), *words]) == 0
+    with av.open(str(out)) as video:
+        frames = [f.to_ndarray(format="rgb24") for f in video.decode(video=0)]
+    assert len(frames) == 2 + 6
+    assert np.abs(frames[0].astype(int) - (10, 200, 30)).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--actions", "7"], "0 to 6"),
+        (["--actions", "left"], "recorded, random"),
+        (["--actions", "none.npy"], "no readable actions"),
+        (["--image", "none.png"], "does not exist"),
+        (["--frames", "0"], "at least 1"),
+        (["--out", "x.avi"], ".mp4, .gif, .png, .npz"),
+    ],
+)
+def test_generate_says_what_is_wrong(made, tmp_path, monkeypatch, capsys, words, hint):
+    monkeypatch.chdir(tmp_path)
+    given = words if "--out" in words else [*words, "--out", "x.npz"]
+    assert main(["generate", str(made / "run"), *given]) == 2
+    error = capsys.readouterr().err
+    assert hint in error and error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_leaves_an_existing_file_alone(made, tmp_path):
+    out = tmp_path / "x.npz"
+    out.write_text("mine")
+    assert main(["generate", str(made / "run"), "--frames", "1", "--actions", "random", "--out", str(out)]) == 2
+    assert out.read_text() == "mine"
+
+
+def test_bench_results_hold_together(made, tmp_path, capsys):
+    out = tmp_path / "bench.json"
+    words = ["--steps", "10", "--warmup", "2", "--threads", "1", "--allow-busy", "--out", str(out)]
+    assert main(["bench", str(made / "run"), *words]) == 0
+    assert "frame step" in capsys.readouterr().out
+    kept = json.loads(out.read_text())
+    assert kept["kind"] == "bench" and kept["allow_busy"] is True and "load_average" in kept and kept["hardware"]["cpu"]
+    rows = {r["what"]: r for r in kept["results"]}
+    assert {"encode", "decode", "frame step", "play with PNG", "training step", "peak memory", "memory copy"} <= set(
+        rows
+    )
+    for row in rows.values():
+        slow = row["unit"] in ("frames/s", "GB/s")
+        assert row["median"] > 0 and ((row["p95"] <= row["median"]) if slow else (row["p95"] >= row["median"]))
+    assert rows["play with PNG"]["median"] == pytest.approx(1e3 / rows["frame step and PNG"]["median"], rel=0.2)
+    assert rows["frame step"]["fraction_of_limit"] == pytest.approx(
+        rows["frame step"]["limit"] / rows["frame step"]["median"]
+    )
+    # the weights of a step, read at the copy speed of the same run, can be no more than the whole world's
+    megabytes = sum(kept["world"]["parameters"].values()) * 4 / 1e6
+    assert 0 < rows["frame step"]["limit"] <= megabytes / rows["memory copy"]["median"] * 1.001
+
+
+def test_bench_counts_the_weights_that_run():
+    import torch
+
+    used, unused = torch.nn.Linear(10, 5), torch.nn.Linear(100, 100)
+    part = torch.nn.ModuleDict({"a": used, "b": unused})
+    assert bench._bytes_read([part], lambda: used(torch.zeros(1, 10))) == 4 * 55
+
+
+def test_bench_refuses_a_busy_machine(monkeypatch):
+    monkeypatch.setattr(bench, "load_average", lambda: 0.0)
+    monkeypatch.setattr(bench, "_used_cores", lambda: 0.0)
+    assert bench.check_idle(False)["is_busy"] is False
+    monkeypatch.setattr(bench, "load_average", lambda: 1000.0)
+    with pytest.raises(UserError, match="--allow-busy"):
+        bench.check_idle(False)
+    assert bench.check_idle(True)["is_busy"] is True
+
+
+def test_the_machine_is_described_in_json():
+    described = machine.describe_machine()
+    assert json.loads(json.dumps(to_json(described))) == described
+    assert described["cores"] >= 1 and described["memory_gb"] > 0
+    assert machine.peak_memory_mb() > 50
