@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import tyro
 import reelworld
 from reelworld.cli import main as cli
 from reelworld.cli.parsing import parse
+from reelworld.train.signals import Interrupted
 from reelworld.types import UserError
 
 CLI_FOLDER = Path(cli.__file__).parent
@@ -144,6 +146,7 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (UserError("three came;\ntwo were wanted"), 2, "error: three came; two were wanted\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Interrupted("stopped; run it again", signal.SIGTERM), 143, "stopped; run it again\n"),
         (
             OSError(errno.ENOSPC, "No space left on device", "w/a.npz"),
             2,

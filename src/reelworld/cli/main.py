@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(str(error) or "interrupted", file=sys.stderr)
+        return getattr(error, "exit_code", 130)  # a training that was told to stop knows by which signal
     except OSError as error:
         return _io_error(error)
 
