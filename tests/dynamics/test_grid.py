@@ -66,7 +66,9 @@ def test_cached_steps_equal_the_parallel_forward(kind: str, context: int) -> Non
         now = Conditions(actions={k: v[:, t : t + 1] for k, v in actions.items()})
         _, state = model.step(state, now, sampler, None)
         torch.testing.assert_close(sampler.logits[:, 0], parallel[:, t], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(state.reward, outcome[:, t, 0], atol=1e-4, rtol=1e-4)
+        expected = outcome[:, t, 0].sigmoid() * outcome[:, t, 1]
+        torch.testing.assert_close(state.reward, expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(state.terminated, outcome[:, t, 2].sigmoid(), atol=1e-4, rtol=1e-4)
     assert parallel.std() > 0.1
 
 
@@ -144,6 +146,7 @@ def test_loss_counts_masked_codes_and_real_frames() -> None:
     codes = Codes.of(torch.randint(0, 20, (2, 5, 12)))
     conditions = Conditions(actions=draw_actions("discrete", 2, 5))
     rewards, ended = torch.randn(2, 5), torch.zeros(2, 5, dtype=torch.bool)
+    rewards[0, 1] = 0
     generator = torch.Generator().manual_seed(0)
     batch = Batch(codes=codes, conditions=conditions, rewards=rewards, terminated=ended)
     losses = model.loss(batch, generator)
@@ -151,7 +154,8 @@ def test_loss_counts_masked_codes_and_real_frames() -> None:
     nats, _ = model.judge(codes, conditions)
     torch.testing.assert_close(losses.terms["codes"][0], nats.sum())
     _, outcome = model._read(codes.video, conditions.actions)
-    expected = (outcome[:, :4, 0] - rewards[:, :4]).square().sum()
+    paid = rewards[:, :4] != 0
+    expected = (outcome[:, :4, 1] - rewards[:, :4])[paid].square().sum()
     torch.testing.assert_close(losses.terms["reward"][0], expected)
     valid = torch.ones(2, 5, dtype=torch.bool)
     valid[1, 3:] = False
@@ -204,4 +208,5 @@ def test_learns_a_rule_from_actions() -> None:
     is_still = (test.codes.video[:, 1:] == test.codes.video[:, :-1]).all(-1)
     assert is_right.float().mean() > 0.98 > 0.7 > is_still.float().mean()
     _, outcome = model._read(test.codes.video, test.conditions.actions)
-    assert (outcome[..., 0] - test.rewards).abs().mean() < 0.2
+    reward = outcome[..., 0].sigmoid() * outcome[..., 1]
+    assert (reward - test.rewards).abs().mean() < 0.1

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, Protocol
 
 import numpy as np
 
 from reelworld.data.folder import DataInfo, Episode
-from reelworld.types import Clip, UserError
+from reelworld.types import ActionSpec, Clip, UserError
 
-__all__ = ["Merge", "Source", "Windows", "merge_actions"]
+__all__ = ["Merge", "Source", "Windows", "merge_actions", "merged_specs"]
 
 Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
@@ -48,6 +49,11 @@ def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
     if np.issubdtype(actions.dtype, np.integer):
         raise UserError("discrete actions cannot be summed over a frame stride; use merge 'stack' or 'last'.")
     return actions.sum(axis=1, dtype=actions.dtype)
+
+
+def merged_specs(specs: Mapping[str, ActionSpec], stride: int, merge: Merge) -> dict[str, ActionSpec]:
+    """Describe the actions of one kept frame: with a stride, several may stay together."""
+    return {name: replace(spec, repeat=stride if merge == "stack" else 1) for name, spec in specs.items()}
 
 
 class Windows:

@@ -74,7 +74,7 @@ class GridState:
     positions: Tensor
     """Frame number of the current frame of each stream, int64, (B,)."""
     reward: Tensor
-    """Predicted reward of the last step, (B,)."""
+    """Expected reward of the last step, (B,)."""
     terminated: Tensor
     """Predicted probability that the last step ended the episode, (B,)."""
 
@@ -187,27 +187,27 @@ class GridDynamics(nn.Module):
         nn.init.zeros_(self.copy.weight)
         nn.init.constant_(self.copy.bias, 4.0)  # start as a copy of the current frame
         self.outcome = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 2)
+            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 3)
         )
 
     # ------------------------------------------------------------------ training
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of masked codes of every next frame, squared error of rewards, cross-entropy of ends.
+        """Cross-entropy of masked codes of every next frame, and what the step brings: reward and end of episode.
 
         Args:
             batch: ``codes`` (B, T, N), ``conditions.actions`` (B, T, ...), optionally rewards, terminated, valid.
             generator: Source of masks and context noise.
 
         Returns:
-            Terms ``codes`` (per masked code), ``reward`` and ``terminated`` (per frame).
+            Terms ``codes`` (per masked code), ``rewarded``, ``reward`` and ``terminated`` (per frame).
         """
         assert batch.codes is not None
         codes_BTN = batch.codes.video
         now_BTN, next_BTN = codes_BTN[:, :-1], codes_BTN[:, 1:]
         actions = {name: stream[:, :-1] for name, stream in batch.conditions.actions.items()}
         seen_BTN = self._noisy(now_BTN, generator)
-        trunk_BTND, pooled = self._read(seen_BTN, actions)
+        trunk_BTND, outcome_BT3 = self._read(seen_BTN, actions)
         known_BTN = self._draw_known(next_BTN, generator)
         logits_BTNV = self._logits(trunk_BTND, seen_BTN, next_BTN, known_BTN)
         nats_BTN = functional.cross_entropy(logits_BTNV.float().flatten(0, 2), next_BTN.flatten(), reduction="none")
@@ -216,18 +216,23 @@ class GridDynamics(nn.Module):
         if batch.valid is not None:
             weight_BTN = weight_BTN * batch.valid[:, 1:, None].float()
         terms = {"codes": ((nats_BTN.view_as(weight_BTN) * weight_BTN).sum(), weight_BTN.sum())}
-        return Losses({**terms, **self._outcome_terms(pooled, batch)}, {"reward": 1.0, "terminated": 1.0})
+        return Losses({**terms, **self._outcome_terms(outcome_BT3, batch)})
 
-    def _outcome_terms(self, outcome_BT2: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+    def _outcome_terms(self, outcome_BT3: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Score reward and end: whether there is a reward, how large it is where there is one, whether it ends."""
+        outcome_BT3 = outcome_BT3.float()
+        valid_BT = torch.ones_like(outcome_BT3[..., 0]) if batch.valid is None else batch.valid[:, 1:].float()
+        binary = functional.binary_cross_entropy_with_logits
         terms = {}
-        valid_BT = torch.ones_like(outcome_BT2[..., 0]) if batch.valid is None else batch.valid[:, 1:].float()
         if batch.rewards is not None:
-            error_BT = outcome_BT2[..., 0].float() - batch.rewards[:, :-1]
-            terms["reward"] = ((error_BT.square() * valid_BT).sum(), valid_BT.sum())
+            rewards_BT = batch.rewards[:, :-1]
+            paid_BT = (rewards_BT != 0).float()
+            nats_BT = binary(outcome_BT3[..., 0], paid_BT, reduction="none")
+            error_BT = (outcome_BT3[..., 1] - rewards_BT).square() * paid_BT
+            terms["rewarded"] = ((nats_BT * valid_BT).sum(), valid_BT.sum())
+            terms["reward"] = ((error_BT * valid_BT).sum(), valid_BT.sum())
         if batch.terminated is not None:
-            nats_BT = functional.binary_cross_entropy_with_logits(
-                outcome_BT2[..., 1].float(), batch.terminated[:, :-1].float(), reduction="none"
-            )
+            nats_BT = binary(outcome_BT3[..., 2], batch.terminated[:, :-1].float(), reduction="none")
             terms["terminated"] = ((nats_BT * valid_BT).sum(), valid_BT.sum())
         return terms
 
@@ -268,7 +273,7 @@ class GridDynamics(nn.Module):
     # ------------------------------------------------------------------ the two halves
 
     def _read(self, codes_BTN: Tensor, actions: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Run the trunk over all frames at once: features (B, T, N, D) and outcomes (B, T, 2)."""
+        """Run the trunk over all frames at once: features (B, T, N, D) and outcomes (B, T, 3)."""
         positions = torch.arange(codes_BTN.shape[1], device=codes_BTN.device)
         x_BTND = self._embed(codes_BTN, actions)
         for i, block in enumerate(self.trunk):
@@ -343,13 +348,13 @@ class GridDynamics(nn.Module):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
                 x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, state.positions, state.caches[i])
-        reward_B, ended_B = self._outcome(x_BTND)[:, 0].float().unbind(-1)
+        rewarded_B, reward_B, ended_B = self._outcome(x_BTND)[:, 0].float().unbind(-1)
         codes_BN = self._decode(x_BTND, state.codes, sampler, generator)
         after = GridState(
             codes=codes_BN,
             caches=state.caches,
             positions=state.positions + 1,
-            reward=reward_B,
+            reward=rewarded_B.sigmoid() * reward_B,
             terminated=ended_B.sigmoid(),
         )
         return Codes.of(codes_BN[:, None]), after

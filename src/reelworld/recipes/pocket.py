@@ -16,25 +16,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from reelworld.config import to_json
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.data.windows import Source, Windows
     from reelworld.generate.samplers import SamplerConfig
     from reelworld.train.run import Run
     from reelworld.train.stage import Stage
+    from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
 
 __all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "small", "stages", "tiny", "untrained"]
 
 PATCH = 8
 LARGEST_SIDE = 256
-TILE_SHARE = 0.02
-"""Recordings with fewer distinct patches than this share count as drawn from tiles."""
-N_STARTS = 16
+TILE_SHARE = 0.02  # recordings with fewer distinct patches than this share count as drawn from tiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,8 @@ class Config:
     """Pixels per side that frames are resized to; none keeps the recording's size."""
     fit: Literal["none", "crop", "stretch", "pad"] = "none"
     """How frames of another shape become square: crop the centre, stretch, or pad with black."""
+    actions: Literal["given", "none"] = "given"
+    """Learn from the recording's actions, or make a world that runs by itself."""
     frame_stride: int = 1
     """Keep every k-th frame; the k actions between two kept frames stay together."""
     merge: Literal["stack", "last", "sum"] = "stack"
@@ -64,7 +65,7 @@ class Config:
     """Width of the tokenizer."""
     tokenizer_steps: int = 1500
     """Optimizer steps of the tokenizer."""
-    tokenizer_batch: int = 32
+    tokenizer_batch: int = 16
     """Frames per step."""
     tokenizer_lr: float = 4e-3
     """Highest learning rate of the tokenizer."""
@@ -85,7 +86,7 @@ class Config:
     """Frames of a training clip; all but the first are predicted."""
     batch: int = 8
     """Clips per step."""
-    steps: int = 4000
+    steps: int = 1500
     """Optimizer steps of the dynamics."""
     lr: float = 2e-3
     """Highest learning rate of the dynamics."""
@@ -106,15 +107,13 @@ class Config:
 
 
 def tiny() -> Config:
-    """A world for tests: seconds of training, no quality."""
-    return Config(
-        tokenizer_width=32, tokenizer_steps=20, tokenizer_batch=4, width=32, trunk_layers=2, temporal_layers=1,
-        head_layers=1, window=3, clip_frames=4, batch=4, steps=20, context_frames=2,
-    )  # fmt: skip
+    """For tests: seconds of training, no quality."""
+    quick = Config(tokenizer_width=32, tokenizer_steps=20, tokenizer_batch=4, width=32, steps=20, batch=4)
+    return replace(quick, trunk_layers=2, temporal_layers=1, head_layers=1, window=3, clip_frames=4, context_frames=2)
 
 
 def small() -> Config:
-    """The default: about six CPU-minutes for a tile game or a first smooth world."""
+    """The default: a tile game or a first smooth world in about six CPU-minutes."""
     return Config()
 
 
@@ -136,35 +135,38 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
             "give --size 64 --fit crop (or stretch, pad)."
         )
     torch.manual_seed(config.seed)
+    rows, columns, width = info.height // PATCH, info.width // PATCH, config.tokenizer_width
     tokenizer = PatchTokenizer(
-        PatchTokenizerConfig(
-            rows=info.height // PATCH,
-            columns=info.width // PATCH,
-            patch=PATCH,
-            width=config.tokenizer_width,
-            levels=config.levels,
-        )
+        PatchTokenizerConfig(rows=rows, columns=columns, patch=PATCH, width=width, levels=config.levels)
     )
+    same = ("width", "trunk_layers", "temporal_layers", "head_layers", "window", "full_mask_share", "context_noise")
     dynamics = GridDynamics(
         GridDynamicsConfig(
             grid=tokenizer.spec(1, info.height, info.width).video,
             actions=action_specs(config, info),
-            width=config.width,
-            trunk_layers=config.trunk_layers,
-            temporal_layers=config.temporal_layers,
-            head_layers=config.head_layers,
-            window=config.window,
-            full_mask_share=config.full_mask_share,
-            context_noise=config.context_noise,
+            **{name: getattr(config, name) for name in same},
         )
     )
     return {"tokenizer": tokenizer, "dynamics": dynamics}
 
 
-def action_specs(config: Config, info: DataInfo) -> dict[str, Any]:
-    """Describe the actions of one step: with a frame stride, several may stay together."""
-    repeat = config.frame_stride if config.merge == "stack" else 1
-    return {name: replace(spec, repeat=repeat) for name, spec in info.actions.items()}
+def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
+    """Describe the actions of one step of the world."""
+    from reelworld.data.windows import merged_specs
+
+    if config.actions == "given" and not info.actions:
+        raise UserError(
+            "the recording has no actions, so nothing could be steered: put an action file of the same name beside "
+            "each video (docs/data.md), or make a world that runs by itself with --actions none."
+        )
+    return merged_specs(info.actions, config.frame_stride, config.merge) if config.actions == "given" else {}
+
+
+def windows(config: Config, source: Source, split: str, length: int) -> Windows:
+    """Cut a data set or a token store into windows of kept frames."""
+    from reelworld.data.windows import Windows
+
+    return Windows(source, split, length, config.frame_stride, config.merge)
 
 
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
@@ -172,17 +174,14 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     from reelworld.data.events import event_weights
     from reelworld.data.loader import Loader
     from reelworld.data.patches import PatchPool
-    from reelworld.data.windows import Windows
     from reelworld.evaluate.checks import dynamics_check, tokenizer_check
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.tokenize import tokenize
 
     minutes = config.max_minutes
     tokenizer: Any = parts["tokenizer"]
-    dynamics = parts["dynamics"]
-    # Say at once if the recording has no window of the length that the second stage needs.
-    Windows(dataset, "train", config.clip_frames, config.frame_stride, config.merge)
-    frames = Loader(Windows(dataset, "train", 1), config.tokenizer_batch, config.seed)
+    windows(config, dataset, "train", config.clip_frames)  # say at once if the second stage will find none
+    frames = Loader(windows(replace(config, frame_stride=1), dataset, "train", 1), config.tokenizer_batch, config.seed)
     pool = PatchPool.of(dataset, PATCH)
     share = config.mosaic_share if pool.distinct_share < TILE_SHARE else 0.0
     yield Stage(
@@ -198,73 +197,52 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
         validate=tokenizer_check(tokenizer, dataset),
     )
     store = tokenize(dataset, tokenizer, run.folder / "codes")
-    windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
-    clips = Loader(
-        windows, config.batch, config.seed, weights=event_weights(windows), weighted_share=config.event_share
-    )
+    clips = windows(config, store, "train", config.clip_frames)
+    loader = Loader(clips, config.batch, config.seed, weights=event_weights(clips), weighted_share=config.event_share)
     yield Stage(
         name="dynamics",
         part="dynamics",
-        module=dynamics,
-        batches=clips.batches,
+        module=parts["dynamics"],
+        batches=loader.batches,
         steps=config.steps,
         optim=OptimConfig(lr=config.lr),
         max_minutes=minutes and minutes * (1 - config.tokenizer_share),
         precision=config.precision,
         frames_per_batch=config.batch * (config.clip_frames - 1),
-        validate=dynamics_check(dynamics, Windows(store, "val", config.clip_frames, config.frame_stride, config.merge)),
+        validate=dynamics_check(parts["dynamics"], windows(config, store, "val", config.clip_frames)),
     )
 
 
 def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
     """Assemble the world: clips to start from, and a sampler that suits what was learned."""
     from reelworld.data.store import TokenStore
-    from reelworld.data.windows import Windows
-    from reelworld.evaluate.checks import dynamics_check, spread
+    from reelworld.evaluate.checks import dynamics_check
+    from reelworld.generate.samplers import suited_sampler
+    from reelworld.worlds.making import with_data
 
-    starts = Windows(dataset, "val", config.context_frames, config.frame_stride, config.merge)
-    store = TokenStore.open(run.folder / "codes")
-    clips = Windows(store, "val", config.clip_frames, config.frame_stride, config.merge)
+    clips = windows(config, TokenStore.open(run.folder / "codes"), "val", config.clip_frames)
     check = dynamics_check(parts["dynamics"], clips)()
-    world = assemble(config, parts, dataset.info, sampler_for(check["val_exact"]))
-    world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
-    splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
-    world.info = replace(world.info, splits=splits, statistics=check)
-    return world
+    world = assemble(config, parts, dataset.info, suited_sampler(check["val_exact"]))
+    return with_data(world, dataset, windows(config, dataset, "val", config.context_frames), check)
 
 
-def sampler_for(exact: float) -> SamplerConfig:
-    """Take the likeliest codes in a world that is nearly certain; draw in two passes where the future is open.
-
-    Greedy decoding of an uncertain world has the best PSNR and freezes after a few frames.
-    """
-    from reelworld.generate.samplers import SamplerConfig
-
-    if exact >= 0.9:
-        return SamplerConfig(steps=1, temperature=0.0)
-    return SamplerConfig(steps=2, temperature=0.9)
-
-
-def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo, sampler: SamplerConfig) -> World:
+def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo, sampler: SamplerConfig | None) -> World:
     """Give trained or untrained parts the form of a world."""
-    from reelworld.worlds.world import World, WorldInfo
+    from reelworld.worlds.making import make_world
 
-    world_info = WorldInfo(
-        name="pocket world",
-        recipe="pocket",
-        height=info.height,
-        width=info.width,
-        fps=info.fps / config.frame_stride,
+    return make_world(
+        "pocket",
+        config,
+        parts,
+        info,
         actions=action_specs(config, info),
+        stride=config.frame_stride,
         context_frames=config.context_frames,
         sampler=sampler,
-        provenance={"data": dict(info.provenance), "config": to_json(config)},
     )
-    return World(world_info, parts["tokenizer"], parts["dynamics"])
 
 
 def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
     """Make a world with random weights, for tests."""
-    from reelworld.generate.samplers import SamplerConfig
-
-    return assemble(config, build(replace(config, seed=seed), info), info, SamplerConfig())
+    config = replace(config, seed=seed, actions="given" if info.actions else "none")
+    return assemble(config, build(config, info), info, None)

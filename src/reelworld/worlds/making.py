@@ -1,0 +1,68 @@
+"""Give parts the form of a world: what every recipe does last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from reelworld.config import to_json
+from reelworld.data.dataset import DataInfo, DataSet
+from reelworld.data.splits import SPLITS
+from reelworld.data.windows import Windows
+from reelworld.generate.samplers import SamplerConfig
+from reelworld.types import ActionSpec
+from reelworld.worlds.world import World, WorldInfo
+
+__all__ = ["make_world", "with_data"]
+
+N_STARTS = 16
+
+
+def make_world(
+    recipe: str,
+    config: Any,
+    parts: Mapping[str, nn.Module],
+    info: DataInfo,
+    *,
+    actions: Mapping[str, ActionSpec],
+    stride: int = 1,
+    context_frames: int = 1,
+    sampler: SamplerConfig | None = None,
+) -> World:
+    """Assemble trained or untrained parts.
+
+    Args:
+        recipe: Its name.
+        config: Its config, kept in the provenance.
+        parts: "tokenizer" and "dynamics".
+        info: Of the recordings.
+        actions: Streams as the dynamics reads them.
+        stride: Recorded frames per frame of the world.
+        context_frames: Frames a session should begin with.
+        sampler: How frames are drawn unless asked otherwise.
+    """
+    world_info = WorldInfo(
+        name=str(info.provenance.get("env_id", "")) or f"{recipe} world",
+        recipe=recipe,
+        height=info.height,
+        width=info.width,
+        fps=info.fps / stride,
+        actions=actions,
+        context_frames=context_frames,
+        sampler=sampler or SamplerConfig(),
+        provenance={"data": dict(info.provenance), "config": to_json(config)},
+    )
+    return World(world_info, parts["tokenizer"], parts["dynamics"])
+
+
+def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:
+    """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
+    picks = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), N_STARTS)).astype(int))
+    world.starts = [starts.clip(int(i)) for i in picks]
+    splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in SPLITS}
+    world.info = replace(world.info, splits=splits, statistics=dict(statistics))
+    return world
