@@ -12,7 +12,7 @@ import torch
 
 from reelworld.data.dataset import DataInfo
 from reelworld.recipes import RECIPES
-from reelworld.types import ActionSpec
+from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 
 ACTIONS = {
@@ -34,6 +34,11 @@ def untrained(recipe: ModuleType, kind: str) -> World:
         for weight in part.parameters():
             fan_in = weight[0].numel() if weight.ndim > 1 else 4
             weight.data.add_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
+    rows = actions(world, 3, 2, seed=8)
+    world.starts = [
+        Clip(frames=f, actions={k: v[i] for k, v in rows.items()}, fps=10.0, source=f"{i:03d}")
+        for i, f in enumerate(frames(3, 2, seed=8))
+    ]
     return world
 
 

@@ -181,6 +181,19 @@ def test_forks_draw_their_own_futures(world: World) -> None:
     assert len({stream.tobytes() for stream in run}) == 3
 
 
+def test_streams_draw_their_own_futures(world: World) -> None:
+    """Same context, same actions: only the draws differ."""
+    session = world.session(3, seed=0)
+    session.reset(frames(1, N_CONTEXT)[0], {k: v[0] for k, v in actions(world, 1, N_CONTEXT - 1).items()})
+    run = play(session, {k: np.repeat(v, 3, 0) for k, v in actions(world, 1, N_STEPS).items()})
+    assert len({stream.tobytes() for stream in run}) == 3
+
+
+def test_sessions_begin_with_start_clips(world: World) -> None:
+    firsts = {world.session(seed=i).reset().frame[0].tobytes() for i in range(12)}
+    assert firsts == {clip.frames[-1].tobytes() for clip in world.starts}
+
+
 def test_a_seed_decides_everything(world: World) -> None:
     steps = actions(world, 2, N_STEPS)
     assert np.array_equal(play(started(world, 2, seed=1), steps), play(started(world, 2, seed=1), steps))
