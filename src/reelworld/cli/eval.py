@@ -34,7 +34,7 @@ class Options:
     """Folder of the report. Default: eval beside the world's folder."""
     clips: int = 32
     """Episodes that are rolled out; single steps use up to four times as many."""
-    single_steps: int = 3000
+    single_steps: int = 2000
     """Single steps from true frames (worlds drawn from tiles)."""
     free_run_steps: int = 100
     """Length of the run on the world's own predictions."""

@@ -37,7 +37,7 @@ __all__ = ["COPY", "FROZEN", "frames_right", "measure_control", "measure_horizon
 
 COPY = "copy of the last frame seen"
 FROZEN = "first frame of the clip"
-MAX_SCORED_CLIPS = 16
+MAX_SCORED_CLIPS = 12
 
 
 def frames_right(atlas: TileAtlas | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:

@@ -73,7 +73,7 @@ def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | No
         atlas: Tiles of the training split, for worlds drawn from tiles.
         seed: Of the bootstrap.
     """
-    decoded = [reconstruct(world, c.frames) for c in clips]
+    decoded = [reconstruct(world, c.frames[:CHUNK_FRAMES]) for c in clips]
     true = [c.frames[: len(d)] for c, d in zip(clips, decoded, strict=True)]
     clip = np.repeat(np.arange(len(clips)), [len(d) for d in decoded])
     frames, result = np.concatenate(true), np.concatenate(decoded)
