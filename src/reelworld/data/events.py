@@ -12,7 +12,7 @@ import numpy as np
 from reelworld.data.store import TokenStore
 from reelworld.data.windows import Windows
 
-__all__ = ["event_weights"]
+__all__ = ["event_weights", "reward_scale"]
 
 LEAST_SHARE = 1e-3
 """Kinds of change rarer than this share of all transitions weigh no more than that."""
@@ -56,3 +56,13 @@ def event_weights(windows: Windows) -> np.ndarray:
         spans = np.lib.stride_tricks.sliding_window_view(heaviest[episode], max(n_steps, 1))
         weights[rows] = spans[windows.index[rows, 1]].max(1)
     return weights
+
+
+def reward_scale(windows: Windows) -> float:
+    """Root mean square of the rewards that are not zero, over the episodes of the windows; 1 when there are none."""
+    total, n = 0.0, 0
+    for episode in np.unique(windows.index[:, 0]).tolist():
+        rewards = windows.source.arrays(episode, 0, windows.source.episodes[episode].n_frames).get("rewards")
+        if rewards is not None:
+            total, n = total + float((rewards[:-1] ** 2).sum()), n + int((rewards[:-1] != 0).sum())
+    return (total / n) ** 0.5 if n else 1.0

@@ -59,8 +59,8 @@ class GridDynamicsConfig:
     """Share of training frames whose codes are all masked; the others follow the cosine schedule."""
     context_noise: float = 0.0
     """Greatest share of a context frame's codes that training replaces, drawn per sequence."""
-    changed_weight: float = 1.0
-    """Weight in the loss of codes that differ from the current frame's."""
+    outcome_weight: float = 0.1
+    """Weight of rewards and ends of episodes beside the codes."""
 
 
 @dataclass(kw_only=True)
@@ -165,7 +165,13 @@ class CodeTable(nn.Module):
 
 
 class GridDynamics(nn.Module):
-    """Predict the next frame's codes, the reward and the end of the episode from frames and actions."""
+    """Predict the next frame's codes, the reward and the end of the episode from frames and actions.
+
+    Attributes:
+        reward_scale: Size of a typical reward, a scalar; rewards are learned in this unit. Set it before training.
+    """
+
+    reward_scale: Tensor
 
     def __init__(self, config: GridDynamicsConfig) -> None:
         super().__init__()
@@ -186,6 +192,7 @@ class GridDynamics(nn.Module):
         self.copy = nn.Linear(width, 1)
         nn.init.zeros_(self.copy.weight)
         nn.init.constant_(self.copy.bias, 4.0)  # start as a copy of the current frame
+        self.register_buffer("reward_scale", torch.ones(()))
         self.outcome = nn.Sequential(
             nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 3)
         )
@@ -211,12 +218,12 @@ class GridDynamics(nn.Module):
         known_BTN = self._draw_known(next_BTN, generator)
         logits_BTNV = self._logits(trunk_BTND, seen_BTN, next_BTN, known_BTN)
         nats_BTN = functional.cross_entropy(logits_BTNV.float().flatten(0, 2), next_BTN.flatten(), reduction="none")
-        weight_BTN = 1 + (self.config.changed_weight - 1) * (next_BTN != now_BTN).float()
-        weight_BTN = weight_BTN * (~known_BTN).float()
+        weight_BTN = (~known_BTN).float()
         if batch.valid is not None:
             weight_BTN = weight_BTN * batch.valid[:, 1:, None].float()
         terms = {"codes": ((nats_BTN.view_as(weight_BTN) * weight_BTN).sum(), weight_BTN.sum())}
-        return Losses({**terms, **self._outcome_terms(outcome_BT3, batch)})
+        outcome = self._outcome_terms(outcome_BT3, batch)
+        return Losses({**terms, **outcome}, dict.fromkeys(outcome, self.config.outcome_weight))
 
     def _outcome_terms(self, outcome_BT3: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Score reward and end: whether there is a reward, how large it is where there is one, whether it ends."""
@@ -228,7 +235,7 @@ class GridDynamics(nn.Module):
             rewards_BT = batch.rewards[:, :-1]
             paid_BT = (rewards_BT != 0).float()
             nats_BT = binary(outcome_BT3[..., 0], paid_BT, reduction="none")
-            error_BT = (outcome_BT3[..., 1] - rewards_BT).square() * paid_BT
+            error_BT = (outcome_BT3[..., 1] - rewards_BT / self.reward_scale).square() * paid_BT
             terms["rewarded"] = ((nats_BT * valid_BT).sum(), valid_BT.sum())
             terms["reward"] = ((error_BT * valid_BT).sum(), valid_BT.sum())
         if batch.terminated is not None:
@@ -354,7 +361,7 @@ class GridDynamics(nn.Module):
             codes=codes_BN,
             caches=state.caches,
             positions=state.positions + 1,
-            reward=rewarded_B.sigmoid() * reward_B,
+            reward=rewarded_B.sigmoid() * reward_B * self.reward_scale,
             terminated=ended_B.sigmoid(),
         )
         return Codes.of(codes_BN[:, None]), after

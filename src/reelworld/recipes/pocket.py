@@ -171,7 +171,7 @@ def windows(config: Config, source: Source, split: str, length: int) -> Windows:
 
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on frames, write the recording as codes, train the dynamics on those."""
-    from reelworld.data.events import event_weights
+    from reelworld.data.events import event_weights, reward_scale
     from reelworld.data.loader import Loader
     from reelworld.data.patches import PatchPool
     from reelworld.evaluate.checks import dynamics_check, tokenizer_check
@@ -198,18 +198,20 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     )
     store = tokenize(dataset, tokenizer, run.folder / "codes")
     clips = windows(config, store, "train", config.clip_frames)
+    dynamics: Any = parts["dynamics"]
+    dynamics.reward_scale.fill_(reward_scale(clips))
     loader = Loader(clips, config.batch, config.seed, weights=event_weights(clips), weighted_share=config.event_share)
     yield Stage(
         name="dynamics",
         part="dynamics",
-        module=parts["dynamics"],
+        module=dynamics,
         batches=loader.batches,
         steps=config.steps,
         optim=OptimConfig(lr=config.lr),
         max_minutes=minutes and minutes * (1 - config.tokenizer_share),
         precision=config.precision,
         frames_per_batch=config.batch * (config.clip_frames - 1),
-        validate=dynamics_check(parts["dynamics"], windows(config, store, "val", config.clip_frames)),
+        validate=dynamics_check(dynamics, windows(config, store, "val", config.clip_frames)),
     )
 
 
