@@ -163,9 +163,7 @@ class Codes:
 
     def __getitem__(self, frames: slice) -> Codes:
         """Codes of a range of latent frames."""
-        return Codes(
-            {k: v[:, frames] for k, v in self.grids.items()}, {k: v[:, frames] for k, v in self.keep.items()}
-        )
+        return Codes({k: v[:, frames] for k, v in self.grids.items()}, {k: v[:, frames] for k, v in self.keep.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,8 +298,6 @@ class Dynamics(Protocol):
         """Read P context frames and the P-1 actions between them; return a state."""
         ...
 
-    def step(
-        self, state: Any, conditions: Conditions, sampler: Sampler, generator: Generators
-    ) -> tuple[Codes, Any]:
+    def step(self, state: Any, conditions: Conditions, sampler: Sampler, generator: Generators) -> tuple[Codes, Any]:
         """Take one action (conditions with T=1); return the codes of one latent frame and the new state."""
         ...

@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypa
         real(tensors, path)
 
     monkeypatch.setattr(parts_module.safetensors.torch, "save_file", fill_up)
-    with pytest.raises(UserError, match="No space left on device.*free some space"):
+    with pytest.raises(UserError, match=r"No space left on device.*free some space"):
         make().save(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["world"]

@@ -77,8 +77,8 @@ def run(options: Options) -> None:
     import numpy as np
     import torch
 
-    from reelworld.worlds.continuing import choose_actions, context_of, continue_clip
     from reelworld.train.log import Display
+    from reelworld.worlds.continuing import choose_actions, context_of, continue_clip
     from reelworld.worlds.world import World
 
     torch.set_num_threads(options.threads)
