@@ -13,7 +13,7 @@ from reelworld.types import Batch, Codes, UserError
 
 def make(**fields: int) -> PatchTokenizer:
     torch.manual_seed(0)
-    return PatchTokenizer(PatchTokenizerConfig(width=32, **fields))
+    return PatchTokenizer(PatchTokenizerConfig(width=32, **fields)).eval()
 
 
 def test_pixels_round_trip() -> None:
@@ -70,7 +70,7 @@ def test_sizes_are_checked() -> None:
 def test_learns_to_tell_tiles_apart() -> None:
     rng = np.random.default_rng(0)
     tiles = torch.from_numpy(rng.integers(0, 256, (6, 8 * 8 * 3)).astype(np.uint8))
-    tokenizer = make(rows=3, columns=3)
+    tokenizer = make(rows=3, columns=3).train()
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=4e-3)
     for _ in range(150):
         picks = torch.from_numpy(rng.integers(6, size=(8, 1, 9)))
@@ -79,6 +79,7 @@ def test_learns_to_tell_tiles_apart() -> None:
         optimizer.zero_grad()
         objective.backward()
         optimizer.step()
+    tokenizer.eval()
     picks = torch.from_numpy(rng.integers(6, size=(20, 1, 9)))
     video = to_float(unpatchify(tiles[picks], 8, 3, 3))
     decoded = patchify(to_uint8(tokenizer.decode(tokenizer.encode(video))), 8).flatten(0, 2).float()

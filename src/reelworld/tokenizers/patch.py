@@ -62,6 +62,21 @@ class PatchLayer(nn.Module):
         return x + self.outer(functional.gelu(self.inner(self.norm(x))))
 
 
+class Spread(nn.Module):
+    """Give each digit zero mean and unit variance before it is rounded, so that all levels are used from the start.
+
+    Batch statistics in training, running ones afterwards. Without it training began with some 50 of 1,000 codes.
+    """
+
+    def __init__(self, digits: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(digits, affine=False, momentum=0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (..., K) over everything but K."""
+        return self.norm(x.float().flatten(0, -2)).view(x.shape)
+
+
 class PatchTokenizer(nn.Module):
     """Tokenizer with one FSQ code per patch."""
 
@@ -76,6 +91,7 @@ class PatchTokenizer(nn.Module):
             nn.LayerNorm(width),
             nn.Linear(width, len(config.levels)),
         )
+        self.spread = Spread(len(config.levels))
         self.embed = nn.Linear(len(config.levels), width)
         self.unfold = PatchLayer(width)
         self.mix = nn.ModuleList([GridBlock(width) for _ in range(config.decoder_layers)])
@@ -113,7 +129,7 @@ class PatchTokenizer(nn.Module):
             Codes, int64, (B, T, N).
         """
         self.spec(video.shape[1], video.shape[2], video.shape[3])
-        return Codes.of(self.quantizer(self.encoder(patchify(video, self.config.patch)))[1])
+        return Codes.of(self.quantizer(self.spread(self.encoder(patchify(video, self.config.patch))))[1])
 
     def decode(self, codes: Codes, context: Any = None) -> Tensor:
         """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
@@ -123,7 +139,7 @@ class PatchTokenizer(nn.Module):
         """Squared and absolute error of the reconstruction, rare patches weighing more."""
         assert batch.video is not None
         patches_BTNX = patchify(batch.video, self.config.patch)
-        values_BTNK, _ = self.quantizer(self.encoder(patches_BTNX))
+        values_BTNK, _ = self.quantizer(self.spread(self.encoder(patches_BTNX)))
         video_BTHWC = self._pixels(values_BTNK)
         error_BTNX = patchify(video_BTHWC.float(), self.config.patch) - patches_BTNX
         weight_BTN = rarity_weights(patches_BTNX, self.config.rarity)
