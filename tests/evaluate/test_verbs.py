@@ -78,6 +78,20 @@ def test_generate_is_decided_by_its_seed(made, tmp_path):
     assert (frames[0] != frames[2]).any()
 
 
+def test_generate_by_default_takes_random_actions_where_none_were_recorded(made, tmp_path, capsys):
+    Image.new("RGB", (64, 64)).save(tmp_path / "p.png")
+    for name, words in (("start", []), ("image", ["--image", str(tmp_path / "p.png")])):
+        made_by = []
+        for given in ([], ["--actions", "random"]):
+            out = tmp_path / f"{name}{len(given)}.npz"
+            assert main(["generate", str(made / "run"), *words, *given, "--frames", "5", "--out", str(out)]) == 0
+            said = capsys.readouterr().out
+            assert said.count("taking random ones") == (not given)
+            with np.load(out) as got:
+                made_by.append((got["frames"], got["actions"]))
+        np.testing.assert_equal(*made_by)
+
+
 def test_generate_from_an_image_with_typed_actions(made, tmp_path):
     picture = np.zeros((80, 120, 3), np.uint8)
     picture[:, 20:100] = (10, 200, 30)  # the middle square
@@ -95,6 +109,7 @@ def test_generate_from_an_image_with_typed_actions(made, tmp_path):
     ("words", "hint"),
     [
         (["--actions", "7"], "0 to 6"),
+        (["--actions", "recorded"], "no recorded actions"),
         (["--actions", "left"], "recorded, random"),
         (["--actions", "none.npy"], "no readable actions"),
         (["--image", "none.png"], "does not exist"),

@@ -1,9 +1,10 @@
 """Continue a clip or an image with a world, and write what happens as mp4, gif, png or npz.
 
 The first frames are the given ones, pixel for pixel; the rest is made by the world. Actions are the recorded
-ones, random ones, or yours.
+ones, random ones, or yours; a start without recorded actions after it is continued by random ones.
 
 Examples:
+  reelworld generate runs/doors/world --out short.mp4
   reelworld generate runs/doors/world --data recordings/doors --out doors.mp4
   reelworld generate runs/doors/world --data recordings/doors --actions '2,2,0,3,5' --out keys.gif
   reelworld generate runs/cars/world --image photo.png --actions random --frames 100 --out drive.npz
@@ -46,8 +47,9 @@ class Options:
     """Split of the recordings that the episode comes from."""
     start: int = 0
     """First context frame within the episode."""
-    actions: str = "recorded"
-    """'recorded', 'random', ids such as '2,2,0', or a file (.npy, or .npz with actions). Short lists repeat."""
+    actions: str | None = None
+    """'recorded', 'random', ids such as '2,2,0', or a file (.npy, or .npz with actions). Short lists repeat.
+    Default: the recorded ones, or random ones where none were recorded after the context."""
     frames: int = 60
     """Frames to generate after the context."""
     seed: int = 0
@@ -78,14 +80,19 @@ def run(options: Options) -> None:
     import torch
 
     from reelworld.train.log import Display
-    from reelworld.worlds.continuing import choose_actions, context_of, continue_clip
+    from reelworld.worlds.continuing import choose_actions, context_of, continue_clip, has_recorded_actions
     from reelworld.worlds.world import World
 
     torch.set_num_threads(options.threads)
     world = World.load(options.world, device=options.device, allow_code=options.allow_code)
     clip = _clip(options, world)
     n_context = min(world.info.context_frames, len(clip.frames))
-    actions = choose_actions(world, clip, options.actions, n_context, options.frames, options.seed)
+    wanted = options.actions
+    if wanted is None:
+        wanted = "recorded" if has_recorded_actions(world, clip, n_context) else "random"
+        if wanted == "random":
+            print("no actions were recorded after the context: taking random ones (--actions gives others)")
+    actions = choose_actions(world, clip, wanted, n_context, options.frames, options.seed)
     with Display("generating") as display:
         future = continue_clip(
             world,

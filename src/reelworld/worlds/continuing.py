@@ -18,7 +18,14 @@ from reelworld.types import ActionSpec, Clip, UserError
 if TYPE_CHECKING:
     from reelworld.worlds.world import World
 
-__all__ = ["choose_actions", "clip_of_image", "context_of", "continue_clip", "random_actions"]
+__all__ = [
+    "choose_actions",
+    "clip_of_image",
+    "context_of",
+    "continue_clip",
+    "has_recorded_actions",
+    "random_actions",
+]
 
 
 def context_of(clip: Clip, n_frames: int) -> Clip:
@@ -50,6 +57,11 @@ def clip_of_image(world: World, path: Path) -> Clip:
     return Clip(frames=frames, actions=actions, fps=info.fps, source=path.name)
 
 
+def has_recorded_actions(world: World, clip: Clip, n_context: int) -> bool:
+    """Say whether a clip goes on after its context; a world without actions needs none."""
+    return not world.info.actions or len(clip.frames) > n_context
+
+
 def choose_actions(
     world: World, clip: Clip, wanted: str, n_context: int, n_steps: int, seed: int
 ) -> dict[str, np.ndarray]:
@@ -73,9 +85,9 @@ def choose_actions(
         rng = np.random.default_rng(seed)
         return {k: random_actions(spec, n_steps, rng) for k, spec in specs.items()}
     if wanted == "recorded":
-        given = {k: clip.actions[k][n_context - 1 : -1] for k in specs}
-        if not all(map(len, given.values())):
+        if not has_recorded_actions(world, clip, n_context):
             raise UserError("there are no recorded actions after the context; give --actions random or a list of ids.")
+        given = {k: clip.actions[k][n_context - 1 : -1] for k in specs}
     else:
         given = _given_actions(specs, wanted)
     return {k: np.take(v, np.arange(n_steps) % len(v), axis=0) for k, v in given.items()}
