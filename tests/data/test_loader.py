@@ -1,3 +1,6 @@
+import multiprocessing
+import os
+import signal
 from itertools import islice
 
 import numpy as np
@@ -102,3 +105,17 @@ def test_mistakes_are_named(windows):
     for weights in (np.ones(3), np.zeros(len(windows)), np.full(len(windows), np.nan)):
         with pytest.raises(UserError, match="finite numbers"):
             Loader(windows, 1, 0, weights=weights, weighted_share=0.5)
+
+
+def test_a_ctrl_c_leaves_the_workers_to_the_main_process(windows):
+    """It reaches the whole process group; the loop still wants batches for its last step."""
+    straight = list(islice(Loader(windows, 8, 1).batches(), 12))
+    batches = Loader(windows, 8, 1, n_workers=2).batches()
+    again = list(islice(batches, 2))  # one from each: both run
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+    again += islice(batches, 10)
+    assert all(worker.is_alive() for worker in workers)
+    assert all(same(a, b) for a, b in zip(straight, again, strict=True))

@@ -6,6 +6,7 @@ batch b goes on with ``batches(b + 1)`` and sees what it would have seen.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from itertools import count
 from typing import Any
@@ -103,10 +104,20 @@ class Loader:
                 yield to_batch({k: torch.from_numpy(v) for k, v in self.arrays(number).items()})
         # batch_size=None: a sample of this Dataset already is a batch
         loader: Any = DataLoader(
-            _Batches(self), batch_size=None, sampler=_From(start), num_workers=self.n_workers, prefetch_factor=2
+            _Batches(self),
+            batch_size=None,
+            sampler=_From(start),
+            num_workers=self.n_workers,
+            prefetch_factor=2,
+            worker_init_fn=_ignore_interrupts,
         )
         for tensors in loader:
             yield to_batch(tensors)
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    """Leave Ctrl-C, which reaches the whole process group, to the process that still needs batches for its last step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_batch(tensors: dict[str, torch.Tensor]) -> Batch:
