@@ -24,9 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelworld.config import from_json
 from reelworld.data.dataset import DataSet
-from reelworld.data.events import event_weights
+from reelworld.data.events import event_weights, reward_scale
 from reelworld.data.loader import Loader
 from reelworld.data.store import TokenStore
 from reelworld.data.windows import Windows
@@ -215,11 +214,12 @@ def main() -> None:
     }
     for name in args.only:
         fields, change = VARIANTS[name]
-        config = replace(from_json(pocket.Config, {}), seed=args.seed, **fields)
+        config = replace(pocket.small(), seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["dynamics"]
         assert isinstance(model, GridDynamics)
         if change:
             change(model)
+        model.reward_scale.fill_(reward_scale(Windows(store, "train", config.clip_frames)))
         steps = train(config, model, store, args.seconds)
         world = pocket.assemble(config, {"tokenizer": tokenizer, "dynamics": model}, dataset.info, sampler)
         figures = {"steps": steps, "parameters": sum(p.numel() for p in model.parameters())}

@@ -63,7 +63,7 @@ class Config:
     """Levels per digit of a code; their product is the codebook size."""
     tokenizer_width: int = 128
     """Width of the tokenizer."""
-    tokenizer_steps: int = 1500
+    tokenizer_steps: int = 1000
     """Optimizer steps of the tokenizer."""
     tokenizer_batch: int = 16
     """Frames per step."""
