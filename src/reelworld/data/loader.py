@@ -116,7 +116,7 @@ class Loader:
 
 
 def _ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C, which reaches the whole process group, to the process that still needs batches for its last step."""
+    """Leave Ctrl-C to the main process: it reaches the whole group, but the last step still needs its batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
