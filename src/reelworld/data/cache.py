@@ -50,6 +50,7 @@ def entry(files: Sequence[Path], options: ReadOptions, make: Make) -> Path:
     """
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     reading = {k: v for k, v in to_json(options).items() if k not in ("split_seed", "max_gigabytes")}
+    reading["size"] = options.shape  # 64 and (64, 64) are the same pictures
     path = cache_folder() / "episodes" / f"{_key([CACHE_VERSION, stats, reading])}.npz"
     if not path.is_file():
         try:

@@ -41,11 +41,8 @@ BATCH = 64
 
 def open_for(world: World, path: Path) -> DataSet:
     """Open recordings as the world sees them: resized and cut as they were for its training."""
-    dataset = DataSet.open(path)
-    if (dataset.info.height, dataset.info.width) == (world.info.height, world.info.width):
-        return dataset
-    fit = _recipe_config(world).get("fit", "none")
-    return DataSet.open(path, ReadOptions(size=(world.info.height, world.info.width), fit=fit))
+    size, fit = (world.info.height, world.info.width), _recipe_config(world).get("fit", "none")
+    return DataSet.open(path, ReadOptions(size=size, fit=fit))
 
 
 def choose_clips(
