@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from squares import running, turn_world
+from tests.serve.squares import running, turn_world
 
 
 @pytest.fixture(scope="module")

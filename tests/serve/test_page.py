@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world
+from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world
 
 from reelworld.serve.app import Limits
 

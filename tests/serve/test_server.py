@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from squares import SIZE, TILE, film_world, running, time_world, turn_world
+from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
