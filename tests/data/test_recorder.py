@@ -19,6 +19,7 @@ import pytest
 
 from reelworld.data.dataset import DataSet
 from reelworld.data.folder import read_info
+from reelworld.data.lock import LOCK_FILE, FolderLock
 from reelworld.data.presets import WrapperConfig
 from reelworld.data.recorder import Recorded, configure, record, record_episode, recorded_simulator
 from reelworld.data.simulator import Simulator
@@ -227,3 +228,21 @@ def test_an_own_policy_may_end_the_episode(tmp_path):
     episode = np.load(path)
     assert episode["actions"].tolist() == [1, 1, 2, 0] and seen[0].n_frames == 4
     assert episode["truncated"].tolist() == [False, False, True, False]
+
+
+def test_one_process_at_a_time_records_into_a_folder(tmp_path):
+    config = configure(DOORKEY, episodes=2, max_steps=5)
+    (tmp_path / "a").mkdir()
+    held = FolderLock(tmp_path / "a", "recording into")
+    with pytest.raises(UserError, match="another process is recording into"):
+        record(config, tmp_path / "a")
+    assert [p.name for p in (tmp_path / "a").iterdir()] == [LOCK_FILE]
+    held.close()
+    record(config, tmp_path / "a")
+    assert len(list((tmp_path / "a").glob("*.npz"))) == 2
+    assert not (tmp_path / "a" / LOCK_FILE).exists()
+    # a kill leaves the file, but nobody holds it
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / LOCK_FILE).touch()
+    record(config, tmp_path / "b")
+    assert hashes(tmp_path / "b") == hashes(tmp_path / "a")

@@ -30,6 +30,7 @@ import numpy as np
 
 from reelworld.config import from_json, to_json
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.lock import LOCK_FILE, FolderLock
 from reelworld.data.npz import read_members
 from reelworld.data.policies import parse_mixture, resolve_policy
 from reelworld.data.presets import SimulatorConfig, preset
@@ -128,17 +129,27 @@ def record(
         on_episode: Called in this process for each finished episode, old ones first.
 
     Raises:
-        UserError: If the environment or policy is unknown, the folder holds something else, or an episode fails.
+        UserError: If the environment or policy is unknown, the folder holds something else or is being recorded
+            into, or an episode fails.
     """
     policies = [resolve_policy(name) for name in config.policy]
     with closing(Simulator(config.simulator)) as simulator:
         info = _describe(config, simulator)
         for policy in policies:  # one that does not fit the environment says so before anything is written
             next(iter(policy(simulator, np.random.default_rng(0))), None)
-    done = _finished(config, out, info)
+    _check_folder(config, out, info)
+    out.mkdir(parents=True, exist_ok=True)
+    with closing(FolderLock(out, "recording into")):
+        _check_folder(config, out, info)  # again: another process may have begun, and ended, in between
+        _record_missing(config, out, info, n_processes, on_episode)
+
+
+def _record_missing(
+    config: RecordConfig, out: Path, info: DataInfo, n_processes: int, on_episode: Callable[[Recorded], None]
+) -> None:
+    done = _finished(config, out)
     for index, n_frames in sorted(done.items()):
         on_episode(Recorded(index=index, n_frames=n_frames, is_new=False))
-    out.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(out)
     missing = [index for index in range(config.episodes) if index not in done]
     n_processes = min(n_processes, len(missing))
@@ -228,10 +239,10 @@ def _describe(config: RecordConfig, simulator: Simulator) -> DataInfo:
     )
 
 
-def _finished(config: RecordConfig, out: Path, info: DataInfo) -> dict[int, int]:
-    """Index -> frames of the episodes in the folder; refuse a folder that holds something else."""
+def _check_folder(config: RecordConfig, out: Path, info: DataInfo) -> None:
+    """Refuse a folder that holds something else."""
     if not out.exists():
-        return {}
+        return
     if not out.is_dir() or ((old := set(out.iterdir())) and out / INFO_FILE not in old and not _only_ours(config, old)):
         raise UserError(f"{out} exists and is no recording; choose another --out or empty it.")
     if (out / INFO_FILE).exists():
@@ -242,6 +253,10 @@ def _finished(config: RecordConfig, out: Path, info: DataInfo) -> dict[int, int]
                 f"{out} holds a recording with other settings ({', '.join(names)}); "
                 "choose another --out, or give the same settings to continue it."
             )
+
+
+def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
+    """Index -> frames of the episodes in the folder."""
     done = {}
     for index in range(config.episodes):
         path = out / f"{_name(config, index)}.npz"
@@ -252,7 +267,8 @@ def _finished(config: RecordConfig, out: Path, info: DataInfo) -> dict[int, int]
 
 def _only_ours(config: RecordConfig, found: set[Path]) -> bool:
     """True when a folder without dataset.json holds what a run killed in its first moments leaves."""
-    return all(p.suffix == ".tmp" or p.stem in {_name(config, i) for i in range(config.episodes)} for p in found)
+    names = {LOCK_FILE, *(f"{_name(config, i)}.npz" for i in range(config.episodes))}
+    return all(p.suffix == ".tmp" or p.name in names for p in found)
 
 
 def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[int, int]) -> None:
