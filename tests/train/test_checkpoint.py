@@ -175,6 +175,21 @@ def test_run_without_a_checkpoint_takes_a_new_config(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text())["recipe"] == "other"
 
 
+def test_a_run_that_failed_before_it_learned_anything_leaves_nothing(tmp_path: Path) -> None:
+    def fails(folder: Path) -> None:
+        with pytest.raises(UserError, match="no such device"), Run.open(folder, CONFIG) as run:
+            run.choose("precision", lambda: "bf16")
+            raise UserError("no such device")
+
+    fails(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    begun(tmp_path / "begun")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    fails(tmp_path / "begun")
+    before[tmp_path / "begun/choices.json"] = b'{\n  "precision": "bf16"\n}\n'
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 def test_folders_that_are_no_runs_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match=r"is no run \(it holds thesis\.txt\)"):

@@ -7,34 +7,37 @@ fields that differ. ``choices.json`` keeps what was decided by timing: a resumed
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import reelworld
 from reelworld.config import read_json, to_json, write_json
+from reelworld.data.lock import LOCK_FILE, FolderLock
 from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint, tidy
 from reelworld.types import UserError
 
 __all__ = ["Run"]
 
 Sink = Callable[[Mapping[str, Any]], None]
-_log = logging.getLogger(__name__)
-_BEGUN = {".lock", "config.json.tmp"}  # what a kill in the very first moment leaves
+_BEGUN = {LOCK_FILE, "config.json.tmp"}  # what a kill in the very first moment leaves
+_UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}  # what a run holds before its first step
 
 
 class Run:
     """One training run on disk; one process at a time holds it."""
 
-    def __init__(self, folder: Path, lock: IO[str]) -> None:
+    def __init__(self, folder: Path, lock: FolderLock, is_new: bool = False) -> None:
         self.folder = folder
+        self.is_new = is_new
+        """The folder was made for this run."""
         self.sinks: list[Sink] = []
         """Called with every record of the log (TensorBoard, wandb)."""
         self._lock = lock
@@ -63,12 +66,17 @@ class Run:
             raise UserError(
                 f"{folder} exists and is no run (it holds {min(others)}); give --out a new or empty folder."
             )
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, _take_lock(folder))
-        if saved != wanted:  # without a checkpoint, nothing learned under another config has to be protected
-            (folder / "choices.json").unlink(missing_ok=True)
-            write_json(path, {**wanted, "versions": _versions()})
-        tidy(folder)
+        run = cls(folder, FolderLock(folder, "training"), is_new)
+        try:
+            if saved != wanted:  # without a checkpoint, nothing learned under another config has to be protected
+                (folder / "choices.json").unlink(missing_ok=True)
+                write_json(path, {**wanted, "versions": _versions()})
+            tidy(folder)
+        except OSError:
+            run.discard()
+            raise
         return run
 
     def __enter__(self) -> Run:
@@ -77,7 +85,18 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, UserError | OSError):
+            self.discard()
         self.close()
+
+    def discard(self) -> None:
+        """Remove a folder that was made for this run and in which nothing was learned: its first command failed."""
+        if self.is_new and (names := {p.name for p in self.folder.iterdir()}) <= _UNTRAINED:
+            for name in names - {LOCK_FILE}:
+                (self.folder / name).unlink()
+            self.close()
+            with suppress(OSError):  # another process has come in
+                self.folder.rmdir()
 
     def close(self) -> None:
         """Let another process have the run."""
@@ -130,23 +149,6 @@ class Run:
         """Cut the log back to a checkpoint: later lines belong to steps that are taken again."""
         if self._log_path.exists():
             os.truncate(self._log_path, min(n_bytes, self._log_path.stat().st_size))
-
-
-def _take_lock(folder: Path) -> IO[str]:
-    """Hold the run's lock file; the system lets go of it when the process ends, however it ends."""
-    lock = (folder / ".lock").open("w")
-    try:
-        import fcntl
-    except ImportError:  # Windows: no advisory locks; two trainings of one run are then the user's care
-        return lock
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise UserError(f"another process is training {folder}; wait for it or give another --out.") from None
-    except OSError as error:
-        _log.warning("%s cannot be locked (%s); do not train it twice at once.", folder, error.strerror)
-    return lock
 
 
 def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
