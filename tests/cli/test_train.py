@@ -14,7 +14,9 @@ import pytest
 from reelworld.cli.main import main
 from reelworld.cli.parsing import parse
 from reelworld.cli.train import find_recipe, options_for
+from reelworld.data.media import encode_mp4
 from reelworld.recipes import RECIPES
+from reelworld.worlds.world import World
 
 
 @pytest.fixture
@@ -32,6 +34,31 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             column = (column + (1 if actions[t] else -1)) % 4
         np.savez(folder / f"clip{number}.npz", frames=frames, actions=actions)
     return folder
+
+
+@pytest.mark.parametrize("kind", ["videos", "arrays"])
+def test_a_world_without_actions_runs_by_itself(
+    kind: str, recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Films have no actions; recordings that have some may be learned without them."""
+    data = recordings
+    if kind == "videos":
+        data = tmp_path / "videos"
+        data.mkdir()
+        for path in recordings.glob("*.npz"):
+            with np.load(path) as episode:
+                (data / path.name).with_suffix(".mp4").write_bytes(encode_mp4(episode["frames"], fps=10.0))
+    out = tmp_path / "run"
+    words = ["--data", str(data), "--out", str(out), "--actions", "none", "--steps", "2", "--tokenizer-steps", "2"]
+    assert main(["train", "pocket:tiny", *words]) == 0
+    world = World.load(out / "world")
+    assert not world.info.actions
+    session = world.session(2, seed=0)
+    assert [session.step().frame.shape for _ in range(3)] == [(2, 16, 32, 3)] * 3
+    assert main(["generate", str(out), "--out", str(tmp_path / "x.npz"), "--frames", "4"]) == 0
+    with np.load(tmp_path / "x.npz") as made:
+        assert made.files == ["frames"]
+        assert made["frames"].shape == (world.info.context_frames + 4, 16, 32, 3)
 
 
 def test_flags_are_typed_fields_of_recipe_and_size() -> None:

@@ -64,6 +64,8 @@ def align(
             )
     first = max(0, -shift)
     last = min(n - 2, min(lengths.values(), default=n - 1) - 1 - shift)  # last frame whose step is known
+    if n < 2:
+        raise UserError(f"{name} has a single frame; a recording needs at least two. Take the file away.")
     if last < first:
         raise UserError(
             f"{name} has {n} frames; an action shift of {shift} leaves no step. Use a smaller --action-shift."

@@ -169,6 +169,22 @@ def windows(config: Config, source: Source, split: str, length: int) -> Windows:
     return Windows(source, split, length, config.frame_stride, config.merge)
 
 
+def check_lengths(config: Config, source: Source) -> None:
+    """Say before anything is trained which clips, also those of the last step, would be too short."""
+    for split, field in (("train", "clip_frames"), ("val", "clip_frames"), ("val", "context_frames")):
+        wanted, stride = getattr(config, field), config.frame_stride
+        span = (wanted - 1) * stride + 1
+        longest = max((source.episodes[i].n_frames for i in source.indices(split)), default=span)
+        if longest < span:
+            most, flag = (longest - 1) // stride + 1, f"--{field.replace('_', '-')}"
+            advice = f"give {flag} {most} (or less), or longer recordings" if most > 1 else "give longer recordings"
+            raise UserError(
+                f"every {split} episode is shorter than the {span} frames that {flag} {wanted} and --frame-stride "
+                f"{stride} need (the longest has {longest}); {advice}."
+            )
+        windows(config, source, split, wanted)  # says that a split is empty
+
+
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on frames, write the recording as codes, train the dynamics on those."""
     from reelworld.data.events import event_weights, reward_scale
@@ -180,7 +196,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
 
     minutes = config.max_minutes
     tokenizer: Any = parts["tokenizer"]
-    windows(config, dataset, "train", config.clip_frames)  # say at once if the second stage will find none
+    check_lengths(config, dataset)
     frames = Loader(windows(replace(config, frame_stride=1), dataset, "train", 1), config.tokenizer_batch, config.seed)
     pool = PatchPool.of(dataset, PATCH)
     share = config.mosaic_share if pool.distinct_share < TILE_SHARE else 0.0
