@@ -59,3 +59,16 @@ def test_settings_that_cannot_be_are_one_line(world_folder, capsys, flags, line)
 def test_a_folder_that_is_no_world_is_one_line(tmp_path, capsys):
     assert main(["play", str(tmp_path)]) == 2
     assert "is not a world" in capsys.readouterr().err
+
+
+def test_play_starts_without_what_it_does_not_need(world_folder):
+    """Each of these costs a person a part of a second to several before the page opens."""
+    code = (
+        "import sys\nimport reelworld.serve.server as server\n"
+        "server.serve = lambda world, **_: print(world.session(1, seed=0).step(1).frame.shape, *sys.modules)\n"
+        "from reelworld.cli.main import main\nsys.exit(main(['play', sys.argv[1]]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(world_folder)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("(1, 32, 32, 3)")
+    heavy = {"matplotlib", "torchmetrics", "torch._dynamo", "torch._inductor", "sympy", "av", "gymnasium", "rich"}
+    assert heavy & set(done.stdout.split()) == set()
