@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ __all__ = [
     "Conditions",
     "Dynamics",
     "GridSpec",
+    "Judged",
     "Losses",
     "Sampler",
     "Score",
@@ -244,12 +245,29 @@ class StepResult:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Judged(NamedTuple):
+    """What dynamics say about each next frame of clips from the true past; each (B, P - 1)."""
+
+    nats: Tensor
+    """Surprise at the recorded frame."""
+    is_right: Tensor
+    """bool: the likeliest codes are all right."""
+    reward: Tensor
+    """Expected reward of the step."""
+    terminated: Tensor
+    """Probability that the step ends the episode."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How likely a world finds a clip; kinds are never compared with each other."""
+    """How likely a world finds a clip (kinds are never compared with each other), and what it expects of its steps."""
 
     nats_per_frame: float
     kind: Literal["exact", "bound", "pseudo"]
+    rewards: np.ndarray | None = None
+    """float32, (T - 1,): expected reward of each step, from the true past."""
+    terminated: np.ndarray | None = None
+    """float32, (T - 1,): probability that the step ends the episode."""
 
 
 class Sampler(Protocol):

@@ -83,8 +83,8 @@ def test_context_is_context(world: World) -> None:
         codes, other_codes = encode(world, video), encode(world, other)
         assert torch.equal(codes[:, :N_CONTEXT], other_codes[:, :N_CONTEXT])
         assert not torch.equal(codes[:, N_CONTEXT:], other_codes[:, N_CONTEXT:])
-        nats, _ = world.dynamics.judge(Codes.of(codes), conditions(moves))
-        other_nats, _ = world.dynamics.judge(Codes.of(other_codes), conditions(other_moves))
+        nats = world.dynamics.judge(Codes.of(codes), conditions(moves)).nats
+        other_nats = world.dynamics.judge(Codes.of(other_codes), conditions(other_moves)).nats
     torch.testing.assert_close(nats[:, : N_CONTEXT - 1], other_nats[:, : N_CONTEXT - 1])
     assert not torch.allclose(nats[:, N_CONTEXT - 1 :], other_nats[:, N_CONTEXT - 1 :])
     past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
@@ -123,15 +123,19 @@ def test_cached_steps_equal_the_parallel_pass(world: World) -> None:
     video, moves = frames(2, N_CONTEXT + N_STEPS), actions(world, 2, N_CONTEXT + N_STEPS)
     with torch.inference_mode():
         codes = encode(world, video)
-        nats, _ = world.dynamics.judge(Codes.of(codes), conditions(moves))
+        judged = world.dynamics.judge(Codes.of(codes), conditions(moves))
         past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
         state = world.dynamics.prefill(Codes.of(codes[:, :N_CONTEXT]), conditions(past))
-        sampler = Forced(codes)
+        sampler, brought = Forced(codes), []
         for t in range(N_STEPS):
             now = {k: v[:, N_CONTEXT - 1 + t : N_CONTEXT + t] for k, v in moves.items()}
             made, state = world.dynamics.step(state, conditions(now), sampler, None)
             assert torch.equal(made.video[:, 0], codes[:, N_CONTEXT + t])
-    torch.testing.assert_close(torch.stack(sampler.nats, 1), nats[:, N_CONTEXT - 1 :], rtol=1e-4, atol=1e-3)
+            brought.append(torch.stack([state.reward, state.terminated]))
+    later = slice(N_CONTEXT - 1, None)
+    torch.testing.assert_close(torch.stack(sampler.nats, 1), judged.nats[:, later], rtol=1e-4, atol=1e-3)
+    expected = torch.stack([judged.reward, judged.terminated])[..., later]
+    torch.testing.assert_close(torch.stack(brought, -1), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_batch_equals_its_streams_alone(world: World) -> None:

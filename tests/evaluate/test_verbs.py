@@ -44,7 +44,7 @@ def test_eval_writes_results_and_report_beside_the_world(made, capsys):
     results = json.loads((made / "run/eval/results.json").read_text())
     assert results["data"]["env_id"] == "MiniGrid-DoorKey-8x8-v0" and results["data"]["n_trained_on"] == 0
     names = {f["name"] for s in results["sections"] for f in s["figures"]}
-    assert {"carried_key_works", "nats_per_frame", "delta_uniform_h4", "tokenizer_ssim"} <= names
+    assert {"carried_key_works", "nats_per_frame", "delta_uniform_h4", "tokenizer_ssim", "reward_error"} <= names
 
 
 def test_eval_refuses_training_clips_in_one_line(made, capsys):

@@ -28,6 +28,23 @@ def make() -> World:
     return world
 
 
+def test_a_score_is_that_of_the_steps_of_a_clip() -> None:
+    world, rng = make(), np.random.default_rng(1)
+    for weight in world.dynamics.outcome.parameters():
+        weight.data += 0.1  # fresh ones are all but blind
+    frames = rng.integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+    clip = Clip(frames=frames, actions={"action": np.array([1, 3, 0, 2, 0])})
+    score = world.score(clip)
+    assert score.rewards is not None and score.terminated is not None
+    assert score.rewards.shape == score.terminated.shape == (4,)
+    # the window of this world is three frames: the same step, from the same true past
+    session = world.session(1, seed=0)
+    session.reset(frames[None, 1:4], np.array([[3, 0]]))
+    step = session.step(2)
+    assert step.reward[0] == pytest.approx(score.rewards[3], abs=1e-5)
+    assert step.info["terminated_probability"][0] == pytest.approx(score.terminated[3], abs=1e-5)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     make().save(tmp_path / "world")

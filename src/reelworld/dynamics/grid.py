@@ -30,7 +30,7 @@ from reelworld.nn.grid import GridBlock
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.quantize.fsq import code_digits
 from reelworld.nn.random import Generators, uniform
-from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler
+from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Judged, Losses, Sampler
 
 __all__ = ["GridDynamics", "GridDynamicsConfig", "GridState"]
 
@@ -260,7 +260,7 @@ class GridDynamics(nn.Module):
         masked_BT = torch.cos((draw_BT - share).clamp_min(0) / max(1 - share, 1e-6) * math.pi / 2)
         return uniform(codes_BTN.shape, generator, codes_BTN.device) >= masked_BT[..., None].clamp_min(1e-6)
 
-    def judge(self, codes: Codes, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    def judge(self, codes: Codes, conditions: Conditions) -> Judged:
         """Compare every next frame with its prediction from the true past.
 
         Args:
@@ -268,14 +268,16 @@ class GridDynamics(nn.Module):
             conditions: Actions (B, P, ...); the last row is not used.
 
         Returns:
-            Nats of each next frame under one-pass decoding at temperature 1, (B, P - 1), and whether its likeliest
-            codes are all right, bool (B, P - 1).
+            Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and what the steps
+            are expected to bring.
         """
         now_BTN, next_BTN = codes.video[:, :-1], codes.video[:, 1:]
         actions = {name: stream[:, : now_BTN.shape[1]] for name, stream in conditions.actions.items()}
-        log_BTNV = self._logits(self._read(now_BTN, actions)[0], now_BTN).float().log_softmax(-1)
+        trunk_BTND, outcome_BT3 = self._read(now_BTN, actions)
+        log_BTNV = self._logits(trunk_BTND, now_BTN).float().log_softmax(-1)
         nats_BT = -log_BTNV.gather(-1, next_BTN[..., None]).squeeze(-1).sum(-1)
-        return nats_BT, (log_BTNV.argmax(-1) == next_BTN).all(-1)
+        is_right_BT = (log_BTNV.argmax(-1) == next_BTN).all(-1)
+        return Judged(nats_BT, is_right_BT, *self._expected(outcome_BT3))
 
     # ------------------------------------------------------------------ the two halves
 
@@ -301,6 +303,11 @@ class GridDynamics(nn.Module):
 
     def _outcome(self, x_BTND: Tensor) -> Tensor:
         return self.outcome(torch.cat([x_BTND.mean(2), x_BTND.amax(2)], -1))
+
+    def _expected(self, outcome_BT3: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn outcomes (..., 3) into the expected reward and the probability that the episode ends, (...) each."""
+        rewarded, reward, ended = outcome_BT3.float().unbind(-1)
+        return rewarded.sigmoid() * reward * self.reward_scale, ended.sigmoid()
 
     def _logits(
         self,
@@ -355,14 +362,14 @@ class GridDynamics(nn.Module):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
                 x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, state.positions, state.caches[i])
-        rewarded_B, reward_B, ended_B = self._outcome(x_BTND)[:, 0].float().unbind(-1)
+        reward_B, ended_B = self._expected(self._outcome(x_BTND)[:, 0])
         codes_BN = self._decode(x_BTND, state.codes, sampler, generator)
         after = GridState(
             codes=codes_BN,
             caches=state.caches,
             positions=state.positions + 1,
-            reward=rewarded_B.sigmoid() * reward_B * self.reward_scale,
-            terminated=ended_B.sigmoid(),
+            reward=reward_B,
+            terminated=ended_B,
         )
         return Codes.of(codes_BN[:, None]), after
 

@@ -57,12 +57,12 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
     def check() -> dict[str, float]:
         here = batch.to(next(dynamics.parameters()).device)
         assert here.codes is not None
-        nats_BT, is_right_BT = dynamics.judge(here.codes, here.conditions)
+        judged = dynamics.judge(here.codes, here.conditions)
         codes_BTN = here.codes.video
         is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
         return {
-            "val_nats": float(nats_BT.mean()),
-            "val_exact": float(is_right_BT.float().mean()),
+            "val_nats": float(judged.nats.mean()),
+            "val_exact": float(judged.is_right.float().mean()),
             "val_exact_copy": float(is_still_BT.float().mean()),
         }
 

@@ -27,17 +27,25 @@ from reelworld.evaluate.figures import (
     ratio_figure,
     share_figure,
 )
-from reelworld.types import Clip
+from reelworld.types import Clip, Score
 
 if TYPE_CHECKING:
     from reelworld.evaluate.tiles import TileAtlas
     from reelworld.worlds.world import World
 
-__all__ = ["COPY", "FROZEN", "frames_right", "measure_control", "measure_horizons", "measure_surprise"]
+__all__ = [
+    "COPY",
+    "FROZEN",
+    "frames_right",
+    "measure_control",
+    "measure_horizons",
+    "measure_surprise",
+    "score_clips",
+]
 
 COPY = "copy of the last frame seen"
 FROZEN = "first frame of the clip"
-MAX_SCORED_CLIPS = 12
+MAX_SCORED = 3072  # frames
 
 
 def frames_right(atlas: TileAtlas | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -241,19 +249,23 @@ def measure_control(
     )
 
 
-def measure_surprise(world: World, clips: Sequence[Clip], seed: int) -> Section:
-    """Ask the world how likely it finds recorded clips."""
-    chosen = clips[:MAX_SCORED_CLIPS]
-    scores = [world.score(clip) for clip in chosen]
-    counts = np.array([len(c.frames) - 1 for c in chosen])
-    nats = np.array([s.nats_per_frame for s in scores]) * counts
-    frame = chosen[0].frames
+def score_clips(world: World, clips: Sequence[Clip]) -> list[tuple[Clip, Score]]:
+    """Let the world read recorded clips, the first ones up to a number of frames, and say what it expected."""
+    ends = np.cumsum([len(clip.frames) for clip in clips])
+    return [(clip, world.score(clip)) for clip, end in zip(clips, ends, strict=True) if end <= max(MAX_SCORED, ends[0])]
+
+
+def measure_surprise(world: World, scored: Sequence[tuple[Clip, Score]], seed: int) -> Section:
+    """Report how likely the world finds recorded clips."""
+    counts = np.array([len(clip.frames) - 1 for clip, _ in scored])
+    nats = np.array([score.nats_per_frame for _, score in scored]) * counts
+    frame = scored[0][0].frames
     grids = world.tokenizer.spec(len(frame), *frame.shape[1:3]).grids.values()
     baselines = {}
     if all(g.codebook_size for g in grids):
         baselines["every code equally likely"] = sum(g.n_tokens * math.log(g.codebook_size) for g in grids)
     figure = ratio_figure(
-        "nats_per_frame", nats, counts, "frames", "nats", seed, baselines=baselines, kind_of_score=scores[0].kind
+        "nats_per_frame", nats, counts, "frames", "nats", seed, baselines=baselines, kind_of_score=scored[0][1].kind
     )
     return Section(
         name="surprise",

@@ -18,7 +18,8 @@ from reelworld.evaluate import minigrid
 from reelworld.evaluate.clips import Starts, choose_clips, draw_starts, roll
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
-from reelworld.evaluate.prediction import measure_control, measure_horizons, measure_surprise
+from reelworld.evaluate.outcomes import measure_outcomes
+from reelworld.evaluate.prediction import measure_control, measure_horizons, measure_surprise, score_clips
 from reelworld.evaluate.reconstruction import measure_tokenizer, reconstruct
 from reelworld.evaluate.tile_scores import predict_one_step, tile_section
 from reelworld.evaluate.tiles import TileAtlas, rare_changes
@@ -209,7 +210,11 @@ def _sections(
     if control is not None:
         yield control
     progress("scoring recorded clips", 0.95)
-    yield measure_surprise(world, clips, seed)
+    scored = score_clips(world, clips)
+    outcomes = measure_outcomes(scored, seed)
+    if outcomes is not None:
+        yield outcomes
+    yield measure_surprise(world, scored, seed)
 
 
 def _runs_to_show(clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, n: int = 6) -> tuple[FreeRun, ...]:

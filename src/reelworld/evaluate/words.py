@@ -96,6 +96,19 @@ WORDS = {
     "event_drop_exact": Words("Drops right", "The whole next frame is right."),
     "event_toggle_exact": Words("Door toggles right", "Opening and closing, unlocking included."),
     "event_unlock_exact": Words("Unlocks right", "The first opening of a locked door."),
+    "reward_error": Words(
+        "Error of the reward",
+        "Distance between the expected and the recorded reward of a step, on average. Where few steps pay, always "
+        "expecting zero is hard to beat: the next line looks at those that do.",
+        "lower",
+    ),
+    "reward_error_paid": Words("... where there is one", "The same, only steps that pay something.", "lower"),
+    "ends_foreseen": Words(
+        "Ends foreseen", "Steps that end the episode, and for which the world holds that likelier than not."
+    ),
+    "ends_true": Words(
+        "Foreseen ends that come", "Of the steps for which the world says that the episode ends, those that end it."
+    ),
     "carried_key_works": Words(
         "The carried key still works",
         "Free-running from the start of an episode, an object picked up is used after 25 or more steps of "

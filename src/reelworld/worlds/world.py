@@ -193,17 +193,23 @@ class World:
 
     @torch.inference_mode()
     def score(self, clip: Clip) -> Score:
-        """Measure how surprising a clip's frames are: nats of each frame's codes given all before it.
+        """Measure how surprising a clip's frames are, and what its steps are expected to bring, given all before.
 
-        Exact for one-pass decoding at temperature 1; it says nothing about what the tokenizer loses.
+        The nats are those of each frame's codes. They are exact for one-pass decoding at temperature 1, and say
+        nothing about what the tokenizer loses.
         """
         if len(clip.frames) < 2:
             raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least 2.")
         device = self.device
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
         actions = {k: torch.from_numpy(clip.actions[k]).to(device)[None] for k in self.info.actions}
-        nats, _ = self.dynamics.judge(codes, Conditions(actions=actions))
-        return Score(nats_per_frame=float(nats.mean()), kind="exact")
+        judged = self.dynamics.judge(codes, Conditions(actions=actions))
+        return Score(
+            nats_per_frame=float(judged.nats.mean()),
+            kind="exact",
+            rewards=judged.reward[0].cpu().numpy(),
+            terminated=judged.terminated[0].cpu().numpy(),
+        )
 
 
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:

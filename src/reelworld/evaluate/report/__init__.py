@@ -137,7 +137,9 @@ def _show(value: Any, unit: str, is_gain: bool = False) -> str:
         return f"{percent:.{digits}f}%"
     if unit == "codes":
         return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
-    return f"{number:.2f} nats" if unit == "nats" else f"{number:.3f}"
+    if unit == "nats":
+        return f"{number:.2f} nats"
+    return f"{number:.2g}" if 0 < abs(number) < 0.01 else f"{number:.3f}"
 
 
 def value_text(figure: Json, key: str = "value") -> str:

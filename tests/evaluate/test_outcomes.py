@@ -1,0 +1,64 @@
+"""Expected rewards and ends against numbers worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from reelworld.evaluate.outcomes import measure_outcomes
+from reelworld.types import Clip, Score
+
+
+def scored(rewards, expected, ends, odds):
+    """A clip of as many steps as there are rewards, and what a world said; the last row of a clip is padding."""
+    frames = np.zeros((len(expected) + 1, 8, 8, 3), np.uint8)
+    clip = Clip(
+        frames=frames,
+        rewards=None if rewards is None else np.array([*rewards, 77], np.float32),
+        terminated=None if ends is None else np.array([*ends, True]),
+    )
+    said = {"rewards": np.array(expected, np.float32), "terminated": np.array(odds, np.float32)}
+    return clip, Score(nats_per_frame=1.0, kind="exact", **said)
+
+
+ONE = scored([0, 0, 1], [0.1, 0, 0.6], [False, False, True], [0.2, 0.1, 0.9])
+TWO = scored([0, 0.5, 0, 0], [0, 0.5, 0.3, 0], [False, False, False, True], [0.6, 0, 0, 0.4])
+
+
+def figures(*pairs):
+    return {f.name: f for f in measure_outcomes(pairs, 0).figures}
+
+
+def test_by_hand():
+    made = figures(ONE, TWO)
+    assert set(made) == {"reward_error", "reward_error_paid", "ends_foreseen", "ends_true"}
+    error = made["reward_error"]
+    assert (error.value, error.n, error.n_clips) == (pytest.approx((0.1 + 0.4 + 0.3) / 7), 7, 2)
+    mean = 1.5 / 7
+    assert error.baselines["always zero"] == pytest.approx(mean)
+    assert error.baselines["always the mean reward"] == pytest.approx((5 * mean + (1 - mean) + (0.5 - mean)) / 7)
+    assert error.low <= error.value <= error.high
+    assert error.low == pytest.approx(0.3 / 4), "only the second clip drawn"
+    paid = made["reward_error_paid"]
+    assert (paid.value, paid.n) == (pytest.approx(0.4 / 2), 2)
+    assert paid.baselines == pytest.approx({"always the mean reward": (1.5 - 2 * mean) / 2, "always zero": 0.75})
+    foreseen, true = made["ends_foreseen"], made["ends_true"]
+    assert (foreseen.value, foreseen.n, foreseen.baselines) == (0.5, 2, {"never ends": 0.0})
+    assert (true.value, true.n) == (0.5, 2)
+
+
+def test_what_cannot_be_measured_is_left_out():
+    silent = Clip(frames=np.zeros((4, 8, 8, 3), np.uint8)), Score(nats_per_frame=1.0, kind="exact")
+    assert measure_outcomes([silent], 0) is None
+    unrewarded = scored(None, [0.5, 0.5], [False, True], [0.1, 0.2])
+    assert set(figures(unrewarded, silent)) == {"ends_foreseen"}
+    assert figures(unrewarded)["ends_foreseen"].value == 0
+    always_paid = scored([1, 2], [1, 1], None, [0.9, 0.9])
+    made = figures(always_paid)
+    assert set(made) == {"reward_error"}
+    assert made["reward_error"].value == 0.5
+    assert math.isnan(made["reward_error"].low), "one clip"
+    false_alarm = scored([0, 0], [0, 0], [False, False], [0.9, 0.1])
+    assert set(figures(false_alarm)) == {"reward_error", "ends_true"}
