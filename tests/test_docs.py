@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,12 @@ def test_every_recipe_has_a_page() -> None:
     recipes = {p.stem for p in (PACKAGE / "recipes").glob("*.py")} - {"__init__"}
     recipes = {r for r in recipes if not r.startswith("convert_")}
     assert {p.stem for p in (ROOT / "docs" / "recipes").glob("*.md")} == recipes
+
+
+def test_tables_equal_the_kept_results() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""Write the tables of README.md and docs/ from the kept results, so that no number is typed by hand.
+
+    python benchmarks/tables.py           rewrite the blocks between <!-- BEGIN name --> and <!-- END name -->
+    python benchmarks/tables.py --check   exit 1 if a page says something else than the results (a test runs this)
+
+Results are kept in benchmarks/results/, each with its command, commit, hardware and seeds.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reelworld.evaluate.report import interval_text, value_text
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+DOORKEY = {
+    "tokenizer_tiles_right": "tokenizer: tiles told apart",
+    "tokenizer_psnr": "tokenizer: PSNR",
+    "one_step_frames_exact": "next frame exact (all 64 tiles)",
+    "one_step_changed_frames_exact": "... of those where something changes",
+    "one_step_unchanged_frames_exact": "... of those where nothing changes",
+    "events_exact": "pick-ups, drops, door toggles exact",
+    "free_run_frames_exact": "100 free-running steps: frames exact",
+    "carried_key_works": "key carried 25 steps and more still works",
+}
+CARRACING = {
+    "tokenizer_psnr": "tokenizer: PSNR",
+    "psnr_h1": "PSNR one step ahead",
+    "gain_h1": "... above copying the last frame",
+    "psnr_h4": "PSNR four steps ahead",
+    "gain_h4": "... above copying the last frame",
+    "delta_shuffled_h4": "delta-4: true minus another clip's actions",
+    "delta_uniform_h4": "delta-4: true minus random actions",
+    "free_run_motion": "free run: PSNR between neighbouring frames",
+}
+
+
+def load(name: str) -> Any:
+    """Read a kept result."""
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def figures(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Index an evaluation's figures by name."""
+    return {f["name"]: f for section in results["sections"] for f in section["figures"]}
+
+
+def quality(name: str, rows: Mapping[str, str]) -> str:
+    """Make a table of an evaluation: value, interval, baselines, count; its source below."""
+    results = load(name)
+    found = figures(results)
+    lines = ["| | world | 95% interval | copy of the last frame | first frame | n |", "|---|---|---|---|---|---|"]
+    for key, label in rows.items():
+        figure = found[key]
+        beside = figure["baselines"]
+        given = {k: value_text({**figure, "value": v, "is_gain": False}) for k, v in beside.items()}
+        copied, first = (given.pop(k, "") for k in ("copy of the last frame seen", "first frame of the clip"))
+        others = "; ".join(f"{v} ({k})" for k, v in given.items())
+        interval = interval_text(figure)
+        lines.append(
+            f"| {label} | **{value_text(figure)}** | {interval} | {copied or others} | {first} | {figure['n']:,} |"
+        )
+    return "\n".join(lines) + "\n\n" + source(name, results)
+
+
+def source(name: str, results: Mapping[str, Any]) -> str:
+    """Say where a table comes from."""
+    machine = results.get("hardware") or results.get("machine") or {}
+    path = f"benchmarks/results/{name}"
+    seed = results.get("seed", results.get("config", {}).get("seed", 0))
+    where = f"{machine.get('cpu')}, {machine.get('cores')} cores, torch {machine.get('torch')}"
+    return f"[{path}](LINK{path}): `{results['command']}`, commit {results['commit']}, {where}, seed {seed}."
+
+
+def speed(names: Mapping[str, str]) -> str:
+    """Make a table of benches on one thread."""
+    lines = ["| world | what | median | p95 | limit measured in the same run |", "|---|---|---|---|---|"]
+    for name, label in names.items():
+        for row in load(name)["results"]:
+            if row["threads"] != 1 and "memory" not in row["what"]:
+                continue
+            limit = f"{row['limit']:.3g} {row['unit']} ({row['limit_is']})" if row.get("limit") else ""
+            lines.append(
+                f"| {label} | {row['what']} | {row['median']:.3g} {row['unit']} | {row['p95']:.3g} | {limit} |"
+            )
+            label = ""
+    return "\n".join(lines) + "\n\n" + "\n".join(source(name, load(name)) for name in names)
+
+
+def variants(name: str, columns: Mapping[str, str]) -> str:
+    """Make a table of variants."""
+    results = load(name)
+    lines = ["| variant | " + " | ".join(columns.values()) + " |", "|---" * (len(columns) + 1) + "|"]
+    for variant, row in results["variants"].items():
+        cells = [f"{row[c]:,}" if isinstance(row[c], int) else f"{row[c]:.4g}" for c in columns]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\n" + source(name, results)
+
+
+TOKENIZER = {"steps": "steps", "psnr": "PSNR (dB)", "codes_used": "codes used", "codes_unchanged": "codes unchanged"}
+TILES = {**TOKENIZER, "tiles_right": "tiles right", "worst_tile_right": "rarest tiles right (worst kind)"}
+DYNAMICS = {
+    "steps": "steps",
+    "parameters": "parameters",
+    "val_nats": "nats per frame",
+    "val_exact": "next frame exact",
+    "val_exact_in_eventful_clips": "... in eventful clips",
+    "psnr_over_copy_1": "dB over copy, 1 step",
+    "psnr_over_copy_4": "4 steps",
+    "psnr_over_copy_8": "8 steps",
+    "play_cpu_ms": "CPU-ms per frame at play",
+}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
+    "carracing": lambda: quality("carracing.json", CARRACING),
+    "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
+    "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
+    "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
+    "variants-doorkey": lambda: variants("variants-doorkey.json", DYNAMICS),
+    "variants-carracing": lambda: variants("variants-carracing.json", DYNAMICS),
+}
+
+
+def rewritten(page: Path) -> str:
+    """Return a page with its blocks made anew."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        made = BLOCKS[name]().replace("(LINK", "(" + "../" * (len(page.relative_to(ROOT).parts) - 1))
+        return f"<!-- BEGIN {name} -->\n{made}\n<!-- END {name} -->"
+
+    pattern = r"<!-- BEGIN (?P<name>[\w-]+) -->.*?<!-- END (?P=name) -->"
+    return re.sub(pattern, block, page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def main() -> int:
+    """Rewrite the pages, or compare them."""
+    stale = [page for page in PAGES if rewritten(page) != page.read_text(encoding="utf-8")]
+    if "--check" in sys.argv:
+        for page in stale:
+            print(f"{page.relative_to(ROOT)} differs from the kept results; run: python benchmarks/tables.py")
+        return bool(stale)
+    for page in stale:
+        page.write_text(rewritten(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
