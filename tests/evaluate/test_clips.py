@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,8 +15,9 @@ from reelworld.evaluate.clips import open_for
 from reelworld.types import UserError
 
 
-def world(fit):
-    info = SimpleNamespace(height=16, width=16, actions={}, provenance={"config": {"size": 16, "fit": fit}})
+def world(fit, data=None):
+    provenance = {"config": {"size": 16, "fit": fit}, "data": data or {}}
+    info = SimpleNamespace(height=16, width=16, actions={}, provenance=provenance)
     return SimpleNamespace(info=info)
 
 
@@ -50,3 +52,13 @@ def test_the_fit_of_the_training_is_kept(film):
     assert (frames["crop"] != frames["stretch"]).any()
     with pytest.raises(UserError, match="32x64"):
         open_for(world("none"), path)
+
+
+def test_other_options_of_the_training_are_kept(film):
+    """A world that learned ten frames as five a second must not be measured on ten."""
+    path, decoded = film
+    trained_on = DataSet.open(path, ReadOptions(size=16, fit="crop", fps=5.0, split_seed=3))
+    again = open_for(world("crop", json.loads(json.dumps(trained_on.info.provenance))), path)
+    assert (again.info, again.episodes) == (trained_on.info, trained_on.episodes)
+    assert again.info.fps == 5.0
+    assert len(decoded) == 1

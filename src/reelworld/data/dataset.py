@@ -211,7 +211,7 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
         width=width,
         actions=readers.common_actions(recordings),
         split_seed=options.split_seed,
-        provenance={"read_from": [path.name], "fit": options.fit},
+        provenance={"read_from": [path.name], "fit": options.fit, "read": options.given},
     )
     notes += [note for r in recordings for note in r.notes]
     known = cache.recall_splits(path, options.split_seed)

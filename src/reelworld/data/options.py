@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from reelworld.types import UserError
 
@@ -43,6 +43,12 @@ class ReadOptions:
             raise UserError(f"size is {self.size}; it must be at least 1 pixel, e.g. 64.")
         if self.fps < 0 or self.max_gigabytes <= 0:
             raise UserError(f"fps is {self.fps} and max_gigabytes {self.max_gigabytes}; wanted 0 or more, and above 0.")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for besides size and fit: field -> value where it is not the default."""
+        own = {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in ("size", "fit")}
+        return {name: value for name, value in own.items() if value != getattr(ReadOptions, name)}
 
     @property
     def shape(self) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.windows import merge_actions
 from reelworld.types import UserError
@@ -40,9 +41,13 @@ BATCH = 64
 
 
 def open_for(world: World, path: Path) -> DataSet:
-    """Open recordings as the world sees them: resized and cut as they were for its training."""
+    """Open recordings as the world sees them: resized, aligned and timed as they were for its training."""
     size, fit = (world.info.height, world.info.width), _recipe_config(world).get("fit", "none")
-    return DataSet.open(path, ReadOptions(size=size, fit=fit))
+    data = world.info.provenance.get("data")
+    read = data.get("read", {}) if isinstance(data, Mapping) else {}
+    return DataSet.open(
+        path, from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
+    )
 
 
 def choose_clips(
