@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 from itertools import pairwise
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from evaluate import toy
 from reelworld.config import read_json
-from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.pictures import report_videos
+from reelworld.evaluate.protocol import EvalConfig, FreeRun, evaluate
 from reelworld.evaluate.report import render_report, value_text
 from reelworld.evaluate.report.charts import line_chart, nice_ticks
 from reelworld.evaluate.results import plain, read_training_log
@@ -123,6 +127,81 @@ def test_an_out_that_is_a_file_is_refused_before_measuring(tmp_path, written):
     assert path.read_text() == "mine"
 
 
+def test_the_clips_are_named_in_plain_words(written):
+    results = json.loads(json.dumps(written[1]))
+    assert "10 clips of the test split, none of them trained on" in render_report(results)
+    results["data"]["split"] = "all"
+    page = render_report(results)
+    assert "10 fresh episodes, none of them trained on" in page and "the all split" not in page
+
+
+def free_run(frames_right, error=0, moved=16):
+    true = np.zeros((6, 4, 4, 3), np.uint8)
+    true[2:] = moved
+    world = true.copy()
+    world[2:] += error
+    return FreeRun(source="clip-7", true=true, world=world, context=2, frames_right=frames_right)
+
+
+@pytest.mark.parametrize(
+    ("run", "caption"),
+    [
+        (free_run(1.0, error=1), "clip-7: 4 steps on its own, all tiles right in every frame"),
+        (free_run(0.75, error=40), "clip-7: 4 steps on its own, all tiles right in 3 of 4 frames"),
+        (free_run(None), "clip-7: 4 steps on its own, every pixel right"),
+        # 20 log10(255 / 4) and 20 log10(255 / 16)
+        (
+            free_run(None, error=4),
+            "clip-7: 4 steps on its own, PSNR 36.1 dB (repeating the last frame given: 24.0 dB)",
+        ),
+        (
+            free_run(None, error=4, moved=0),
+            "clip-7: 4 steps on its own, PSNR 36.1 dB (repeating the last frame given: no error)",
+        ),
+    ],
+)
+def test_captions_speak_the_language_of_the_world(run, caption):
+    ((found, _),) = report_videos([run], fps=5.0)
+    assert found == caption
+
+
+def test_runs_are_judged_by_tiles_where_there_are_tiles(tmp_path):
+    """A decoder that is off by a grey level gets every tile right and hardly a pixel."""
+
+    class DimSession(toy.ToySession):
+        def step(self, action):
+            result = super().step(action)
+            return replace(result, frame=np.maximum(result.frame, 1) - 1)
+
+    class Near(toy.ToyWorld):
+        def session(self, n=1, seed=None):
+            return DimSession(self, n)
+
+    dataset = toy.write_dataset(tmp_path / "data")
+    runs = evaluate(Near(toy.perfect), dataset, CONFIG).runs
+    assert runs and all(run.frames_right == 1.0 and (run.true != run.world).any() for run in runs)
+    plain_runs = evaluate(Near(toy.perfect), dataset, replace(CONFIG, tiles="no")).runs
+    assert plain_runs and all(run.frames_right is None for run in plain_runs)
+
+
+def test_videos_play_by_themselves_and_can_be_stopped(written):
+    page = (written[0] / "out/report.html").read_text()
+    videos = re.findall(r"<video ([^>]*?) src=", page)
+    assert videos and all({"muted", "loop", "autoplay", "playsinline"} <= set(v.split()) for v in videos)
+    assert len(re.findall(r"<button[^>]*>pause</button>", page)) == len(videos)
+
+
+def test_a_last_chart_alone_in_its_row_fills_it(written):
+    results = json.loads(json.dumps(written[1]))
+    curve = results["sections"][-1]["curves"] or next(s["curves"] for s in results["sections"] if s["curves"])
+    results["sections"] = [results["sections"][0]]
+    for n, alone in ((1, 1), (2, 0), (3, 1), (4, 0)):
+        results["sections"][0]["curves"] = curve[:1] * n
+        page = render_report(results)
+        assert page.count('class="plot alone"') == page.count('class="wide"') == alone
+        assert page.count('class="narrow"') == n == page.count("<figure")
+
+
 def chart_points(svg, style):
     root = ElementTree.fromstring(svg[svg.index("<svg") :])
     lines = [e for e in root.iter("polyline") if style in e.attrib["class"]]
@@ -134,6 +213,43 @@ def test_charts_put_points_in_proportion():
     (x0, y0), (x1, y1), (x2, y2), (x3, y3) = chart_points(svg, "k0")
     assert x1 - x0 == pytest.approx(x2 - x1) and x3 - x2 == pytest.approx(2 * (x1 - x0))
     assert y0 - y1 == pytest.approx(y1 - y2) and y0 - y3 == pytest.approx((y0 - y2) / 4, abs=0.11)
+
+
+def drawn_width(element):
+    """Width of a label in DejaVu Sans, the broadest font of the page's list, at the page's 12 pixels."""
+    return 12 * 0.64 * len(element.text)
+
+
+@pytest.mark.parametrize("width", [560, 1170])
+@pytest.mark.parametrize("scale", [1e-7, 1e-4, 1.0, 12_345.0])
+@pytest.mark.parametrize("log_y", [True, False])
+def test_labels_of_axes_stay_inside_the_drawing(scale, log_y, width):
+    x = list(range(0, 1001, 5))
+    values = [scale * (1 + i) for i in range(len(x))]
+    svg = line_chart(x, {"loss": values}, x_label="step", y_label="y", log_y=log_y, width=width)
+    texts = ElementTree.fromstring(svg[svg.index("<svg") :]).findall("text")
+    ends = [e for e in texts if e.attrib["text-anchor"] == "end"]
+    middles = [e for e in texts if e.attrib["text-anchor"] == "middle"]
+    assert len(ends) > 1 and "1,000" in {e.text for e in middles}
+    assert min(float(e.attrib["x"]) - drawn_width(e) for e in ends) >= 0
+    assert max(float(e.attrib["x"]) + drawn_width(e) / 2 for e in middles) <= width
+
+
+def test_labels_of_logarithmic_axes_are_short():
+    svg = line_chart([1, 2], {"loss": [2e-6, 90.0]}, x_label="x", y_label="y", log_y=True)
+    assert {"1e-6", "0.0001", "0.01", "1", "100"} <= set(re.findall(r">([^<]+)</text>", svg))
+
+
+def test_the_world_lies_above_the_broad_line_beside_it_and_below_the_dashed_ones():
+    row = [1.0, 2.0, 3.0]
+    svg = line_chart([1, 2, 3], dict.fromkeys("abcd", row), x_label="x", y_label="y")
+    assert re.findall(r"line (k\d)", svg) == ["k1", "k0", "k2", "k3"]
+    css = (resources.files("reelworld.evaluate.report") / "page.css").read_text()
+    world, beside = (
+        float(re.search(rf"\.chart \.line{s} {{[^}}]*stroke-width: ([\d.]+)", css)[1]) for s in ("", r"\.k1")
+    )
+    assert beside >= 2.5 * world
+    assert all(re.search(rf"\.line\.{s} {{[^}}]*stroke-dasharray", css) for s in ("k2", "k3"))
 
 
 def test_charts_leave_gaps_and_survive_nothing():
@@ -161,4 +277,14 @@ def test_numbers_for_people():
     assert text(0.99998, "share") == "99.998%"
     assert text(1.84, "dB", "gain_h1") == "+1.8 dB" and text("inf", "dB") == "&infin; dB"
     assert text(None, "dB") == "not known"
+    assert (
+        text(0.00089, "nats") == "0.00089 nats"
+        and text(1.5, "nats") == "1.50 nats"
+        and text(0.0, "nats") == "0.00 nats"
+    )
+    assert text(442.096, "nats") == "442 nats"
+    assert text(0.00003, "share") == "0.003%" and text(0.9999996, "share") == "99.99996%"
+    assert text(0.031, "dB", "gain_h1") == "+0.031 dB" and text(-0.004, "dB", "gain_h1") == "&minus;0.0040 dB"
+    assert text(0.99993, "") == "0.99993" and text(0.9954, "") == "0.995" and text(1.0, "") == "1.000"
+    assert text(0.00042, "") == "0.00042" and text(3e-9, "") == "3.0e-09"
     assert plain({"a": [math.inf, -math.inf, math.nan, 1.5]}) == {"a": ["inf", "-inf", None, 1.5]}

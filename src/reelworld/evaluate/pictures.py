@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.data.media import encode_gif, encode_mp4, side_by_side, viewing_scale, write_file
+from reelworld.evaluate.figures import db
+from reelworld.evaluate.metrics import squared_error
 
 if TYPE_CHECKING:
     from reelworld.evaluate.protocol import FreeRun
@@ -53,5 +55,16 @@ def write_comparisons(runs: Sequence[FreeRun], fps: float, folder: Path) -> list
 
 
 def _caption(run: FreeRun) -> str:
-    steps = len(run.true) - run.context
-    return f"{run.source}: {steps} steps on its own, {100 * run.frames_exact:.0f}% of the frames exact to the pixel"
+    """Say how the run went in the measure that fits: tiles where frames are drawn from them, else PSNR."""
+    true, world = run.true[run.context :], run.world[run.context :]
+    steps = f"{run.source}: {len(true)} step{'' if len(true) == 1 else 's'} on its own"
+    if run.frames_right is not None:
+        n_right = round(run.frames_right * len(true))
+        frames = "every frame" if n_right == len(true) else f"{n_right} of {len(true)} frames"
+        return f"{steps}, all tiles right in {frames}"
+    if np.array_equal(true, world):
+        return f"{steps}, every pixel right"
+    still = np.broadcast_to(run.true[run.context - 1], true.shape)
+    closeness, beside = (float(db(squared_error(true, other).mean())) for other in (world, still))
+    copy = f"{beside:.1f} dB" if np.isfinite(beside) else "no error"
+    return f"{steps}, PSNR {closeness:.1f} dB (repeating the last frame given: {copy})"

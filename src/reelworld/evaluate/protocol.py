@@ -19,7 +19,7 @@ from reelworld.evaluate.clips import Starts, choose_clips, draw_starts, roll
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.outcomes import measure_outcomes
-from reelworld.evaluate.prediction import measure_control, measure_horizons, measure_surprise, score_clips
+from reelworld.evaluate.prediction import frames_right, measure_control, measure_horizons, measure_surprise, score_clips
 from reelworld.evaluate.reconstruction import measure_tokenizer, reconstruct
 from reelworld.evaluate.tile_scores import predict_one_step, tile_section
 from reelworld.evaluate.tiles import TileAtlas, rare_changes
@@ -76,7 +76,8 @@ class FreeRun:
     """uint8, (T, H, W, 3): the same context and the world's own future."""
     context: int
     """Frames at the beginning that both share."""
-    frames_exact: float
+    frames_right: float | None
+    """Share of the world's own frames with every tile right; None where frames are not drawn from tiles."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,7 @@ def _sections(
             figures = minigrid.carried_key_figures(world, tests, atlas, seed)
             section = replace(section, figures=(*figures, *section.figures))
     yield section
-    yield _runs_to_show(clips, starts, predicted)
+    yield _runs_to_show(clips, starts, predicted, atlas)
     progress("predicting by horizon", 0.65)
     # steps of a tile game are judged one by one above; where pictures are smooth, this is the main measure
     per_clip = STARTS_PER_CLIP if atlas is None else STARTS_PER_CLIP // 2
@@ -217,14 +218,16 @@ def _sections(
     yield measure_surprise(world, scored, seed)
 
 
-def _runs_to_show(clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, n: int = 6) -> tuple[FreeRun, ...]:
+def _runs_to_show(
+    clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, atlas: TileAtlas | None, n: int = 6
+) -> tuple[FreeRun, ...]:
     """Choose runs for the report: the longest clips, worst, middle and best among them."""
-    exact = [(starts.future[i, v] == predicted[i, v]).all((1, 2, 3)).mean() for i, v in enumerate(starts.valid)]
     error = [np.abs(starts.future[i, v].astype(np.int16) - predicted[i, v]).mean() for i, v in enumerate(starts.valid)]
     lengths = starts.valid.sum(1)
     longest = [i for i in np.argsort(-lengths, kind="stable").tolist() if lengths[i] >= 0.5 * lengths.max()]
     ranked = sorted(longest, key=lambda i: -error[i])
     picks = sorted({round(x) for x in np.linspace(0, len(ranked) - 1, min(n, len(ranked)))})
+    is_right = frames_right(atlas)
     runs = []
     for i in (ranked[p] for p in picks):
         valid = starts.valid[i]
@@ -234,7 +237,7 @@ def _runs_to_show(clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, 
                 true=np.concatenate([starts.context[i], starts.future[i, valid]]),
                 world=np.concatenate([starts.context[i], predicted[i, valid]]),
                 context=starts.context.shape[1],
-                frames_exact=float(exact[i]),
+                frames_right=None if atlas is None else float(is_right(starts.future[i], predicted[i])[valid].mean()),
             )
         )
     return tuple(runs)

@@ -72,7 +72,7 @@ WORDS = {
     ),
     "delta_uniform": Words(
         "Control over {h} steps: random keys",
-        "The same with actions drawn uniformly. Random presses cancel out, so this is smaller.",
+        "The same with actions drawn uniformly. Random presses can cancel out, which makes this smaller.",
     ),
     "one_step_frames_exact": Words(
         "Next frame exactly right", "From true frames, one step under the true action: every tile is right."

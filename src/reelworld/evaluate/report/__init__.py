@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from html import escape
 from importlib import resources
 from typing import Any
 
-from reelworld.evaluate.report.charts import line_chart
+from reelworld.evaluate.report.charts import WIDE, WIDTH, line_chart
 
 __all__ = ["headlines", "interval_text", "render_report", "value_text"]
 
@@ -89,7 +90,8 @@ def _badges(data: Json) -> Iterator[str]:
         yield f'<span class="badge warn">{text}</span>'
     else:
         n = data["n_clips_total"]
-        yield f'<span class="badge good">{n} clips of the {escape(data["split"])} split, none of them trained on</span>'
+        clips = f"{n} fresh episodes" if data["split"] == "all" else f"{n} clips of the {escape(data['split'])} split"
+        yield f'<span class="badge good">{clips}, none of them trained on</span>'
     if data["env_id"]:
         yield f'<span class="badge">{escape(data["env_id"])}</span>'
     if data["is_tiled"]:
@@ -100,7 +102,8 @@ def _badges(data: Json) -> Iterator[str]:
 
 def _facts(results: Json) -> Iterator[tuple[str, str]]:
     data, hardware, config = results["data"], results["hardware"], results["config"]
-    yield "Data", f"{escape(data['name'])}, split {escape(data['split'])}, {data['n_clips_total']} clips"
+    part = "all" if data["split"] == "all" else f"the {escape(data['split'])} split"
+    yield "Data", f"{data['n_clips_total']} clips from {part} of {escape(data['name'])}"
     yield "Seed", str(config["seed"])
     sampler = results["world"]["sampler"]
     yield "Sampling", escape(", ".join(f"{k.replace('_', ' ')} {v}" for k, v in sampler.items()))
@@ -120,26 +123,36 @@ def _number(value: Any) -> float:
 
 
 def _show(value: Any, unit: str, is_gain: bool = False) -> str:
-    """Write a value for people: 99.85%, +1.8 dB, exact."""
+    """Write a value for people: 99.85%, +1.8 dB, 0.00089 nats; what is not zero never reads as zero."""
     number = _number(value)
     if math.isnan(number):
         return "not known"
     if unit == "dB":
         if math.isinf(number):
             return "&infin; dB" if number > 0 else "&minus;&infin; dB"
-        text = f"{number:+.1f}" if is_gain else f"{number:.1f}"
-        return text.replace("-", "&minus;") + " dB"
+        return _decimals(number, 1, "+" if is_gain else "").replace("-", "&minus;") + " dB"
     if unit == "share":
         percent = 100 * number
-        if percent in (0.0, 100.0):
+        distance = min(abs(percent), abs(100 - percent))
+        if distance < 1e-9:
             return f"{percent:.0f}%"
-        digits = 3 if percent > 99.99 else 2 if percent > 99 or percent < 1 else 1
-        return f"{percent:.{digits}f}%"
+        return f"{percent:.{max(2, math.ceil(-math.log10(distance))) if distance < 1 else 1}f}%"
     if unit == "codes":
         return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
     if unit == "nats":
-        return f"{number:.2f} nats"
-    return f"{number:.2g}" if 0 < abs(number) < 0.01 else f"{number:.3f}"
+        return f"{number:,.0f} nats" if number >= 100 else f"{_decimals(number, 2)} nats"
+    distance = abs(1 - number)  # of a similarity: what is not quite perfect must not read as perfect
+    return _decimals(number, max(3, math.ceil(-math.log10(distance))) if 1e-9 < distance < 1e-3 else 3)
+
+
+def _decimals(number: float, digits: int, sign: str = "") -> str:
+    """Write a number with so many decimals, or as many more as two significant digits take."""
+    size = abs(number)
+    if 0 < size < 1e-6:
+        return f"{number:{sign}.1e}"
+    if 0 < size < 10.0**-digits:
+        digits = 1 - math.floor(math.log10(size))
+    return f"{number:{sign}.{digits}f}"
 
 
 def value_text(figure: Json, key: str = "value") -> str:
@@ -187,9 +200,10 @@ def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
     if not videos:
         return ""
     movies = "".join(
-        '<figure class="movie"><video muted loop autoplay playsinline tabindex="0" title="click to pause" '
+        '<figure class="movie"><video muted loop autoplay playsinline '
         f'src="data:video/mp4;base64,{base64.b64encode(content).decode()}"></video>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        f'<figcaption><span>{escape(caption)}</span><button type="button" class="small">pause</button></figcaption>'
+        "</figure>"
         for caption, content in videos
     )
     return (
@@ -200,8 +214,7 @@ def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
 
 
 def _section(section: Json) -> str:
-    plots = "".join(_plot(curve) for curve in section["curves"])
-    plots = f'<div class="plots">{plots}</div>' if plots else ""
+    plots = _plots([_chart(curve) for curve in section["curves"]])
     by_horizon = [f for f in section["figures"] if re.fullmatch(r".+_h\d+", f["name"])]
     matrix = _matrix(by_horizon) if len({f["name"].rpartition("_h")[2] for f in by_horizon}) > 1 else ""
     single = [f for f in section["figures"] if not (matrix and f in by_horizon)]
@@ -216,9 +229,22 @@ def _section(section: Json) -> str:
     )
 
 
-def _plot(curve: Json) -> str:
+def _plots(charts: Sequence[tuple[str, Callable[..., str]]]) -> str:
+    """Lay out charts, given as title and drawing function, two to a row; a last one alone fills its row."""
+    figures = ""
+    for i, (title, draw) in enumerate(charts):
+        drawn = f'<div class="narrow">{draw(width=WIDTH)}</div>'
+        is_alone = i % 2 == 0 and i == len(charts) - 1
+        if is_alone:
+            drawn += f'<div class="wide">{draw(width=WIDE)}</div>'
+        figures += f'<figure class="plot{" alone" if is_alone else ""}"><h3>{escape(title)}</h3>{drawn}</figure>'
+    return f'<div class="plots">{figures}</div>' if charts else ""
+
+
+def _chart(curve: Json) -> tuple[str, Callable[..., str]]:
     is_horizon = curve["x_label"] == "steps ahead"
-    chart = line_chart(
+    draw = partial(
+        line_chart,
         curve["x"],
         {k: [_number(v) for v in row] for k, row in curve["series"].items()},
         x_label=curve["x_label"],
@@ -228,7 +254,7 @@ def _plot(curve: Json) -> str:
         as_percent=curve["unit"] == "share",
         even_x=is_horizon,
     )
-    return f'<figure class="plot"><h3>{escape(curve["label"])}</h3>{chart}</figure>'
+    return curve["label"], draw
 
 
 def _row(figure: Json) -> str:
@@ -288,14 +314,14 @@ def _training(points: Sequence[Json]) -> str:
     stages: dict[str, list[Json]] = {}
     for point in points:
         stages.setdefault(point["stage"], []).append(point)
-    plots = ""
+    charts = []
     for name, rows in stages.items():
         steps, losses = [float(r["stage_step"]) for r in rows], [r["loss"] for r in rows]
-        chart = line_chart(steps, {"loss": losses}, x_label="step", y_label="loss (logarithmic)", log_y=True)
-        plots += f'<figure class="plot"><h3>{escape(name)}</h3>{chart}</figure>'
-    if not plots:
+        draw = partial(line_chart, steps, {"loss": losses}, x_label="step", y_label="loss, logarithmic", log_y=True)
+        charts.append((name, draw))
+    if not charts:
         return ""
     return (
         '<section id="training"><h2>How was it trained?</h2><p class="about">The loss of each part while the run that '
-        f'made this world was learning.</p><div class="plots">{plots}</div></section>'
+        f"made this world was learning.</p>{_plots(charts)}</section>"
     )

@@ -6,10 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
-__all__ = ["line_chart", "nice_ticks"]
+__all__ = ["WIDE", "WIDTH", "line_chart", "nice_ticks"]
 
-WIDTH, HEIGHT = 560, 250
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 34
+WIDTH, WIDE, HEIGHT = 560, 1170, 250
+TOP, BOTTOM = 10, 38
+CHARACTER = 8.0
+"""Width of a digit in the broadest of the page's fonts; margins follow from the labels they hold."""
+DOT_RADIUS = (3, 5, 2.4, 1.8)
+DRAW_ORDER = (1, 0, 2, 3)
+"""Equal lines must all be seen: a broad soft one below, the world's, then a dashed and a dotted one."""
 
 
 def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
@@ -34,6 +39,7 @@ def line_chart(
     as_percent: bool = False,
     log_y: bool = False,
     even_x: bool = False,
+    width: int = WIDTH,
 ) -> str:
     """Draw series over x.
 
@@ -47,6 +53,7 @@ def line_chart(
         as_percent: Values are shares; the axis runs from 0 to 100%.
         log_y: Logarithmic axis; values must be positive.
         even_x: Space the positions evenly (for 1, 2, 4, 8, 16).
+        width: Of the drawing, in its own units.
 
     Returns:
         An <svg> element with a legend above it.
@@ -60,28 +67,31 @@ def line_chart(
     bottom, top = ticks[0], ticks[-1] if ticks[-1] > ticks[0] else ticks[0] + 1
     places = list(range(len(x))) if even_x else list(x)
     first, last = places[0], places[-1] if places[-1] > places[0] else places[0] + 1
+    y_marks = [(tick, _tick(tick, as_percent, log_y)) for tick in ticks]
+    x_marks = _x_ticks(x, places)
+    left = max(40.0, 8 + CHARACTER * max(len(mark) for _, mark in y_marks))
+    right = width - max(12.0, CHARACTER / 2 * len(x_marks[-1][1]))
 
     def px(value: float) -> float:
-        return round(LEFT + (value - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
+        return round(left + (value - first) / (last - first) * (right - left), 1)
 
     def py(value: float) -> float:
         return round(HEIGHT - BOTTOM - (value - bottom) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
 
-    parts = [f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(y_label)}">']
-    for tick in ticks:
-        mark = _tick(tick, as_percent, log_y)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py(tick)}" y2="{py(tick)}"/>')
-        parts.append(f'<text class="tick" x="{LEFT - 6}" y="{py(tick) + 4}" text-anchor="end">{mark}</text>')
-    for at, label in _x_ticks(x, places):
-        parts.append(f'<text class="tick" x="{px(at)}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">{label}</text>')
-    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts = [f'<svg class="chart" viewBox="0 0 {width} {HEIGHT}" role="img" aria-label="{escape(y_label)}">']
+    for tick, mark in y_marks:
+        parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{py(tick)}" y2="{py(tick)}"/>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{py(tick) + 4}" text-anchor="end">{mark}</text>')
+    for at, mark in x_marks:
+        parts.append(f'<text class="tick" x="{px(at)}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{mark}</text>')
+    middle = (left + right) / 2
     parts.append(f'<text class="axis" x="{middle}" y="{HEIGHT - 3}" text-anchor="middle">{escape(x_label)}</text>')
     both = [(p, a, b) for p, (a, b) in zip(places, band, strict=False) if a is not None and b is not None]
     if len(both) > 1:
         upper = " ".join(f"{px(p)},{py(b)}" for p, _, b in both)
         lower = " ".join(f"{px(p)},{py(a)}" for p, a, _ in reversed(both))
         parts.append(f'<polygon class="band" points="{upper} {lower}"/>')
-    for i, (name, row) in reversed(list(enumerate(rows.items()))):
+    for i, (name, row) in sorted(enumerate(rows.items()), key=lambda item: DRAW_ORDER.index(min(item[0], 3))):
         parts += _line(i, name, [(px(p), py(v)) if v is not None else None for p, v in zip(places, row, strict=True)])
     parts.append("</svg>")
     keys = "".join(f'<span class="key k{min(i, 3)}">{escape(name)}</span>' for i, name in enumerate(rows))
@@ -99,7 +109,9 @@ def _line(index: int, name: str, points: Sequence[tuple[float, float] | None]) -
             path = " ".join(f"{a},{b}" for a, b in run)
             parts.append(f'<polyline class="line {style}" points="{path}"><title>{escape(name)}</title></polyline>')
         if run and len(points) <= 20:
-            parts += [f'<circle class="dot {style}" cx="{a}" cy="{b}" r="3"/>' for a, b in run]
+            parts += [
+                f'<circle class="dot {style}" cx="{a}" cy="{b}" r="{DOT_RADIUS[min(index, 3)]}"/>' for a, b in run
+            ]
         run = []
     return parts
 
@@ -120,4 +132,7 @@ def _x_ticks(x: Sequence[float], places: Sequence[float]) -> list[tuple[float, s
 def _tick(value: float, as_percent: bool, log_y: bool) -> str:
     if as_percent:
         return f"{100 * value:.0f}%"
-    return f"{10**value:.2g}" if log_y else f"{value:g}"
+    if not log_y:
+        return f"{value:g}"
+    digits = f"{10**value:.1e}".replace(".0e", "e")
+    return f"{float(digits):g}" if -4.5 < value < 6 else digits.replace("e-0", "e-").replace("e+0", "e")

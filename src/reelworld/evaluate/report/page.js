@@ -19,10 +19,17 @@ const toggle = (video) => {
   if (video.paused) paused.delete(video), video.play().catch(() => {});
   else paused.add(video), video.pause();
 };
+// Enlarged pixels stay squares; a picture shown smaller than it is would lose whole rows of them that way.
+const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => sharpen(target)));
+const sharpen = (video) => video.classList.toggle("shrunk", video.clientWidth * devicePixelRatio < video.videoWidth);
 document.querySelectorAll("video").forEach((video) => {
   watcher.observe(video);
+  sizes.observe(video);
+  video.addEventListener("loadedmetadata", () => sharpen(video));
   video.addEventListener("click", () => toggle(video));
-  video.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" || event.key === " ") event.preventDefault(), toggle(video);
-  });
+  const button = video.parentElement.querySelector("button");
+  if (calm) button.textContent = "play";
+  button.addEventListener("click", () => toggle(video));
+  video.addEventListener("play", () => (button.textContent = "pause"));
+  video.addEventListener("pause", () => (button.textContent = "play"));
 });
