@@ -12,7 +12,7 @@ import numpy as np
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.types import ActionSpec, Clip, UserError
 
-__all__ = ["Merge", "Source", "Windows", "merge_actions", "merged_specs"]
+__all__ = ["Merge", "Source", "Windows", "check_lengths", "merge_actions", "merged_specs"]
 
 Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
@@ -121,6 +121,28 @@ class Windows:
             fps=self.source.info.fps / self.stride,
             source=self.source.episodes[int(self.index[i, 0])].source,
         )
+
+
+def check_lengths(source: Source, split: str, length: int, stride: int, field: str) -> None:
+    """Say before anything is trained that every clip of a split is too short for a window.
+
+    Args:
+        source: Data set or token store.
+        split: "train", "val" or "test".
+        length: Kept frames per window.
+        stride: Frames from one kept frame to the next.
+        field: Config field that ``length`` comes from; the message names its flag.
+    """
+    span = (length - 1) * stride + 1
+    longest = max((source.episodes[i].n_frames for i in source.indices(split)), default=span)
+    if longest < span:
+        most, flag = (longest - 1) // stride + 1, f"--{field.replace('_', '-')}"
+        advice = f"give {flag} {most} (or less), or longer recordings" if most > 1 else "give longer recordings"
+        raise UserError(
+            f"every {split} episode is shorter than the {span} frames that {flag} {length} and --frame-stride "
+            f"{stride} need (the longest has {longest}); {advice}."
+        )
+    Windows(source, split, length, stride)  # says that a split is empty
 
 
 def _no_window(source: Source, split: str, members: list[int], span: int) -> UserError:

@@ -86,7 +86,7 @@ class Config:
     """Frames of a training clip; all but the first are predicted."""
     batch: int = 8
     """Clips per step."""
-    steps: int = 1500
+    steps: int = 3000
     """Optimizer steps of the dynamics."""
     lr: float = 2e-3
     """Highest learning rate of the dynamics."""
@@ -169,34 +169,20 @@ def windows(config: Config, source: Source, split: str, length: int) -> Windows:
     return Windows(source, split, length, config.frame_stride, config.merge)
 
 
-def check_lengths(config: Config, source: Source) -> None:
-    """Say before anything is trained which clips, also those of the last step, would be too short."""
-    for split, field in (("train", "clip_frames"), ("val", "clip_frames"), ("val", "context_frames")):
-        wanted, stride = getattr(config, field), config.frame_stride
-        span = (wanted - 1) * stride + 1
-        longest = max((source.episodes[i].n_frames for i in source.indices(split)), default=span)
-        if longest < span:
-            most, flag = (longest - 1) // stride + 1, f"--{field.replace('_', '-')}"
-            advice = f"give {flag} {most} (or less), or longer recordings" if most > 1 else "give longer recordings"
-            raise UserError(
-                f"every {split} episode is shorter than the {span} frames that {flag} {wanted} and --frame-stride "
-                f"{stride} need (the longest has {longest}); {advice}."
-            )
-        windows(config, source, split, wanted)  # says that a split is empty
-
-
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on frames, write the recording as codes, train the dynamics on those."""
     from reelworld.data.events import event_weights, reward_scale
     from reelworld.data.loader import Loader
     from reelworld.data.patches import PatchPool
+    from reelworld.data.windows import check_lengths
     from reelworld.evaluate.checks import dynamics_check, tokenizer_check
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.tokenize import tokenize
 
     minutes = config.max_minutes
     tokenizer: Any = parts["tokenizer"]
-    check_lengths(config, dataset)
+    for split, field in (("train", "clip_frames"), ("val", "clip_frames"), ("val", "context_frames")):
+        check_lengths(dataset, split, getattr(config, field), config.frame_stride, field)
     frames = Loader(windows(replace(config, frame_stride=1), dataset, "train", 1), config.tokenizer_batch, config.seed)
     pool = PatchPool.of(dataset, PATCH)
     share = config.mosaic_share if pool.distinct_share < TILE_SHARE else 0.0
