@@ -3,7 +3,7 @@
     python benchmarks/pocket_variants.py --run RUN --data DATA --seconds 60 --out results.json
 
 RUN is a finished pocket run: its tokenizer and its codes are shared by all variants, which differ in the dynamics
-only. Every variant starts from the same seed, reads the same batches and gets the same CPU seconds on one thread.
+only. Every variant starts from the same seed and gets the same CPU seconds on one thread, a few at a time in turn.
 Figures are on the validation split; a frame is exact when all of its codes are right.
 
 Shapes: B clips, T frames, N tokens per frame, F = B * T, R C grid rows and columns, D width
@@ -37,6 +37,8 @@ from reelworld.nn import grid as grid_module
 from reelworld.recipes import pocket
 from reelworld.train.loop import step_seed
 from reelworld.worlds.world import World
+
+SLICE_SECONDS = 3.0
 
 
 class AttentionBlock(nn.Module):
@@ -109,29 +111,40 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[GridDynamics], None] | None]
 }
 
 
-def train(config: pocket.Config, model: GridDynamics, store: TokenStore, seconds: float) -> int:
-    """Train for a number of CPU seconds with a cosine over them; return the steps taken."""
-    windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
-    weights = event_weights(windows) if config.event_share else None
-    loader = Loader(windows, config.batch, config.seed, weights=weights, weighted_share=config.event_share)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98))
-    began = time.process_time()
-    for step, batch in enumerate(loader.batches()):
-        used = (time.process_time() - began) / seconds
-        if used >= 1:
-            return step
-        lr = config.lr * min(1.0, (step + 1) / 50) * (1 + math.cos(math.pi * used)) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        generator = torch.Generator().manual_seed(step_seed(config.seed, "dynamics", step))
+class Trainer:
+    """Trains one variant in slices, so that all variants share the machine's good and bad minutes."""
+
+    def __init__(self, config: pocket.Config, model: GridDynamics, store: TokenStore, seconds: float) -> None:
+        windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
+        weights = event_weights(windows) if config.event_share else None
+        loader = Loader(windows, config.batch, config.seed, weights=weights, weighted_share=config.event_share)
+        model.reward_scale.fill_(reward_scale(windows))
+        self.config, self.model, self.seconds = config, model, seconds
+        self.batches = loader.batches()
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=config.lr, betas=(0.9, 0.98))
+        self.steps, self.used = 0, 0.0
+
+    def run(self, seconds: float) -> None:
+        """Train for some CPU seconds, at most to the end of the budget."""
+        until = min(self.used + seconds, self.seconds)
+        while self.used < until:
+            began = time.process_time()
+            self._step()
+            self.used += time.process_time() - began
+
+    def _step(self) -> None:
+        share = min(1.0, self.used / self.seconds)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * min(1.0, (self.steps + 1) / 50) * (1 + math.cos(math.pi * share)) / 2
+        generator = torch.Generator().manual_seed(step_seed(self.config.seed, "dynamics", self.steps))
         with torch.autocast("cpu", torch.bfloat16):
-            losses = model.loss(batch, generator)
+            losses = self.model.loss(next(self.batches), generator)
         objective = sum(losses.weights.get(k, 1.0) * total / count for k, (total, count) in losses.terms.items())
-        optimizer.zero_grad()
+        self.optimizer.zero_grad()
         objective.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    raise AssertionError("batches never end")
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.steps += 1
 
 
 @torch.inference_mode()
@@ -212,6 +225,7 @@ def main() -> None:
         "commit": commit(),
         "variants": {},
     }
+    trainers = {}
     for name in args.only:
         fields, change = VARIANTS[name]
         config = replace(pocket.small(), seed=args.seed, **fields)
@@ -219,11 +233,15 @@ def main() -> None:
         assert isinstance(model, GridDynamics)
         if change:
             change(model)
-        model.reward_scale.fill_(reward_scale(Windows(store, "train", config.clip_frames)))
-        steps = train(config, model, store, args.seconds)
-        world = pocket.assemble(config, {"tokenizer": tokenizer, "dynamics": model}, dataset.info, sampler)
-        figures = {"steps": steps, "parameters": sum(p.numel() for p in model.parameters())}
-        results["variants"][name] = figures | measure(world, store, dataset, config)
+        trainers[name] = Trainer(config, model, store, args.seconds)
+    for _ in range(math.ceil(args.seconds / SLICE_SECONDS)):
+        for trainer in trainers.values():
+            trainer.run(SLICE_SECONDS)
+    for name, trainer in trainers.items():
+        parts = {"tokenizer": tokenizer, "dynamics": trainer.model.eval()}
+        world = pocket.assemble(trainer.config, parts, dataset.info, sampler)
+        figures = {"steps": trainer.steps, "parameters": sum(p.numel() for p in trainer.model.parameters())}
+        results["variants"][name] = figures | measure(world, store, dataset, trainer.config)
         args.out.write_text(json.dumps(results, indent=2) + "\n")
         print(name, json.dumps({k: round(v, 4) for k, v in results["variants"][name].items()}), flush=True)
 

@@ -1,0 +1,95 @@
+"""Make the pictures of README.md from finished runs: nothing in docs/images is drawn by hand.
+
+    make demo
+    python benchmarks/pictures.py --demo runs/demo --smooth runs/carracing
+
+Writes docs/images/*.gif (recording beside world under the same actions, first episode of the test recording) and,
+where Chromium is installed, screenshots of the play page and of the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+
+from reelworld.data.media import encode_gif, side_by_side, write_file
+from reelworld.evaluate.clips import open_for, read_episode
+from reelworld.worlds.world import World
+
+IMAGES = Path(__file__).parent.parent / "docs" / "images"
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
+KEYS = ["ArrowUp", "ArrowRight", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowUp"]
+
+
+def film(world: World, data: Path, n_steps: int, scale: int) -> np.ndarray:
+    """Let the world continue the longest of the first episodes under its recorded actions."""
+    dataset = open_for(world, data)
+    episode = max(range(min(10, len(dataset.episodes))), key=lambda i: dataset.episodes[i].n_frames)
+    clip = read_episode(world, dataset, episode)
+    k = world.info.context_frames
+    n_steps = min(n_steps, len(clip.frames) - k)
+    made = world.generate(
+        clip.frames[None, :k],
+        {name: stream[None, : k - 1] for name, stream in clip.actions.items()},
+        {name: stream[None, k - 1 : k - 1 + n_steps] for name, stream in clip.actions.items()},
+        seed=0,
+    )[0]
+    return side_by_side({"recording": clip.frames[k : k + n_steps], "world": made}, scale)
+
+
+def play_some_keys(page: Page) -> None:
+    """Let the page show a game under way."""
+    page.wait_for_timeout(1500)
+    for key in KEYS:
+        page.keyboard.press(key)
+        page.wait_for_timeout(250)
+
+
+def screenshots(demo: Path) -> None:
+    """Photograph the play page and the report."""
+    command = [sys.executable, "-m", "reelworld", "play", str(demo / "world"), "--no-browser", "--port", "8431"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    address = next(m[0] for line in server.stdout if (m := re.search(r"http://\S+", line)))
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+            for name, size in (("play", (1100, 760)), ("play-phone", (390, 780))):
+                page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="dark")
+                page.goto(address)
+                play_some_keys(page)
+                page.screenshot(path=IMAGES / f"{name}.png")
+            page = browser.new_page(viewport={"width": 1100, "height": 1250}, color_scheme="light")
+            page.goto((demo / "report.html").resolve().as_uri())
+            page.wait_for_timeout(1500)
+            page.screenshot(path=IMAGES / "report.png")
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def main() -> None:
+    """Make all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
+    parser.add_argument("--smooth", type=Path, default=Path("runs/carracing"))
+    args = parser.parse_args()
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    tiles = World.load(args.demo / "world")
+    write_file(IMAGES / "doorkey.gif", encode_gif(film(tiles, args.demo / "test-recording", 80, 4), 8))
+    smooth = World.load(args.smooth / "run")
+    write_file(IMAGES / "carracing.gif", encode_gif(film(smooth, args.smooth / "test-recording", 48, 3), 12))
+    if Path(CHROMIUM).exists():
+        screenshots(args.demo)
+
+
+if __name__ == "__main__":
+    main()
