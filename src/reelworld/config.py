@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -77,7 +78,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
         return {k: _convert(args[1], v, f"{where}.{k}") for k, v in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise UserError(f"{where} is a number too large for this field.") from None
     if kind is Path and isinstance(value, str):
         return Path(value)
     plain = kind if isinstance(kind, type) else origin
@@ -118,14 +122,12 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it or delete it and start again.") from None
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically: aside, fsync, rename."""
-    import os
-
     aside = path.with_name(path.name + ".tmp")
     try:
         with aside.open("w", encoding="utf-8") as file:
@@ -134,6 +136,6 @@ def write_json(path: Path, value: Any) -> None:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
-    except OSError:
+    except BaseException:
         aside.unlink(missing_ok=True)
         raise

@@ -64,6 +64,7 @@ def test_actions_of_a_step(kind: str, given: Any, expected: Any) -> None:
         ("vectors", [1.0, float("nan")], "NaN"),
         ("vectors", 1.0, r"shape \(\)"),
         ("vectors", {"a": 1}, "not a vector"),
+        ("vectors", [[1.0, 2.0], [1.0]], "different lengths"),
     ],
 )
 def test_wrong_actions_are_one_line(kind: str, given: Any, said: str) -> None:
@@ -80,6 +81,10 @@ def test_wrong_actions_are_one_line(kind: str, given: Any, said: str) -> None:
         (lambda s: s.reset(FRAMES[:0]), "wanted uint8"),
         (lambda s: s.reset(FRAMES, [0, 1, 2]), r"wanted \(1, 2\)"),
         (lambda s: s.reset(), "no start clips"),
+        (lambda s: s.reset(FRAMES, seed=-1), "seed is -1"),
+        (lambda s: s.reset(FRAMES, streams=[1]), r"streams \[1\].*one or more of 0\.\.0"),
+        (lambda s: s.reset(FRAMES, streams=[0, 0]), "each once"),
+        (lambda s: s.reset(FRAMES, streams=[]), "one or more"),
         (lambda s: s.snapshot(), "was reset"),
         (lambda s: s.fork(2), "was reset"),
         (lambda s: s.step({"actoin": 1}), "start clips"),
@@ -90,6 +95,19 @@ def test_wrong_calls_are_one_line(world: World, call: Callable[[Session], object
     with pytest.raises(UserError, match=said) as caught:
         call(world.session())
     assert "\n" not in str(caught.value)
+
+
+def test_streams_may_be_reset_in_any_order(world: World) -> None:
+    """Frame and state of a stream stay together."""
+    frames = np.stack([FRAMES, FRAMES[::-1]])
+    session, turned = world.session(2), world.session(2)
+    turned.reset(frames)
+    for s, order in ((session, [0, 1]), (turned, [1, 0])):
+        s.reset(frames[order], [[0, 1], [0, 1]], seed=0, streams=order)
+    assert np.array_equal(session.frame, turned.frame)
+    ahead, turned_ahead = session.step([1, 2]), turned.step([1, 2])
+    assert np.array_equal(ahead.info["codes"], turned_ahead.info["codes"])
+    assert not np.array_equal(ahead.info["codes"][0], ahead.info["codes"][1])
 
 
 def test_memory_stays_flat_over_ten_thousand_steps() -> None:

@@ -69,6 +69,8 @@ class Session:
 
     def seed(self, seed: int | None) -> None:
         """Start the streams' generators anew; None draws a fresh seed."""
+        if seed is not None and seed < 0:
+            raise UserError(f"seed is {seed}; it must be 0 or more.")
         base = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) % 2**62
         self._generators = [torch.Generator().manual_seed(base + i) for i in range(self.n)]
 
@@ -90,24 +92,28 @@ class Session:
             context_actions: Actions between the context frames, (n, T - 1, ...) or (T - 1, ...), per stream name or
                 bare when the world has one action stream. None uses null actions.
             seed: Starts the generators anew before anything is drawn.
-            streams: Which streams begin anew; None means all. Frames and actions are then given for these only.
+            streams: Which streams begin anew, each once; None means all. Frames and actions are then given for
+                these only, in this order.
 
         Returns:
             The last context frame, as given.
 
         Raises:
-            UserError: If frames or actions have the wrong shape or type.
+            UserError: If frames or actions have the wrong shape or type, or there are no such streams.
         """
+        everyone = list(range(self.n))
+        rows = everyone if streams is None else list(streams)
+        if not rows or len(set(rows)) < len(rows) or not set(rows) <= set(everyone):
+            raise UserError(f"streams {rows} were to be reset; wanted one or more of 0..{self.n - 1}, each once.")
         if seed is not None:
             self.seed(seed)
-        rows = list(range(self.n)) if streams is None else list(streams)
         if context_frames is None:
             frames, actions = self._start_clips(rows)
         else:
             frames = self._check_frames(context_frames, len(rows))
             actions = self._check_actions(context_actions, (len(rows), frames.shape[1] - 1))
         state = self._prefill(frames, actions)
-        if len(rows) == self.n:
+        if rows == everyone:
             self._state, self.n_steps = state, 0
         else:
             if self._state is None:
@@ -249,7 +255,10 @@ def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step:
     is_discrete = spec.kind == "discrete"
     if given is None:
         given = null_action(spec)
-    array = np.asarray(given)
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise UserError(f"actions {given!r} are lists of different lengths; wanted one action per stream.") from None
     if array.dtype.kind not in ("iu" if is_discrete else "iuf"):
         raise UserError(f"action {given!r} is not {'an integer id' if is_discrete else 'a vector of numbers'}.")
     array = array.astype(np.int64 if is_discrete else np.float32)
