@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from reelworld.data.dataset import DataInfo
 from reelworld.recipes import pocket
 from reelworld.types import ActionSpec, Clip, UserError
 from reelworld.worlds import parts as parts_module
+from reelworld.worlds.continuing import choose_actions
 from reelworld.worlds.parts import PARTS, file_hash
 from reelworld.worlds.world import World
 
@@ -45,10 +47,16 @@ def test_a_score_is_that_of_the_steps_of_a_clip() -> None:
     assert step.info["terminated_probability"][0] == pytest.approx(score.terminated[3], abs=1e-5)
 
 
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "world"
+    make().save(folder)
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    make().save(tmp_path / "world")
-    return tmp_path / "world"
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "world"))
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:
@@ -64,6 +72,13 @@ def rewrite_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], ob
     change(tensors)
     safetensors.torch.save_file(tensors, path)
     edit(folder, lambda w: w["parts"]["dynamics"].update(sha256=file_hash(path)))
+
+
+def rewrite_starts(folder: Path, **changed: np.ndarray | None) -> None:
+    (start,) = make().starts
+    arrays = {"frames": start.frames, "action": start.action, **changed}
+    names = {"frames": "000/frames", "action": "000/actions/action"}
+    np.savez_compressed(folder / "starts.npz", **{names[k]: v for k, v in arrays.items() if v is not None})
 
 
 def flip_last_byte(folder: Path) -> None:
@@ -99,6 +114,18 @@ def remove_six(tensors: dict[str, torch.Tensor]) -> None:
         (lambda f: rewrite_tensors(f, lambda t: t.update(extra=torch.zeros(1))), r"1 surplus \(extra\)"),
         (lambda f: rewrite_tensors(f, lambda t: t.update(mask=torch.zeros(5))), "another shape.*mask.*5"),
         (lambda f: (f / "starts.npz").write_bytes(b"PK nonsense"), "starts.npz cannot be read"),
+        (lambda f: (f / "starts.npz").write_bytes((f / "starts.npz").read_bytes()[:300]), "starts.npz cannot be read"),
+        (
+            lambda f: rewrite_starts(f, frames=np.zeros((2, 64, 64, 3))),
+            r"holds frames float64 \(2, 64, 64, 3\); wanted",
+        ),
+        (lambda f: rewrite_starts(f, frames=np.zeros((2, 8, 8, 3), np.uint8)), r"holds frames uint8 \(2, 8, 8, 3\)"),
+        (lambda f: rewrite_starts(f, action=np.zeros(1, np.int64)), "lacks the actions 'action' of its 2 frames"),
+        (lambda f: rewrite_starts(f, action=None), "lacks the actions 'action'"),
+        (lambda f: edit(f, lambda w: w.update(height=72)), "frames are 72x64; this tokenizer reads 64x64"),
+        (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=-4)), "cannot be built.*negative"),
+        (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=10**9)), "cannot be built.*memory"),
+        (lambda f: (f / "world.json").write_text("[" * 100_000), "not valid JSON"),
     ],
 )
 def test_damaged_folders_are_one_line(folder: Path, damage: Callable[[Path], object], said: str) -> None:
@@ -135,6 +162,35 @@ def test_saving_replaces_a_world_and_nothing_else(folder: Path, tmp_path: Path) 
     with pytest.raises(UserError, match="is not a world; choose another folder"):
         make().save(other)
     assert [p.name for p in other.iterdir()] == ["cat.jpg"]
+    with pytest.raises(UserError, match="is not a world"):
+        make().save(other / "cat.jpg")
+    assert (other / "cat.jpg").read_bytes() == b"meow"
+
+
+def test_code_that_is_allowed_and_absent_is_one_line(folder: Path) -> None:
+    edit(folder, lambda w: w["parts"]["dynamics"].update(type="no_such_package:Model"))
+    with pytest.raises(UserError, match=r"cannot be imported.*no_such_package"):
+        World.load(folder, allow_code=["no_such_package"])
+
+
+def test_wrong_arguments_are_one_line() -> None:
+    world = make()
+    frames = world.starts[0].frames
+    with pytest.raises(UserError, match=r"lacks the actions \['action'\]"):
+        world.score(Clip(frames=frames, source="x"))
+    with pytest.raises(UserError, match=r"shape \(2,\); wanted \(n, S"):
+        world.generate(frames[None], None, np.array([1, 2]))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda p: np.save(p, np.int64(3)), lambda p: p.write_bytes(b"PK\x03\x04 and no more")]
+)
+def test_unfit_action_files_are_one_line(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    world, path = make(), tmp_path / "actions.npy"
+    damage(path)
+    with pytest.raises(UserError, match=r"wanted \('steps',\)|holds no readable actions") as caught:
+        choose_actions(world, world.starts[0], str(path), 2, 4, seed=0)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

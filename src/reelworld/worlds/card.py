@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.data.media import write_media
+from reelworld.worlds.continuing import random_actions
 
 if TYPE_CHECKING:
     from reelworld.worlds.world import World, WorldInfo
@@ -59,14 +60,8 @@ def _preview(world: World) -> np.ndarray:
     """Let the world run under random actions: uint8 (S, H, W, 3)."""
     session = world.session(1, seed=0)
     rng = np.random.default_rng(0)
+    actions = {name: random_actions(spec, PREVIEW_STEPS, rng) for name, spec in world.info.actions.items()}
     frames = [session.reset().frame[0]]
-    for _ in range(PREVIEW_STEPS):
-        action = {}
-        for name, spec in world.info.actions.items():
-            if spec.kind == "discrete":
-                action[name] = np.asarray([rng.integers(spec.n)])
-            else:
-                low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
-                action[name] = rng.uniform(low, high).astype(np.float32)[None]
-        frames.append(session.step(action).frame[0])
+    for s in range(PREVIEW_STEPS):
+        frames.append(session.step({name: rows[s][None] for name, rows in actions.items()}).frame[0])
     return np.stack(frames)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.data.npz import DAMAGE
 from reelworld.data.resize import fit_frame
 from reelworld.types import ActionSpec, Clip, UserError
 
@@ -48,7 +49,7 @@ def clip_of_image(world: World, path: Path) -> Clip:
         raise UserError(f"{path} does not exist; give --image a picture, e.g. a png.")
     try:
         picture = np.asarray(Image.open(path).convert("RGB"))
-    except (UnidentifiedImageError, OSError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
     info = world.info
     frame = fit_frame(picture, (info.height, info.width), "crop")
@@ -113,7 +114,7 @@ def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np
         unit = (() if spec.repeat == 1 else (spec.repeat,)) + (() if spec.kind == "discrete" else (spec.n,))
         if values.shape[1:] != unit and values.shape[1:] == unit[1:] and spec.repeat > 1:
             values = arrays[name] = np.repeat(values[:, None], spec.repeat, 1)
-        if values.shape[1:] != unit or not len(values):
+        if values.shape[1:] != unit or not values.size or not values.ndim:
             raise UserError(f"--actions give {name} the shape {values.shape}; wanted {('steps', *unit)}.")
         if spec.kind == "discrete" and not (values.dtype.kind in "iu" and 0 <= values.min() <= values.max() < spec.n):
             raise UserError(f"--actions for {name} must be whole numbers from 0 to {spec.n - 1}.")
@@ -135,13 +136,13 @@ def _parse_ids(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.nda
 
 def _read_file(path: Path, specs: Mapping[str, ActionSpec]) -> dict[str, np.ndarray]:
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {next(iter(specs)): loaded}
-        with loaded:
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {next(iter(specs)): loaded}
             keys = {k: next((n for n in (f"actions/{k}", "actions") if n in loaded.files), "") for k in specs}
             return {k: loaded[n] for k, n in keys.items()}
-    except (OSError, ValueError, EOFError, KeyError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} holds no readable actions ({error}); give .npy or .npz with 'actions'.") from None
 
 

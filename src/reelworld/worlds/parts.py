@@ -69,7 +69,16 @@ def load_part(name: str, info: PartInfo, folder: Path, allow_code: Sequence[str]
     """
     cls = _part_class(info.type, allow_code)
     config_class = typing.get_type_hints(cls.__init__)["config"]
-    part: nn.Module = cls(from_json(config_class, info.config, f"config of part {name!r}"))
+    config = from_json(config_class, info.config, f"config of part {name!r}")
+    try:
+        part: nn.Module = cls(config)
+    except UserError:
+        raise
+    except (ValueError, TypeError, ArithmeticError, RuntimeError) as error:  # also more memory than there is
+        raise UserError(
+            f"part {name!r} of {folder} cannot be built from its config ({' '.join(str(error).split())[:120]}); "
+            "world.json was edited or damaged: copy the world again."
+        ) from None
     path = folder / Path(info.file).name
     if not path.is_file():
         raise UserError(f"{folder} lacks {path.name}, the weights of part {name!r}; copy the world again.")
@@ -96,7 +105,10 @@ def _part_class(kind: str, allow_code: Sequence[str]) -> Any:
             f"this world needs code from {module!r}, which is not part of reelworld; if you trust it, "
             f"allow it with --allow-code {module}."
         )
-    return getattr(importlib.import_module(module), cls)
+    try:
+        return getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"the code of part type {kind!r} cannot be imported ({error}); install it.") from None
 
 
 def _load_exactly(part: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:

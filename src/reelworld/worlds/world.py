@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from reelworld.config import from_json, read_json, write_json
+from reelworld.data.npz import DAMAGE
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.generate.session import Action, Session, SessionParts
 from reelworld.nn.pixels import to_float
@@ -113,7 +114,10 @@ class World:
             if name not in info.parts:
                 raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
-        return cls(info, parts["tokenizer"], parts["dynamics"], _load_starts(folder / "starts.npz", info))
+        world = cls(info, parts["tokenizer"], parts["dynamics"])
+        world.tokenizer.spec(1, info.height, info.width)  # refuses a world.json of another size
+        world.starts = _load_starts(folder / "starts.npz", info)
+        return world
 
     def save(self, folder: Path | str) -> None:
         """Write the world; an old one in ``folder`` is replaced as a whole or not at all.
@@ -122,7 +126,7 @@ class World:
             UserError: If ``folder`` holds something else, or the disk is full.
         """
         folder = Path(folder)
-        if folder.exists() and not (folder / "world.json").is_file() and any(folder.iterdir()):
+        if folder.is_file() or (folder.exists() and not (folder / "world.json").is_file() and any(folder.iterdir())):
             raise UserError(f"{folder} exists and is not a world; choose another folder or empty it.")
         aside = folder.with_name(folder.name + ".writing")
         old = folder.with_name(folder.name + ".old")
@@ -200,6 +204,8 @@ class World:
         """
         if len(clip.frames) < 2:
             raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least 2.")
+        if missing := self.info.actions.keys() - clip.actions.keys():
+            raise UserError(f"clip {clip.source!r} lacks the actions {sorted(missing)} that this world takes.")
         device = self.device
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
         actions = {k: torch.from_numpy(clip.actions[k]).to(device)[None] for k in self.info.actions}
@@ -215,6 +221,8 @@ class World:
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
     streams = actions if isinstance(actions, Mapping) else {name: actions}
     arrays = {k: np.asarray(v) for k, v in streams.items()}
+    if flat := [k for k, v in arrays.items() if v.ndim < 2]:
+        raise UserError(f"actions {flat[0]!r} have shape {arrays[flat[0]].shape}; wanted (n, S, ...): clips, steps.")
     n_steps = {v.shape[1] for v in arrays.values()}
     return [{k: v[:, t] for k, v in arrays.items()} for t in range(min(n_steps))]
 
@@ -232,16 +240,31 @@ def _load_starts(path: Path, info: WorldInfo) -> list[Clip]:
     if not path.is_file():
         return []
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {k: stored[k] for k in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path} cannot be read ({error}); copy the world again.") from None
     clips = []
     for key in sorted(k for k in arrays if k.endswith("/frames")):
         prefix = key.removesuffix("frames") + "actions/"
         actions = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         clips.append(Clip(frames=arrays[key], actions=actions, fps=info.fps, source=key.split("/")[0]))
+    for clip in clips:
+        _check_start(clip, clips[0].frames.shape, path, info)
     return clips
+
+
+def _check_start(clip: Clip, shape: tuple[int, ...], path: Path, info: WorldInfo) -> None:
+    """Start clips are stacked, so that all must have one shape (T, H, W, 3)."""
+    frames = clip.frames
+    if frames.dtype != np.uint8 or frames.shape != shape or shape[1:] != (info.height, info.width, 3):
+        raise UserError(
+            f"{path} holds frames {frames.dtype} {frames.shape}; wanted uint8 (T, {info.height}, {info.width}, 3), "
+            "one T for all: copy the world again."
+        )
+    rows = {name: len(clip.actions[name]) if name in clip.actions else 0 for name in info.actions}
+    if wrong := [name for name, n in rows.items() if n != len(frames)]:
+        raise UserError(f"{path} lacks the actions {wrong[0]!r} of its {len(frames)} frames; copy the world again.")
 
 
 def _sync(path: Path) -> None:
