@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from reelworld.data import patches as patches_module
 from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
 from reelworld.data.events import event_weights
 from reelworld.data.loader import Loader
@@ -40,6 +41,13 @@ def test_pool_holds_each_tile_once(dataset: DataSet) -> None:
     rare = [i for i, p in enumerate(pool.patches) if p.tobytes() == TILES[4].tobytes()]
     assert pool.counts[rare[0]] == len(dataset.indices("train"))
     assert pool.distinct_share == 5 / pool.counts.sum()
+
+
+def test_hashing_in_pieces_changes_nothing(dataset: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = PatchPool.of(dataset, 8)
+    monkeypatch.setattr(patches_module, "HASHED_AT_ONCE", 7)
+    pieces = PatchPool.of(dataset, 8)
+    assert np.array_equal(pieces.patches, whole.patches) and np.array_equal(pieces.counts, whole.counts)
 
 
 def test_mosaics_show_every_tile_equally_often(dataset: DataSet) -> None:

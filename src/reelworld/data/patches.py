@@ -21,6 +21,8 @@ from reelworld.types import Batch
 
 __all__ = ["PatchPool"]
 
+HASHED_AT_ONCE = 16384  # patches: as int64 they take eight times the memory of the frames
+
 
 @dataclass(frozen=True)
 class PatchPool:
@@ -35,7 +37,7 @@ class PatchPool:
 
     @classmethod
     def of(cls, dataset: DataSet, patch: int, max_frames: int = 8192, max_patches: int = 65536) -> PatchPool:
-        """Collect the patches of at most ``max_frames`` training frames, spread evenly over the episodes."""
+        """Collect the patches of about ``max_frames`` training frames, spread evenly over the episodes."""
         members = dataset.indices("train")
         total = sum(dataset.episodes[i].n_frames for i in members)
         stride = max(1, total // max_frames)
@@ -45,7 +47,9 @@ class PatchPool:
         for i in members:
             frames = dataset.arrays(i, 0, dataset.episodes[i].n_frames, stride)["frames"]
             flat = patchify(torch.from_numpy(frames), patch).flatten(0, 1).numpy()
-            hashes = (flat.astype(np.int64) * key).sum(1)  # wraps around, which is what a hash wants
+            pieces = [flat[row : row + HASHED_AT_ONCE] for row in range(0, len(flat), HASHED_AT_ONCE)]
+            # wraps around, which is what a hash wants
+            hashes = np.concatenate([(piece.astype(np.int64) * key).sum(1) for piece in pieces])
             unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
             for value, row, count in zip(unique.tolist(), first.tolist(), counts.tolist(), strict=True):
                 if value not in found and len(kept) < max_patches:

@@ -53,9 +53,7 @@ def tokenize(
     tokenizer.to(device).eval()
     with Display("encoding", console) as display:
         for number, episode in enumerate(missing, 1):
-            arrays = dataset.arrays(episode, 0, dataset.episodes[episode].n_frames)
-            codes = _encode(tokenizer, arrays["frames"], batch_frames, device)
-            writer.write(episode, codes, {k: v for k, v in arrays.items() if k != "frames"})
+            writer.write(episode, *_encode(tokenizer, dataset, episode, batch_frames, device))
             text = f"episode {number}/{len(missing)}"
             display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
     tokenizer.train(was_training)
@@ -67,13 +65,19 @@ def _is_finished(out: Path) -> bool:
 
 
 @torch.inference_mode()
-def _encode(tokenizer: Tokenizer, frames: np.ndarray, batch_frames: int, device: torch.device) -> np.ndarray:
-    """Turn uint8 frames (T, H, W, 3) into codes, int64 (T, N)."""
-    pieces = [
-        tokenizer.encode(to_float(torch.from_numpy(frames[start : start + batch_frames]).to(device)[None])).video[0]
-        for start in range(0, len(frames), batch_frames)
-    ]
-    return torch.cat(pieces).cpu().numpy()
+def _encode(
+    tokenizer: Tokenizer, dataset: DataSet, episode: int, batch_frames: int, device: torch.device
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Turn an episode, read piece by piece, into codes, int64 (T, N), and its steps, (T, ...) each."""
+    n_frames = dataset.episodes[episode].n_frames
+    codes: list[np.ndarray] = []
+    steps: list[dict[str, np.ndarray]] = []
+    for start in range(0, n_frames, batch_frames):
+        arrays = dataset.arrays(episode, start, min(start + batch_frames, n_frames))
+        frames = torch.from_numpy(arrays.pop("frames")).to(device)
+        codes.append(tokenizer.encode(to_float(frames)[None]).video[0].cpu().numpy())
+        steps.append(arrays)
+    return np.concatenate(codes), {name: np.concatenate([rows[name] for rows in steps]) for name in steps[0]}
 
 
 def weights_hash(module: nn.Module) -> str:
