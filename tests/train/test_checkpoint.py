@@ -138,6 +138,16 @@ def test_broken_checkpoints_are_named(tmp_path: Path) -> None:
     (folder / "state.json").write_text(json.dumps({**record, "format_version": 2, "new_field": 1}))
     with pytest.raises(UserError, match="checkpoint format 2; this reelworld reads up to 1"):
         find_checkpoint(tmp_path)
+    for damaged, said in (
+        ([], "is \\[\\]; wanted an object"),
+        ({**record, "format_version": "2"}, "format_version is '2'"),
+    ):
+        (folder / "state.json").write_text(json.dumps(damaged))
+        with pytest.raises(UserError, match=said):
+            find_checkpoint(tmp_path)
+    (tmp_path / "latest").write_bytes(b"step_\xff")
+    with pytest.raises(UserError, match="which is not a checkpoint"):
+        find_checkpoint(tmp_path)
     (tmp_path / "latest").write_text("../elsewhere\n")
     with pytest.raises(UserError, match=r"names '\.\./elsewhere', which is not a checkpoint"):
         find_checkpoint(tmp_path)
@@ -164,6 +174,13 @@ def test_run_resumes_with_the_same_config_only(tmp_path: Path) -> None:
     assert "and 2 more" in text
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     assert set(json.loads((tmp_path / "config.json").read_text())["versions"]) == {"reelworld", "torch", "python"}
+
+
+def test_a_config_that_is_no_object_is_one_line(tmp_path: Path) -> None:
+    begun(tmp_path)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json holds no JSON object"):
+        Run.open(tmp_path, CONFIG)
 
 
 def test_run_without_a_checkpoint_takes_a_new_config(tmp_path: Path) -> None:

@@ -283,3 +283,12 @@ def test_unknown_device_is_one_line() -> None:
     for name in ("gpu", "cuda:99"):
         with pytest.raises(UserError, match=f"device '{name}' cannot be used"):
             loop.choose_device(name)
+
+
+def test_a_checkpoint_of_another_architecture_is_one_line(tmp_path: Path) -> None:
+    toy_train(tmp_path)
+    parts = toy_parts()
+    parts["dynamics"].extra = nn.Linear(2, 2)
+    with pytest.raises(UserError, match=r"does not fit part 'dynamics' .*extra\.weight") as caught:
+        toy_train(tmp_path, parts)
+    assert "\n" not in str(caught.value)

@@ -55,7 +55,7 @@ class Checkpoint:
         self.folder = folder
         record = read_json(folder / "state.json")
         version = record.get("format_version", 0) if isinstance(record, dict) else 0
-        if version > FORMAT_VERSION:
+        if isinstance(version, int) and version > FORMAT_VERSION:
             raise UserError(
                 f"{folder} has checkpoint format {version}; this reelworld reads up to {FORMAT_VERSION}. "
                 "Upgrade reelworld."
@@ -83,7 +83,7 @@ def find_checkpoint(run_folder: Path) -> Checkpoint | None:
     latest = run_folder / "latest"
     if not latest.exists():
         return None
-    name = latest.read_text(encoding="utf-8").strip()
+    name = latest.read_text(encoding="utf-8", errors="replace").strip()
     if not re.fullmatch(r"step_\d+", name) or not (run_folder / name).is_dir():
         raise UserError(
             f"{latest} names {name!r}, which is not a checkpoint in {run_folder}; write the name of one "

@@ -135,7 +135,15 @@ _START = State(step=0, stage="", stage_step=0, minutes=0.0, finished=(), log_byt
 
 def _load_parts(checkpoint: Checkpoint, parts: Mapping[str, nn.Module]) -> None:
     for name, part in parts.items():
-        part.load_state_dict(checkpoint.tensors(name))
+        tensors = checkpoint.tensors(name)
+        try:
+            part.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{checkpoint.folder} does not fit part {name!r} ({reason}); it was written by another version of "
+                "reelworld: train into a new --out."
+            ) from None
 
 
 class _StageTrainer:

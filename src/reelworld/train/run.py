@@ -57,7 +57,9 @@ class Run:
         folder = Path(folder)
         wanted = json.loads(json.dumps(to_json(config)))  # as it will be read back: tuples are lists
         path = folder / "config.json"
-        saved = {k: v for k, v in read_json(path).items() if k != "versions"} if path.exists() else None
+        saved = _read_object(path) if path.exists() else None
+        if saved is not None:
+            saved.pop("versions", None)
         if saved is not None and (folder / "latest").exists():
             _check_same(folder, saved, wanted)
         elif folder.exists() and not folder.is_dir():
@@ -114,7 +116,7 @@ class Run:
     def choose(self, question: str, decide: Callable[[], str]) -> str:
         """Return what was decided once in this run, asking ``decide`` the first time only."""
         path = self.folder / "choices.json"
-        choices: dict[str, str] = read_json(path) if path.exists() else {}
+        choices: dict[str, str] = _read_object(path) if path.exists() else {}
         if question not in choices:
             choices[question] = decide()
             write_json(path, choices)
@@ -149,6 +151,13 @@ class Run:
         """Cut the log back to a checkpoint: later lines belong to steps that are taken again."""
         if self._log_path.exists():
             os.truncate(self._log_path, min(n_bytes, self._log_path.stat().st_size))
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds no JSON object; restore it, or train into a new --out.")
+    return values
 
 
 def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
