@@ -195,18 +195,24 @@ def test_unfit_action_files_are_one_line(tmp_path: Path, damage: Callable[[Path]
 
 def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    real = parts_module.safetensors.torch.save_file
+    real = Path.write_bytes
 
-    def fill_up(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def fill_up(path: Path, content: bytes) -> int:
         if path.name.startswith("dynamics"):
+            real(path, content[:1000])
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(tensors, path)
+        return real(path, content)
 
-    monkeypatch.setattr(parts_module.safetensors.torch, "save_file", fill_up)
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
     with pytest.raises(UserError, match=r"No space left on device.*free some space"):
         make().save(folder)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["world"]
+
+
+def test_files_have_the_rights_of_any_new_file(folder: Path) -> None:
+    (folder / "plain").write_text("")
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
 
 
 def test_parts_table_names_real_classes() -> None:

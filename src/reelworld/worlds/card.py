@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from reelworld.config import to_json
 from reelworld.data.media import write_media
 from reelworld.worlds.continuing import random_actions
 
@@ -32,7 +34,8 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
         + (f" ({', '.join(spec.names)})" if spec.names else "")
         for name, spec in info.actions.items()
     ]
-    made = [f"- {key}: {value}" for key, value in info.provenance.items()]
+    measured = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]
+    made = json.dumps(to_json({"provenance": info.provenance}), indent=2)
     lines = [
         f"# {info.name}",
         "",
@@ -42,15 +45,18 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
         "## Actions",
         *(actions or ["none: the world runs by itself"]),
         "",
-        "## How it was made",
-        *(made or ["not recorded"]),
-        "",
+        *(["## Measured on the validation split", *measured, ""] if measured else []),
         "## Use",
         "```",
         "reelworld play .",
         "reelworld eval . --data RECORDINGS",
         "```",
         f"Frames are drawn in {info.sampler.steps} pass(es) at temperature {info.sampler.temperature:g}.",
+        "",
+        "## How it was made",
+        "```json",
+        made,
+        "```",
         "",
     ]
     return "\n".join(lines)

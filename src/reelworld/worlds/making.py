@@ -45,8 +45,10 @@ def make_world(
         context_frames: Frames a session should begin with.
         sampler: How frames are drawn unless asked otherwise.
     """
+    simulator = info.provenance.get("simulator")
+    game = simulator.get("env_id") if isinstance(simulator, Mapping) else None
     world_info = WorldInfo(
-        name=str(info.provenance.get("env_id", "")) or f"{recipe} world",
+        name=str(game or f"{recipe} world"),
         recipe=recipe,
         height=info.height,
         width=info.width,

@@ -50,7 +50,8 @@ def save_part(part: nn.Module, folder: Path, name: str) -> PartInfo:
     """Write a part's weights to ``folder`` and describe it."""
     path = folder / f"{name}.safetensors"
     tensors = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
-    safetensors.torch.save_file(tensors, path)
+    # not save_file: its files can be read by their owner only, and worlds are made to be shared
+    path.write_bytes(safetensors.torch.save(tensors))
     config: Any = part.config
     return PartInfo(type=type_name(part), config=to_json(config), file=path.name, sha256=file_hash(path))
 

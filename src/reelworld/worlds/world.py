@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from reelworld.config import from_json, read_json, write_json
@@ -140,7 +139,7 @@ class World:
             write_card(self, aside)
             for path in aside.iterdir():
                 _sync(path)
-        except (OSError, SafetensorError) as error:
+        except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"could not write the world to {folder} ({reason}); free some space.") from None
