@@ -23,7 +23,7 @@ from reelworld.train.signals import Interrupted
 from reelworld.types import UserError
 
 CLI_FOLDER = Path(cli.__file__).parent
-FRAME = {"__init__", "main", "parsing"}
+FRAME = {"__init__", "loading", "main", "parsing"}
 
 
 def test_verbs_table_names_every_verb_file() -> None:
@@ -103,6 +103,8 @@ def test_parse_reads_flags_and_positionals() -> None:
         (["here", "--max-minuts=3"], "unknown flag --max-minuts; did you mean"),
         (["here", "--log-evry", "3"], "unknown flag --log-evry; did you mean '--log-every'?"),
         (["here", "--sourc"], "unknown flag --sourc. See"),  # a positional is no flag
+        (["--max-minuts", "3"], "unknown flag --max-minuts; did you mean '--max-minutes'?"),  # not: PATH is missing
+        (["--max_minutes", "3"], "Missing from reelworld x: PATH"),
         (["here", "there"], "unexpected argument 'there'"),
         (["here", "--max-minutes", "soon"], "--max-minutes: could not convert string to float: 'soon'"),
         (["here", "--max-minutes"], "--max-minutes"),
@@ -151,6 +153,11 @@ def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
             OSError(errno.ENOSPC, "No space left on device", "w/a.npz"),
             2,
             "error: No space left on device (w/a.npz); free some space, then run it again.\n",
+        ),
+        (
+            OSError(errno.ENOTDIR, "Not a directory", "file/run"),
+            2,
+            "error: Not a directory (file/run); a part of this path is a file: choose another, then run it again.\n",
         ),
     ],
 )

@@ -179,3 +179,28 @@ def test_the_machine_is_described_in_json():
     assert json.loads(json.dumps(to_json(described))) == described
     assert described["cores"] >= 1 and described["memory_gb"] > 0
     assert machine.peak_memory_mb() > 50
+
+
+@pytest.mark.parametrize("verb", [["eval", "--data"], ["generate", "--out", "x.gif", "--data"]])
+def test_recordings_of_another_game_are_refused_in_one_line(verb, made, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        frames = rng.integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+        np.savez(folder / f"{i}.npz", frames=frames, actions=rng.normal(size=(20, 4)).astype(np.float32))
+    assert main([verb[0], str(made / "run"), *verb[1:], str(folder), "--split", "all"]) == 2
+    error = capsys.readouterr().err
+    assert "has continuous actions 'action' (4); the world takes discrete ones (7)" in error
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("verb", ["eval", "generate", "bench", "play"])
+def test_a_device_that_is_not_there_is_one_line(verb, made, tmp_path, capsys):
+    more = {"eval": ["--data", str(made / "data")], "generate": ["--out", str(tmp_path / "x.gif")]}
+    assert main([verb, str(made / "run"), "--device", "tpu", *more.get(verb, [])]) == 2
+    assert "device 'tpu' cannot be used" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    if verb in more:
+        assert main([verb, str(made / "run"), "--threads", "-1", *more[verb]]) == 2
+        assert capsys.readouterr().err == "error: --threads is -1; wanted 1 or more, or 0 for torch's choice.\n"

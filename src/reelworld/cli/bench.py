@@ -17,6 +17,8 @@ from typing import Any
 
 import tyro
 
+from reelworld.cli.loading import load_world
+
 __all__ = ["Options", "run"]
 
 
@@ -39,7 +41,7 @@ class Options:
     allow_busy: bool = False
     """Measure although other programs use the machine; the results say so."""
     device: str = "cpu"
-    """Where the model runs, e.g. cpu, cuda, mps."""
+    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
@@ -49,7 +51,6 @@ def run(options: Options) -> None:
     from reelworld.config import write_json
     from reelworld.evaluate.bench import BenchConfig, bench
     from reelworld.train.log import Display
-    from reelworld.worlds.world import World
 
     config = BenchConfig(
         steps=options.steps,
@@ -58,7 +59,7 @@ def run(options: Options) -> None:
         seed=options.seed,
         allow_busy=options.allow_busy,
     )
-    world = World.load(options.world, device=options.device, allow_code=options.allow_code)
+    world = load_world(options.world, options.device, options.allow_code)
     with Display("bench") as display:
         results = bench(
             world,

@@ -17,6 +17,8 @@ from typing import Literal
 
 import tyro
 
+from reelworld.cli.loading import load_world, set_threads
+
 __all__ = ["Options", "run"]
 
 
@@ -49,7 +51,7 @@ class Options:
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
     device: str = "cpu"
-    """Where the model runs, e.g. cpu, cuda, mps."""
+    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
@@ -58,19 +60,15 @@ def run(options: Options) -> None:
     """Evaluate, write, and print the headlines."""
     import dataclasses
 
-    import torch
-
     from reelworld.evaluate.clips import open_for
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.evaluate.run import evaluate_to_folder
     from reelworld.train.log import Display
-    from reelworld.worlds.world import World
 
     names = {f.name for f in dataclasses.fields(EvalConfig)}
     config = EvalConfig(**{k: v for k, v in vars(options).items() if k in names})
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    world = World.load(options.world, device=options.device, allow_code=options.allow_code)
+    set_threads(options.threads)
+    world = load_world(options.world, options.device, options.allow_code)
     dataset = open_for(world, options.data)
     folder = options.world / "world" if (options.world / "world").is_dir() else options.world
     out = options.out or folder.resolve().parent / "eval"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from reelworld.cli.loading import load_world, set_threads
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class Options:
     force: bool = False
     """Replace an existing file."""
     threads: int = 1
-    """CPU threads; small worlds are fastest with one."""
+    """CPU threads; small worlds are fastest with one. 0 leaves the choice to torch."""
     device: str = "cpu"
-    """Where the model runs, e.g. cpu, cuda, mps."""
+    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
@@ -77,14 +78,12 @@ def run(options: Options) -> None:
         raise UserError("both --data and --image were given; choose one to start from.")
 
     import numpy as np
-    import torch
 
     from reelworld.train.log import Display
     from reelworld.worlds.continuing import choose_actions, context_of, continue_clip, has_recorded_actions
-    from reelworld.worlds.world import World
 
-    torch.set_num_threads(options.threads)
-    world = World.load(options.world, device=options.device, allow_code=options.allow_code)
+    set_threads(options.threads)
+    world = load_world(options.world, options.device, options.allow_code)
     clip = _clip(options, world)
     n_context = min(world.info.context_frames, len(clip.frames))
     wanted = options.actions

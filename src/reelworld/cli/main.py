@@ -71,6 +71,10 @@ def _io_error(error: OSError) -> int:
         errno.EDQUOT: "free some space",
         errno.EACCES: "choose a folder you may use",
         errno.EROFS: "choose a folder you may use",
+        errno.EPERM: "choose a folder you may use",
+        errno.ENOTDIR: "a part of this path is a file: choose another",
+        errno.EISDIR: "a file is wanted here: choose another name",
+        errno.ENAMETOOLONG: "choose a shorter name",
     }
     if error.errno not in advice or os.environ.get("REELWORLD_DEBUG") == "1":
         raise error

@@ -45,7 +45,10 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
         with contextlib.redirect_stderr(box), _wide_terminal():
             parsed, surplus = tyro.cli(options, args=args, prog=prog, description=description, return_unknown_args=True)
     except SystemExit:
-        raise UserError(f"{_fold(box.getvalue())} See {prog} --help.") from None
+        said = _fold(box.getvalue())
+        if said.startswith("Missing") and (flag := _first_unknown_flag(options, args)):
+            raise _surplus_error(options, [flag], prog) from None  # a misspelt flag is why another is missing
+        raise UserError(f"{said} See {prog} --help.") from None
     if surplus:
         raise _surplus_error(options, surplus, prog)
     return parsed
@@ -55,8 +58,18 @@ def _surplus_error(options: type, surplus: list[str], prog: str) -> UserError:
     flags = [w.split("=")[0] for w in surplus if w.startswith("--")]
     if not flags:
         return UserError(f"unexpected argument {surplus[0]!r}. See {prog} --help.")
-    known = ["--" + name.replace("_", "-") for name in _field_names(options)]
-    return UserError(f"unknown flag {flags[0]}{closest(flags[0], known) or '.'} See {prog} --help.")
+    return UserError(f"unknown flag {flags[0]}{closest(flags[0], _flags(options)) or '.'} See {prog} --help.")
+
+
+def _flags(options: type) -> list[str]:
+    return ["--" + name.replace("_", "-") for name in _field_names(options)]
+
+
+def _first_unknown_flag(options: type, args: Sequence[str]) -> str:
+    """Find a word that looks like a flag and is none; --no-x and --some_name are written forms of flags."""
+    words = [word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")]
+    known = _flags(options)
+    return next((w for w in words if w not in known and "--" + w.removeprefix("--no-") not in known), "")
 
 
 def _field_names(options: Any) -> Iterator[str]:
@@ -95,4 +108,6 @@ def _fold(box: str) -> str:
         elif row:
             sections[-1].append(row)
     message = " ".join(next((rows for rows in sections[1:] if rows), []))
-    return (re.sub(r"\s+", " ", message) or "the arguments do not fit").rstrip(".") + "."
+    # A value that a dataclass refuses is named by its own message; the name of the dataclass says nothing.
+    message = re.sub(r"^Error parsing [a-z_]+: ", "", re.sub(r"\s+", " ", message))
+    return (message or "the arguments do not fit").rstrip(".") + "."

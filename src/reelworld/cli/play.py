@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tyro
 
+from reelworld.cli.loading import load_world
 from reelworld.types import UserError
 
 __all__ = ["Options", "run"]
@@ -37,7 +38,7 @@ class Options:
     threads: int = 1
     """CPU threads for the model; small worlds are fastest with one."""
     device: str = "cpu"
-    """Where the model runs, e.g. cpu, cuda, mps."""
+    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
@@ -51,9 +52,8 @@ def run(options: Options) -> None:
 
     from reelworld.serve.app import Limits
     from reelworld.serve.server import serve
-    from reelworld.worlds.world import World
 
-    world = World.load(options.world, device=options.device, allow_code=options.allow_code)
+    world = load_world(options.world, options.device, options.allow_code)
     is_run = not (options.world / "world.json").is_file()
     card = options.world / ("world/README.md" if is_run else "README.md")
 

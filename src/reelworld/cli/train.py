@@ -26,6 +26,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from reelworld.cli.loading import set_threads
 from reelworld.config import to_json, unknown
 from reelworld.data.options import Fit, ReadOptions
 from reelworld.recipes import RECIPES
@@ -189,7 +190,7 @@ def train_world(
         for problem in dataset.problems:
             console.print(f"skipped: {problem}", markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
-        _set_threads(loop.threads)
+        set_threads(loop.threads)
         train(
             module.stages(config, parts, dataset, training),
             training,
@@ -202,13 +203,6 @@ def train_world(
         )
         module.finish(config, parts, dataset, training).save(world)
     return world
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    if threads:
-        torch.set_num_threads(threads)
 
 
 def _mirror(training: Any, loop: LoopOptions, record: dict[str, Any]) -> None:

@@ -45,9 +45,11 @@ def open_for(world: World, path: Path) -> DataSet:
     size, fit = (world.info.height, world.info.width), _recipe_config(world).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
-    return DataSet.open(
+    dataset = DataSet.open(
         path, from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
     )
+    _check_fit(world, dataset)
+    return dataset
 
 
 def choose_clips(
@@ -128,6 +130,15 @@ def _check_fit(world: World, dataset: DataSet) -> None:
     missing = sorted(set(world.info.actions) - set(dataset.info.actions))
     if missing:
         raise UserError(f"the world needs the action stream(s) {', '.join(missing)}; {dataset.path} has none.")
+    for name, spec in world.info.actions.items():
+        given = dataset.info.actions[name]
+        # Readers count ids that occur, so a recording may know fewer of them than the world.
+        n_fits = given.n <= spec.n if spec.kind == "discrete" else given.n == spec.n
+        if given.kind != spec.kind or not n_fits:
+            raise UserError(
+                f"{dataset.path} has {given.kind} actions {name!r} ({given.n}); the world takes {spec.kind} ones "
+                f"({spec.n}): give recordings of the same game."
+            )
 
 
 @dataclass(frozen=True)

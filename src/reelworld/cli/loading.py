@@ -1,0 +1,47 @@
+"""What the verbs that use a world share: the number of CPU threads, the device, the loading.
+
+A device that is not there and a number of threads that cannot be are mistakes of the command line, so they are
+looked at before anything is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from reelworld.worlds.world import World
+
+__all__ = ["load_world", "set_threads"]
+
+
+def set_threads(n: int) -> None:
+    """Set the CPU threads of torch; 0 leaves the choice to torch.
+
+    Raises:
+        UserError: If ``n`` is negative.
+    """
+    import torch
+
+    if n < 0:
+        raise UserError(f"--threads is {n}; wanted 1 or more, or 0 for torch's choice.")
+    if n:
+        torch.set_num_threads(n)
+
+
+def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
+    """Load a world onto ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        UserError: If there is no such device, or the folder holds no world that can be read.
+    """
+    from reelworld.worlds.world import World
+
+    if device != "cpu":  # there always is one; the import would delay the start of play
+        from reelworld.train.loop import choose_device
+
+        device = str(choose_device(device))
+    return World.load(folder, device=device, allow_code=allow_code)
