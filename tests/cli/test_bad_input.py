@@ -352,3 +352,28 @@ def test_a_disk_that_fills_while_saving_a_world(own_world: Path, tmp_path: Path)
     assert done.returncode == 0, done.stderr
     assert "could not write the world" in done.stdout
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "said"),
+    [
+        ("--steps", "-4", "steps is -4; it must be at least 1."),
+        ("--batch", "0", "batch is 0; it must be at least 1."),
+        ("--context-frames", "0", "context_frames is 0; it must be at least 1."),
+        ("--lr", "nan", "lr is nan; it must be above 0."),
+        ("--max-minutes", "-1", "max_minutes is -1.0; it must be above 0."),
+        ("--tokenizer-share", "1", "tokenizer_share is 1.0; it must be between 0 and 1."),
+        ("--event-share", "2", "event_share is 2.0; it must be from 0 to 1."),
+        ("--levels", "1", "it must be one or more numbers of at least 2."),
+        ("--width", "0", "width is 0; it must be a multiple of 4 (attention heads)."),
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_anything_is_trained(
+    flag: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "pocket:tiny", "--data", str(tmp_path), "--out", str(tmp_path / "run"), flag, value]
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert not error.startswith("error: Error parsing")  # the name of a dataclass says nothing
+    assert not (tmp_path / "run").exists()

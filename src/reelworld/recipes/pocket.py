@@ -12,7 +12,8 @@ system; the parts it borrows name their sources.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,10 +101,29 @@ class Config:
     """Frames a session begins with."""
 
     def __post_init__(self) -> None:
-        if self.clip_frames < 2:
-            raise UserError(f"clip_frames is {self.clip_frames}; at least 2 are needed to predict one frame.")
-        if self.width % 4:
-            raise UserError(f"width is {self.width}; it must be a multiple of 4 (attention heads).")
+        # Here and not where the values are used: a mistake shall not cost the minutes of the stage before.
+        at_least_1 = (
+            "frame_stride",
+            "tokenizer_steps",
+            "tokenizer_batch",
+            "steps",
+            "batch",
+            "window",
+            "context_frames",
+        )
+        shares = ("mosaic_share", "event_share", "full_mask_share", "context_noise")
+        self._check(at_least_1, lambda v: v >= 1, "at least 1")
+        self._check(shares, lambda v: 0 <= v <= 1, "from 0 to 1")
+        self._check(("tokenizer_share",), lambda v: 0 < v < 1, "between 0 and 1")
+        self._check(("max_minutes", "tokenizer_lr", "lr"), lambda v: v is None or 0 < v < math.inf, "above 0")
+        self._check(("levels",), lambda v: v and min(v) >= 2, "one or more numbers of at least 2")
+        self._check(("clip_frames",), lambda v: v >= 2, "at least 2, to predict one frame")
+        self._check(("width",), lambda v: v > 0 and v % 4 == 0, "a multiple of 4 (attention heads)")
+
+    def _check(self, names: tuple[str, ...], is_fine: Callable[[Any], Any], wanted: str) -> None:
+        for name in names:
+            if not is_fine(value := getattr(self, name)):
+                raise UserError(f"{name} is {value}; it must be {wanted}.")
 
 
 def tiny() -> Config:
