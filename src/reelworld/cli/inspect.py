@@ -134,7 +134,7 @@ def _table(summary: Summary) -> Table:
 
 def _action_rows(streams: Mapping[str, StreamSummary]) -> dict[str, str]:
     if not streams:
-        return {"actions": "none (train with latent actions, or add an action file beside each video)"}
+        return {"actions": "none (train with --actions none, or add an action file beside each video)"}
     return {("actions" if len(streams) == 1 else f"actions {k}"): _actions(s) for k, s in streams.items()}
 
 

@@ -44,9 +44,9 @@ class Options:
     """Episode i is made from seed + i; give held-out recordings a range of their own."""
     policy: str | None = None
     """Who acts: random, explorer, solver (MiniGrid), driver (CarRacing), your 'module:function', or a mixture
-    such as 'explorer:0.6,solver:0.2,random:0.2'. Default: random."""
+    such as 'explorer:0.6,solver:0.2,random:0.2'. Default: the preset's, else random."""
     max_steps: int | None = None
-    """Steps after which an episode is cut. Default: 1,000."""
+    """Steps after which an episode is cut. Default: the preset's (MiniGrid, CarRacing), else 1,000."""
     processes: int = 0
     """Worker processes; 0 is one per CPU core. The files do not depend on it."""
     frames: Literal["render", "observation"] | None = None

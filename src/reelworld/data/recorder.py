@@ -100,7 +100,7 @@ def configure(
     """
     settings = preset(env_id)
     policy = policy or settings.pop("policy", "random")
-    max_steps = max_steps or settings.pop("max_steps", 1000)
+    max_steps = settings.pop("max_steps", 1000) if max_steps is None else max_steps
     known = {f.name for f in fields(SimulatorConfig)}
     settings = {k: v for k, v in settings.items() if k in known} | simulator
     settings["env_kwargs"] = {**preset(env_id).get("env_kwargs", {}), **simulator.get("env_kwargs", {})}

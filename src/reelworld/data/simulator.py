@@ -166,7 +166,7 @@ def import_object(path: str, wanted: str) -> Any:
     except ImportError as error:
         raise UserError(f"cannot import {wanted} {path!r}: {error}; check the module's name and folder.") from error
     if not callable(found := getattr(module, name, None)):
-        raise UserError(f"module {module_name!r} has no {wanted} {name!r}{closest(name, vars(module))}")
+        raise UserError(f"module {module_name!r} has no {name!r}{closest(name, vars(module))}; wanted {wanted}.")
     return found
 
 
