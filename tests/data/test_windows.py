@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from reelworld.data.folder import DataInfo, Episode
-from reelworld.data.windows import Windows, merge_actions
+from reelworld.data.windows import Windows, merge_actions, merged_specs
 from reelworld.types import ActionSpec, UserError
 
 
@@ -51,6 +53,20 @@ def test_merging_is_explicit():
     assert Windows(source, "all", 3, 2, "last")[1]["actions/action"][:, 0].tolist() == [2, 4, 6]
     assert Windows(source, "all", 3, 2, "sum")[1]["actions/action"][:, 0].tolist() == [3, 7, 11]
     assert Windows(source, "all", 3, 1, "sum")[1]["actions/action"].shape == (3, 1)
+
+
+def test_specs_describe_what_the_windows_give():
+    keys = {"ArrowUp": (1.0, 0.25)}
+    spec = ActionSpec(kind="continuous", n=2, low=(-1.0, 0.0), high=(1.0, 0.5), null=(0.0, 0.125), keys=keys)
+    ids = ActionSpec(kind="discrete", n=3)
+    specs = {"move": spec, "jump": ids}
+    assert merged_specs(specs, 4, "stack") == {"move": replace(spec, repeat=4), "jump": replace(ids, repeat=4)}
+    assert merged_specs(specs, 4, "last") == specs == merged_specs(specs, 1, "sum")
+    summed = merged_specs(specs, 4, "sum")["move"]
+    held = np.array([[spec.low] * 4, [spec.high] * 4, [spec.null] * 4, [keys["ArrowUp"]] * 4])
+    given = [summed.low, summed.high, summed.null, summed.keys["ArrowUp"]]
+    assert merge_actions(held, "sum").tolist() == [list(row) for row in given]
+    assert summed.repeat == 1
 
 
 def test_discrete_actions_are_not_summed():

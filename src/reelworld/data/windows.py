@@ -52,8 +52,27 @@ def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
 
 
 def merged_specs(specs: Mapping[str, ActionSpec], stride: int, merge: Merge) -> dict[str, ActionSpec]:
-    """Describe the actions of one kept frame: with a stride, several may stay together."""
+    """Describe the actions of one kept frame: with a stride, several may stay together or add up."""
+    if merge == "sum":
+        return {name: _summed(spec, stride) for name, spec in specs.items()}
     return {name: replace(spec, repeat=stride if merge == "stack" else 1) for name, spec in specs.items()}
+
+
+def _summed(spec: ActionSpec, stride: int) -> ActionSpec:
+    """Describe sums of ``stride`` vectors: range, null action and keys grow with them. Ids are not summed."""
+    if spec.kind == "discrete":
+        return spec
+
+    def times(value: int | tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(stride * v for v in (value if isinstance(value, tuple) else (value,)))
+
+    return replace(
+        spec,
+        low=times(spec.low),
+        high=times(spec.high),
+        null=None if spec.null is None else times(spec.null),
+        keys={key: times(value) for key, value in spec.keys.items()},
+    )
 
 
 class Windows:
