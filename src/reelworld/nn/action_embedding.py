@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from reelworld.types import ActionSpec
+from reelworld.types import ActionSpec, UserError
 
 __all__ = ["ActionEmbedder"]
 
@@ -26,6 +26,8 @@ class ActionEmbedder(nn.Module):
         self.specs = dict(specs)
         self.embed = nn.ModuleDict()
         for name, spec in self.specs.items():
+            if "." in name or hasattr(self.embed, name):
+                raise UserError(f"an action stream is called {name!r}, a name torch keeps for itself: rename it.")
             if spec.kind == "discrete":
                 self.embed[name] = nn.Embedding(spec.repeat * spec.n, width)
             else:

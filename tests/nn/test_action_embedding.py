@@ -1,0 +1,37 @@
+"""Actions as one vector, against sums made by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from reelworld.nn.action_embedding import ActionEmbedder
+from reelworld.types import ActionSpec, UserError
+
+
+def test_actions_that_stay_together_have_tables_of_their_own() -> None:
+    torch.manual_seed(0)
+    embedder = ActionEmbedder({"action": ActionSpec(kind="discrete", n=3, repeat=2)}, 4)
+    rows = embedder.embed["action"].weight
+    made = embedder({"action": torch.tensor([[[0, 2], [2, 0]]])})
+    torch.testing.assert_close(made, torch.stack([rows[0] + rows[3 + 2], rows[2] + rows[3 + 0]])[None])
+
+
+def test_vectors_are_scaled_by_their_range_and_streams_are_added() -> None:
+    torch.manual_seed(0)
+    specs = {
+        "turn": ActionSpec(kind="continuous", n=2, low=(0.0, -4.0), high=(1.0, 4.0)),
+        "jump": ActionSpec(kind="discrete", n=2),
+    }
+    embedder = ActionEmbedder(specs, 4)
+    made = embedder({"turn": torch.tensor([[[1.0, -2.0]]]), "jump": torch.tensor([[1]])})
+    turn = embedder.embed["turn"](torch.tensor([[[1.0, -0.5]]]))
+    torch.testing.assert_close(made, turn + embedder.embed["jump"].weight[1])
+    assert ActionEmbedder({}, 4)({}) == 0.0
+
+
+@pytest.mark.parametrize("name", ["a.b", "keys", "type"])
+def test_names_that_modules_cannot_have_are_one_line(name: str) -> None:
+    with pytest.raises(UserError, match="rename it") as caught:
+        ActionEmbedder({name: ActionSpec(kind="discrete", n=2)}, 4)
+    assert "\n" not in str(caught.value)
