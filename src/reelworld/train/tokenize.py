@@ -53,7 +53,8 @@ def tokenize(
     tokenizer.to(device).eval()
     with Display("encoding", console) as display:
         for number, episode in enumerate(missing, 1):
-            writer.write(episode, *_encode(tokenizer, dataset, episode, batch_frames, device))
+            codes = _encode(tokenizer, dataset, episode, batch_frames, device)
+            writer.write(episode, codes, dataset.steps(episode))
             text = f"episode {number}/{len(missing)}"
             display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
     tokenizer.train(was_training)
@@ -67,17 +68,14 @@ def _is_finished(out: Path) -> bool:
 @torch.inference_mode()
 def _encode(
     tokenizer: Tokenizer, dataset: DataSet, episode: int, batch_frames: int, device: torch.device
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Turn an episode, read piece by piece, into codes, int64 (T, N), and its steps, (T, ...) each."""
+) -> np.ndarray:
+    """Turn an episode, read piece by piece, into codes, int64 (T, N)."""
     n_frames = dataset.episodes[episode].n_frames
-    codes: list[np.ndarray] = []
-    steps: list[dict[str, np.ndarray]] = []
+    codes = []
     for start in range(0, n_frames, batch_frames):
-        arrays = dataset.arrays(episode, start, min(start + batch_frames, n_frames))
-        frames = torch.from_numpy(arrays.pop("frames")).to(device)
-        codes.append(tokenizer.encode(to_float(frames)[None]).video[0].cpu().numpy())
-        steps.append(arrays)
-    return np.concatenate(codes), {name: np.concatenate([rows[name] for rows in steps]) for name in steps[0]}
+        frames = dataset.arrays(episode, start, min(start + batch_frames, n_frames))["frames"]
+        codes.append(tokenizer.encode(to_float(torch.from_numpy(frames).to(device))[None]).video[0].cpu().numpy())
+    return np.concatenate(codes)
 
 
 def weights_hash(module: nn.Module) -> str:
