@@ -1,20 +1,16 @@
-"""Patch pool and event weights against recordings whose content is known."""
+"""Patch pool against recordings whose content is known."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from reelworld.data import patches as patches_module
 from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
-from reelworld.data.events import event_weights
 from reelworld.data.loader import Loader
 from reelworld.data.patches import PatchPool
-from reelworld.data.store import TokenStore, TokenWriter
 from reelworld.data.windows import Windows
-from reelworld.types import ActionSpec, Clip, GridSpec, TokenSpec
+from reelworld.types import ActionSpec, Clip
 
 TILES = np.random.default_rng(7).integers(0, 256, (5, 8, 8, 3)).astype(np.uint8)
 
@@ -66,31 +62,3 @@ def test_mixed_batches_depend_on_their_number_only(dataset: DataSet) -> None:
     plain = next(loader.batches(3)).video
     assert through[3].equal(resumed)
     assert resumed[4:].equal(plain[4:]) and not resumed[:4].equal(plain[:4])
-
-
-def test_rare_changes_outweigh_common_ones(tmp_path: Path) -> None:
-    """Code 0 and 1 swap all the time; 2 appears once."""
-    codes = np.tile(np.array([[0, 1], [1, 0]]), (30, 1))
-    codes[41] = [2, 0]
-    folder = tmp_path / "recording"
-    folder.mkdir()
-    frames = np.zeros((60, 8, 16, 3), np.uint8)
-    for i in range(4):
-        write_episode(folder / f"{i}.npz", Clip(frames=frames + i, source=str(i)))
-    write_info(folder, DataInfo(fps=1.0, height=8, width=16, actions={}), [])
-    dataset = DataSet.open(folder)
-    grid = GridSpec(rows=1, columns=2, codebook_size=10)
-    writer = TokenWriter(
-        tmp_path / "codes",
-        info=dataset.info,
-        episodes=dataset.episodes,
-        tokens=TokenSpec(grids={"video": grid}),
-        identity="hand-made",
-    )
-    for i in writer.missing():
-        writer.write(i, codes, {})
-    store: TokenStore = writer.finish()
-    windows = Windows(store, "train", 4)
-    weights = event_weights(windows)
-    has_rare = (windows.index[:, 1] <= 41) & (windows.index[:, 1] + 3 >= 41)
-    assert weights[has_rare].min() > 5 * weights[~has_rare].max() > 0
