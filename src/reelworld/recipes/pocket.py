@@ -34,6 +34,7 @@ __all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "small", "stage
 
 PATCH = 8
 LARGEST_SIDE = 256
+LARGEST_CODEBOOK = 1 << 16
 TILE_SHARE = 0.02  # recordings with fewer distinct patches than this share count as drawn from tiles
 
 
@@ -104,8 +105,10 @@ class Config:
         # Here and not where the values are used: a mistake shall not cost the minutes of the stage before.
         at_least_1 = (
             "frame_stride",
+            "tokenizer_width",
             "tokenizer_steps",
             "tokenizer_batch",
+            "trunk_layers",
             "steps",
             "batch",
             "window",
@@ -113,10 +116,14 @@ class Config:
         )
         shares = ("mosaic_share", "event_share", "full_mask_share", "context_noise")
         self._check(at_least_1, lambda v: v >= 1, "at least 1")
+        self._check(("seed", "head_layers"), lambda v: v >= 0, "at least 0")
+        self._check(("temporal_layers",), lambda v: 0 <= v <= self.trunk_layers, "from 0 to trunk_layers")
         self._check(shares, lambda v: 0 <= v <= 1, "from 0 to 1")
         self._check(("tokenizer_share",), lambda v: 0 < v < 1, "between 0 and 1")
         self._check(("max_minutes", "tokenizer_lr", "lr"), lambda v: v is None or 0 < v < math.inf, "above 0")
         self._check(("levels",), lambda v: v and min(v) >= 2, "one or more numbers of at least 2")
+        small_enough = f"numbers with a product of at most {LARGEST_CODEBOOK:,} codes"
+        self._check(("levels",), lambda v: math.prod(v) <= LARGEST_CODEBOOK, small_enough)
         self._check(("clip_frames",), lambda v: v >= 2, "at least 2, to predict one frame")
         self._check(("width",), lambda v: v > 0 and v % 4 == 0, "a multiple of 4 (attention heads)")
 
