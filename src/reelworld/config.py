@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from reelworld.types import UserError
 
-__all__ = ["closest", "from_json", "read_json", "to_json", "unknown", "write_json"]
+__all__ = ["closest", "from_json", "read_json", "sync", "to_json", "unknown", "write_json"]
 
 C = TypeVar("C")
 
@@ -139,3 +139,12 @@ def write_json(path: Path, value: Any) -> None:
     except BaseException:
         aside.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Make durable what a file holds, or which names a folder holds (a file's own fsync does not keep its name)."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,27 @@ def test_unfit_action_files_are_one_line(tmp_path: Path, damage: Callable[[Path]
     with pytest.raises(UserError, match=r"wanted \('steps',\)|holds no readable actions") as caught:
         choose_actions(world, world.starts[0], str(path), 2, 4, seed=0)
     assert "\n" not in str(caught.value)
+
+
+def test_everything_is_synced_before_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut may keep a rename and lose the bytes."""
+    events: list[str] = []
+    real, rename = os.fsync, Path.rename
+
+    def note_sync(handle: int) -> None:
+        events.append(Path(f"/proc/self/fd/{handle}").readlink().name)
+        real(handle)
+
+    def note_rename(self: Path, target: Path) -> Path:
+        events.append("rename")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    make().save(tmp_path / "world")
+    before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
+    assert {p.name for p in (tmp_path / "world").iterdir()} | {"world.writing"} <= set(before)
+    assert before[-1] == "world.writing" and after == [tmp_path.name]
 
 
 def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

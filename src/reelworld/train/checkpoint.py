@@ -19,7 +19,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from reelworld.config import from_json, read_json, to_json
+from reelworld.config import from_json, read_json, sync, to_json
 from reelworld.types import UserError
 
 __all__ = ["KEEP", "Checkpoint", "State", "find_checkpoint", "save_checkpoint", "tidy"]
@@ -116,13 +116,13 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
             flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()}
             _write(aside / f"{name}.safetensors", safetensors.torch.save(flat))
         _write(aside / "state.json", (json.dumps(to_json(state), indent=2) + "\n").encode())
-        _sync_folder(aside)
+        sync(aside)
         assert not final.exists(), f"{final} is the latest checkpoint already"
         aside.rename(final)
-        _sync_folder(run_folder)
+        sync(run_folder)
         _write(run_folder / f"latest{_ASIDE}", f"{final.name}\n".encode())
         (run_folder / f"latest{_ASIDE}").replace(run_folder / "latest")
-        _sync_folder(run_folder)
+        sync(run_folder)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
@@ -160,12 +160,3 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder durable (a file's own fsync does not)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

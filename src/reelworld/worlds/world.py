@@ -8,7 +8,6 @@ Shapes: n streams, T context frames, S steps, H W pixel rows and columns, A acti
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from reelworld.config import from_json, read_json, write_json
+from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.generate.session import Action, Session, SessionParts
@@ -137,8 +136,8 @@ class World:
             _save_starts(aside / "starts.npz", self.starts)
             write_json(aside / "world.json", self.info)
             write_card(self, aside)
-            for path in aside.iterdir():
-                _sync(path)
+            for path in (*aside.iterdir(), aside):
+                sync(path)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error
@@ -147,6 +146,7 @@ class World:
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
+        sync(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
 
     # ------------------------------------------------------------------ use
@@ -264,11 +264,3 @@ def _check_start(clip: Clip, shape: tuple[int, ...], path: Path, info: WorldInfo
     rows = {name: len(clip.actions[name]) if name in clip.actions else 0 for name in info.actions}
     if wrong := [name for name, n in rows.items() if n != len(frames)]:
         raise UserError(f"{path} lacks the actions {wrong[0]!r} of its {len(frames)} frames; copy the world again.")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
