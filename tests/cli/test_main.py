@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import tyro
@@ -131,6 +131,42 @@ def test_errors_fold_the_same_without_box_drawing() -> None:
         )
         assert done.stderr.startswith("error: Error parsing --width: invalid literal"), done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", [[verb] for verb in cli.VERBS] + [["train", "pocket"]])
+def test_help_reads_well(verb: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main([*verb, "--help"]) == 0
+    page = capsys.readouterr().out
+    assert "None" not in page, "a word of Python"
+    examples = page.partition("Examples:\n")[2].partition("\n\n")[0].splitlines()
+    assert examples and all(line.startswith("  reelworld ") for line in examples)
+    prose = [line for line in page.splitlines() if line not in examples and not line.startswith("usage:")]
+    assert max(map(len, prose)) <= 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Absent:
+    """Flags that may be absent."""
+
+    size: int | tuple[int, int] | None = None
+    """Pixels."""
+    kind: Literal["a", "b"] | None = None
+    """Kinds."""
+    minutes: float | None = 3.0
+    """Minutes."""
+    name: str | None = None
+    """Any text."""
+
+
+def test_flags_that_may_be_absent() -> None:
+    assert parse(Absent, [], "x", "") == Absent()
+    given = parse(Absent, ["--size", "3", "4", "--kind", "b", "--minutes", "none", "--name", "none"], "x", "")
+    assert given == Absent(size=(3, 4), kind="b", minutes=None, name="none")
+    assert parse(Absent, ["--size", "5"], "x", "").size == 5
+    for words in (["--size", "big"], ["--kind", "c"], ["--minutes", "soon"]):
+        with pytest.raises(UserError, match=words[0]):
+            parse(Absent, words, "x", "")
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -26,7 +26,7 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of ``reelworld bench``."""
 
-    world: tyro.conf.Positional[Path]
+    world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, or of the run that made it."""
     out: Path | None = None
     """JSON file for the results; without it they are only printed."""

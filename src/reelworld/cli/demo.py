@@ -6,6 +6,7 @@ report.html and videos/ of simulator and world under the same actions. It can be
 command skips what is finished and goes on with the rest. At the end the play page opens when this is a terminal
 (PLAY=0 prints the command instead).
 
+Examples:
   reelworld demo
   reelworld demo --quick                      two minutes, to see that everything works; the world is not good
   reelworld demo --out runs/long --minutes 20

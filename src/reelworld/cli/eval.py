@@ -13,7 +13,7 @@ import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -26,7 +26,7 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of ``reelworld eval``."""
 
-    world: tyro.conf.Positional[Path]
+    world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, or of the run that made it."""
     data: Path
     """Recordings to compare with."""

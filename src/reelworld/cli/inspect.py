@@ -3,6 +3,7 @@
 DATA is a folder that `record` made, a folder of videos or .npz files, or one file. Writes a contact sheet and a
 histogram of the actions beside the table.
 
+Examples:
   reelworld inspect recordings/doors
   reelworld inspect my-videos --size 64 --fit crop --out looks
   reelworld inspect robot.npz --frames image --action action --action-shift 1 --json

@@ -11,11 +11,19 @@ import dataclasses
 import io
 import os
 import re
+import shutil
+import textwrap
 import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import tyro
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    UnsupportedTypeAnnotationError,
+)
 
 from reelworld.config import closest
 from reelworld.types import UserError
@@ -39,10 +47,13 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
         UserError: If a flag is unknown, a value does not fit or a positional is missing.
     """
     if "--help" in args or "-h" in args:
-        return tyro.cli(options, args=args, prog=prog, description=description)
+        # tyro joins the lines of a description, examples included, and does not wrap them.
+        print(_wrap(description) + "\n")
+        with _registry:
+            return tyro.cli(options, args=args, prog=prog, description="")
     box = io.StringIO()
     try:
-        with contextlib.redirect_stderr(box), _wide_terminal():
+        with contextlib.redirect_stderr(box), _wide_terminal(), _registry:
             parsed, surplus = tyro.cli(options, args=args, prog=prog, description=description, return_unknown_args=True)
     except SystemExit:
         said = _fold(box.getvalue())
@@ -52,6 +63,43 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
     if surplus:
         raise _surplus_error(options, surplus, prog)
     return parsed
+
+
+def _wrap(text: str) -> str:
+    """Fit paragraphs into the terminal; indented lines, the examples, stay as they are."""
+    width = min(shutil.get_terminal_size().columns, 120)
+    paragraphs = [p if "\n  " in p or p.startswith("  ") else textwrap.fill(p, width) for p in text.split("\n\n")]
+    return "\n\n".join(paragraphs)
+
+
+_registry = ConstructorRegistry()
+
+
+@_registry.primitive_rule
+def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
+    """Show ``X | None`` as X with the default none; tyro's own way reads ``{None}|X``."""
+    kinds = typing.get_args(info.type)
+    if type(None) not in kinds:
+        return None
+    inner: Any = typing.Union[tuple(k for k in kinds if k is not type(None))]  # noqa: UP007 (made from a tuple)
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(inner, info.markers))
+    if isinstance(spec, UnsupportedTypeAnnotationError):
+        return spec
+
+    def read(words: list[str]) -> Any:
+        try:
+            return spec.instance_from_str(words)
+        except ValueError:
+            if words in (["none"], ["None"]):
+                return None
+            raise
+
+    return dataclasses.replace(
+        spec,
+        instance_from_str=read,
+        is_instance=lambda value: value is None or spec.is_instance(value),
+        str_from_instance=lambda value: ["none"] if value is None else spec.str_from_instance(value),
+    )
 
 
 def _surplus_error(options: type, surplus: list[str], prog: str) -> UserError:

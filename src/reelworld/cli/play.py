@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
@@ -25,7 +26,7 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of ``reelworld play``."""
 
-    world: tyro.conf.Positional[Path]
+    world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, e.g. runs/demo/world."""
     host: str = "127.0.0.1"
     """Address to listen on; the default admits this machine only."""

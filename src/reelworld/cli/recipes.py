@@ -1,7 +1,8 @@
 """List the recipes: what each makes, its sizes, how many parameters they have.
 
-reelworld recipes
-reelworld train pocket --help       every setting of one, with its default
+Examples:
+  reelworld recipes
+  reelworld train pocket --help       every setting of one, with its default
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 The same seed gives the same files. An interrupted recording keeps every finished episode; the same command
 goes on with the missing ones.
 
+Examples:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors --episodes 1500
   reelworld record CarRacing-v3 --out recordings/cars --episodes 60
   reelworld record CartPole-v1 --out recordings/poles --size 64 --policy my_module:my_policy
@@ -15,7 +16,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
@@ -34,7 +35,7 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of `reelworld record`; None means the environment's preset, else what is said there."""
 
-    env_id: tyro.conf.Positional[str]
+    env_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV_ID")]
     """Name of a gymnasium environment, or 'module:Name' to import the module first."""
     out: Path
     """Folder of the data set."""

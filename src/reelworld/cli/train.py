@@ -7,6 +7,7 @@ a small playable world, trained on a laptop CPU in minutes. `reelworld recipes` 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
 since the last checkpoint. Other settings need another --out.
 
+Examples:
   reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
   reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
   reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
