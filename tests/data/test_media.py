@@ -87,6 +87,11 @@ def test_existing_files_and_unknown_endings_are_refused(tmp_path):
     with pytest.raises(UserError, match="--force"):
         media.check_media_path(kept)
     media.check_media_path(kept, force=True)
+    with pytest.raises(UserError, match="is a file, not a folder"):
+        media.check_media_path(kept / "deeper" / "x.gif")
+    (tmp_path / "folder.gif").mkdir()
+    with pytest.raises(UserError, match=r"folder\.gif is a folder"):
+        media.check_media_path(tmp_path / "folder.gif", force=True)
     assert kept.read_bytes() == b"mine"
     with pytest.raises(UserError, match=r"\.mp4, \.gif, \.png, \.npz"):
         media.check_media_path(tmp_path / "x.avi")

@@ -204,3 +204,19 @@ def test_a_device_that_is_not_there_is_one_line(verb, made, tmp_path, capsys):
     if verb in more:
         assert main([verb, str(made / "run"), "--threads", "-1", *more[verb]]) == 2
         assert capsys.readouterr().err == "error: --threads is -1; wanted 1 or more, or 0 for torch's choice.\n"
+
+
+def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made, tmp_path, capsys):
+    from reelworld.data.dataset import DataSet
+    from reelworld.recipes import pocket
+
+    out = ["--frames", "2", "--out", str(tmp_path / "x.gif")]
+    assert main(["generate", str(made / "run"), "--temperature", "-1", *out]) == 2
+    assert capsys.readouterr().err == "error: --temperature is -1.0; it must be from 0 to 10.\n"
+    info = replace(DataSet.open(made / "data").info, actions={})
+    world = pocket.untrained(replace(pocket.tiny(), actions="none"), info, seed=0)
+    world.starts = [replace(DataSet.open(made / "data").read(0, 0, 2), actions={})]
+    world.save(tmp_path / "film")
+    assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2
+    assert "this world takes no actions" in capsys.readouterr().err
+    assert main(["generate", str(tmp_path / "film"), *out]) == 0

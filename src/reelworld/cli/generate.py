@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -34,7 +34,7 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of ``reelworld generate``."""
 
-    world: tyro.conf.Positional[Path]
+    world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, or of the run that made it."""
     out: Path
     """File to write: .mp4, .gif, .png (a sheet of frames) or .npz (exact frames and actions)."""
@@ -74,6 +74,8 @@ def run(options: Options) -> None:
     check_media_path(options.out, options.force)
     if options.frames < 1:
         raise UserError(f"--frames is {options.frames}; it must be at least 1.")
+    if options.temperature is not None and not 0 <= options.temperature <= 10:
+        raise UserError(f"--temperature is {options.temperature}; it must be from 0 to 10.")
     if options.data is not None and options.image is not None:
         raise UserError("both --data and --image were given; choose one to start from.")
 

@@ -43,15 +43,18 @@ PAPER = (24, 27, 34)
 
 
 def check_media_path(path: Path, force: bool = False) -> None:
-    """Refuse a suffix that cannot be written and a file that exists, before any work is done.
+    """Refuse a suffix that cannot be written, a file that exists or a file for a folder, before any work is done.
 
     Raises:
-        UserError: If the suffix is unknown or the file exists and ``force`` is False.
+        UserError: If the suffix is unknown, the file exists and ``force`` is False, or no folder can be made there.
     """
     if path.suffix.lower() not in MEDIA_SUFFIXES:
         raise UserError(f"cannot write {path.name!r}: use one of the endings {', '.join(MEDIA_SUFFIXES)}.")
     if path.exists() and not force:
         raise UserError(f"{path} exists; choose another name or pass --force to replace it.")
+    if path.is_dir() or not (nearest := next(p for p in path.absolute().parents if p.exists())).is_dir():
+        blocking = f"{path} is a folder" if path.is_dir() else f"{nearest} is a file, not a folder"
+        raise UserError(f"cannot write {path.name!r}: {blocking}; choose another name.")
 
 
 def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str, np.ndarray] | None = None) -> None:

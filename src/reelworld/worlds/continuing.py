@@ -81,6 +81,8 @@ def choose_actions(
     """
     specs = world.info.actions
     if not specs:
+        if wanted not in ("recorded", "random"):
+            raise UserError(f"--actions {wanted!r} was given, but this world takes no actions; leave --actions out.")
         return {}
     if wanted == "random":
         rng = np.random.default_rng(seed)
