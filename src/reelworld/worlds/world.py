@@ -113,7 +113,7 @@ class World:
                 raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
         world = cls(info, parts["tokenizer"], parts["dynamics"])
-        world.tokenizer.spec(1, info.height, info.width)  # refuses a world.json of another size
+        _check_parts(world, folder / "world.json")
         world.starts = _load_starts(folder / "starts.npz", info)
         return world
 
@@ -215,6 +215,18 @@ class World:
             rewards=judged.reward[0].cpu().numpy(),
             terminated=judged.terminated[0].cpu().numpy(),
         )
+
+
+def _check_parts(world: World, path: Path) -> None:
+    """Refuse a world.json whose size, actions or parts are not those of the parts' configs."""
+    for part, method in ((world.tokenizer, "decode"), (world.dynamics, "prefill")):
+        if not hasattr(part, method):
+            raise UserError(f"{path} has a {type(part).__name__} where a part with {method}() belongs; restore it.")
+    world.tokenizer.spec(1, world.info.height, world.info.width)
+    learned: Mapping[str, ActionSpec] = getattr(world.dynamics.config, "actions", world.info.actions)
+    told, knows = ({k: (s.kind, s.n, s.repeat) for k, s in a.items()} for a in (world.info.actions, learned))
+    if told != knows:
+        raise UserError(f"{path} lists the actions {told}; its dynamics learned {knows}: restore world.json.")
 
 
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
