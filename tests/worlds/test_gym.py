@@ -116,10 +116,11 @@ def test_streams_equal_single_environments_through_autoresets(world):
     assert np.array_equal(envs.reset(seed=7)[0][0], env.reset(seed=7)[0])
     has_ended, n_resets = False, 0
     for row in actions:
-        frames, reward, terminated, truncated, _ = envs.step(row)
+        frames, reward, terminated, truncated, info = envs.step(row)
         if has_ended:
             env.step(row[0])  # the batch moved, and the action was ignored
             expected = (env.reset()[0], 0.0, False, False)
+            assert info["terminated_probability"][0] == 0
             n_resets += 1
         else:
             expected = env.step(row[0])[:4]

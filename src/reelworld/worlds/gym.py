@@ -155,8 +155,8 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         is_late = self._steps >= self._max_steps if self._max_steps is not None else np.zeros(self.num_envs, bool)
         self._has_ended = terminated | is_late
         reward = np.where(begins, 0.0, result.reward).astype(np.float32)
-        info = {"terminated_probability": result.info["terminated_probability"]}
-        return frame, reward, terminated, is_late, info
+        probability = np.where(begins, 0.0, result.info["terminated_probability"]).astype(np.float32)
+        return frame, reward, terminated, is_late, {"terminated_probability": probability}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return the current frame of each stream, uint8 (H, W, 3), in render mode rgb_array."""
