@@ -220,3 +220,21 @@ def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made
     assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2
     assert "this world takes no actions" in capsys.readouterr().err
     assert main(["generate", str(tmp_path / "film"), *out]) == 0
+
+
+def test_results_that_could_not_be_written_are_not_measured(made, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("kept")
+    for verb, out, said in (
+        ("eval", "file/deeper", "file is a file; --out wants a folder there."),
+        ("bench", "file/x.json", "file is a file; --out wants a folder there."),
+        ("bench", ".", "is a folder; --out wants a JSON file"),
+    ):
+        data = ["--data", str(made / "data")] if verb == "eval" else []
+        assert main([verb, str(made / "run"), "--out", str(tmp_path / out), *data]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err and captured.err.count("\n") == 1 and "tiles" not in captured.out
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write everywhere
+    words = ["eval", str(made / "run"), "--out", str(tmp_path / "e"), "--data", str(made / "data")]
+    assert main(words) == 2
+    assert "may not be written; give --out another place." in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 import tyro
 
-from reelworld.cli.loading import load_world
+from reelworld.cli.loading import check_folder, load_world
+from reelworld.types import UserError
 
 __all__ = ["Options", "run"]
 
@@ -59,6 +60,10 @@ def run(options: Options) -> None:
         seed=options.seed,
         allow_busy=options.allow_busy,
     )
+    if options.out is not None:
+        if options.out.is_dir():
+            raise UserError(f"{options.out} is a folder; --out wants a JSON file, e.g. {options.out / 'bench.json'}.")
+        check_folder(options.out.parent)
     world = load_world(options.world, options.device, options.allow_code)
     with Display("bench") as display:
         results = bench(

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from reelworld.cli.loading import load_world, set_threads
+from reelworld.cli.loading import check_folder, load_world, set_threads
 
 __all__ = ["Options", "run"]
 
@@ -72,6 +72,7 @@ def run(options: Options) -> None:
     dataset = open_for(world, options.data)
     folder = options.world / "world" if (options.world / "world").is_dir() else options.world
     out = options.out or folder.resolve().parent / "eval"
+    check_folder(out)
     with Display("evaluating") as display:
         results = evaluate_to_folder(
             world,

@@ -1,11 +1,12 @@
 """What the verbs that use a world share: the number of CPU threads, the device, the loading.
 
-A device that is not there and a number of threads that cannot be are mistakes of the command line, so they are
-looked at before anything is read.
+A device that is not there, a number of threads that cannot be and a folder that cannot be written are mistakes
+of the command line, so they are looked at before anything is read or measured.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,21 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from reelworld.worlds.world import World
 
-__all__ = ["load_world", "set_threads"]
+__all__ = ["check_folder", "load_world", "set_threads"]
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written, before minutes of work are spent on what goes there.
+
+    Raises:
+        UserError: If a file is in its way, or the nearest folder that exists is not ours to write.
+    """
+    folder = folder.absolute()
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise UserError(f"{nearest} is a file; --out wants a folder there.")
+    if not os.access(nearest, os.W_OK):
+        raise UserError(f"{nearest} may not be written; give --out another place.")
 
 
 def set_threads(n: int) -> None:
