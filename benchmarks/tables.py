@@ -125,6 +125,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
     "variants-doorkey": lambda: variants("variants-doorkey.json", DYNAMICS),
+    "width-carracing": lambda: variants("width-carracing.json", DYNAMICS),
     "variants-carracing": lambda: variants("variants-carracing.json", DYNAMICS),
 }
 
