@@ -103,7 +103,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[GridDynamics], None] | None]
     "no sharing over digits": ({}, without_digits),
     "no event oversampling": ({"event_share": 0.0}, None),
     "no temporal attention": ({"temporal_layers": 0}, None),
-    "width 64": ({"width": 64}, None),
+    "width 128": ({"width": 128}, None),
     "width 192": ({"width": 192}, None),
     "always fully masked": ({"full_mask_share": 1.0}, None),
     "context noise 0.1": ({"context_noise": 0.1}, None),
