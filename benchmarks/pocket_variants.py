@@ -218,13 +218,10 @@ def main() -> None:
     dataset, store = DataSet.open(args.data), TokenStore.open(args.run / "codes")
     tokenizer = World.load(args.run).tokenizer
     sampler = SamplerConfig(steps=1, temperature=0.0) if args.greedy else SamplerConfig(steps=2, temperature=0.9)
-    results: dict[str, Any] = {
-        "seconds": args.seconds,
-        "seed": args.seed,
-        **describe_machine(),
-        "commit": commit(),
-        "variants": {},
-    }
+    command = f"python benchmarks/pocket_variants.py --run RUN --data {args.data.name} --seconds {args.seconds:g}"
+    command += " --greedy" if args.greedy else ""
+    results: dict[str, Any] = {"what": "pocket dynamics variants", "command": command, "commit": commit()}
+    results |= {"seed": args.seed, "seconds": args.seconds, "machine": describe_machine(), "variants": {}}
     trainers = {}
     for name in args.only:
         fields, change = VARIANTS[name]

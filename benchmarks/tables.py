@@ -80,19 +80,25 @@ def source(name: str, results: Mapping[str, Any]) -> str:
     return f"[{path}](LINK{path}): `{results['command']}`, commit {results['commit']}, {where}, seed {seed}."
 
 
+def number(value: float) -> str:
+    """Show three digits, without an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def speed(names: Mapping[str, str]) -> str:
-    """Make a table of benches on one thread."""
-    lines = ["| world | what | median | p95 | limit measured in the same run |", "|---|---|---|---|---|"]
+    """Make a table of benches, of what ran on one thread."""
+    lines = ["| world, one thread | what | median | p95 | limit measured in the same run |", "|---|---|---|---|---|"]
     for name, label in names.items():
         for row in load(name)["results"]:
-            if row["threads"] != 1 and "memory" not in row["what"]:
+            if row["threads"] != 1:
                 continue
-            limit = f"{row['limit']:.3g} {row['unit']} ({row['limit_is']})" if row.get("limit") else ""
+            unit = row["unit"]
+            limit = f"{number(row['limit'])} {unit} ({row['limit_is']})" if row.get("limit") else ""
             lines.append(
-                f"| {label} | {row['what']} | {row['median']:.3g} {row['unit']} | {row['p95']:.3g} | {limit} |"
+                f"| {label} | {row['what']} | {number(row['median'])} {unit} | {number(row['p95'])} | {limit} |"
             )
             label = ""
-    return "\n".join(lines) + "\n\n" + "\n".join(source(name, load(name)) for name in names)
+    return "\n".join(lines) + "\n\n" + "\n\n".join(source(name, load(name)) for name in names)
 
 
 def variants(name: str, columns: Mapping[str, str]) -> str:
