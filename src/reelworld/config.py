@@ -8,13 +8,13 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reelworld.types import UserError
 
-__all__ = ["closest", "from_json", "read_json", "sync", "to_json", "unknown", "write_json"]
+__all__ = ["closest", "from_json", "read_json", "require", "sync", "to_json", "unknown", "write_json"]
 
 C = TypeVar("C")
 
@@ -23,6 +23,13 @@ def closest(name: str, options: Iterable[str]) -> str:
     """Return ", did you mean 'x'?" for the nearest option, or an empty string."""
     match = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
     return f"; did you mean {match[0]!r}?" if match else ""
+
+
+def require(config: Any, fields: str, is_fine: Callable[[Any], Any], wanted: str) -> None:
+    """Check fields of a config, given as words; the first that is not fine is a UserError that names it."""
+    for name in fields.split():
+        if not is_fine(value := getattr(config, name)):
+            raise UserError(f"{name} is {value}; it must be {wanted}.")
 
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:

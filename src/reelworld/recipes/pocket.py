@@ -13,10 +13,11 @@ system; the parts it borrows name their sources.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from reelworld.config import require
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -103,34 +104,19 @@ class Config:
 
     def __post_init__(self) -> None:
         # Here and not where the values are used: a mistake shall not cost the minutes of the stage before.
-        at_least_1 = (
-            "frame_stride",
-            "tokenizer_width",
-            "tokenizer_steps",
-            "tokenizer_batch",
-            "trunk_layers",
-            "steps",
-            "batch",
-            "window",
-            "context_frames",
-        )
-        shares = ("mosaic_share", "event_share", "full_mask_share", "context_noise")
-        self._check(at_least_1, lambda v: v >= 1, "at least 1")
-        self._check(("seed", "head_layers"), lambda v: v >= 0, "at least 0")
-        self._check(("temporal_layers",), lambda v: 0 <= v <= self.trunk_layers, "from 0 to trunk_layers")
-        self._check(shares, lambda v: 0 <= v <= 1, "from 0 to 1")
-        self._check(("tokenizer_share",), lambda v: 0 < v < 1, "between 0 and 1")
-        self._check(("max_minutes", "tokenizer_lr", "lr"), lambda v: v is None or 0 < v < math.inf, "above 0")
-        self._check(("levels",), lambda v: v and min(v) >= 2, "one or more numbers of at least 2")
+        counts = "frame_stride tokenizer_width tokenizer_steps tokenizer_batch trunk_layers steps batch window"
+        require(self, f"{counts} context_frames", lambda v: v >= 1, "at least 1")
+        require(self, "seed head_layers", lambda v: v >= 0, "at least 0")
+        require(self, "temporal_layers", lambda v: 0 <= v <= self.trunk_layers, "from 0 to trunk_layers")
+        shares = "mosaic_share event_share full_mask_share context_noise"
+        require(self, shares, lambda v: 0 <= v <= 1, "from 0 to 1")
+        require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
+        require(self, "max_minutes tokenizer_lr lr", lambda v: v is None or 0 < v < math.inf, "above 0")
+        require(self, "levels", lambda v: v and min(v) >= 2, "one or more numbers of at least 2")
         small_enough = f"numbers with a product of at most {LARGEST_CODEBOOK:,} codes"
-        self._check(("levels",), lambda v: math.prod(v) <= LARGEST_CODEBOOK, small_enough)
-        self._check(("clip_frames",), lambda v: v >= 2, "at least 2, to predict one frame")
-        self._check(("width",), lambda v: v > 0 and v % 4 == 0, "a multiple of 4 (attention heads)")
-
-    def _check(self, names: tuple[str, ...], is_fine: Callable[[Any], Any], wanted: str) -> None:
-        for name in names:
-            if not is_fine(value := getattr(self, name)):
-                raise UserError(f"{name} is {value}; it must be {wanted}.")
+        require(self, "levels", lambda v: math.prod(v) <= LARGEST_CODEBOOK, small_enough)
+        require(self, "clip_frames", lambda v: v >= 2, "at least 2, to predict one frame")
+        require(self, "width", lambda v: v > 0 and v % 4 == 0, "a multiple of 4 (attention heads)")
 
 
 def tiny() -> Config:
