@@ -126,12 +126,12 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """The default: a tile game or a first smooth world in about six CPU-minutes."""
+    """The default: a tile game or a first smooth world in about five CPU-minutes."""
     return Config()
 
 
 def medium() -> Config:
-    """Four times the weights, for an hour of training and more; in four CPU-minutes small is still ahead."""
+    """Wider dynamics, for an hour of training and more; in four CPU-minutes small is still ahead."""
     return Config(width=128, steps=12_000, tokenizer_steps=4000)
 
 
