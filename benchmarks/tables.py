@@ -126,6 +126,7 @@ DYNAMICS = {
 }
 BLOCKS: dict[str, Callable[[], str]] = {
     "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
+    "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
     "carracing": lambda: quality("carracing.json", CARRACING),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
