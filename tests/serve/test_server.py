@@ -139,7 +139,7 @@ def test_real_time_world_keeps_its_pace_and_the_held_action():
     assert [frame["step"] for frame in frames] == list(range(1, 11))
     assert {frame["input"] for frame in frames} == {1}
     assert frames[3]["cell"] == (4, 0)
-    assert 0.4 <= seconds < 1.5  # 9 or 10 periods of 50 ms; the upper bound leaves room for a busy machine
+    assert seconds >= 0.4  # 9 or 10 periods of 50 ms: never faster than the world's pace, however fast the model
 
 
 def test_a_tap_between_two_steps_counts_for_one_step():
@@ -325,15 +325,24 @@ def test_a_broken_world_ends_its_session_only(caplog):
 
 
 def test_a_slow_world_does_not_stop_the_page_from_answering():
-    world = turn_world(step_seconds=1.0)
+    world, answered, was_answered = turn_world(), threading.Event(), []
+
+    def move(action: object) -> np.ndarray:
+        """Let the step last until the page has its answer; a blocked page would never have it."""
+        was_answered.append(answered.wait(8))
+        return np.array([1, 0])
+
+    world.move = move
     with running(world) as address, Client(address) as client:
         client.frame()
         client.send(type="act", id=1, actions={"action": 0})
-        start = time.perf_counter()
+        while not world.taken:  # the step is under way
+            time.sleep(0.01)
         with get(address, "/api/world") as answer:
             assert json.load(answer)["players"] == 1
-        assert time.perf_counter() - start < 0.5
+        answered.set()
         assert client.frame()["step"] == 1
+    assert was_answered == [True]
 
 
 def test_turns_that_pile_up_are_dropped():
