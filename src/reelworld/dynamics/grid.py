@@ -139,7 +139,7 @@ class TemporalAttention(nn.Module):
 class CodeTable(nn.Module):
     """Embeddings of codes: a free row per code plus one shared row per digit value.
 
-    Sharing over digits lets rare codes learn from common ones; it made smooth worlds learn about twice as fast.
+    Sharing over digits lets rare codes learn from common ones; nothing else is worth as much (docs/log.md).
     """
 
     digits: Tensor

@@ -126,7 +126,7 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """The default: a tile game or a first smooth world in about five CPU-minutes."""
+    """The default: a tile game or a first smooth world in about six CPU-minutes."""
     return Config()
 
 

@@ -65,7 +65,7 @@ class PatchLayer(nn.Module):
 class Spread(nn.Module):
     """Give each digit zero mean and unit variance before it is rounded, so that all levels are used from the start.
 
-    Batch statistics in training, running ones afterwards. Without it training began with some 50 of 1,000 codes.
+    Batch statistics in training, running ones afterwards. Without it few codes are used for long (docs/log.md).
     """
 
     def __init__(self, digits: int) -> None:
