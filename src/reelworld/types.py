@@ -98,6 +98,8 @@ class Clip:
     """Frames per second of this clip; 0 when unknown."""
     source: str = ""
     """Stable id of the episode."""
+    class_id: int | None = None
+    """Number of the clip's class in the data set's list of classes; None when it has none."""
 
     @property
     def action(self) -> np.ndarray:
@@ -137,6 +139,8 @@ class TokenSpec:
     """Pixels per token, along each side."""
     is_causal: bool = True
     """True when the codes of a latent frame do not depend on later frames."""
+    clip_frames: int = 0
+    """Frames that are always coded together (the window of a non-causal tokenizer); 0: any number of them."""
 
     @property
     def video(self) -> GridSpec:
@@ -174,8 +178,10 @@ class Conditions:
     actions: Mapping[str, Tensor] = field(default_factory=dict)
     """Stream name -> int64 (B, T) or float32 (B, T, A); a dimension k after T with frame stride k."""
     class_id: Tensor | None = None
+    """int64, (B,)."""
     text: Tensor | None = None
     context_video: Tensor | None = None
+    """Frames a model is shown as pixels, float32 in [-1, 1], (B, T, H, W, 3)."""
     goal: Tensor | None = None
     noise_level: Tensor | None = None
 

@@ -293,7 +293,16 @@ def test_sound_alone_is_no_video(tmp_path):
         DataSet.open(tmp_path)
 
 
-@settings(max_examples=40, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_codec_nobody_knows_is_one_line(tmp_path):
+    path = write_video(tmp_path / "a.mkv", numbered_frames(8))
+    content = path.read_bytes()
+    codec = next(c for c in (b"V_MPEG4/ISO/AVC", b"V_FFV1", b"V_MS/VFW/FOURCC", b"V_UNCOMPRESSED") if c in content)
+    path.write_bytes(content.replace(codec, codec[:-1] + b"?"))
+    with pytest.raises(UserError, match=r"a\.mkv names a video codec that is not known here"):
+        DataSet.open(path)
+
+
+@settings(max_examples=40, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_noise_never_hangs_or_crashes(tmp_path, data):
     ending = data.draw(st.sampled_from(list(CODECS)))

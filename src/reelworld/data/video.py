@@ -137,6 +137,8 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
                 if not container.streams.video:
                     raise Unreadable(f"{path.name} has no video stream")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise Unreadable(f"{path.name} names a video codec that is not known here, or is corrupt")
                 stream.thread_type = "AUTO"
                 named_fps = float(stream.average_rate or stream.guessed_rate or 0)
                 _check_room(stream.frames, options.shape or (stream.height, stream.width), path, options)
