@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reelworld.nn.attention import MaskSpec, attention
+from reelworld.nn.attention import BlockMask, CausalMask, FrameMask, attention
 from reelworld.nn.kv_cache import FrameCache
 
 
@@ -31,8 +31,8 @@ def test_window_and_lag_bias(window: int) -> None:
     q, k, v = torch.randn(3, 2, 2, 7, 4)
     bias = torch.randn(2, window)
     positions = torch.arange(7)
-    mask = MaskSpec(q_positions=positions, k_positions=positions, window=window)
-    torch.testing.assert_close(attention(q, k, v, mask, bias), plain_attention(q, k, v, window, bias))
+    mask = FrameMask(q_positions=positions, k_positions=positions, lag_bias=bias)
+    torch.testing.assert_close(attention(q, k, v, mask), plain_attention(q, k, v, window, bias))
 
 
 def test_mask_per_row_equals_shared_mask() -> None:
@@ -40,11 +40,37 @@ def test_mask_per_row_equals_shared_mask() -> None:
     q, k, v = torch.randn(3, 6, 2, 5, 4)
     bias = torch.randn(2, 3)
     positions = torch.arange(5)
-    shared = MaskSpec(q_positions=positions, k_positions=positions, window=3)
+    shared = FrameMask(q_positions=positions, k_positions=positions, lag_bias=bias)
     # two streams of three grid positions, the second one a thousand frames later
     later = torch.stack([positions, positions + 1000])
-    rows = MaskSpec(q_positions=later, k_positions=later, window=3, group=3)
-    torch.testing.assert_close(attention(q, k, v, rows, bias), attention(q, k, v, shared, bias))
+    rows = FrameMask(q_positions=later, k_positions=later, lag_bias=bias, group=3)
+    torch.testing.assert_close(attention(q, k, v, rows), attention(q, k, v, shared))
+
+
+@pytest.mark.parametrize("first", [0, 1, 5])
+def test_causal_by_token(first: int) -> None:
+    torch.manual_seed(0)
+    k, v = torch.randn(2, 2, 2, 7, 4)
+    q = torch.randn(2, 2, 7 - first, 4)
+    mixed = attention(q, k, v, CausalMask(first=first))
+    for i in range(7 - first):
+        seen = slice(0, first + i + 1)
+        weights = (q[:, :, i : i + 1] @ k[:, :, seen].transpose(-1, -2) / 2).softmax(-1)
+        torch.testing.assert_close(mixed[:, :, i : i + 1], weights @ v[:, :, seen])
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_blocks_that_are_not_connected_are_not_seen(first: int) -> None:
+    torch.manual_seed(0)
+    k, v = torch.randn(2, 1, 2, 8, 4)
+    q = torch.randn(1, 2, 8 - first, 4)
+    layout = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]], dtype=torch.bool)
+    mixed = attention(q, k, v, BlockMask(layout=layout, block=2, first=first))
+    for i in range(8 - first):
+        row = first + i
+        seen = [j for j in range(row + 1) if layout[row // 2, j // 2]]
+        weights = (q[:, :, i : i + 1] @ k[:, :, seen].transpose(-1, -2) / 2).softmax(-1)
+        torch.testing.assert_close(mixed[:, :, i : i + 1], weights @ v[:, :, seen])
 
 
 @pytest.mark.parametrize("prefilled", [0, 1, 3, 4, 9])

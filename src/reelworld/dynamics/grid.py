@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.action_embedding import ActionEmbedder
-from reelworld.nn.attention import MaskSpec, attention
+from reelworld.nn.attention import FrameMask, attention
 from reelworld.nn.grid import GridBlock
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.quantize.fsq import code_digits
@@ -108,20 +108,20 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mix all frames over time: (B, T, N, D), positions (T,) -> mixed (B, T, N, D), keys and values."""
         q, k, v = self._project(x)
-        mask = MaskSpec(q_positions=positions, k_positions=positions, window=self.window)
-        return self._merge(x, attention(q, k, v, mask, self.lag_bias)), k, v
+        mask = FrameMask(q_positions=positions, k_positions=positions, lag_bias=self.lag_bias)
+        return self._merge(x, attention(q, k, v, mask)), k, v
 
     def step(self, x: Tensor, positions: Tensor, cache: FrameCache) -> Tensor:
         """Write one frame, (B, 1, N, D) at positions (B,), to the cache and mix it with what is there."""
         q, k, v = self._project(x)
         cache.write(k, v, positions)
-        mask = MaskSpec(
+        mask = FrameMask(
             q_positions=positions[:, None],
             k_positions=cache.positions,
-            window=self.window,
+            lag_bias=self.lag_bias,
             group=x.shape[2],
         )
-        return self._merge(x, attention(q, cache.keys, cache.values, mask, self.lag_bias))
+        return self._merge(x, attention(q, cache.keys, cache.values, mask))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, frames, tokens, width = x.shape

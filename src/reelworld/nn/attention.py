@@ -3,53 +3,118 @@
 Positions are always an argument, never counted here, so that packed, cached and sliding sequences are the
 same code.
 
-Shapes: B batch, G rows of the batch that share a mask, H heads, Q K queries and keys, D width of a head
+Shapes: B batch, G rows of the batch that share a mask, H heads, Q K queries and keys, D width of a head,
+  L tokens of a sequence, S blocks of a sequence
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["MaskSpec", "attention"]
+__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "attention"]
+
+
+class Mask(Protocol):
+    """Which keys a query may see."""
+
+    def dense(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Build what is added to the scores (float) or says who is seen (bool); None hides nothing."""
+        ...
+
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """Say whether query i sees exactly the keys up to i, which kernels know without a mask."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskSpec:
-    """Which keys a query may see, by their positions."""
+class FrameMask:
+    """Causal by frame within a window, with a learned bias per head and lag."""
 
     q_positions: Tensor
     """Frame number of each query, int64, (Q,) for all rows or (B / G, Q)."""
     k_positions: Tensor
     """Frame number of each key, int64, (K,) or (B / G, K); negative marks an empty cache slot."""
-    window: int
-    """A query sees keys of lag 0 <= q - k < window."""
+    lag_bias: Tensor
+    """Added to the scores, (H, window); a query sees keys of lag 0 <= q - k < window."""
     group: int = 1
     """G: consecutive rows of the batch that share a mask (e.g. the positions of one frame)."""
 
-    def dense(self, lag_bias: Tensor) -> Tensor:
-        """Build the additive mask (H, Q, K) or (B, H, Q, K) from a bias per head and lag, (H, window)."""
+    def dense(self, q: Tensor, k: Tensor) -> Tensor:
+        """Build the additive mask (H, Q, K) or (B, H, Q, K)."""
+        window = self.lag_bias.shape[1]
         lags = self.q_positions.unsqueeze(-1) - self.k_positions.unsqueeze(-2)
-        hidden = (lags < 0) | (lags >= self.window) | (self.k_positions < 0).unsqueeze(-2)
-        bias = lag_bias[:, lags.clamp(0, self.window - 1)].masked_fill(hidden, float("-inf"))
+        hidden = (lags < 0) | (lags >= window) | (self.k_positions < 0).unsqueeze(-2)
+        bias = self.lag_bias[:, lags.clamp(0, window - 1)].masked_fill(hidden, float("-inf")).to(q.dtype)
         if bias.dim() == 3:
             return bias
         return bias.transpose(0, 1).repeat_interleave(self.group, 0)
 
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """There is a bias: no."""
+        return False
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: MaskSpec, lag_bias: Tensor) -> Tensor:
-    """Attend with a mask given by positions.
+
+@dataclass(frozen=True, kw_only=True)
+class CausalMask:
+    """Causal by token: query i is token ``first + i``, key j is token j, and a query sees the keys up to itself."""
+
+    first: int = 0
+    """Number of tokens before the first query."""
+
+    def dense(self, q: Tensor, k: Tensor) -> Tensor | None:
+        """Build the mask, bool (Q, K); None where the only query sees all keys."""
+        n_queries, n_keys = q.shape[-2], k.shape[-2]
+        if n_queries == 1 and n_keys == self.first + 1:
+            return None
+        rows = torch.arange(self.first, self.first + n_queries, device=q.device)
+        return torch.arange(n_keys, device=q.device) <= rows[:, None]
+
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """True for a whole sequence."""
+        return self.first == 0 and q.shape[-2] == k.shape[-2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockMask:
+    """Causal by token, and only between blocks of tokens that a layout connects."""
+
+    layout: Tensor
+    """bool, (S, S): whether queries in block i may see keys in block j."""
+    block: int
+    """Tokens per block."""
+    first: int = 0
+    """Number of tokens before the first query."""
+
+    def dense(self, q: Tensor, k: Tensor) -> Tensor:
+        """Build the mask, bool (Q, K)."""
+        rows = torch.arange(self.first, self.first + q.shape[-2], device=q.device)
+        columns = torch.arange(k.shape[-2], device=q.device)
+        seen = self.layout[rows // self.block][:, columns // self.block]
+        return seen & (columns <= rows[:, None])
+
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """Blocks may be hidden: no."""
+        return False
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, dropout: float = 0.0) -> Tensor:
+    """Attend; who sees whom is told by a mask.
 
     Args:
         q: Queries, (B, H, Q, D).
         k: Keys, (B, H, K, D).
-        v: Values, (B, H, K, D).
-        mask: Who sees whom.
-        lag_bias: Bias per head and lag, (H, window), added to the logits.
+        v: Values, (B, H, K, E).
+        mask: Who sees whom; None lets every query see every key.
+        dropout: Probability that a weight is dropped; 0 outside training.
 
     Returns:
-        Mixed values, (B, H, Q, D).
+        Mixed values, (B, H, Q, E).
     """
-    return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask.dense(lag_bias).to(q.dtype))
+    is_triangle = mask is not None and mask.is_triangle(q, k)
+    dense = None if mask is None or is_triangle else mask.dense(q, k)
+    return functional.scaled_dot_product_attention(q, k, v, dense, dropout, is_triangle)
