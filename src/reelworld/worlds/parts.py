@@ -22,6 +22,8 @@ __all__ = ["PARTS", "PartInfo", "load_part", "save_part"]
 PARTS = {
     "patch_tokenizer": "reelworld.tokenizers.patch:PatchTokenizer",
     "grid_dynamics": "reelworld.dynamics.grid:GridDynamics",
+    "vqvae3d": "reelworld.tokenizers.vqvae3d:VQVAE3D",
+    "autoregressive_prior": "reelworld.dynamics.autoregressive:AutoregressivePrior",
 }
 """Type name in world.json -> module:class. The class takes one frozen dataclass, its config."""
 
