@@ -7,9 +7,10 @@ such files once, in the cache; nothing is ever written into a user's folder.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from reelworld.data import cache, readers
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.layout import allowed_splits, class_folders, split_folders
 from reelworld.data.npz import ArrayFiles, Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.readers import Recording
@@ -44,6 +46,19 @@ class _Found:
     """Splits decided earlier."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """An episode before it is known whether it is kept."""
+
+    episode: Episode
+    path: Path
+    """Where its arrays lie."""
+    splits: tuple[str, ...]
+    """Those it may be put into."""
+    place: int
+    """Its number among all pieces."""
+
+
 class DataSet:
     """Episodes of one size, each readable by window. Make one with ``DataSet.open``."""
 
@@ -61,9 +76,9 @@ class DataSet:
         self.path, self.info = path, info
         self._files = found.files
         pieces, segment_notes = _cut(found.recordings)
-        episodes, self.n_duplicates = self._split(pieces, found.known)
-        self._paths = [paths for _, paths in episodes]
-        self.episodes = tuple(e for e, _ in episodes)
+        kept, self.n_duplicates = self._split(pieces, found.known)
+        self._paths = [p.path for p in kept]
+        self.episodes = tuple(p.episode for p in kept)
         self.problems = tuple(found.problems)
         copies = [f"{self.n_duplicates} episodes dropped: the same frames are in another split"]
         self.notes = tuple(dict.fromkeys([*found.notes, *segment_notes, *(copies if self.n_duplicates else [])]))
@@ -92,21 +107,26 @@ class DataSet:
             log.warning("%s: %d files skipped: %s", path.name, len(dataset.problems), "; ".join(dataset.problems[:3]))
         return dataset
 
-    def _split(
-        self, pieces: list[tuple[Episode, Path]], known: Mapping[str, str]
-    ) -> tuple[list[tuple[Episode, Path]], int]:
-        views = [lambda e=e, p=p: self._files.view(p, "frames")[e.first : e.first + e.n_frames] for e, p in pieces]
-        copies = find_duplicates(views)
-        firsts = [e.source for i, (e, _) in enumerate(pieces) if i not in copies]
-        seed = self.info.split_seed
-        splits = assign_splits(firsts, seed, known)
-        splits |= assign_splits([e.source for e, _ in pieces], seed, {**known, **splits})
+    def _split(self, pieces: list[_Piece], known: Mapping[str, str]) -> tuple[list[_Piece], int]:
+        """Put every piece into a split; drop and count copies of what is in another one."""
+        # of two copies the first stays: that is the one in a held-out split, where the user decided so
+        pieces = sorted(pieces, key=lambda p: "train" in p.splits)
+        copies = find_duplicates([partial(self._frames, p) for p in pieces])
+        sources, seed = [p.episode.source for p in pieces], self.info.split_seed
+        allowed = {p.episode.source: p.splits for p in pieces if p.splits != SPLITS}
+        firsts = [source for i, source in enumerate(sources) if i not in copies]
+        splits = assign_splits(firsts, seed, known, allowed)
+        splits |= assign_splits(sources, seed, {**known, **splits}, allowed)
         kept = [
-            (replace(e, split=splits[e.source]), p)
-            for i, (e, p) in enumerate(pieces)
-            if i not in copies or splits[e.source] == splits[pieces[copies[i]][0].source]
+            replace(p, episode=replace(p.episode, split=splits[sources[i]]))
+            for i, p in enumerate(pieces)
+            if i not in copies or splits[sources[i]] == splits[sources[copies[i]]]
         ]
-        return kept, len(pieces) - len(kept)
+        return sorted(kept, key=lambda p: p.place), len(pieces) - len(kept)
+
+    def _frames(self, piece: _Piece) -> np.ndarray:
+        e = piece.episode
+        return self._files.view(piece.path, "frames")[e.first : e.first + e.n_frames]
 
     def indices(self, split: str) -> list[int]:
         """Return the numbers of the episodes of "train", "val", "test" or "all"."""
@@ -150,6 +170,7 @@ class DataSet:
             truncated=arrays.get("truncated"),
             fps=self.info.fps / stride,
             source=e.source,
+            class_id=e.class_id if self.info.classes else None,
         )
 
 
@@ -159,20 +180,30 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
-def _cut(recordings: Sequence[Recording]) -> tuple[list[tuple[Episode, Path]], list[str]]:
-    """Turn recordings into episodes; fewer than three are cut into equal stretches so that they can be split."""
-    pieces: list[tuple[Episode, Path]] = []
+def _cut(recordings: Sequence[Recording]) -> tuple[list[_Piece], list[str]]:
+    """Turn recordings into episodes; where there are fewer than splits to fill, they are cut into equal stretches."""
+    pieces: list[_Piece] = []
     notes = []
+    sharing = Counter(r.splits for r in recordings)
     for r in recordings:
-        n = min(MAX_STRETCHES, max(3, r.n_frames // STRETCH_FRAMES)) if len(recordings) < 3 else 1
-        if n < 3 or r.n_frames < 2 * n:
-            pieces.append((Episode(source=r.source, n_frames=r.n_frames, split="", file=r.file), r.path))
-            continue
+        least = len(r.splits)
+        n = min(MAX_STRETCHES, max(least, r.n_frames // STRETCH_FRAMES))
+        if sharing[r.splits] >= least or r.n_frames < 2 * n:
+            n = 1
         edges = [r.n_frames * i // n for i in range(n + 1)]
         for i, (first, last) in enumerate(pairwise(edges)):
-            source = f"{r.source}#{i:02d}"
-            pieces.append((Episode(source=source, n_frames=last - first, split="", file=r.file, first=first), r.path))
-        notes.append(f"{r.file} is cut into {n} stretches that are split like episodes (fewer than 3 recordings)")
+            episode = Episode(
+                source=r.source if n == 1 else f"{r.source}#{i:02d}",
+                n_frames=last - first,
+                split="",
+                file=r.file,
+                first=first,
+                class_id=r.class_id,
+            )
+            pieces.append(_Piece(episode=episode, path=r.path, splits=r.splits, place=len(pieces)))
+        if n > 1:
+            few = f"fewer than {least} recordings"
+            notes.append(f"{r.file} is cut into {n} stretches that are split like episodes ({few})")
     return pieces, notes
 
 
@@ -191,6 +222,11 @@ def _find_own(folder: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
     height, width = options.shape or (info.height, info.width)
     provenance = {**info.provenance, **({"fit": options.fit} if options.shape else {})}
     info = replace(info, height=height, width=width, provenance=provenance)
+    if info.classes:
+        classes = {e.file: e.class_id for e in listed}
+        if lost := [r.file for r in recordings if r.file not in classes]:
+            raise UserError(f"{folder / INFO_FILE} has classes but does not list {lost[0]}; add it with its class_id.")
+        recordings = [replace(r, class_id=classes[r.file]) for r in recordings]
     return info, _Found(recordings=recordings, problems=[*problems, *broken], notes=[], files=files, known=known)
 
 
@@ -203,6 +239,7 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
     recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options, files))
     if not recordings:
         raise _nothing_left(path, problems, "recording")
+    classes, recordings = _by_folder(recordings)
     height, width = readers.common_size(recordings)
     fps, notes = readers.common_fps(recordings)
     info = DataInfo(
@@ -210,12 +247,24 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
         height=height,
         width=width,
         actions=readers.common_actions(recordings),
+        classes=classes,
         split_seed=options.split_seed,
         provenance={"read_from": [path.name], "fit": options.fit, "read": options.given},
     )
     notes += [note for r in recordings for note in r.notes]
     known = cache.recall_splits(path, options.split_seed)
     return info, _Found(recordings=recordings, problems=problems, notes=notes, files=files, known=known)
+
+
+def _by_folder(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[Recording]]:
+    """Add what the folders say: the classes' names, and for each recording its class and the splits it may be in."""
+    named = split_folders(r.file for r in recordings)
+    classes, numbers = class_folders(named)
+    allowed = allowed_splits([named[r.file] for r in recordings])
+    return classes, [
+        replace(r, class_id=numbers.get(r.file, -1), splits=splits)
+        for r, splits in zip(recordings, allowed, strict=True)
+    ]
 
 
 def _read_all(paths: Iterable[Path], read: readers.Read) -> tuple[list[Recording], list[str]]:

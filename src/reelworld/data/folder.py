@@ -48,6 +48,8 @@ class Episode:
     """File the episode was read from, relative to the folder."""
     first: int = 0
     """First frame of the episode inside the file."""
+    class_id: int = -1
+    """Number of its class in ``DataInfo.classes``; -1 when the data have no classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,8 @@ class DataInfo:
     """Stream name -> how its actions are given; empty for video alone."""
     alignment: str = ALIGNMENT
     """What a row of actions means, after reading."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that episodes belong to, sorted when we made the list; empty when there are none."""
     split_seed: int = 0
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Where the data come from: environment, arguments, wrappers, policy, or how files were read."""
@@ -70,7 +74,10 @@ class DataInfo:
 
 def write_info(folder: Path, info: DataInfo, episodes: Sequence[Episode]) -> None:
     """Write ``dataset.json`` atomically; call it as often as you like."""
-    write_json(folder / INFO_FILE, {**to_json(info), "episodes": to_json(list(episodes))})
+    listed = [{k: v for k, v in to_json(e).items() if k != "class_id" or v >= 0} for e in episodes]
+    # what has no classes can still be read by versions that know none
+    common = {k: v for k, v in to_json(info).items() if k != "classes" or v}
+    write_json(folder / INFO_FILE, {**common, "episodes": listed})
 
 
 def read_info(folder: Path) -> tuple[DataInfo, list[Episode]]:
@@ -90,7 +97,14 @@ def read_info(folder: Path) -> tuple[DataInfo, list[Episode]]:
     if not isinstance(listed, list):
         raise UserError(f"{path} has episodes that are no list; restore it from the recording.")
     episodes = [from_json(Episode, e, f"{INFO_FILE} episodes[{i}]") for i, e in enumerate(listed)]
-    return from_json(DataInfo, values, INFO_FILE), episodes
+    info = from_json(DataInfo, values, INFO_FILE)
+    lowest, n = (0, len(info.classes)) if info.classes else (-1, 0)
+    if wrong := [e for e in episodes if not lowest <= e.class_id < n]:
+        raise UserError(
+            f"{path} gives {wrong[0].file} the class {wrong[0].class_id}; its list has {n} classes, wanted a number "
+            "of that list for every episode. Mend the file."
+        )
+    return info, episodes
 
 
 def action_keys(names: Sequence[str]) -> dict[str, str]:

@@ -127,7 +127,7 @@ def to_batch(tensors: dict[str, torch.Tensor]) -> Batch:
     return Batch(
         video=None if frames is None else to_float(frames),
         codes=None if codes is None else Codes.of(codes.long()),
-        conditions=Conditions(actions=actions),
+        conditions=Conditions(actions=actions, class_id=tensors.get("class_id")),
         rewards=tensors.get("rewards"),
         terminated=tensors.get("terminated"),
     )

@@ -18,6 +18,7 @@ from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
 from reelworld.data.npz import ArrayFiles, Compressed, Member
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit
+from reelworld.data.splits import SPLITS
 from reelworld.data.steps import check_actions, common_specs, describe_actions
 from reelworld.types import ActionSpec, UserError
 
@@ -53,6 +54,10 @@ class Recording:
     fps: float
     actions: Mapping[str, ActionSpec]
     notes: tuple[str, ...] = ()
+    class_id: int = -1
+    """Number of its class; -1 when the data have no classes."""
+    splits: tuple[str, ...] = SPLITS
+    """Splits it may be put into."""
 
 
 Read = Callable[[Path], Recording]

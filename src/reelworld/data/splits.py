@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 __all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
 
 SPLITS = ("train", "val", "test")
+PARTS = {"train": 8, "val": 1, "test": 1}
 
 
 def _position(source: str, seed: int) -> float:
@@ -22,33 +24,46 @@ def _position(source: str, seed: int) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def split_of(source: str, seed: int) -> str:
-    """Return the split of one episode on its own: 80% train, 10% val, 10% test."""
-    position = _position(source, seed)
-    return "train" if position < 0.8 else "val" if position < 0.9 else "test"
+def split_of(source: str, seed: int, allowed: tuple[str, ...] = SPLITS) -> str:
+    """Return the split of one episode on its own: train, val and test as 80 to 10 to 10, those that are allowed."""
+    place = _position(source, seed) * sum(PARTS[s] for s in allowed)
+    for split in allowed[:-1]:
+        if place < PARTS[split]:
+            return split
+        place -= PARTS[split]
+    return allowed[-1]
 
 
-def assign_splits(sources: Iterable[str], seed: int, known: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Split episodes by their source ids; from three episodes on, no split is empty.
+def assign_splits(
+    sources: Iterable[str],
+    seed: int,
+    known: Mapping[str, str] | None = None,
+    allowed: Mapping[str, tuple[str, ...]] | None = None,
+) -> dict[str, str]:
+    """Split episodes by their source ids; from three episodes on, no split is empty that may have some.
 
     Args:
         sources: Source ids, each once.
         seed: Seed of the hash.
-        known: Splits decided earlier; they stay as they are.
+        known: Splits decided earlier; they stay as they are where they are allowed.
+        allowed: Source id -> splits it may be in, in the order of ``SPLITS``; all of them for ids that are not here.
 
     Returns:
         Source id -> "train", "val" or "test".
     """
-    known = known or {}
-    splits = {s: known.get(s) or split_of(s, seed) for s in sources}
+    allowed = allowed or {}
+    sources = list(sources)
+    known = {s: split for s, split in (known or {}).items() if s not in allowed or split in allowed[s]}
+    splits = {s: known.get(s) or split_of(s, seed, allowed.get(s, SPLITS)) for s in sources}
     if len(splits) < 3:
         return splits
     movable = sorted((s for s in splits if s not in known), key=lambda s: _position(s, seed))
     # train is filled from the low end and the held-out splits from the high end, where they already lie
     for wanted, candidates in (("train", movable), ("test", movable[::-1]), ("val", movable[::-1])):
-        counts = {split: sum(v == split for v in splits.values()) for split in SPLITS}
+        counts = Counter(splits.values())
         if not counts[wanted]:
-            spare = [s for s in candidates if counts[splits[s]] > 1]
+            able = [s for s in candidates if wanted in allowed.get(s, SPLITS)]
+            spare = [s for s in able if counts[splits[s]] > 1] or (able if wanted == "train" else [])
             splits |= dict.fromkeys(spare[:1], wanted)
     return splits
 

@@ -120,10 +120,15 @@ class Windows:
         return len(self.index)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them."""
+        """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them.
+
+        "class_id", int64 (), is there when the data have classes.
+        """
         episode, start = (int(x) for x in self.index[i])
         stop = start + (self.length - 1) * self.stride + 1
         arrays = self.source.arrays(episode, start, stop, self.stride)
+        if self.source.info.classes:
+            arrays["class_id"] = np.array(self.source.episodes[episode].class_id, np.int64)
         if self.stride == 1 or self.merge == "stack":
             return arrays
         return {k: merge_actions(v, self.merge) if k.startswith("actions/") else v for k, v in arrays.items()}
@@ -139,6 +144,7 @@ class Windows:
             truncated=arrays.get("truncated"),
             fps=self.source.info.fps / self.stride,
             source=self.source.episodes[int(self.index[i, 0])].source,
+            class_id=int(arrays["class_id"]) if "class_id" in arrays else None,
         )
 
 

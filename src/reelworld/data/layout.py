@@ -1,0 +1,70 @@
+"""What the folders above recordings say: ``train/``, ``val/`` and ``test/`` are splits, the others may be classes.
+
+The layout of UCF-101 and its like: ``train/<class>/clip.mp4`` and ``test/<class>/clip.mp4``, or ``<class>/clip.mp4``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePosixPath
+
+from reelworld.data.splits import SPLITS
+
+__all__ = ["allowed_splits", "class_folders", "split_folders"]
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+"""Name of a folder, in any case -> the split it means."""
+
+
+def split_folders(files: Iterable[str]) -> dict[str, str]:
+    """Find the split that the outermost folder of each file names.
+
+    Folders count as splits when every file lies in one, or when there are at least two kinds: a lone folder
+    "train" among others may well hold films of trains.
+
+    Args:
+        files: Paths relative to the folder that was opened, with slashes.
+
+    Returns:
+        File -> "train", "val" or "test"; "" for a file that lies in no such folder.
+    """
+    named = {f: SPLIT_FOLDERS.get(f.split("/")[0].lower(), "") if "/" in f else "" for f in files}
+    is_meant = all(named.values()) or len(set(named.values()) - {""}) > 1
+    return named if is_meant else dict.fromkeys(named, "")
+
+
+def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, int]]:
+    """Find the class that the folder of each file names.
+
+    Folders are classes when every file lies exactly one folder deep, below the root or below its split's folder,
+    there are at least two of them, and not each holds a single file (those are recordings with a folder of their
+    own). A class has the same number in every split, also where a split lacks another class.
+
+    Args:
+        splits: What ``split_folders`` returned.
+
+    Returns:
+        The names, sorted, and file -> number; both empty when folders are no classes.
+    """
+    parents = {f: PurePosixPath(f).parts[1 if split else 0 : -1] for f, split in splits.items()}
+    counts = Counter(parents.values())
+    if any(len(parts) != 1 for parts in counts) or len(counts) < 2 or max(counts.values()) < 2:
+        return (), {}
+    names = tuple(sorted(parts[0] for parts in counts))
+    numbers = {name: i for i, name in enumerate(names)}
+    return names, {f: numbers[parts[0]] for f, parts in parents.items()}
+
+
+def allowed_splits(named: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the splits each recording may be put into.
+
+    What is named val or test is that. The rest is shared among train and the splits that nobody named: with a
+    test folder val comes out of train/, with val/ and test/ all of train/ is train.
+
+    Args:
+        named: Per recording the split that its folder or file names, "" for none.
+    """
+    present = set(named) - {"", "train"}
+    rest = tuple(s for s in SPLITS if s not in present)
+    return [(split,) if split in present else rest for split in named]
