@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from reelworld.data.dataset import DataInfo
-from reelworld.generate.session import Session, action_tensor
+from reelworld.generate.inputs import action_tensor
+from reelworld.generate.session import Session
 from reelworld.recipes import pocket
 from reelworld.types import ActionSpec, UserError
 from reelworld.worlds.world import World

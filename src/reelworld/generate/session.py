@@ -16,14 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.config import unknown
+from reelworld.generate.frame_by_frame import FrameByFrame
+from reelworld.generate.inputs import Action, action_tensors, check_frames
+from reelworld.generate.rolling import Rolling
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import ActionSpec, Clip, Codes, Conditions, StepResult, UserError
+from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
-__all__ = ["Action", "Session", "SessionParts", "Snapshot"]
-
-Action = int | Sequence[Any] | np.ndarray | Mapping[str, Any] | None
+__all__ = ["Session", "SessionParts", "Snapshot"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,7 @@ class Session:
         self.action_specs = dict(parts.action_specs)
         self.sampler = parts.sampler
         self.n_steps = 0
+        self._rolling: Rolling = FrameByFrame(parts.tokenizer, parts.dynamics, parts.device)
         self._state: Any = None
         self._frame = np.zeros((n, parts.height, parts.width, 3), np.uint8)
         self.seed(seed)
@@ -110,9 +110,10 @@ class Session:
         if context_frames is None:
             frames, actions = self._start_clips(rows)
         else:
-            frames = self._check_frames(context_frames, len(rows))
-            actions = self._check_actions(context_actions, (len(rows), frames.shape[1] - 1))
-        state = self._prefill(frames, actions)
+            frames = check_frames(context_frames, len(rows), self.height, self.width)
+            actions = action_tensors(self.action_specs, context_actions, (len(rows), frames.shape[1] - 1))
+        generators = [self._generators[row] for row in rows]
+        first, state = self._rolling.begin(frames, actions, TokenSampler(self.sampler), generators)
         if rows == everyone:
             self._state, self.n_steps = state, 0
         else:
@@ -120,7 +121,7 @@ class Session:
                 raise UserError("some streams were reset before the session was; call reset() for all of them first.")
             self._state.replace(torch.tensor(rows), state)
         self._frame = self._frame.copy()
-        self._frame[rows] = frames[:, -1]
+        self._frame[rows] = first
         zero = np.zeros(self.n, np.float32)
         no = np.zeros(self.n, bool)
         return StepResult(frame=self._frame, reward=zero, terminated=no, truncated=no, info={"n_steps": 0})
@@ -139,26 +140,16 @@ class Session:
         """
         if self._state is None:
             self.reset()
-        actions = self._check_actions(action, (self.n, 1), is_step=True)
-        device = self.parts.device
-        conditions = Conditions(actions={k: v.to(device) for k, v in actions.items()})
-        codes, self._state = self.parts.dynamics.step(
-            self._state, conditions, TokenSampler(self.sampler), self._generators
-        )
-        video = self.parts.tokenizer.decode(codes)
-        self._frame = to_uint8(video[:, -1]).cpu().numpy()
+        actions = action_tensors(self.action_specs, action, (self.n, 1), is_step=True)
+        shown, self._state = self._rolling.advance(self._state, actions, TokenSampler(self.sampler), self._generators)
+        self._frame = shown.frame
         self.n_steps += 1
-        ended = self._state.terminated.cpu().numpy()
         return StepResult(
-            frame=self._frame,
-            reward=self._state.reward.cpu().numpy(),
-            terminated=ended > 0.5,
+            frame=shown.frame,
+            reward=shown.reward,
+            terminated=shown.terminated > 0.5,
             truncated=np.zeros(self.n, bool),
-            info={
-                "n_steps": self.n_steps,
-                "terminated_probability": ended,
-                "codes": codes.video[:, -1].cpu().numpy(),
-            },
+            info={"n_steps": self.n_steps, "terminated_probability": shown.terminated, "codes": shown.codes},
         )
 
     # ------------------------------------------------------------------ copies
@@ -199,13 +190,6 @@ class Session:
         """The current frame of each stream, uint8 (n, H, W, 3)."""
         return self._frame
 
-    # ------------------------------------------------------------------ inputs
-
-    def _prefill(self, frames: np.ndarray, actions: Mapping[str, Tensor]) -> Any:
-        device = self.parts.device
-        codes: Codes = self.parts.tokenizer.encode(to_float(torch.from_numpy(frames).to(device)))
-        return self.parts.dynamics.prefill(codes, Conditions(actions={k: v.to(device) for k, v in actions.items()}))
-
     def _start_clips(self, rows: list[int]) -> tuple[np.ndarray, dict[str, Tensor]]:
         starts = self.parts.starts
         if not starts:
@@ -213,78 +197,4 @@ class Session:
         picks = [starts[int(torch.randint(len(starts), (1,), generator=self._generators[row]))] for row in rows]
         frames = np.stack([clip.frames for clip in picks])
         actions = {k: np.stack([clip.actions[k][:-1] for clip in picks]) for k in self.action_specs}
-        return frames, self._check_actions(actions, (len(rows), frames.shape[1] - 1))
-
-    def _check_frames(self, frames: np.ndarray, n: int) -> np.ndarray:
-        frames = np.asarray(frames)
-        wanted = f"uint8 ({n}, T, {self.height}, {self.width}, 3)"
-        if frames.ndim == 4:
-            frames = np.broadcast_to(frames, (n, *frames.shape))
-        if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1] < 1:
-            raise UserError(f"context frames are {frames.dtype} {frames.shape}; wanted {wanted}.")
-        if frames.shape[0] != n or frames.shape[2:] != (self.height, self.width, 3):
-            raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
-        return np.array(frames)
-
-    def _check_actions(self, given: Action, shape: tuple[int, int], is_step: bool = False) -> dict[str, Tensor]:
-        if not self.action_specs:
-            return {}
-        streams = given if isinstance(given, Mapping) else {next(iter(self.action_specs)): given}
-        if not isinstance(given, Mapping) and given is not None and len(self.action_specs) > 1:
-            raise UserError(f"this world has the action streams {sorted(self.action_specs)}; give a mapping of them.")
-        for name in streams:
-            if name not in self.action_specs:
-                raise unknown("action stream", str(name), self.action_specs)
-        return {
-            name: action_tensor(spec, streams.get(name), shape, is_step) for name, spec in self.action_specs.items()
-        }
-
-
-def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step: bool) -> Tensor:
-    """Check one stream's actions and give them the shape a model wants.
-
-    Args:
-        spec: The stream.
-        given: Ids or vectors; one for all streams, one per stream, or None for the null action.
-        shape: (n, T): streams and steps.
-        is_step: T is 1 and may be left out.
-
-    Returns:
-        int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A).
-    """
-    is_discrete = spec.kind == "discrete"
-    if given is None:
-        given = null_action(spec)
-    try:
-        array = np.asarray(given)
-    except ValueError:
-        raise UserError(f"actions {given!r} are lists of different lengths; wanted one action per stream.") from None
-    if array.dtype.kind not in ("iu" if is_discrete else "iuf"):
-        raise UserError(f"action {given!r} is not {'an integer id' if is_discrete else 'a vector of numbers'}.")
-    array = array.astype(np.int64 if is_discrete else np.float32)
-    single = () if is_discrete else (spec.n,)
-    unit = single if spec.repeat == 1 else (spec.repeat, *single)
-    for lead in [shape, *([shape[:1]] if is_step else []), shape[1:], ()]:
-        if array.shape == lead + single and unit != single:  # one action stands for all that stay together
-            array = np.broadcast_to(np.expand_dims(array, len(lead)), lead + unit)
-        if array.shape == lead + unit:
-            per_stream = is_step and lead == shape[:1]
-            array = array.reshape(*shape, *unit) if per_stream else np.broadcast_to(array, shape + unit)
-            break
-    else:
-        raise UserError(f"actions have shape {array.shape}; wanted {shape + unit} (or one action for all).")
-    if is_discrete and array.size and (array.min() < 0 or array.max() >= spec.n):
-        raise UserError(f"action ids span {array.min()}..{array.max()}; this world has 0..{spec.n - 1}.")
-    if not np.isfinite(array).all():
-        raise UserError("actions hold NaN or infinity; give finite numbers.")
-    return torch.from_numpy(np.array(array))
-
-
-def null_action(spec: ActionSpec) -> Any:
-    """Return the action that stands for nothing pressed: the spec's, else id 0 or the middle of the range."""
-    if spec.null is not None:
-        return spec.null
-    if spec.kind == "discrete":
-        return 0
-    low, high = spec.low or (0.0,) * spec.n, spec.high or (0.0,) * spec.n
-    return [(a + b) / 2 for a, b in zip(low, high, strict=True)]
+        return frames, action_tensors(self.action_specs, actions, (len(rows), frames.shape[1] - 1))

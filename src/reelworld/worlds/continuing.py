@@ -43,7 +43,7 @@ def clip_of_image(world: World, path: Path) -> Clip:
     """
     from PIL import Image, UnidentifiedImageError
 
-    from reelworld.generate.session import null_action
+    from reelworld.generate.inputs import null_action
 
     if not path.is_file():
         raise UserError(f"{path} does not exist; give --image a picture, e.g. a png.")

@@ -20,8 +20,9 @@ from torch import nn
 
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
+from reelworld.generate.inputs import Action
 from reelworld.generate.samplers import SamplerConfig
-from reelworld.generate.session import Action, Session, SessionParts
+from reelworld.generate.session import Session, SessionParts
 from reelworld.nn.pixels import to_float
 from reelworld.types import ActionSpec, Clip, Conditions, Score, UserError
 from reelworld.worlds.card import write_card

@@ -1,0 +1,115 @@
+"""What people hand to a session, checked and in the shape that models want: frames and actions.
+
+Shapes: n streams, T frames, H W pixel rows and columns, A action width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelworld.config import unknown
+from reelworld.types import ActionSpec, UserError
+
+__all__ = ["Action", "action_tensor", "action_tensors", "check_frames", "null_action"]
+
+Action = int | Sequence[Any] | np.ndarray | Mapping[str, Any] | None
+
+
+def check_frames(frames: np.ndarray, n: int, height: int, width: int) -> np.ndarray:
+    """Check frames to begin with and give every stream its own.
+
+    Args:
+        frames: uint8, (n, T, H, W, 3) or (T, H, W, 3) for all streams.
+        n: Streams.
+        height: Pixel rows H.
+        width: Pixel columns W.
+
+    Returns:
+        uint8, (n, T, H, W, 3); a copy.
+
+    Raises:
+        UserError: If shape or type are others.
+    """
+    frames = np.asarray(frames)
+    wanted = f"uint8 ({n}, T, {height}, {width}, 3)"
+    if frames.ndim == 4:
+        frames = np.broadcast_to(frames, (n, *frames.shape))
+    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1] < 1:
+        raise UserError(f"context frames are {frames.dtype} {frames.shape}; wanted {wanted}.")
+    if frames.shape[0] != n or frames.shape[2:] != (height, width, 3):
+        raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
+    return np.array(frames)
+
+
+def action_tensors(
+    specs: Mapping[str, ActionSpec], given: Action, shape: tuple[int, int], is_step: bool = False
+) -> dict[str, Tensor]:
+    """Check the actions of all streams of actions; ``action_tensor`` says what each may be.
+
+    Raises:
+        UserError: If a stream is unknown, several need names, or an action does not fit.
+    """
+    if not specs:
+        return {}
+    streams = given if isinstance(given, Mapping) else {next(iter(specs)): given}
+    if not isinstance(given, Mapping) and given is not None and len(specs) > 1:
+        raise UserError(f"this world has the action streams {sorted(specs)}; give a mapping of them.")
+    for name in streams:
+        if name not in specs:
+            raise unknown("action stream", str(name), specs)
+    return {name: action_tensor(spec, streams.get(name), shape, is_step) for name, spec in specs.items()}
+
+
+def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step: bool) -> Tensor:
+    """Check one stream's actions and give them the shape a model wants.
+
+    Args:
+        spec: The stream.
+        given: Ids or vectors; one for all streams, one per stream, or None for the null action.
+        shape: (n, T): streams and steps.
+        is_step: T is 1 and may be left out.
+
+    Returns:
+        int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A).
+    """
+    is_discrete = spec.kind == "discrete"
+    if given is None:
+        given = null_action(spec)
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise UserError(f"actions {given!r} are lists of different lengths; wanted one action per stream.") from None
+    if array.dtype.kind not in ("iu" if is_discrete else "iuf"):
+        raise UserError(f"action {given!r} is not {'an integer id' if is_discrete else 'a vector of numbers'}.")
+    array = array.astype(np.int64 if is_discrete else np.float32)
+    single = () if is_discrete else (spec.n,)
+    unit = single if spec.repeat == 1 else (spec.repeat, *single)
+    for lead in [shape, *([shape[:1]] if is_step else []), shape[1:], ()]:
+        if array.shape == lead + single and unit != single:  # one action stands for all that stay together
+            array = np.broadcast_to(np.expand_dims(array, len(lead)), lead + unit)
+        if array.shape == lead + unit:
+            per_stream = is_step and lead == shape[:1]
+            array = array.reshape(*shape, *unit) if per_stream else np.broadcast_to(array, shape + unit)
+            break
+    else:
+        raise UserError(f"actions have shape {array.shape}; wanted {shape + unit} (or one action for all).")
+    if is_discrete and array.size and (array.min() < 0 or array.max() >= spec.n):
+        raise UserError(f"action ids span {array.min()}..{array.max()}; this world has 0..{spec.n - 1}.")
+    if not np.isfinite(array).all():
+        raise UserError("actions hold NaN or infinity; give finite numbers.")
+    return torch.from_numpy(np.array(array))
+
+
+def null_action(spec: ActionSpec) -> Any:
+    """Return the action that stands for nothing pressed: the spec's, else id 0 or the middle of the range."""
+    if spec.null is not None:
+        return spec.null
+    if spec.kind == "discrete":
+        return 0
+    low, high = spec.low or (0.0,) * spec.n, spec.high or (0.0,) * spec.n
+    return [(a + b) / 2 for a, b in zip(low, high, strict=True)]
