@@ -15,8 +15,10 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.loader import to_batch
 from reelworld.data.windows import Windows
 from reelworld.nn.pixels import to_float
+from reelworld.train.tokenize import coded
+from reelworld.types import Batch
 
-__all__ = ["dynamics_check", "tokenizer_check"]
+__all__ = ["clip_check", "dynamics_check", "prior_check", "tokenizer_check"]
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -49,9 +51,7 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
     ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
     that a copy of the current frame gets right, ``val_nats`` the nats per frame.
     """
-    rows = [windows[i] for i in spread(len(windows), n_clips)]
-    batch = to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})
-    assert batch.codes is not None
+    batch = _some(windows, n_clips)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
@@ -67,3 +67,51 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
         }
 
     return check
+
+
+def clip_check(tokenizer: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the reconstruction of whole validation clips: PSNR (dB) and codes in use."""
+    batch = _some(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        video = batch.to(next(tokenizer.parameters()).device).video
+        assert video is not None
+        codes = tokenizer.encode(video)
+        error = (tokenizer.decode(codes) - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        return {
+            "val_psnr": float((10 * torch.log10(4 / error)).mean()),
+            "val_codes_used": float(codes.video.unique().numel()),
+        }
+
+    return check
+
+
+def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the surprise at the codes of whole validation clips, in nats per code.
+
+    Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
+    of the latent frame before.
+    """
+    batch = _some(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        here = coded(batch, tokenizer, prior.config.cond_frames)
+        assert here.codes is not None
+        nats = prior.nats(here.codes, here.conditions)
+        codes_BPN = here.codes.video
+        shares = codes_BPN.flatten().bincount().float() / codes_BPN.numel()
+        return {
+            "val_nats": float(nats.mean()),
+            "val_nats_unigram": float(-(shares * shares.clamp_min(1e-12).log()).sum()),
+            "val_copied": float((codes_BPN[:, 1:] == codes_BPN[:, :-1]).float().mean()),
+        }
+
+    return check
+
+
+def _some(windows: Windows, n_clips: int) -> Batch:
+    """Read clips spread over the windows."""
+    rows = [windows[i] for i in spread(len(windows), n_clips)]
+    return to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})

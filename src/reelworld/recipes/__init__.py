@@ -4,5 +4,8 @@ from __future__ import annotations
 
 __all__ = ["RECIPES"]
 
-RECIPES = {"pocket": "reelworld.recipes.pocket"}
+RECIPES = {
+    "pocket": "reelworld.recipes.pocket",
+    "videogpt": "reelworld.recipes.videogpt",
+}
 """Name on the command line -> module."""

@@ -1,8 +1,14 @@
-"""Write a recording as codes once, so that dynamics do not encode the same frames again in every epoch."""
+"""Recordings as codes: written once for tokenizers of single frames, made on the way for those of whole clips.
+
+Codes of single frames are stored, so that dynamics do not encode the same frames again in every epoch. A code of a
+whole clip depends on where the clip begins, so there are as many codings as windows: those are not worth storing.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +20,9 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.store import TokenStore, TokenWriter
 from reelworld.nn.pixels import to_float
 from reelworld.train.log import Display
-from reelworld.types import Tokenizer
+from reelworld.types import Batch, Tokenizer
 
-__all__ = ["tokenize", "weights_hash"]
+__all__ = ["coded", "coded_batches", "tokenize", "weights_hash"]
 
 
 def tokenize(
@@ -85,3 +91,21 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+@torch.no_grad()
+def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0) -> Batch:
+    """Replace the video of a batch by its codes; the first ``context_frames`` stay as pixels, as a condition."""
+    assert batch.video is not None and isinstance(tokenizer, nn.Module)
+    here = batch.to(next(tokenizer.parameters()).device)
+    assert here.video is not None
+    context = here.video[:, :context_frames] if context_frames else None
+    conditions = replace(here.conditions, context_video=context, actions={})
+    return replace(here, video=None, codes=tokenizer.encode(here.video), conditions=conditions)
+
+
+def coded_batches(
+    batches: Callable[[int], Iterator[Batch]], tokenizer: Tokenizer, context_frames: int = 0
+) -> Callable[[int], Iterator[Batch]]:
+    """Let a frozen tokenizer code batches of video as they come; for ``Stage.batches``."""
+    return lambda start: (coded(batch, tokenizer, context_frames) for batch in batches(start))

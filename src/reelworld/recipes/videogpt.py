@@ -1,0 +1,363 @@
+"""VideoGPT: a 3D VQ-VAE turns whole clips into codes, an autoregressive transformer learns how likely they are.
+
+Source: Yan et al. 2021, "VideoGPT: Video Generation using VQ-VAE and Transformers" (arXiv:2104.10157), and the
+authors' code. The world takes no actions: it continues a clip by itself, each time in another way.
+
+    reelworld train videogpt --data RECORDINGS --out runs/mine --size 64 --fit crop
+
+Expected: see docs/recipes/videogpt.md, with hardware, seeds and the command of every figure, and with what differs
+from the paper and from the published code. `reelworld import videogpt` reads published checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from reelworld.config import require
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.data.windows import Windows
+    from reelworld.train.run import Run
+    from reelworld.train.stage import OptimConfig, Stage
+    from reelworld.worlds.world import World
+
+__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a VideoGPT world. Defaults are those of the published scripts where they have one."""
+
+    seed: int = 0
+    """Decides every random draw."""
+    size: int | None = None
+    """Pixels per side that frames are resized to; none keeps the recording's size."""
+    fit: Literal["none", "crop", "stretch", "pad"] = "none"
+    """How frames of another shape become square: crop the centre, stretch, or pad with black."""
+    frame_stride: int = 1
+    """Keep every k-th frame."""
+    max_minutes: float | None = None
+    """Wall-clock budget of the whole training; schedules anneal to it."""
+    tokenizer_share: float = 0.4
+    """Share of max_minutes that the VQ-VAE gets."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+
+    sequence_length: int = 16
+    """Frames of a clip; longer videos slide over it."""
+    downsample: tuple[int, int, int] = (4, 4, 4)
+    """Frames, rows and columns per code: powers of two."""
+    n_codes: int = 2048
+    """Size of the codebook."""
+    embedding_dim: int = 256
+    """Width of a code's vector."""
+    n_hiddens: int = 240
+    """Width of the VQ-VAE."""
+    n_res_layers: int = 4
+    """Attention-residual blocks of the encoder, and of the decoder."""
+    tokenizer_steps: int = 200_000
+    """Optimizer steps of the VQ-VAE."""
+    tokenizer_batch: int = 32
+    """Clips per step."""
+    tokenizer_lr: float = 3e-4
+    """Learning rate of the VQ-VAE."""
+    tokenizer_schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """Course of that learning rate."""
+
+    hidden_dim: int = 576
+    """Width of the prior."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 8
+    """Transformer blocks."""
+    attention: Literal["full", "sparse"] = "full"
+    """Every token sees all before it, or nearby blocks of 32 and those at its place in earlier frames."""
+    dropout: float = 0.2
+    """Share of each block's output that training drops."""
+    attn_dropout: float = 0.3
+    """Share of attention weights that training drops (full attention)."""
+    cond_frames: int = 0
+    """First frames of a clip that the prior is shown as pixels."""
+    class_cond: bool = False
+    """Tell the prior the class of a clip (the folder it lies in)."""
+    resnet_width: int = 64
+    """Channels of the first group of the network that reads conditioning frames."""
+    resnet_dim: int = 240
+    """Width of the features that it makes."""
+    steps: int = 200_000
+    """Optimizer steps of the prior."""
+    batch: int = 8
+    """Clips per step."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    lr: float = 3e-4
+    """Highest learning rate of the prior; it falls to 0 along a cosine."""
+    warmup_steps: int = 0
+    """Steps over which the learning rates rise from 0."""
+    beta2: float = 0.999
+    """Decay of the mean of the squared gradient, in both optimizers."""
+    clip: float = 1.0
+    """Largest norm of the prior's gradient; 0 turns clipping off."""
+
+    def __post_init__(self) -> None:
+        counts = "frame_stride tokenizer_steps tokenizer_batch steps batch accumulate"
+        require(self, counts, lambda v: v >= 1, "at least 1")
+        require(self, "seed warmup_steps clip", lambda v: v >= 0, "at least 0")
+        require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
+        require(self, "max_minutes tokenizer_lr lr", lambda v: v is None or 0 < v < math.inf, "above 0")
+        require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
+        require(self, "cond_frames", lambda v: 0 <= v < self.sequence_length, "from 0 to sequence_length - 1")
+
+    @property
+    def context_frames(self) -> int:
+        """Frames that a continuation begins with: those the prior is shown, else one latent frame."""
+        return self.cond_frames or self.downsample[0]
+
+
+def tiny() -> Config:
+    """For tests: seconds of training, no quality."""
+    quick = Config(tokenizer_steps=12, tokenizer_batch=2, steps=12, batch=2, sequence_length=8, downsample=(2, 8, 8))
+    quick = replace(quick, n_codes=32, embedding_dim=8, n_hiddens=8, n_res_layers=1, tokenizer_lr=1e-3, lr=1e-3)
+    return replace(quick, hidden_dim=24, heads=2, layers=2, cond_frames=1, resnet_width=4, resnet_dim=8)
+
+
+def small() -> Config:
+    """Ours, for two CPU cores: a tile game or a first smooth world in about seven minutes."""
+    tokenizer = Config(
+        downsample=(4, 8, 8),
+        n_codes=512,
+        embedding_dim=64,
+        n_hiddens=64,
+        n_res_layers=2,
+        tokenizer_steps=4000,
+        tokenizer_batch=4,
+        tokenizer_lr=1e-3,
+        tokenizer_schedule="cosine",
+        warmup_steps=50,
+    )
+    return replace(
+        tokenizer,
+        hidden_dim=192,
+        layers=4,
+        dropout=0.0,
+        attn_dropout=0.0,
+        cond_frames=1,
+        resnet_width=16,
+        resnet_dim=96,
+        steps=8000,
+        lr=1e-3,
+        beta2=0.98,
+    )
+
+
+def bair() -> Config:
+    """Checkpoints bair_stride4x2x2 and bair_gpt: robot pushing, 16 frames of 64x64, one conditioning frame."""
+    return Config(
+        size=64,  # script default
+        sequence_length=16,  # script default
+        downsample=(4, 2, 2),  # the checkpoint's name
+        n_codes=2048,  # script default (paper: 1024)
+        embedding_dim=256,  # script default
+        n_hiddens=240,  # script default
+        n_res_layers=4,  # script default
+        tokenizer_steps=200_000,  # script default (paper: 100,000)
+        tokenizer_batch=32,  # script default
+        tokenizer_lr=3e-4,  # script default
+        hidden_dim=576,  # script default (paper: 512)
+        heads=4,  # script default
+        layers=8,  # script default
+        attention="sparse",  # README of the checkpoints
+        dropout=0.2,  # script default
+        attn_dropout=0.3,  # script default (sparse attention ignores it)
+        cond_frames=1,  # README of the checkpoints
+        steps=200_000,  # paper; the script has no default
+        batch=8,  # script default, per GPU
+        accumulate=4,  # README: four GPUs
+        lr=3e-4,  # script default
+        clip=1.0,  # README
+        precision="bf16",  # README says 16 bits (fp16 with loss scaling)
+    )
+
+
+def ucf101() -> Config:
+    """Checkpoints ucf101_stride4x4x4 and ucf101_uncond_gpt: 16 frames of 128x128, no condition."""
+    return replace(
+        bair(),
+        size=128,  # README of the checkpoints
+        fit="crop",  # the published loader resizes the shorter side and crops
+        downsample=(4, 4, 4),  # the checkpoint's name
+        cond_frames=0,  # README of the checkpoints
+        layers=8,  # unknown (paper: gpt_large has 20)
+        hidden_dim=576,  # unknown (paper: 1024)
+        heads=4,  # unknown (paper: 8)
+    )
+
+
+def kinetics() -> Config:
+    """Checkpoint kinetics_stride4x4x4, a VQ-VAE on 16 frames of 128x128; no prior was published for it."""
+    return replace(
+        ucf101(),
+        attention="full",  # script default
+    )
+
+
+def kinetics_stride2x4x4() -> Config:
+    """Checkpoint kinetics_stride2x4x4, a VQ-VAE with half the time stride; no prior was published for it."""
+    return replace(
+        kinetics(),
+        downsample=(2, 4, 4),  # the checkpoint's name
+    )
+
+
+def bair_paper() -> Config:
+    """BAIR as the paper has it: twice the latent frames, smaller codebook, 512 wide. No checkpoint was published."""
+    return replace(
+        bair(),
+        downsample=(2, 2, 2),  # paper (the published code cannot build it)
+        n_codes=1024,  # paper
+        tokenizer_steps=100_000,  # paper
+        hidden_dim=512,  # paper
+        resnet_dim=576,  # paper
+        batch=32,  # paper
+        accumulate=1,  # paper: one number for all GPUs
+    )
+
+
+SIZES = {
+    "tiny": tiny,
+    "small": small,
+    "bair": bair,
+    "bair_paper": bair_paper,
+    "ucf101": ucf101,
+    "kinetics": kinetics,
+    "kinetics_stride2x4x4": kinetics_stride2x4x4,
+}
+DEFAULT_SIZE = "small"
+
+
+def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
+    """Make the untrained parts for recordings of this size."""
+    import torch
+
+    from reelworld.dynamics.autoregressive import AutoregressivePrior, PriorConfig
+    from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
+
+    if config.class_cond and not info.classes:
+        raise UserError(
+            "the recordings have no classes, so the prior cannot be told one: put each class into a folder of its own "
+            "(docs/data.md), or leave out --class-cond."
+        )
+    torch.manual_seed(config.seed)
+    same = ("downsample", "n_codes", "embedding_dim", "n_hiddens", "n_res_layers")
+    tokenizer = VQVAE3D(
+        VQVAE3DConfig(
+            clip_frames=config.sequence_length,
+            height=info.height,
+            width=info.width,
+            **{name: getattr(config, name) for name in same},
+        )
+    )
+    same = ("embedding_dim", "hidden_dim", "heads", "layers", "dropout", "attn_dropout", "attention", "cond_frames")
+    prior = AutoregressivePrior(
+        PriorConfig(
+            grid=tokenizer.spec(config.sequence_length, info.height, info.width).video,
+            latent_frames=config.sequence_length // config.downsample[0],
+            cond_height=info.height,
+            cond_width=info.width,
+            resnet_width=config.resnet_width,
+            resnet_dim=config.resnet_dim,
+            n_classes=len(info.classes) if config.class_cond else 0,
+            **{name: getattr(config, name) for name in same},
+        )
+    )
+    prior.codebook.copy_(tokenizer.codebook.vectors)
+    return {"tokenizer": tokenizer, "dynamics": prior}
+
+
+def windows(config: Config, dataset: DataSet, split: str) -> Windows:
+    """Cut recordings into clips of kept frames."""
+    from reelworld.data.windows import Windows
+
+    return Windows(dataset, split, config.sequence_length, config.frame_stride)
+
+
+def optim(config: Config, **wanted: Any) -> OptimConfig:
+    """Adam as published: no weight decay."""
+    from reelworld.train.stage import OptimConfig
+
+    return OptimConfig(beta2=config.beta2, weight_decay=0.0, warmup_steps=config.warmup_steps, **wanted)
+
+
+def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+    """Train the VQ-VAE on clips, then the prior on their codes."""
+    from reelworld.data.loader import Loader
+    from reelworld.data.windows import check_lengths
+    from reelworld.evaluate.checks import clip_check, prior_check
+    from reelworld.train.stage import Stage
+    from reelworld.train.tokenize import coded_batches
+
+    minutes = config.max_minutes
+    for split in ("train", "val"):
+        check_lengths(dataset, split, config.sequence_length, config.frame_stride, "sequence_length")
+    clips, held_out = windows(config, dataset, "train"), windows(config, dataset, "val")
+    tokenizer: Any = parts["tokenizer"]
+    yield Stage(
+        name="tokenizer",
+        part="tokenizer",
+        module=tokenizer,
+        batches=Loader(clips, config.tokenizer_batch, config.seed).batches,
+        steps=config.tokenizer_steps,
+        optim=optim(config, lr=config.tokenizer_lr, schedule=config.tokenizer_schedule, clip=0.0),
+        max_minutes=minutes and minutes * config.tokenizer_share,
+        precision=config.precision,
+        frames_per_batch=config.tokenizer_batch * config.sequence_length,
+        validate=clip_check(tokenizer, held_out),
+    )
+    prior: Any = parts["dynamics"]
+    prior.codebook.copy_(tokenizer.codebook.vectors)
+    loader = Loader(clips, config.batch, config.seed)
+    yield Stage(
+        name="dynamics",
+        part="dynamics",
+        module=prior,
+        batches=coded_batches(loader.batches, tokenizer, config.cond_frames),
+        steps=config.steps,
+        optim=optim(config, lr=config.lr, clip=config.clip, accumulate=config.accumulate),
+        max_minutes=minutes and minutes * (1 - config.tokenizer_share),
+        precision=config.precision,
+        frames_per_batch=config.batch * config.sequence_length,
+        validate=prior_check(tokenizer, prior, held_out),
+    )
+
+
+def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+    """Assemble the world, with clips to start from."""
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import prior_check
+    from reelworld.worlds.making import with_data
+
+    check = prior_check(parts["tokenizer"], parts["dynamics"], windows(config, dataset, "val"))()
+    starts = Windows(dataset, "val", config.context_frames, config.frame_stride)
+    return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+
+
+def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
+    """Give trained or untrained parts the form of a world."""
+    from reelworld.worlds.making import make_world
+
+    return make_world(
+        "videogpt", config, parts, info, actions={}, stride=config.frame_stride, context_frames=config.context_frames
+    )
+
+
+def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
+    """Make a world with random weights, for tests."""
+    config = replace(config, seed=seed)
+    return assemble(config, build(config, info), info)
