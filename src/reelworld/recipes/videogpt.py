@@ -255,7 +255,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
             "(docs/data.md), or leave out --class-cond."
         )
     torch.manual_seed(config.seed)
-    same = ("downsample", "n_codes", "embedding_dim", "n_hiddens", "n_res_layers")
+    same: tuple[str, ...] = ("downsample", "n_codes", "embedding_dim", "n_hiddens", "n_res_layers")
     tokenizer = VQVAE3D(
         VQVAE3DConfig(
             clip_frames=config.sequence_length,
