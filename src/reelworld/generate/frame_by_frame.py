@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.generate.rolling import Shown, State
+from reelworld.generate.rolling import Beginning, Shown, State, Watch
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import Codes, Conditions, Sampler
+from reelworld.types import Codes, Conditions, Sampler, UserError
 
 __all__ = ["FrameByFrame"]
 
@@ -25,19 +25,31 @@ class FrameByFrame:
     def __init__(self, tokenizer: Any, dynamics: Any, device: torch.device) -> None:
         self._tokenizer, self._dynamics, self._device = tokenizer, dynamics, device
 
+    @property
+    def can_begin_from_nothing(self) -> bool:
+        """Each frame is a change of the one before, so there must be one."""
+        return False
+
+    def check_context(self, n_frames: int) -> None:
+        """Refuse to begin without a frame."""
+        if n_frames < 1:
+            raise UserError("0 context frames were given; this world goes on from a frame: give one or more.")
+
     def begin(
+        self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
+    ) -> tuple[np.ndarray, State]:
+        """Read the frames at once; the last one is shown."""
+        frames = beginning.frames
+        codes: Codes = self._tokenizer.encode(to_float(torch.from_numpy(frames).to(self._device)))
+        return frames[:, -1], self._dynamics.prefill(codes, self._conditions(beginning.actions))
+
+    def advance(
         self,
-        frames: np.ndarray,
+        state: Any,
         actions: Mapping[str, Tensor],
         sampler: Sampler,
         generators: Sequence[torch.Generator],
-    ) -> tuple[np.ndarray, State]:
-        """Read the frames at once; the last one is shown."""
-        codes: Codes = self._tokenizer.encode(to_float(torch.from_numpy(frames).to(self._device)))
-        return frames[:, -1], self._dynamics.prefill(codes, self._conditions(actions))
-
-    def advance(
-        self, state: Any, actions: Mapping[str, Tensor], sampler: Sampler, generators: Sequence[torch.Generator]
+        watch: Watch | None = None,
     ) -> tuple[Shown, State]:
         """Draw the codes of one frame and decode them."""
         codes, state = self._dynamics.step(state, self._conditions(actions), sampler, generators)

@@ -1,4 +1,4 @@
-"""What people hand to a session, checked and in the shape that models want: frames and actions.
+"""What people hand to a session, checked and in the shape that models want: frames, actions, classes.
 
 Shapes: n streams, T frames, H W pixel rows and columns, A action width
 """
@@ -15,8 +15,18 @@ from torch import Tensor
 from reelworld.config import unknown
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["Action", "action_tensor", "action_tensors", "check_frames", "null_action"]
+__all__ = [
+    "Action",
+    "ClassId",
+    "action_tensor",
+    "action_tensors",
+    "check_frames",
+    "class_ids",
+    "describe_classes",
+    "null_action",
+]
 
+ClassId = int | Sequence[int] | np.ndarray | None
 Action = int | Sequence[Any] | np.ndarray | Mapping[str, Any] | None
 
 
@@ -39,11 +49,45 @@ def check_frames(frames: np.ndarray, n: int, height: int, width: int) -> np.ndar
     wanted = f"uint8 ({n}, T, {height}, {width}, 3)"
     if frames.ndim == 4:
         frames = np.broadcast_to(frames, (n, *frames.shape))
-    if frames.dtype != np.uint8 or frames.ndim != 5 or frames.shape[1] < 1:
+    if frames.dtype != np.uint8 or frames.ndim != 5:
         raise UserError(f"context frames are {frames.dtype} {frames.shape}; wanted {wanted}.")
     if frames.shape[0] != n or frames.shape[2:] != (height, width, 3):
         raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
     return np.array(frames)
+
+
+def class_ids(classes: Sequence[str], given: ClassId, n: int) -> Tensor | None:
+    """Check the classes of n streams.
+
+    Args:
+        classes: Names of the world's classes; empty when it has none.
+        given: One number for all streams, or n numbers.
+        n: Streams.
+
+    Returns:
+        int64, (n,); None for worlds without classes.
+
+    Raises:
+        UserError: If the world has no classes and some are given, the other way round, or a number is not one.
+    """
+    if not classes:
+        if given is not None:
+            raise UserError(f"class_id {given!r} was given, but this world has no classes; leave it out.")
+        return None
+    if given is None:
+        raise UserError(f"this world makes clips of a class; give class_id, {describe_classes(classes)}.")
+    ids = np.array(given, object) if isinstance(given, list | tuple) else np.asarray(given)
+    if not all(isinstance(i, int | np.integer) for i in ids.flatten()) or ids.shape not in ((), (n,)):
+        raise UserError(f"class_id is {given!r}; wanted a whole number, or {n} of them (one per stream).")
+    if wrong := [i for i in ids.flatten().tolist() if not 0 <= i < len(classes)]:
+        raise UserError(f"class_id is {wrong[0]}; wanted {describe_classes(classes)}.")
+    return torch.from_numpy(np.broadcast_to(ids.astype(np.int64), n).copy())
+
+
+def describe_classes(classes: Sequence[str], most: int = 12) -> str:
+    """Name the numbers and classes there are, in a few words: 0 to 2 (0 walk, 1 run, 2 jump)."""
+    named = ", ".join(f"{i} {name}" for i, name in enumerate(classes[:most]))
+    return f"0 to {len(classes) - 1} ({named}{', ...' if len(classes) > most else ''})"
 
 
 def action_tensors(
@@ -55,6 +99,8 @@ def action_tensors(
         UserError: If a stream is unknown, several need names, or an action does not fit.
     """
     if not specs:
+        if given is not None and not (isinstance(given, Mapping) and not given):
+            raise UserError(f"actions {given!r} were given, but this world runs by itself; leave them out.")
         return {}
     streams = given if isinstance(given, Mapping) else {next(iter(specs)): given}
     if not isinstance(given, Mapping) and given is not None and len(specs) > 1:

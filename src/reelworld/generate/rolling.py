@@ -8,8 +8,8 @@ Shapes: n streams, T frames, H W pixel rows and columns, A action width, N token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,10 @@ from torch import Tensor
 
 from reelworld.types import Sampler
 
-__all__ = ["Rolling", "Shown", "State"]
+__all__ = ["Beginning", "Rolling", "Shown", "State", "Watch"]
+
+Watch = Callable[[float, int], Any]
+"""Told, while a world makes several frames at once, the share that is done (0 to 1) and how many frames they are."""
 
 
 class State(Protocol):
@@ -31,6 +34,18 @@ class State(Protocol):
     def replace(self, streams: Tensor, other: Any) -> None:
         """Overwrite streams in place with those of another state."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beginning:
+    """What n streams begin from."""
+
+    frames: np.ndarray
+    """uint8, (n, T, H, W, 3); T may be 0 where ``can_begin_from_nothing``."""
+    actions: Mapping[str, Tensor] = field(default_factory=dict)
+    """Between the frames: stream name -> (n, T - 1, ...)."""
+    class_id: Tensor | None = None
+    """int64, (n,); None in worlds without classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +65,36 @@ class Shown:
 class Rolling(Protocol):
     """A way in which frames come out of a world."""
 
+    @property
+    def can_begin_from_nothing(self) -> bool:
+        """True when no frames are needed to begin with."""
+        ...
+
+    def check_context(self, n_frames: int) -> None:
+        """Refuse a number of frames to begin with.
+
+        Raises:
+            UserError: If it is not one that this world can begin with.
+        """
+        ...
+
     def begin(
-        self,
-        frames: np.ndarray,
-        actions: Mapping[str, Tensor],
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
+        self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
     ) -> tuple[np.ndarray, State]:
-        """Read frames to begin with, uint8 (n, T, H, W, 3), and the actions between them, (n, T - 1, ...).
+        """Read what streams begin from.
 
         Returns:
-            The frames that are shown first, uint8 (n, H, W, 3), and the state.
+            The frames that are shown first, uint8 (n, H, W, 3): the last given ones; and the state.
         """
         ...
 
     def advance(
-        self, state: Any, actions: Mapping[str, Tensor], sampler: Sampler, generators: Sequence[torch.Generator]
+        self,
+        state: Any,
+        actions: Mapping[str, Tensor],
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+        watch: Watch | None = None,
     ) -> tuple[Shown, State]:
         """Take one action per stream, (n, 1, ...); the old state is used up."""
         ...

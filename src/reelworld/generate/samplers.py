@@ -5,15 +5,16 @@ Shapes: B batch, ... any shape of tokens, V codebook size
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from reelworld.nn.random import Generators, uniform
-from reelworld.types import UserError
+from reelworld.types import Sampler, UserError
 
-__all__ = ["SamplerConfig", "TokenSampler", "suited_sampler"]
+__all__ = ["Counted", "SamplerConfig", "TokenSampler", "suited_sampler"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,25 @@ class TokenSampler:
             beyond = probabilities.cumsum(-1) - probabilities >= self.config.top_p
             logits = logits.masked_fill(beyond.scatter(-1, order, beyond), float("-inf"))
         return logits
+
+
+class Counted:
+    """A sampler that tells how often it was called, for progress: it draws what the other one draws."""
+
+    def __init__(self, sampler: Sampler, tell: Callable[[int], object]) -> None:
+        self._sampler, self._tell, self._n = sampler, tell, 0
+        self.steps = sampler.steps
+
+    def __call__(self, logits: Tensor, generator: Generators) -> Tensor:
+        """Turn logits (B, ..., V) into ids, int64 (B, ...)."""
+        ids = self._sampler(logits, generator)
+        self._n += 1
+        self._tell(self._n)
+        return ids
+
+    def confidence(self, logits: Tensor, ids: Tensor, generator: Generators) -> Tensor:
+        """Ask the other one, (B, ...)."""
+        return self._sampler.confidence(logits, ids, generator)
 
 
 def suited_sampler(exact: float) -> SamplerConfig:

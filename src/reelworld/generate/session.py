@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from reelworld.generate.frame_by_frame import FrameByFrame
-from reelworld.generate.inputs import Action, action_tensors, check_frames
-from reelworld.generate.rolling import Rolling
+from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids
+from reelworld.generate.rolling import Beginning, Rolling, Watch
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
 __all__ = ["Session", "SessionParts", "Snapshot"]
@@ -39,6 +40,16 @@ class SessionParts:
     starts: Sequence[Clip]
     """Clips that ``reset`` without frames begins with."""
     device: torch.device
+    classes: Sequence[str] = ()
+    """Names of the classes that clips belong to; empty for worlds without classes."""
+
+
+def rolling_of(parts: SessionParts) -> Rolling:
+    """Choose how frames come out of a world: as its tokenizer codes them."""
+    spec = parts.tokenizer.spec(1, parts.height, parts.width)
+    if spec.clip_frames:
+        return SlidingWindow(parts.tokenizer, parts.dynamics, spec, parts.device)
+    return FrameByFrame(parts.tokenizer, parts.dynamics, parts.device)
 
 
 @dataclass(frozen=True)
@@ -52,7 +63,15 @@ class Snapshot:
 
 
 class Session:
-    """n streams of one world, stepped together. Make one with ``World.session``."""
+    """n streams of one world, stepped together. Make one with ``World.session``.
+
+    Some worlds make several frames at once (their tokenizer codes whole clips). ``step`` gives one frame here as
+    well; making the next ones takes long when those that were made are used up.
+
+    Attributes:
+        sampler: How codes are drawn; may be changed at any time, for frames that are not made yet.
+        watch: When set, called with the share that is done and the number of frames while several are made at once.
+    """
 
     def __init__(self, parts: SessionParts, n: int = 1, seed: int | None = None) -> None:
         if n < 1:
@@ -61,8 +80,9 @@ class Session:
         self.height, self.width, self.fps = parts.height, parts.width, parts.fps
         self.action_specs = dict(parts.action_specs)
         self.sampler = parts.sampler
+        self.watch: Watch | None = None
         self.n_steps = 0
-        self._rolling: Rolling = FrameByFrame(parts.tokenizer, parts.dynamics, parts.device)
+        self._rolling = rolling_of(parts)
         self._state: Any = None
         self._frame = np.zeros((n, parts.height, parts.width, 3), np.uint8)
         self.seed(seed)
@@ -83,42 +103,42 @@ class Session:
         context_actions: Action = None,
         seed: int | None = None,
         streams: Sequence[int] | None = None,
+        class_id: ClassId = None,
     ) -> StepResult:
         """Begin anew.
 
         Args:
             context_frames: uint8, (n, T, H, W, 3) or (T, H, W, 3) for all streams. None begins with a start clip
-                of the world, chosen by each stream's generator.
+                of the world, chosen by each stream's generator. Worlds that need no frames begin from nothing when
+                T is 0, or when they have no start clips.
             context_actions: Actions between the context frames, (n, T - 1, ...) or (T - 1, ...), per stream name or
                 bare when the world has one action stream. None uses null actions.
             seed: Starts the generators anew before anything is drawn.
             streams: Which streams begin anew, each once; None means all. Frames and actions are then given for
                 these only, in this order.
+            class_id: One number for all streams or one per stream, for worlds with classes. None takes the class of
+                the start clip; without any frames, one is drawn.
 
         Returns:
-            The last context frame, as given.
+            The last context frame, as given; the first frame that was made, where the world began from nothing.
 
         Raises:
-            UserError: If frames or actions have the wrong shape or type, or there are no such streams.
+            UserError: If frames, actions or classes have the wrong shape, type or range, or there are no such streams.
         """
         everyone = list(range(self.n))
         rows = everyone if streams is None else list(streams)
         if not rows or len(set(rows)) < len(rows) or not set(rows) <= set(everyone):
             raise UserError(f"streams {rows} were to be reset; wanted one or more of 0..{self.n - 1}, each once.")
+        if rows != everyone and self._state is None:
+            raise UserError("some streams were reset before the session was; call reset() for all of them first.")
         if seed is not None:
             self.seed(seed)
-        if context_frames is None:
-            frames, actions = self._start_clips(rows)
-        else:
-            frames = check_frames(context_frames, len(rows), self.height, self.width)
-            actions = action_tensors(self.action_specs, context_actions, (len(rows), frames.shape[1] - 1))
+        beginning = self._beginning(rows, context_frames, context_actions, class_id)
         generators = [self._generators[row] for row in rows]
-        first, state = self._rolling.begin(frames, actions, TokenSampler(self.sampler), generators)
+        first, state = self._rolling.begin(beginning, TokenSampler(self.sampler), generators, self.watch)
         if rows == everyone:
             self._state, self.n_steps = state, 0
         else:
-            if self._state is None:
-                raise UserError("some streams were reset before the session was; call reset() for all of them first.")
             self._state.replace(torch.tensor(rows), state)
         self._frame = self._frame.copy()
         self._frame[rows] = first
@@ -141,7 +161,9 @@ class Session:
         if self._state is None:
             self.reset()
         actions = action_tensors(self.action_specs, action, (self.n, 1), is_step=True)
-        shown, self._state = self._rolling.advance(self._state, actions, TokenSampler(self.sampler), self._generators)
+        shown, self._state = self._rolling.advance(
+            self._state, actions, TokenSampler(self.sampler), self._generators, self.watch
+        )
         self._frame = shown.frame
         self.n_steps += 1
         return StepResult(
@@ -156,7 +178,10 @@ class Session:
 
     @torch.inference_mode()
     def fork(self, n: int) -> Session:
-        """Make a session of n streams that all go on from this one's only stream, each with a generator of its own."""
+        """Make a session of n streams that all go on from this one's only stream, each with a generator of its own.
+
+        Frames that a world made in advance, several at once, are the same in all of them.
+        """
         if self.n != 1 or self._state is None:
             raise UserError(f"fork() needs a session of one stream that was reset; this one has {self.n}.")
         child = Session(self.parts, n)
@@ -190,11 +215,40 @@ class Session:
         """The current frame of each stream, uint8 (n, H, W, 3)."""
         return self._frame
 
-    def _start_clips(self, rows: list[int]) -> tuple[np.ndarray, dict[str, Tensor]]:
-        starts = self.parts.starts
-        if not starts:
-            raise UserError("this world ships no start clips; give reset() context_frames.")
-        picks = [starts[int(torch.randint(len(starts), (1,), generator=self._generators[row]))] for row in rows]
+    # ------------------------------------------------------------------ where streams begin
+
+    def _beginning(self, rows: list[int], frames: np.ndarray | None, actions: Action, class_id: ClassId) -> Beginning:
+        n, classes = len(rows), self.parts.classes
+        if frames is None and self.parts.starts:
+            frames, actions, class_id = self._start_clips(rows, class_id)
+        elif frames is None:
+            if not self._rolling.can_begin_from_nothing:
+                raise UserError("this world ships no start clips; give reset() context_frames.")
+            frames = np.zeros((n, 0, self.height, self.width, 3), np.uint8)
+        frames = check_frames(frames, n, self.height, self.width)
+        self._rolling.check_context(frames.shape[1])
+        if classes and class_id is None and not frames.shape[1]:
+            class_id = [int(torch.randint(len(classes), (1,), generator=self._generators[row])) for row in rows]
+        shape = (n, max(0, frames.shape[1] - 1))
+        return Beginning(
+            frames=frames,
+            actions=action_tensors(self.action_specs, actions, shape),
+            class_id=class_ids(classes, class_id, n),
+        )
+
+    def _start_clips(self, rows: list[int], class_id: ClassId) -> tuple[np.ndarray, Action, ClassId]:
+        """Draw a start clip of the world for every stream, of the class that is asked for."""
+        wanted = None if class_id is None else class_ids(self.parts.classes, class_id, len(rows))
+        picks = []
+        for i, row in enumerate(rows):
+            clips = [c for c in self.parts.starts if wanted is None or c.class_id == int(wanted[i])]
+            if not clips:
+                assert wanted is not None
+                raise UserError(
+                    f"this world ships no start clips of class {int(wanted[i])}; give reset() context_frames."
+                )
+            picks.append(clips[int(torch.randint(len(clips), (1,), generator=self._generators[row]))])
         frames = np.stack([clip.frames for clip in picks])
         actions = {k: np.stack([clip.actions[k][:-1] for clip in picks]) for k in self.action_specs}
-        return frames, action_tensors(self.action_specs, actions, (len(rows), frames.shape[1] - 1))
+        of_clips: list[Any] = [clip.class_id for clip in picks]
+        return frames, actions, of_clips if self.parts.classes else None

@@ -39,7 +39,7 @@ def make_world(
         recipe: Its name.
         config: Its config, kept in the provenance.
         parts: "tokenizer" and "dynamics".
-        info: Of the recordings.
+        info: Of the recordings; their classes become the world's where the dynamics are told the class of a clip.
         actions: Streams as the dynamics reads them.
         stride: Recorded frames per frame of the world.
         context_frames: Frames a session should begin with.
@@ -54,6 +54,7 @@ def make_world(
         width=info.width,
         fps=info.fps / stride,
         actions=actions,
+        classes=info.classes if getattr(parts["dynamics"].config, "n_classes", 0) else (),
         context_frames=context_frames,
         sampler=sampler or SamplerConfig(),
         provenance={"data": dict(info.provenance), "config": to_json(config)},

@@ -20,12 +20,14 @@ from torch import nn
 
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
-from reelworld.generate.inputs import Action
+from reelworld.generate.inputs import Action, ClassId, class_ids, describe_classes
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.generate.session import Session, SessionParts
+from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.nn.pixels import to_float
 from reelworld.types import ActionSpec, Clip, Conditions, Score, UserError
 from reelworld.worlds.card import write_card
+from reelworld.worlds.fitting import check_parts
 from reelworld.worlds.parts import PartInfo, load_part, save_part
 
 __all__ = ["FORMAT_VERSION", "World", "WorldInfo"]
@@ -49,8 +51,10 @@ class WorldInfo:
     """Frames per second of the recordings (after frame stride); 0 when unknown."""
     actions: Mapping[str, ActionSpec]
     """Action streams; empty when the world takes none."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that clips may be made of; empty when the world knows none."""
     context_frames: int = 1
-    """Frames a session should begin with."""
+    """Frames a session should begin with; 0 when it begins from nothing."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """How frames are drawn unless asked otherwise."""
     splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -114,7 +118,7 @@ class World:
                 raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
         world = cls(info, parts["tokenizer"], parts["dynamics"])
-        _check_parts(world, folder / "world.json")
+        check_parts(world, str(folder / "world.json"))
         world.starts = _load_starts(folder / "starts.npz", info)
         return world
 
@@ -164,49 +168,89 @@ class World:
             sampler=self.info.sampler,
             starts=self.starts,
             device=self.device,
+            classes=self.info.classes,
         )
         return Session(parts, n, seed)
 
     def generate(
         self,
         context: np.ndarray,
-        context_actions: Action,
-        actions: Any,
+        context_actions: Action = None,
+        actions: Any = None,
         seed: int | None = None,
         sampler: SamplerConfig | None = None,
+        *,
+        n_frames: int | None = None,
+        class_id: ClassId = None,
     ) -> np.ndarray:
         """Continue clips under given actions.
 
         Args:
-            context: uint8, (n, T, H, W, 3).
+            context: uint8, (n, T, H, W, 3); T may be 0 for worlds that can begin from nothing.
             context_actions: Actions between the context frames, (n, T - 1, ...).
             actions: One per future frame, (n, S, ...), or a mapping of streams; a plain number of frames S for a
                 world without actions (or to use null actions).
             seed: Of the streams' generators.
             sampler: Instead of the world's own.
+            n_frames: The number of frames S, without actions (or with null actions).
+            class_id: One number or n numbers, for worlds with classes.
 
         Returns:
             Future frames, uint8, (n, S, H, W, 3).
+
+        Raises:
+            UserError: If the world cannot begin like this, or it is not said how many frames are wanted.
         """
+        steps = self._steps(actions, n_frames)
         session = self.session(len(context), seed)
         session.sampler = sampler or session.sampler
-        session.reset(context, context_actions)
-        steps = [None] * actions if isinstance(actions, int) else _per_step(actions, next(iter(self.info.actions), ""))
-        frames = [session.step(action).frame for action in steps]
+        first = session.reset(context, context_actions, class_id=class_id).frame
+        # with nothing to begin from, the first frame is made by the reset
+        frames = [first] if context.shape[1] == 0 and steps else []
+        frames += [session.step(action).frame for action in steps[len(frames) :]]
         return np.stack(frames, 1) if frames else np.zeros((len(context), 0, *context.shape[2:]), np.uint8)
 
+    def _steps(self, actions: Any, n_frames: int | None) -> list[Any]:
+        """Return the action of every step."""
+        if isinstance(actions, int) and n_frames is None:
+            actions, n_frames = None, actions
+        if (actions is None) == (n_frames is None):
+            raise UserError("say either which actions are taken or, with n_frames, how many frames are wanted.")
+        if n_frames is None:
+            return _per_step(actions, next(iter(self.info.actions), ""))
+        if n_frames < 0:
+            raise UserError(f"{n_frames} frames were asked for; give 0 or more.")
+        return [None] * n_frames
+
     @torch.inference_mode()
-    def score(self, clip: Clip) -> Score:
+    def score(self, clip: Clip, class_id: ClassId = None) -> Score:
         """Measure how surprising a clip's frames are, and what its steps are expected to bring, given all before.
 
         The nats are those of each frame's codes. They are exact for one-pass decoding at temperature 1, and say
-        nothing about what the tokenizer loses.
+        nothing about what the tokenizer loses. A world that codes whole clips scores one after the other, each after
+        a context of its own, and expects nothing of steps.
+
+        Args:
+            clip: Frames, and the actions that the world takes.
+            class_id: For worlds with classes; None takes the clip's own.
+
+        Raises:
+            UserError: If the clip is too short, or lacks actions or a class that the world needs.
         """
         if len(clip.frames) < 2:
             raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least 2.")
         if missing := self.info.actions.keys() - clip.actions.keys():
             raise UserError(f"clip {clip.source!r} lacks the actions {sorted(missing)} that this world takes.")
+        if class_id is None and self.info.classes:
+            class_id = clip.class_id
+        ids = class_ids(self.info.classes, class_id, 1)
         device = self.device
+        spec = self.tokenizer.spec(1, self.info.height, self.info.width)
+        if spec.clip_frames:
+            window = SlidingWindow(self.tokenizer, self.dynamics, spec, device)
+            of_class = None if ids is None else ids.to(device)
+            nats = window.nats_per_frame(clip.frames, self.info.context_frames, of_class)
+            return Score(nats_per_frame=nats, kind="exact")
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
         actions = {k: torch.from_numpy(clip.actions[k]).to(device)[None] for k in self.info.actions}
         judged = self.dynamics.judge(codes, Conditions(actions=actions))
@@ -216,18 +260,6 @@ class World:
             rewards=judged.reward[0].cpu().numpy(),
             terminated=judged.terminated[0].cpu().numpy(),
         )
-
-
-def _check_parts(world: World, path: Path) -> None:
-    """Refuse a world.json whose size, actions or parts are not those of the parts' configs."""
-    for part, method in ((world.tokenizer, "decode"), (world.dynamics, "prefill")):
-        if not hasattr(part, method):
-            raise UserError(f"{path} has a {type(part).__name__} where a part with {method}() belongs; restore it.")
-    world.tokenizer.spec(1, world.info.height, world.info.width)
-    learned: Mapping[str, ActionSpec] = getattr(world.dynamics.config, "actions", world.info.actions)
-    told, knows = ({k: (s.kind, s.n, s.repeat) for k, s in a.items()} for a in (world.info.actions, learned))
-    if told != knows:
-        raise UserError(f"{path} lists the actions {told}; its dynamics learned {knows}: restore world.json.")
 
 
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
@@ -245,6 +277,8 @@ def _save_starts(path: Path, starts: Sequence[Clip]) -> None:
         arrays[f"{i:03d}/frames"] = clip.frames
         for name, stream in clip.actions.items():
             arrays[f"{i:03d}/actions/{name}"] = stream
+        if clip.class_id is not None:
+            arrays[f"{i:03d}/class_id"] = np.array(clip.class_id, np.int64)
     np.savez_compressed(path, **arrays)
 
 
@@ -258,9 +292,12 @@ def _load_starts(path: Path, info: WorldInfo) -> list[Clip]:
         raise UserError(f"{path} cannot be read ({error}); copy the world again.") from None
     clips = []
     for key in sorted(k for k in arrays if k.endswith("/frames")):
-        prefix = key.removesuffix("frames") + "actions/"
+        source = key.removesuffix("/frames")
+        prefix = f"{source}/actions/"
         actions = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        clips.append(Clip(frames=arrays[key], actions=actions, fps=info.fps, source=key.split("/")[0]))
+        label = arrays.get(f"{source}/class_id", np.zeros(0))
+        class_id = int(label) if label.shape == () and label.dtype.kind in "iu" else None
+        clips.append(Clip(frames=arrays[key], actions=actions, fps=info.fps, source=source, class_id=class_id))
     for clip in clips:
         _check_start(clip, clips[0].frames.shape, path, info)
     return clips
@@ -277,3 +314,8 @@ def _check_start(clip: Clip, shape: tuple[int, ...], path: Path, info: WorldInfo
     rows = {name: len(clip.actions[name]) if name in clip.actions else 0 for name in info.actions}
     if wrong := [name for name, n in rows.items() if n != len(frames)]:
         raise UserError(f"{path} lacks the actions {wrong[0]!r} of its {len(frames)} frames; copy the world again.")
+    if info.classes and (clip.class_id is None or not 0 <= clip.class_id < len(info.classes)):
+        raise UserError(
+            f"{path} gives a clip the class {clip.class_id}; wanted {describe_classes(info.classes)}: copy the world "
+            "again."
+        )

@@ -1,0 +1,88 @@
+"""Whether the parts of a world and its description belong together: looked at on loading and after an import."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from reelworld.types import ActionSpec, TokenSpec, UserError
+
+if TYPE_CHECKING:
+    from reelworld.worlds.world import World
+
+__all__ = ["check_parts"]
+
+
+def check_parts(world: World, where: str) -> None:
+    """Refuse a world whose size, actions, classes or parts are not those of the parts' configs.
+
+    Args:
+        world: The world.
+        where: Its world.json, or what else the person knows it by; errors begin with it.
+
+    Raises:
+        UserError: Naming the first thing that does not fit.
+    """
+    for part, method in ((world.tokenizer, "decode"), (world.dynamics, "prefill")):
+        if not hasattr(part, method):
+            raise UserError(f"{where} has a {type(part).__name__} where a part with {method}() belongs; restore it.")
+    info, config = world.info, world.dynamics.config
+    spec: TokenSpec = world.tokenizer.spec(1, info.height, info.width)
+    # dynamics of whole clips take no actions; others that do not say what they learned are trusted
+    learned: Mapping[str, ActionSpec] = getattr(config, "actions", {} if spec.clip_frames else info.actions)
+    told, knows = ({k: (s.kind, s.n, s.repeat) for k, s in a.items()} for a in (info.actions, learned))
+    if told != knows:
+        raise UserError(f"{where} lists the actions {told}; its dynamics learned {knows}: restore world.json.")
+    n_classes = getattr(config, "n_classes", 0)
+    if len(info.classes) != n_classes:
+        raise UserError(
+            f"{where} lists {len(info.classes)} classes; its dynamics learned {n_classes}: restore world.json."
+        )
+    _check_codes(world, spec, where)
+    if spec.clip_frames:
+        _check_clip(config, spec, (info.height, info.width), info.context_frames, where)
+
+
+def _check_codes(world: World, spec: TokenSpec, where: str) -> None:
+    """Compare what the dynamics read with what the tokenizer writes: the grid, and the vectors where both hold them."""
+    grid = getattr(world.dynamics.config, "grid", None)
+    if grid is not None and grid != spec.grids.get("video"):
+        read, made = (
+            f"{g.rows}x{g.columns} codes of {g.codebook_size}" if g else "none" for g in (grid, spec.grids.get("video"))
+        )
+        raise UserError(
+            f"{where}: its dynamics read {read} per latent frame, its tokenizer makes {made}; the two parts do not "
+            "belong together."
+        )
+    vectors = getattr(getattr(world.tokenizer, "codebook", None), "vectors", None)
+    copy = getattr(world.dynamics, "codebook", None)
+    if vectors is None or copy is None:
+        return
+    if vectors.shape != copy.shape or not torch.equal(vectors, copy.to(vectors)):
+        raise UserError(
+            f"{where}: its dynamics learned on another codebook {tuple(copy.shape)} than its tokenizer has "
+            f"{tuple(vectors.shape)}; the two parts do not belong together."
+        )
+
+
+def _check_clip(config: Any, spec: TokenSpec, size: tuple[int, int], context_frames: int, where: str) -> None:
+    """Compare the length of a clip, the frames that are shown as pixels, and the context."""
+    latents, cond_frames = spec.clip_frames // spec.time_stride, getattr(config, "cond_frames", 0)
+    if getattr(config, "latent_frames", latents) != latents:
+        raise UserError(
+            f"{where}: its dynamics read clips of {config.latent_frames} latent frames, its tokenizer makes {latents}; "
+            "the two parts do not belong together."
+        )
+    shown = (getattr(config, "cond_height", size[0]), getattr(config, "cond_width", size[1]))
+    if cond_frames and shown != size:
+        raise UserError(
+            f"{where} has frames of {size[0]}x{size[1]} pixels; its dynamics read {shown[0]}x{shown[1]}: restore "
+            "world.json."
+        )
+    if not cond_frames <= context_frames <= spec.clip_frames:
+        raise UserError(
+            f"{where} says to begin with {context_frames} frames; this world can begin with {cond_frames} to "
+            f"{spec.clip_frames}: restore world.json."
+        )
