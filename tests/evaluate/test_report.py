@@ -17,11 +17,12 @@ import pytest
 from evaluate import toy
 from reelworld.config import read_json
 from reelworld.evaluate.pictures import report_videos
-from reelworld.evaluate.protocol import EvalConfig, FreeRun, evaluate
+from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import render_report, value_text
 from reelworld.evaluate.report.charts import line_chart, nice_ticks
 from reelworld.evaluate.results import plain, read_training_log
 from reelworld.evaluate.run import evaluate_to_folder
+from reelworld.evaluate.runs import FreeRun
 from reelworld.types import UserError
 
 CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12)

@@ -133,7 +133,7 @@ class ToyWorld:
         self.tokenizer = tokenizer or ExactTokenizer()
         self.info = SimpleNamespace(
             name="toy", recipe="none", height=32, width=32, fps=5.0, actions={"action": SPEC}, context_frames=2,
-            splits={"train": tuple(train)}, provenance={}, statistics={}, parts={},
+            splits={"train": tuple(train)}, provenance={}, statistics={}, parts={}, classes=(),
         )  # fmt: skip
 
     def session(self, n=1, seed=None):

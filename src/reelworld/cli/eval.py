@@ -1,6 +1,21 @@
 """Measure a world on episodes it has not seen, and write a report that opens in any browser.
 
-Writes results.json, report.html and videos of the world beside the recording.
+Writes results.json, report.html and videos of the world beside the recording. What is measured depends on the world:
+
+  every world             how pictures survive the tokenizer, prediction by
+                          horizon, a free run, surprise at recorded clips
+  with actions            what other actions do; expected rewards and ends
+  drawn from 8x8 tiles    single steps tile by tile; the carried key (DoorKey)
+  without actions         several futures of each start: their mean beside
+                          repeating the last frame, how far apart they are,
+                          the agent's cell in grid games
+  coding whole clips      exact nats per code beside predictors fitted on
+  (videogpt)              training clips; no single steps, shorter free runs
+  with --i3d FILE         Frechet video distance (FVD), beside that of
+                          training clips and of repeating the last frame
+
+--i3d wants the I3D network that papers use, as TorchScript: i3d_torchscript.pt of StyleGAN-V (its address is in
+github.com/universome/fvd-comparison). Loading such a file runs code from it.
 
 Examples:
   reelworld eval runs/doors/world --data recordings/doors
@@ -39,11 +54,17 @@ class Options:
     single_steps: int = 2000
     """Single steps from true frames (worlds drawn from tiles)."""
     free_run_steps: int = 100
-    """Length of the run on the world's own predictions."""
+    """Length of the run on the world's own predictions; at most three whole clips where those are coded."""
     key_tests: int = 64
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
     """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
+    samples: int = 8
+    """Futures drawn from every start (worlds without actions); 0 leaves them out."""
+    train_clips: int = 512
+    """Training clips for the predictors beside nats per code (worlds that code whole clips)."""
+    i3d: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """TorchScript file of the I3D network, for FVD. Code from it runs: give only a file you trust."""
     seed: int = 0
     """Of every draw: clips, starts, noise, bootstrap."""
     allow_train: bool = False
@@ -89,11 +110,13 @@ def run(options: Options) -> None:
 
 
 def _headlines(results: dict) -> list[str]:
-    """One line for each number that the report shows large."""
+    """A line for each number that the report shows large, and one for each simple thing beside it."""
     from html import unescape
 
-    from reelworld.evaluate.report import headlines, interval_text, value_text
+    from reelworld.evaluate.report import beside_text, headlines, interval_text, value_text
 
-    return [
-        unescape(f"{f['label']:<42} {value_text(f):>9}  ({interval_text(f)}; n={f['n']})") for f in headlines(results)
-    ]
+    lines = []
+    for figure in headlines(results):
+        lines.append(f"{figure['label']:<42} {value_text(figure):>9}  ({interval_text(figure)}; n={figure['n']})")
+        lines += [f"    {text}" for text in beside_text(figure)]
+    return [unescape(line) for line in lines]

@@ -28,16 +28,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Starts",
     "choose_clips",
+    "clip_frames_of",
     "draw_starts",
+    "frame_stride",
     "open_for",
     "read_episode",
     "roll",
     "shuffled_actions",
+    "tokens_of",
     "uniform_actions",
 ]
 
 MAX_CLIP_FRAMES = 256
 BATCH = 64
+MAX_BATCH = 256
+BATCH_TOKENS = 65536
+"""Of a whole clip and all streams side by side: a world that codes whole clips keeps keys and values of each."""
 
 
 def open_for(world: World, path: Path) -> DataSet:
@@ -56,6 +62,8 @@ def choose_clips(
     world: World, dataset: DataSet, split: str, n_clips: int, seed: int, allow_train: bool = False
 ) -> list[Clip]:
     """Draw clips of a split that the world has not been trained on.
+
+    Worlds that code whole clips get only recordings that hold one.
 
     Args:
         world: Names the clips it was trained on.
@@ -79,11 +87,13 @@ def choose_clips(
             f"(first: {dataset.episodes[seen[0]].source}); choose --split test, or pass --allow-train."
         )
     _check_fit(world, dataset)
-    stride = int(_recipe_config(world).get("frame_stride", 1))
-    needed = world.info.context_frames * stride + 1
+    stride = frame_stride(world)
+    whole = clip_frames_of(world)
+    needed = max(world.info.context_frames * stride + 1, (whole - 1) * stride + 1)
     long_enough = [i for i in indices if dataset.episodes[i].n_frames >= needed]
     if not long_enough:
-        raise UserError(f"no clip of split {split!r} has {needed} frames (context and one more); record longer ones.")
+        what = f"{whole} frames coded together" if whole else "context and one more"
+        raise UserError(f"no clip of split {split!r} has {needed} frames ({what}); record longer ones.")
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(long_enough)[:n_clips].tolist()
     clips = []
@@ -104,17 +114,28 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         start: First frame, counted in recorded frames.
         n_frames: At most this many kept frames; None reads to the end.
     """
-    config = _recipe_config(world)
-    stride = int(config.get("frame_stride", 1))
+    config, stride = _recipe_config(world), frame_stride(world)
     stop = dataset.episodes[episode].n_frames
     if not 0 <= start < stop:
         raise UserError(f"start is {start}; the episode has frames 0 to {stop - 1}.")
     if n_frames is not None:
         stop = min(stop, start + n_frames * stride)
     clip = dataset.read(episode, start, stop, stride)
+    if world.info.classes and clip.class_id is not None:
+        clip = replace(clip, class_id=world.info.classes.index(dataset.info.classes[clip.class_id]))
     if stride == 1:
         return clip
     return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
+
+
+def frame_stride(world: World) -> int:
+    """Return how many recorded frames lie from one frame of the world to the next."""
+    return int(_recipe_config(world).get("frame_stride", 1))
+
+
+def clip_frames_of(world: World) -> int:
+    """Return how many frames the world's tokenizer always codes together; 0 for any number."""
+    return int(world.tokenizer.spec(1, world.info.height, world.info.width).clip_frames)
 
 
 def _recipe_config(world: World) -> Mapping[str, Any]:
@@ -139,6 +160,13 @@ def _check_fit(world: World, dataset: DataSet) -> None:
                 f"{dataset.path} has {given.kind} actions {name!r} ({given.n}); the world takes {spec.kind} ones "
                 f"({spec.n}): give recordings of the same game."
             )
+    if world.info.classes and not dataset.info.classes:
+        raise UserError(f"the world wants the class of every clip; {dataset.path} has none: give folders of classes.")
+    if world.info.classes and (strange := sorted(set(dataset.info.classes) - set(world.info.classes))):
+        raise UserError(
+            f"{dataset.path} has the class {strange[0]!r}; the world knows {', '.join(world.info.classes[:8])}"
+            f"{', ...' if len(world.info.classes) > 8 else ''}: give clips of these."
+        )
 
 
 @dataclass(frozen=True)
@@ -159,6 +187,8 @@ class Starts:
     """bool, (n, S): False past the end of the clip."""
     first: np.ndarray
     """uint8, (n, H, W, 3): the first frame of each clip."""
+    class_id: np.ndarray | None = None
+    """int64, (n,); None where recordings have no classes."""
 
     @classmethod
     def at(cls, clips: Sequence[Clip], places: Sequence[tuple[int, int]], context: int, n_steps: int) -> Starts:
@@ -172,6 +202,7 @@ class Starts:
         """
         frames, before, after, future, valid, first = [], [], [], [], [], []
         streams = list(clips[0].actions)
+        classes = [clips[c].class_id for c, _ in places]
         for c, last in places:
             clip = clips[c]
             # row T-1 of the actions is padding, so the last action is row T-2
@@ -191,6 +222,24 @@ class Starts:
             future=np.stack(future),
             valid=np.stack(valid),
             first=np.stack(first),
+            class_id=None if None in classes else np.array(classes, np.int64),
+        )
+
+    def take(self, rows: np.ndarray) -> Starts:
+        """Return the starts of these numbers, in this order; a number may come more than once."""
+
+        def some(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            return {k: v[rows] for k, v in values.items()}
+
+        return Starts(
+            clip=self.clip[rows],
+            context=self.context[rows],
+            context_actions=some(self.context_actions),
+            actions=some(self.actions),
+            future=self.future[rows],
+            valid=self.valid[rows],
+            first=self.first[rows],
+            class_id=None if self.class_id is None else self.class_id[rows],
         )
 
 
@@ -220,14 +269,32 @@ def roll(world: World, starts: Starts, seed: int, actions: Mapping[str, np.ndarr
     taken = starts.actions if actions is None else actions
     streams = list(world.info.actions)
     frames = np.empty_like(starts.future)
-    for i in range(0, len(frames), BATCH):
-        rows = slice(i, i + BATCH)
+    batch = _batch(world)
+    for i in range(0, len(frames), batch):
+        rows = slice(i, i + batch)
         session = world.session(n=len(frames[rows]))
         before = {k: starts.context_actions[k][rows] for k in streams}
-        session.reset(starts.context[rows], before or None, seed=seed + i)
+        told: dict[str, Any] = {}
+        if world.info.classes and starts.class_id is not None:
+            told["class_id"] = starts.class_id[rows]
+        session.reset(starts.context[rows], before or None, seed=seed + i, **told)
         for s in range(frames.shape[1]):
             frames[rows, s] = session.step({k: taken[k][rows, s] for k in streams} or None).frame
     return frames
+
+
+def _batch(world: World) -> int:
+    """Return how many streams run side by side."""
+    n_frames = clip_frames_of(world)
+    if not n_frames:
+        return BATCH
+    return min(MAX_BATCH, max(1, BATCH_TOKENS // tokens_of(world, n_frames)))
+
+
+def tokens_of(world: World, n_frames: int) -> int:
+    """Return the number of codes that stand for so many frames, all grids together."""
+    spec = world.tokenizer.spec(n_frames, world.info.height, world.info.width)
+    return sum(grid.n_tokens for grid in spec.grids.values()) * n_frames // spec.time_stride
 
 
 def uniform_actions(starts: Starts, specs: Mapping[str, ActionSpec], seed: int) -> dict[str, np.ndarray]:

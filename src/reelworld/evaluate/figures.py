@@ -34,7 +34,7 @@ __all__ = [
 N_RESAMPLES = 2000
 LEVEL = 0.95
 
-Unit = Literal["share", "dB", "nats", "codes", ""]
+Unit = Literal["share", "points", "dB", "nats", "codes", "distance", ""]
 Interval = tuple[float, float, float]
 
 
@@ -51,7 +51,7 @@ class Figure:
     high: float
     unit: Unit
     n: int
-    """Trials."""
+    """Trials; 0 where nothing could be measured."""
     trials: str
     """What was counted: frames, tiles, events, ..."""
     n_clips: int
@@ -175,6 +175,7 @@ def share_figure(
     kind: str,
     seed: int = 0,
     baselines: Mapping[str, float] | None = None,
+    **values: str,
 ) -> Figure:
     """Build a share from hits and trials per clip, (clips,) each.
 
@@ -188,7 +189,7 @@ def share_figure(
         reach = ((1 - LEVEL) / 2) ** (1 / n)
         low, high = (reach, 1.0) if value == 1.0 else (0.0, 1 - reach)
     interval = (value, low, high)
-    return build(name, interval, unit="share", n=n, trials=kind, n_clips=len(totals), baselines=baselines)
+    return build(name, interval, unit="share", n=n, trials=kind, n_clips=len(totals), baselines=baselines, **values)
 
 
 def ratio_figure(
@@ -214,6 +215,7 @@ def psnr_figure(
     kind: str = "frames",
     seed: int = 0,
     baselines: Mapping[str, float] | None = None,
+    **values: str,
 ) -> Figure:
     """Build a PSNR from per-clip sums of frame-mean squared errors and frame counts, (clips,) each.
 
@@ -222,7 +224,7 @@ def psnr_figure(
     """
     totals = _rows(squared_errors, counts)
     interval, n = bootstrap(totals, lambda t: db(_ratio(t)), seed), int(totals[:, 1].sum())
-    return build(name, interval, unit="dB", n=n, trials=kind, n_clips=len(totals), baselines=baselines)
+    return build(name, interval, unit="dB", n=n, trials=kind, n_clips=len(totals), baselines=baselines, **values)
 
 
 def gain_figure(
@@ -231,6 +233,8 @@ def gain_figure(
     other_squared_errors: np.ndarray,
     counts: np.ndarray,
     seed: int = 0,
+    kind: str = "frames",
+    **values: str,
 ) -> Figure:
     """Build a difference of two PSNRs measured on the same frames, in dB, with a paired interval."""
     totals = _rows(squared_errors, other_squared_errors, counts)
@@ -243,7 +247,7 @@ def gain_figure(
         return np.where(t[..., 2] > 0, gain, math.nan)
 
     interval, n = bootstrap(totals, difference, seed), int(totals[:, 2].sum())
-    return build(name, interval, unit="dB", n=n, trials="frames", n_clips=len(totals))
+    return build(name, interval, unit="dB", n=n, trials=kind, n_clips=len(totals), baselines=None, **values)
 
 
 def _rows(*columns: np.ndarray) -> np.ndarray:

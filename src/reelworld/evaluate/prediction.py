@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.evaluate import metrics
-from reelworld.evaluate.clips import Starts, roll, shuffled_actions, uniform_actions
+from reelworld.evaluate.clips import Starts, clip_frames_of, roll, shuffled_actions, uniform_actions
 from reelworld.evaluate.figures import (
     Curve,
     Figure,
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
     from reelworld.worlds.world import World
 
 __all__ = [
+    "ALONE",
     "COPY",
     "FROZEN",
+    "UNDER_ACTIONS",
     "frames_right",
     "measure_control",
     "measure_horizons",
@@ -45,7 +47,10 @@ __all__ = [
 
 COPY = "copy of the last frame seen"
 FROZEN = "first frame of the clip"
+UNDER_ACTIONS = "predicts on its own under the recorded actions"
+ALONE = "draws one future, of which there are many: the mean of several, above, is the fair comparison"
 MAX_SCORED = 3072  # frames
+MAX_SCORED_WHOLE = 512  # frames, where each whole clip is read twice
 
 
 def frames_right(atlas: TileAtlas | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -62,6 +67,7 @@ def measure_horizons(
     horizons: Sequence[int],
     atlas: TileAtlas | None,
     seed: int,
+    how: str = UNDER_ACTIONS,
 ) -> Section:
     """Compare predictions with the recording and with two ways of not predicting.
 
@@ -72,6 +78,7 @@ def measure_horizons(
         horizons: Steps at which to report, at most S.
         atlas: For worlds drawn from tiles.
         seed: Of the bootstrap.
+        how: What the world does after the true frames, in words.
     """
     copy = np.broadcast_to(starts.context[:, -1:], predicted.shape)
     frozen = np.broadcast_to(starts.first[:, None], predicted.shape)
@@ -90,7 +97,7 @@ def measure_horizons(
     return Section(
         name="prediction",
         label="Does it see what comes next?",
-        explanation="The world is shown a few true frames, then predicts on its own under the recorded actions. "
+        explanation=f"The world is shown a few true frames, then {how}. "
         "Beside it stand two ways of not predicting at all: repeating the last frame, and the first frame.",
         figures=tuple(figures),
         curves=(
@@ -251,19 +258,21 @@ def measure_control(
 
 def score_clips(world: World, clips: Sequence[Clip]) -> list[tuple[Clip, Score]]:
     """Let the world read recorded clips, the first ones up to a number of frames, and say what it expected."""
+    most = MAX_SCORED_WHOLE if clip_frames_of(world) else MAX_SCORED
     ends = np.cumsum([len(clip.frames) for clip in clips])
-    return [(clip, world.score(clip)) for clip, end in zip(clips, ends, strict=True) if end <= max(MAX_SCORED, ends[0])]
+    return [(clip, world.score(clip)) for clip, end in zip(clips, ends, strict=True) if end <= max(most, ends[0])]
 
 
 def measure_surprise(world: World, scored: Sequence[tuple[Clip, Score]], seed: int) -> Section:
     """Report how likely the world finds recorded clips."""
-    counts = np.array([len(clip.frames) - 1 for clip, _ in scored])
+    counts = np.array([_n_judged(world, len(clip.frames)) for clip, _ in scored])
     nats = np.array([score.nats_per_frame for _, score in scored]) * counts
     frame = scored[0][0].frames
-    grids = world.tokenizer.spec(len(frame), *frame.shape[1:3]).grids.values()
+    spec = world.tokenizer.spec(len(frame), *frame.shape[1:3])
     baselines = {}
-    if all(g.codebook_size for g in grids):
-        baselines["every code equally likely"] = sum(g.n_tokens * math.log(g.codebook_size) for g in grids)
+    if all(g.codebook_size for g in spec.grids.values()):
+        per_latent = sum(g.n_tokens * math.log(g.codebook_size) for g in spec.grids.values())
+        baselines["every code equally likely"] = per_latent / spec.time_stride
     figure = ratio_figure(
         "nats_per_frame", nats, counts, "frames", "nats", seed, baselines=baselines, kind_of_score=scored[0][1].kind
     )
@@ -273,3 +282,12 @@ def measure_surprise(world: World, scored: Sequence[tuple[Clip, Score]], seed: i
         explanation="The probability the world gives to recorded frames, as surprise.",
         figures=(figure,),
     )
+
+
+def _n_judged(world: World, n_frames: int) -> int:
+    """Count the frames of a recording that its score is the mean over."""
+    whole = clip_frames_of(world)
+    if not whole:
+        return n_frames - 1
+    stride = world.tokenizer.spec(whole, world.info.height, world.info.width).time_stride
+    return n_frames // whole * (whole - world.info.context_frames // stride * stride)

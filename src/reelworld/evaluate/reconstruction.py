@@ -25,7 +25,7 @@ from reelworld.nn.pixels import to_float, to_uint8
 
 if TYPE_CHECKING:
     from reelworld.evaluate.tiles import TileAtlas
-    from reelworld.types import Clip
+    from reelworld.types import Clip, TokenSpec
     from reelworld.worlds.world import World
 
 __all__ = ["encode_frames", "measure_tokenizer", "reconstruct"]
@@ -36,32 +36,38 @@ MEAN_COLOUR = "mean colour of each 8x8 patch"
 
 @torch.inference_mode()
 def encode_frames(world: World, frames: np.ndarray) -> np.ndarray:
-    """Return the codes of a clip, int64 (P, N): all grids and factors of a latent frame side by side."""
+    """Return the codes of a clip, int64 (P, N): all grids and factors of a latent frame side by side.
+
+    Frames that do not fill a latent frame are dropped; with a tokenizer that codes whole clips, those that do not
+    fill one (P may then be 0).
+    """
     parts = []
     for chunk in _chunks(world, frames):
         codes = world.tokenizer.encode(chunk)
-        parts.append(torch.cat([g[0].flatten(1) for g in codes.grids.values()], 1).cpu().numpy())
-    return np.concatenate(parts)
+        parts.append(torch.cat([g.flatten(0, 1).flatten(1) for g in codes.grids.values()], 1).cpu().numpy())
+    return np.concatenate(parts) if parts else np.zeros((0, 0), np.int64)
 
 
 @torch.inference_mode()
 def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
-    """Encode and decode a clip, uint8 (T, H, W, 3); frames that do not fill a latent frame are dropped."""
-    parts = []
+    """Encode and decode a clip, uint8 (T, H, W, 3); frames at its end are dropped as in ``encode_frames``."""
+    parts = [frames[:0]]
     for chunk in _chunks(world, frames):
         video = world.tokenizer.decode(world.tokenizer.encode(chunk))
-        parts.append(to_uint8(video)[0].cpu().numpy())
+        parts.append(to_uint8(video).flatten(0, 1).cpu().numpy())
     return np.concatenate(parts)
 
 
 def _chunks(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
-    """Yield stretches of a clip as video, float in [-1, 1], (1, T, H, W, 3)."""
-    stride = world.tokenizer.spec(len(frames), *frames.shape[1:3]).time_stride
-    usable = len(frames) // stride * stride
-    size = CHUNK_FRAMES * stride
+    """Yield stretches of a clip as video, float in [-1, 1], (1, T, H, W, 3), or several whole clips (B, T, H, W, 3)."""
+    spec = world.tokenizer.spec(len(frames), *frames.shape[1:3])
+    together = spec.clip_frames or spec.time_stride
+    usable = len(frames) // together * together
+    size = max(1, CHUNK_FRAMES // spec.clip_frames) * together if spec.clip_frames else CHUNK_FRAMES * together
     for i in range(0, usable, size):
         chunk = np.ascontiguousarray(frames[i : min(i + size, usable)])
-        yield to_float(torch.from_numpy(chunk).to(world.device))[None]
+        video = to_float(torch.from_numpy(chunk).to(world.device))
+        yield video.unflatten(0, (-1, spec.clip_frames or len(chunk)))
 
 
 def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | None, seed: int) -> Section:
@@ -73,19 +79,26 @@ def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | No
         atlas: Tiles of the training split, for worlds drawn from tiles.
         seed: Of the bootstrap.
     """
-    decoded = [reconstruct(world, c.frames[:CHUNK_FRAMES]) for c in clips]
+    spec = world.tokenizer.spec(len(clips[0].frames), *clips[0].frames.shape[1:3])
+    decoded = [reconstruct(world, c.frames[: max(CHUNK_FRAMES, spec.clip_frames)]) for c in clips]
     true = [c.frames[: len(d)] for c, d in zip(clips, decoded, strict=True)]
     clip = np.repeat(np.arange(len(clips)), [len(d) for d in decoded])
     frames, result = np.concatenate(true), np.concatenate(decoded)
     figures = _pixel_figures(frames, result, clip, seed)
     if atlas is not None:
         figures += _tile_figures(atlas, frames, result, clip, seed)
-    figures += _code_figures(world, true, seed)
+    figures += _code_figures(world, true, spec, seed)
+    what = "each frame into a few codes and back. Held-out frames are"
+    if spec.clip_frames:
+        what = (
+            f"{spec.clip_frames} frames together into a few codes and back (frames after the last whole clip are left "
+            "out). Held-out frames are"
+        )
     return Section(
         name="tokenizer",
         label="Does the picture survive?",
-        explanation="The tokenizer turns each frame into a few codes and back. Held-out frames are compared "
-        "with themselves after that round trip; nothing is predicted yet.",
+        explanation=f"The tokenizer turns {what} compared with themselves after that round trip; nothing is predicted "
+        "yet.",
         figures=tuple(figures),
     )
 
@@ -172,9 +185,8 @@ def _tile_figures(
     ]
 
 
-def _code_figures(world: World, clips: Sequence[np.ndarray], seed: int) -> list[Figure]:
-    grid = next(iter(world.tokenizer.spec(len(clips[0]), *clips[0].shape[1:3]).grids.values()))
-    size = grid.codebook_size
+def _code_figures(world: World, clips: Sequence[np.ndarray], spec: TokenSpec, seed: int) -> list[Figure]:
+    size = next(iter(spec.grids.values())).codebook_size
     if not size:
         return []
     codes = [encode_frames(world, frames) for frames in clips]
@@ -188,9 +200,11 @@ def _code_figures(world: World, clips: Sequence[np.ndarray], seed: int) -> list[
     # resampled clips always show fewer distinct codes than all clips do, so usage has no bootstrap interval
     usage = (float((counts.sum(0) > 0).mean()), math.nan, math.nan)
     spread = bootstrap(counts, perplexity, seed, n_resamples=300)
-    same = np.array([(c[1:] == c[:-1]).sum() for c in codes])
-    pairs = np.array([c[1:].size for c in codes])
-    still = [metrics.patches_equal(f[1:], f[:-1]).mean() for f in clips if len(f) > 1]
+    stride = spec.time_stride
+    stays = [_stays(c, spec.clip_frames // stride) for c in codes]
+    same, pairs = (np.array([f(x) for x in stays]) for f in (np.sum, np.size))
+    still = [metrics.patches_equal(f[stride:], f[:-stride]).mean() for f in clips if len(f) > stride]
+    over = f" over {stride} frames" if stride > 1 else ""
     n, n_clips = int(counts.sum()), len(clips)
     return [
         build("codebook_usage", usage, unit="share", n=n, trials="codes", n_clips=n_clips),
@@ -209,6 +223,14 @@ def _code_figures(world: World, clips: Sequence[np.ndarray], seed: int) -> list[
             pairs,
             "codes",
             seed,
-            baselines={"8x8 patches whose pixels stay": float(np.mean(still))},
+            baselines={f"8x8 patches whose pixels stay{over}": float(np.mean(still))},
         ),
     ]
+
+
+def _stays(codes: np.ndarray, n_together: int) -> np.ndarray:
+    """Say which codes (P, N) are those of the latent frame before; not from one whole clip to the next."""
+    same: np.ndarray = codes[1:] == codes[:-1]
+    if not n_together:
+        return same
+    return same[(np.arange(len(same)) + 1) % n_together != 0]

@@ -45,6 +45,7 @@ def describe(
             "width": info.width,
             "fps": info.fps,
             "context_frames": info.context_frames,
+            "n_actions": len(info.actions),
             "sampler": to_json(info.sampler),
             "parameters": {k: sum(p.numel() for p in part.parameters()) for k, part in world.parts.items()},
         },

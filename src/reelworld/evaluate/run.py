@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelworld.data.media import write_file
-from reelworld.evaluate.pictures import report_videos, write_comparisons
+from reelworld.evaluate.pictures import report_futures, report_videos, write_comparisons
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import render_report
 from reelworld.evaluate.results import describe, read_training_log, write_results
@@ -52,8 +52,9 @@ def evaluate_to_folder(
     results = describe(evaluation, world, dataset, config, command)
     fps = world.info.fps
     training = read_training_log(training_log) if training_log else []
-    page = render_report(results, report_videos(evaluation.runs, fps), training)
-    write_comparisons(evaluation.runs, fps, out / "videos")
+    videos, futures = report_videos(evaluation.runs, fps), report_futures(evaluation.futures, fps)
+    page = render_report(results, videos, training, futures)
+    write_comparisons(evaluation.runs, evaluation.futures, fps, out / "videos")
     write_results(out / "results.json", results)
     write_file(out / "report.html", page.encode())
     progress("done", 1.0)

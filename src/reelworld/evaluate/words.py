@@ -65,6 +65,78 @@ WORDS = {
     "exact": Words("Frames exactly right after {h} steps", "Predicted frames without any wrong tile or pixel."),
     "psnr_changed": Words("Closeness where something moves", "One step ahead, only steps whose frame changes."),
     "psnr_unchanged": Words("Closeness where nothing moves", "One step ahead, only steps that change nothing."),
+    "psnr_mean": Words(
+        "Mean of {k} samples, {h} steps",
+        "PSNR of the per-pixel mean of {k} drawn futures against what happened. Where the future is open this is the "
+        "best guess that a picture can be.",
+    ),
+    "gain_mean": Words(
+        "Mean of {k} better than standing still, {h} steps",
+        "PSNR of the mean of {k} samples minus PSNR of repeating the last frame seen, from the same starts.",
+    ),
+    "psnr_single": Words(
+        "Single samples, {h} steps",
+        "Each drawn future alone. It may be right in itself and still not be what happened, so that there is no bar.",
+        "",
+    ),
+    "psnr_best": Words(
+        "Best of {k}, knowing the answer, {h} steps",
+        "From each start the sample that comes closest to what happened, chosen afterwards: what the samples reach, "
+        "not a prediction.",
+        "",
+    ),
+    "samples_apart": Words(
+        "Closeness of two samples, {h} steps",
+        "PSNR between two samples of one start. If the world knew all that can be known, two samples would be as far "
+        "apart as a sample and what happened; much closer (a higher number, infinite for a world that always draws "
+        "the same): it draws too much of one future.",
+        "near the data",
+    ),
+    "agent": Words(
+        "Agent in the right cell, {h} steps",
+        "The cell in which most of {k} samples show the agent is the one it really went to. A sample without an agent, "
+        "or with two, is no vote.",
+    ),
+    "gain_agent": Words(
+        "... more often than standing still, {h} steps",
+        "Share of starts with the right cell minus the share that the agent's last cell seen is right, in points.",
+    ),
+    "agent_single": Words(
+        "Agent right in single samples, {h} steps",
+        "Each sample alone; one without an agent, or with two, is wrong.",
+        "",
+    ),
+    "agent_lost": Words(
+        "Samples without one agent, {h} steps", "Samples in which no agent is found, or more than one.", "lower"
+    ),
+    "nats_per_code": Words(
+        "Surprise per code",
+        "Nats the world pays for each code of held-out clips, exactly. The predictors beside it count codes of "
+        "training clips, or copy the code that was at the same place before.",
+        "lower",
+    ),
+    "nats_over_best": Words(
+        "... minus the best simple predictor",
+        "Surprise per code minus that of: {best}. Below zero the world knows more; the interval is of the difference.",
+        "lower",
+    ),
+    "nats_per_later_code": Words(
+        "Surprise per code after the first latent frame",
+        "Only latent frames that another one comes before, which can be copied.",
+        "lower",
+    ),
+    "fvd": Words(
+        "Frechet video distance",
+        "Distance of the world's clips, context included, from {many} recorded ones, beside that of other clips. It "
+        "comes out too large for few clips, so compare numbers from as many clips only ({usual} are usual).",
+        "lower",
+    ),
+    "fvd_missing": Words(
+        "Frechet video distance",
+        "Missing: the I3D network as a TorchScript file. Fetch i3d_torchscript.pt (its address is in the README and "
+        "scripts of github.com/universome/fvd-comparison and stylegan-v) and give its path with --i3d.",
+        "lower",
+    ),
     "delta_shuffled": Words(
         "Control over {h} steps: keys of another clip",
         "PSNR under the recorded actions minus PSNR under those of another clip, with the same noise. Zero "

@@ -17,7 +17,7 @@ from typing import Any
 
 from reelworld.evaluate.report.charts import WIDE, WIDTH, line_chart
 
-__all__ = ["headlines", "interval_text", "render_report", "value_text"]
+__all__ = ["beside_text", "headlines", "interval_text", "render_report", "value_text"]
 
 HEADLINES = (
     "tokenizer_tiles_right",
@@ -32,18 +32,36 @@ HEADLINES = (
     "free_run_motion",
 )
 """The first six of these that were measured are shown large."""
+OPEN_HEADLINES = (
+    "nats_per_code",
+    "nats_over_best",
+    "gain_mean_h4",
+    "agent_h4",
+    "gain_agent_h4",
+    "fvd",
+    "tokenizer_tiles_right",
+    "tokenizer_psnr",
+    "free_run_motion",
+)
+"""The same for worlds from which several futures are drawn."""
 N_HEADLINES = 6
 
 Json = Mapping[str, Any]
 
 
-def render_report(results: Json, videos: Sequence[tuple[str, bytes]] = (), training: Sequence[Json] = ()) -> str:
+def render_report(
+    results: Json,
+    videos: Sequence[tuple[str, bytes]] = (),
+    training: Sequence[Json] = (),
+    futures: Sequence[tuple[str, bytes]] = (),
+) -> str:
     """Render the page.
 
     Args:
         results: As ``results.describe`` makes them.
         videos: (caption, mp4) pairs: recording, world and difference side by side.
         training: Points of the run's log, as ``results.read_training_log`` gives them.
+        futures: (caption, mp4) pairs: several futures of one start.
     """
     world, data = results["world"], results["data"]
     values = {
@@ -51,7 +69,7 @@ def render_report(results: Json, videos: Sequence[tuple[str, bytes]] = (), train
         "subtitle": _subtitle(world),
         "badges": "".join(_badges(data)),
         "cards": "".join(map(_card, headlines(results))),
-        "videos": _videos(videos),
+        "videos": _futures(futures) + _videos(videos, is_open=not world.get("n_actions", 1)),
         "sections": "".join(map(_section, results["sections"])),
         "training": _training(training),
         "facts": "".join(f"<dt>{escape(k)}</dt><dd>{v}</dd>" for k, v in _facts(results)),
@@ -68,7 +86,8 @@ def render_report(results: Json, videos: Sequence[tuple[str, bytes]] = (), train
 def headlines(results: Json) -> list[Json]:
     """Choose the few figures that say most about this kind of world."""
     figures = {f["name"]: f for section in results["sections"] for f in section["figures"]}
-    return [figures[name] for name in HEADLINES if name in figures][:N_HEADLINES]
+    is_open = any(section["name"] == "samples" for section in results["sections"])
+    return [figures[name] for name in (OPEN_HEADLINES if is_open else HEADLINES) if name in figures][:N_HEADLINES]
 
 
 def _asset(name: str) -> str:
@@ -139,8 +158,16 @@ def _show(value: Any, unit: str, is_gain: bool = False) -> str:
         return f"{percent:.{max(2, math.ceil(-math.log10(distance))) if distance < 1 else 1}f}%"
     if unit == "codes":
         return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+    if unit == "points":
+        return f"{_decimals(100 * number, 1, '+')} points".replace("-", "&minus;")
+    if unit == "distance":
+        return f"{number:,.1f}" if abs(number) >= 1 else _decimals(number, 2)
     if unit == "nats":
-        return f"{number:,.0f} nats" if number >= 100 else f"{_decimals(number, 2)} nats"
+        return (
+            f"{number:,.0f} nats"
+            if number >= 100
+            else f"{_decimals(number, 2)} nats".replace("-", "&minus;", number < 0)
+        )
     distance = abs(1 - number)  # of a similarity: what is not quite perfect must not read as perfect
     return _decimals(number, max(3, math.ceil(-math.log10(distance))) if 1e-9 < distance < 1e-3 else 3)
 
@@ -157,6 +184,8 @@ def _decimals(number: float, digits: int, sign: str = "") -> str:
 
 def value_text(figure: Json, key: str = "value") -> str:
     """Write a figure's value, or one end of its interval, for people (HTML entities included)."""
+    if not figure.get("n", 1):
+        return "not measured"
     return _show(figure[key], figure["unit"], figure["name"].startswith(("gain", "delta")))
 
 
@@ -169,11 +198,13 @@ def interval_text(figure: Json) -> str:
     return f"{low.removesuffix(unit)} to {high}"
 
 
+def beside_text(figure: Json) -> list[str]:
+    """Write what stands beside a figure for people, one text each."""
+    return [f"{escape(name)}: {_show(value, figure['unit'])}" for name, value in figure["baselines"].items()]
+
+
 def _card(figure: Json) -> str:
-    beside = "".join(
-        f'<p class="beside">{escape(name)}: {_show(value, figure["unit"])}</p>'
-        for name, value in figure["baselines"].items()
-    )
+    beside = "".join(f'<p class="beside">{text}</p>' for text in beside_text(figure))
     n = f"n = {figure['n']:,} {escape(figure['trials'])}"
     return (
         f'<article class="card"><h3>{escape(figure["label"])}</h3>'
@@ -196,9 +227,36 @@ def _gauge(figure: Json) -> str:
     return f'<div class="gauge"><i class="fill" style="width:{value:.2f}%"></i>{span}{marks}</div>'
 
 
-def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
+def _futures(videos: Sequence[tuple[str, bytes]]) -> str:
     if not videos:
         return ""
+    return (
+        '<section id="futures"><h2>What might happen</h2><p class="about">From the same first frames: what was '
+        "recorded, the per-pixel mean of all drawn futures, and four of them. Where samples disagree the mean is "
+        "blurred. The starts range from the one where the mean gains least over standing still to the one where it "
+        f"gains most.</p>{_movies(videos)}</section>"
+    )
+
+
+def _videos(videos: Sequence[tuple[str, bytes]], is_open: bool) -> str:
+    if not videos:
+        return ""
+    about = (
+        "Left what was recorded, in the middle what the world makes of the same first frames and the same actions, "
+        "right where they differ (black: not at all)."
+    )
+    if is_open:
+        about = (
+            "Left what was recorded, right one run of the world from the same first frames. Nobody tells it what will "
+            "be done, so it goes its own way: look at whether it stays a picture of this game."
+        )
+    return (
+        f'<section id="look"><h2>See for yourself</h2><p class="about">{about} The clips range from the worst of the '
+        f"longest ones to the best.</p>{_movies(videos)}</section>"
+    )
+
+
+def _movies(videos: Sequence[tuple[str, bytes]]) -> str:
     movies = "".join(
         '<figure class="movie"><video muted loop autoplay playsinline '
         f'src="data:video/mp4;base64,{base64.b64encode(content).decode()}"></video>'
@@ -206,11 +264,7 @@ def _videos(videos: Sequence[tuple[str, bytes]]) -> str:
         "</figure>"
         for caption, content in videos
     )
-    return (
-        '<section id="look"><h2>See for yourself</h2><p class="about">Left what was recorded, in the middle what the '
-        "world makes of the same first frames and the same actions, right where they differ (black: not at all). The "
-        f'clips range from the worst of the longest ones to the best.</p><div class="movies">{movies}</div></section>'
-    )
+    return f'<div class="movies">{movies}</div>'
 
 
 def _section(section: Json) -> str:

@@ -1,0 +1,162 @@
+"""Frechet video distance: how far the features of the world's clips lie from those of recorded clips, as a whole.
+
+The features are those of a network for actions in video (I3D) that is not part of this project: a TorchScript file,
+called as ``detector(video, rescale=True, resize=True, return_features=True)`` with video float (B, 3, T, H, W) in
+0..255, returning (B, 400). Loading a TorchScript file runs code from it, so that one is loaded only when it is named.
+
+Source: Unterthiner et al. 2018 (arXiv:1812.01717); the calling format and the file are those of StyleGAN-V (Skorokhodov
+et al. 2022, arXiv:2112.14683). Differs: all sets have the same number of clips, context frames included, and the trace
+of the root is a sum of singular values, which needs no root of a matrix and bears fewer clips than features.
+
+Shapes: n clips, T frames, H W pixel rows and columns, D features
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from reelworld.evaluate.figures import Figure, Section, build
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["MIN_CLIPS", "Detector", "check_enough", "frechet_distance", "fvd_section", "load_detector", "missing_fvd"]
+
+Detector = Callable[[np.ndarray], np.ndarray]
+"""Videos, uint8 (n, T, H, W, 3) -> features, float64 (n, D)."""
+
+N_FEATURES = 400
+MIN_CLIPS = 16
+USUAL_CLIPS = 2048
+BATCH = 4
+
+
+def load_detector(path: Path, device: torch.device | str = "cpu", n_frames: int = 16) -> Detector:
+    """Load an I3D network. This runs code from the file.
+
+    Args:
+        path: A TorchScript file in StyleGAN-V's calling format.
+        device: Where it runs.
+        n_frames: Length of the clips it will be given; it is tried on two black ones.
+
+    Raises:
+        UserError: If the file is missing, is no TorchScript, or cannot be called this way.
+    """
+    import torch
+
+    if not path.is_file():
+        raise UserError(f"{path} is no file; --i3d wants the TorchScript file of an I3D network (i3d_torchscript.pt).")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have another format
+            network = torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, ValueError, OSError):
+        raise UserError(f"{path} is no TorchScript file, or a damaged one; --i3d wants i3d_torchscript.pt.") from None
+
+    @torch.inference_mode()
+    def detect(videos: np.ndarray) -> np.ndarray:
+        parts = []
+        for i in range(0, len(videos), BATCH):
+            clip = torch.from_numpy(np.ascontiguousarray(videos[i : i + BATCH])).to(device)
+            video = clip.permute(0, 4, 1, 2, 3).float()
+            parts.append(network(video, rescale=True, resize=True, return_features=True).double().cpu().numpy())
+        return np.concatenate(parts)
+
+    _try(detect, path, n_frames)
+    return detect
+
+
+def _try(detect: Detector, path: Path, n_frames: int) -> None:
+    """Refuse a network that cannot be called with clips of this length, before anything else is measured."""
+    wanted = f"wanted detector(video, rescale=True, resize=True, return_features=True) -> (n, {N_FEATURES})"
+    try:
+        features = detect(np.zeros((2, n_frames, 64, 64, 3), np.uint8))
+    except Exception as error:  # noqa: BLE001 (code from the file may raise anything)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        raise UserError(f"{path} cannot read clips of {n_frames} frames ({reason[:120]}); {wanted}.") from None
+    if features.shape != (2, N_FEATURES) or not np.isfinite(features).all():
+        raise UserError(f"{path} gives features of shape {features.shape} for two clips; {wanted}, finite.")
+
+
+def check_enough(n_clips: int) -> None:
+    """Refuse to compare so few clips that the distance would say nothing."""
+    if n_clips < MIN_CLIPS:
+        raise UserError(
+            f"FVD over {n_clips} clips says nothing; give --clips {MIN_CLIPS} or more and as many recordings, "
+            "or leave out --i3d."
+        )
+
+
+def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
+    """Return the Frechet distance between the normal distributions fitted to two sets of features.
+
+    With centred features X and Y over sqrt(n - 1), the trace of the root of the product of the covariances is the
+    sum of the singular values of X Y^T; their triangular factors have the same ones and are never larger than D.
+
+    Args:
+        features: float, (n, D), n at least 2.
+        others: float, (m, D), m at least 2.
+    """
+    (mean, factor), (other_mean, other_factor) = _fit(features), _fit(others)
+    shared = np.linalg.svd(factor @ other_factor.T, compute_uv=False).sum()
+    apart = ((mean - other_mean) ** 2).sum() + (factor**2).sum() + (other_factor**2).sum() - 2 * shared
+    return max(0.0, float(apart))
+
+
+def _fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (D,) and a factor R with R^T R the covariance, float64."""
+    x = np.asarray(features, np.float64)
+    mean = x.mean(0)
+    _, factor = np.linalg.qr((x - mean) / math.sqrt(len(x) - 1))
+    return mean, factor
+
+
+def fvd_section(detect: Detector, recorded: np.ndarray, made: np.ndarray, others: Mapping[str, np.ndarray]) -> Section:
+    """Compare clips of the world with recorded ones.
+
+    Args:
+        detect: Gives features.
+        recorded: uint8, (n, T, H, W, 3): held-out clips.
+        made: uint8, (n, T, H, W, 3): the world's, from the same first frames.
+        others: Name -> clips that the recorded ones are compared with in the same way.
+    """
+    true = detect(recorded)
+    distance = frechet_distance(detect(made), true)
+    beside = {name: frechet_distance(detect(clips), true) for name, clips in others.items() if len(clips) > 1}
+    n = len(recorded)
+    figure = build(
+        "fvd",
+        (distance, math.nan, math.nan),
+        unit="distance",
+        n=n,
+        trials="clips in each set",
+        n_clips=n,
+        baselines=beside,
+        many=str(n),
+        usual=f"{USUAL_CLIPS:,}",
+    )
+    return _section(figure)
+
+
+def missing_fvd() -> Section:
+    """Say what is needed to measure it."""
+    return _section(
+        build("fvd_missing", (math.nan,) * 3, unit="distance", n=0, trials="clips", n_clips=0, baselines={})
+    )
+
+
+def _section(figure: Figure) -> Section:
+    return Section(
+        name="fvd",
+        label="Do its clips look like recordings, as a whole?",
+        explanation="FVD compares clips of the world with recorded ones by the features of a network for actions in "
+        "video. It is what papers report, sees pictures better than motion, and depends on the number of clips.",
+        figures=(figure,),
+    )

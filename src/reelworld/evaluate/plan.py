@@ -1,0 +1,252 @@
+"""Which sections a world gets, in the order of the report.
+
+Worlds with actions are asked what each key does; worlds without are asked for several futures. Worlds that code whole
+clips pay a whole window for every start, so they get fewer starts, no single steps, and shorter free runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelworld.evaluate import minigrid
+from reelworld.evaluate.agent import AgentFinder
+from reelworld.evaluate.clips import Starts, clip_frames_of, draw_starts, roll, tokens_of
+from reelworld.evaluate.codes import measure_codes
+from reelworld.evaluate.figures import Section
+from reelworld.evaluate.free_run import free_run_section, free_run_starts
+from reelworld.evaluate.fvd import Detector, fvd_section, missing_fvd
+from reelworld.evaluate.outcomes import measure_outcomes
+from reelworld.evaluate.prediction import (
+    ALONE,
+    COPY,
+    UNDER_ACTIONS,
+    measure_control,
+    measure_horizons,
+    measure_surprise,
+    score_clips,
+)
+from reelworld.evaluate.reconstruction import measure_tokenizer, reconstruct
+from reelworld.evaluate.runs import FreeRun, Futures, choose_futures, choose_runs
+from reelworld.evaluate.samples import draw_samples, find_cells, samples_section
+from reelworld.evaluate.tile_scores import predict_one_step, tile_section
+from reelworld.evaluate.tiles import TileAtlas, rare_changes
+from reelworld.evaluate.windows import cut_whole_clips, encode_whole, training_clips
+
+if TYPE_CHECKING:
+    from reelworld.data.dataset import DataSet
+    from reelworld.evaluate.protocol import EvalConfig
+    from reelworld.types import Clip
+    from reelworld.worlds.world import World
+
+__all__ = ["FVD_FRAMES", "Plan", "all_training_clips"]
+
+HORIZONS = (1, 2, 4, 8, 16)
+STARTS_PER_CLIP = 4
+ATLAS_FRAMES = 120_000
+FVD_FRAMES = 16
+"""Length of the clips that FVD compares, where a world does not code clips of its own length."""
+SAMPLE_TOKENS = 1024
+"""Where the future of one start costs no more codes than this part of it, more starts are drawn."""
+FREE_RUN_CLIPS = 8
+FREE_RUN_WINDOWS = 3
+"""Length of the free run of a world that codes whole clips, in such clips."""
+
+Found = Section | tuple[FreeRun, ...] | tuple[Futures, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured on what; ``sections`` does it."""
+
+    world: World
+    dataset: DataSet
+    config: EvalConfig
+    wide: Sequence[Clip]
+    """All clips that may be used."""
+    atlas: TileAtlas | None
+    """Tiles of the game, for worlds drawn from tiles."""
+    detect: Detector | None
+    """Features for FVD."""
+    progress: Callable[[str, float], Any]
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        """Those that are rolled out."""
+        return self.wide[: self.config.clips]
+
+    @property
+    def used(self) -> Sequence[Clip]:
+        """Those that are used for anything."""
+        if self.atlas is not None or self.whole:
+            return self.wide
+        return self._start_clips if self.is_open and self.config.samples else self.clips
+
+    @property
+    def _start_clips(self) -> Sequence[Clip]:
+        """Those from which several futures are drawn, once each: more where a future is cheap."""
+        n_tokens = tokens_of(self.world, self.whole or max(HORIZONS))
+        return self.wide[: max(1, min(4, SAMPLE_TOKENS // n_tokens)) * self.config.clips]
+
+    @property
+    def whole(self) -> int:
+        """Frames that the world always codes together; 0 for any number."""
+        return clip_frames_of(self.world)
+
+    @property
+    def is_open(self) -> bool:
+        """Nothing tells the world what will be done."""
+        return not self.world.info.actions
+
+    def horizons(self) -> tuple[int, ...]:
+        """Steps at which predictions are judged: as far as one window reaches."""
+        reach = self.whole - self.world.info.context_frames if self.whole else max(HORIZONS)
+        return tuple(h for h in HORIZONS if h <= reach) or (1,)
+
+    def starts(self) -> Starts:
+        """Draw the places from which to predict."""
+        context, seed = self.world.info.context_frames, self.config.seed
+        if self.is_open and self.config.samples:
+            n_steps = max(1, self.whole - context) if self.whole else max(HORIZONS)
+            return draw_starts(self._start_clips, context, n_steps, 1, seed)
+        # steps of a tile game are judged one by one; where pictures are smooth, this is the main measure
+        per_clip = STARTS_PER_CLIP if self.atlas is None else STARTS_PER_CLIP // 2
+        return draw_starts(self.clips, context, max(self.horizons()), 1 if self.whole else per_clip, seed)
+
+    def sections(self) -> Iterator[Found]:
+        """Yield the sections in the order of the report, and the runs to look at."""
+        self.progress("reconstructing frames", 0.10)
+        yield measure_tokenizer(self.world, self.clips, self.atlas, self.config.seed)
+        if self.whole:
+            yield from self._codes()
+        elif self.atlas is not None:
+            yield self._single_steps(self.atlas)
+        if self.is_open and self.config.samples:
+            yield from self._futures()
+            yield from self._free_run()
+        else:
+            yield from self._free_run()
+            yield from self._horizons()
+        yield from self._scores()
+
+    def _single_steps(self, atlas: TileAtlas) -> Section:
+        self.progress("predicting single steps", 0.20)
+        one = predict_one_step(self.world, self.wide, atlas, self.config.single_steps, self.config.seed)
+        rare = rare_changes(atlas.true_ids(c.frames) for c in all_training_clips(self.dataset))
+        events = minigrid.event_masks(one, self.wide) if minigrid.is_minigrid(self.dataset.info) else {}
+        return tile_section(one, rare, events, self.config.seed)
+
+    def _codes(self) -> Iterator[Section]:
+        self.progress("scoring codes", 0.20)
+        held_out = cut_whole_clips(self.wide, self.whole, 4 * self.config.clips)
+        clips, n = self._training(self.whole, self.config.train_clips)
+        source = f"{n} training clips"
+        if not n:
+            clips, source = iter(held_out.frames), "these very clips, for want of others, which favours them"
+        made = measure_codes(self.world, held_out, encode_whole(self.world, clips), source, self.config.seed)
+        if made is not None:
+            yield made
+
+    def _training(self, n_frames: int, most: int) -> tuple[Iterator[np.ndarray], int]:
+        """Read whole clips that are not measured."""
+        measured = {clip.source for clip in self.wide}
+        return training_clips(self.world, self.dataset, n_frames, most, measured, self.config.seed)
+
+    def _futures(self) -> Iterator[Found]:
+        """Draw several futures of every start, and judge their mean, and the first as a prediction of its own."""
+        config, starts, horizons = self.config, self.starts(), self.horizons()
+        self.progress(f"drawing {config.samples} futures from each of {len(starts.clip)} starts", 0.30)
+        samples = draw_samples(self.world, starts, config.samples, config.seed)
+        cells = None
+        if self.atlas is not None:
+            atlas = self.atlas
+            finder = AgentFinder.learn(atlas, (atlas.true_ids(c.frames) for c in all_training_clips(self.dataset)))
+            if finder is not None:
+                cells = find_cells(finder, atlas, starts, samples, horizons)
+        yield samples_section(starts, samples, horizons, cells, config.seed)
+        yield choose_futures(self.wide, starts, samples)
+        yield self._prediction(starts, samples[:, 0], ALONE)
+        yield self._fvd(starts, samples[:, 0]) if self.detect is not None else missing_fvd()
+
+    def _free_run(self) -> Iterator[Found]:
+        config, clips, n_steps = self.config, self.clips, self.config.free_run_steps
+        if self.whole:
+            clips, n_steps = clips[:FREE_RUN_CLIPS], min(n_steps, FREE_RUN_WINDOWS * self.whole)
+        self.progress(f"running freely for {n_steps} steps", 0.40 if not self.is_open else 0.75)
+        starts = free_run_starts(clips, self.world.info.context_frames, n_steps)
+        predicted = roll(self.world, starts, config.seed)
+        section = free_run_section(self.world, starts, predicted, self.atlas, config.seed)
+        yield replace(section, figures=(*self._key_tests(), *section.figures))
+        yield choose_runs(clips, starts, predicted, self.atlas, self.is_open)
+
+    def _key_tests(self) -> Sequence[Any]:
+        """Test the carried key, in MiniGrid, of worlds that can be told to use it."""
+        world, config, context = self.world, self.config, self.world.info.context_frames
+        if self.atlas is None or self.is_open or not minigrid.is_minigrid(self.dataset.info):
+            return ()
+        self.progress("testing the carried key", 0.55)
+        tests = minigrid.find_key_tests(self.wide, context)[: config.key_tests]
+        tests += minigrid.fresh_key_tests(self.dataset.info, context, config.key_tests - len(tests), config.seed)
+        return minigrid.carried_key_figures(world, tests, self.atlas, config.seed) if tests else ()
+
+    def _horizons(self) -> Iterator[Section]:
+        """Predict once from every start under the recorded actions, then under others."""
+        seed, starts = self.config.seed, self.starts()
+        self.progress("predicting by horizon", 0.65)
+        predicted = roll(self.world, starts, seed)
+        yield self._prediction(starts, predicted, UNDER_ACTIONS if self.world.info.actions else ALONE)
+        self.progress("trying other actions", 0.80)
+        control = measure_control(self.world, starts, predicted, self.horizons(), seed)
+        if control is not None:
+            yield control
+        if self.detect is not None:
+            yield self._fvd(starts, predicted)
+
+    def _prediction(self, starts: Starts, predicted: np.ndarray, how: str) -> Section:
+        ceiling = self._ceiling(starts)
+        return measure_horizons(starts, predicted, ceiling, self.horizons(), self.atlas, self.config.seed, how)
+
+    def _ceiling(self, starts: Starts) -> np.ndarray | None:
+        """Put the recorded future through the tokenizer; with its context where clips are coded whole."""
+        n_steps = starts.future.shape[1]
+        frames = starts.future
+        if self.whole:
+            frames = np.concatenate([starts.context, frames], 1)[:, -self.whole :]
+        flat = frames.reshape(-1, *frames.shape[2:])
+        decoded = reconstruct(self.world, flat)
+        return decoded.reshape(frames.shape)[:, -n_steps:] if len(decoded) == len(flat) else None
+
+    def _fvd(self, starts: Starts, predicted: np.ndarray) -> Section:
+        """Compare clips of one length, all from the first frames of the starts."""
+        assert self.detect is not None
+        n_frames = self.whole or FVD_FRAMES
+        futures = {"recorded": starts.future, "world": predicted}
+        futures[COPY] = np.broadcast_to(starts.context[:, -1:], predicted.shape)
+        sets = {k: np.concatenate([starts.context, v], 1)[:, :n_frames] for k, v in futures.items()}
+        self.progress("measuring FVD", 0.70)
+        recorded, made = sets.pop("recorded"), sets.pop("world")
+        clips, n = self._training(n_frames, len(recorded))
+        if n > 1:
+            sets = {f"{n} training clips": np.stack(list(clips)), **sets}
+        return fvd_section(self.detect, recorded, made, sets)
+
+    def _scores(self) -> Iterator[Section]:
+        self.progress("scoring recorded clips", 0.95)
+        scored = score_clips(self.world, self.clips)
+        outcomes = measure_outcomes(scored, self.config.seed)
+        if outcomes is not None:
+            yield outcomes
+        yield measure_surprise(self.world, scored, self.config.seed)
+
+
+def all_training_clips(dataset: DataSet) -> Iterator[Clip]:
+    """Yield training episodes (all, where nothing is marked as training) up to 120,000 frames."""
+    left = ATLAS_FRAMES
+    for i in dataset.indices("train") or dataset.indices("all"):
+        if left <= 0:
+            return
+        left -= dataset.episodes[i].n_frames
+        yield dataset.read(i)
