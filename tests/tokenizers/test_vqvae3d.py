@@ -85,9 +85,9 @@ def test_it_learns() -> None:
     generator = torch.Generator().manual_seed(0)
     blocks = torch.rand(4, 2, 4, 4, 1, generator=generator).round() * 1.8 - 0.9  # a cell is black or white
     video = blocks.repeat_interleave(2, 1).repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, -1, -1, -1, 3)
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     errors = []
-    for _ in range(25):
+    for _ in range(40):
         losses = model.loss(Batch(video=video), generator)
         optimizer.zero_grad()
         (losses.terms["reconstruction"][0] / video.numel() + losses.terms["commitment"][0] / 1e3).backward()
