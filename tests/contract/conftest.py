@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from reelworld.data.dataset import DataInfo
+from reelworld.nn.pixels import to_float
 from reelworld.recipes import RECIPES
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
@@ -19,7 +22,23 @@ ACTIONS = {
     "discrete": {"action": ActionSpec(kind="discrete", n=4)},
     "continuous": {"action": ActionSpec(kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0))},
     "none": {},
+    "classes": {},
 }
+CLASSES = ("walk", "run", "jump")
+
+
+def kinds() -> list[tuple[str, str]]:
+    """Every recipe with every kind of recording that makes another world of it.
+
+    Recipes that learn no actions take recordings with and without them, and make the same world of both.
+    """
+    pairs = []
+    for name, path in sorted(RECIPES.items()):
+        fields = {f.name for f in dataclasses.fields(importlib.import_module(path).Config)}
+        pairs += [(name, kind) for kind in ("discrete", "continuous", "none") if "actions" in fields]
+        pairs += [(name, "discrete")] if "actions" not in fields else []
+        pairs += [(name, "classes")] if "class_cond" in fields else []
+    return pairs
 
 
 def untrained(recipe: ModuleType, kind: str) -> World:
@@ -27,19 +46,37 @@ def untrained(recipe: ModuleType, kind: str) -> World:
 
     Fresh weights copy the current frame, whatever the action: tests on them could not fail.
     """
-    info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind])
-    world: World = recipe.untrained(recipe.tiny(), info, seed=0)
+    info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
+    config = recipe.tiny()
+    world: World = recipe.untrained(replace(config, class_cond=True) if kind == "classes" else config, info, seed=0)
     generator = torch.Generator().manual_seed(1)
     for part in world.parts.values():
         for weight in part.parameters():
             fan_in = weight[0].numel() if weight.ndim > 1 else 4
             weight.data.add_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
-    rows = actions(world, 3, 2, seed=8)
+    if hasattr(world.dynamics, "codebook"):
+        spread_codebook(world)
+    rows, ids = actions(world, 3, 2, seed=8), classes(world, 3)
     world.starts = [
-        Clip(frames=f, actions={k: v[i] for k, v in rows.items()}, fps=10.0, source=f"{i:03d}")
+        Clip(
+            frames=f,
+            actions={k: v[i] for k, v in rows.items()},
+            fps=10.0,
+            source=f"{i:03d}",
+            class_id=None if ids is None else ids[i],
+        )
         for i, f in enumerate(frames(3, 2, seed=8))
     ]
     return world
+
+
+@torch.no_grad()
+def spread_codebook(world: World) -> None:
+    """Put the codes where features lie; of random vectors far from them one is the nearest to all."""
+    tokenizer, codebook = world.tokenizer, world.tokenizer.codebook.vectors
+    features = tokenizer.features(to_float(torch.from_numpy(frames(4, clip_frames(world), seed=3)))).flatten(0, -2)
+    codebook.copy_(features[torch.randperm(len(features), generator=torch.Generator().manual_seed(2))[: len(codebook)]])
+    world.dynamics.codebook.copy_(codebook)
 
 
 @pytest.fixture(scope="session", params=sorted(RECIPES))
@@ -48,10 +85,21 @@ def recipe(request: pytest.FixtureRequest) -> ModuleType:
     return importlib.import_module(RECIPES[request.param])
 
 
-@pytest.fixture(scope="session", params=sorted(ACTIONS))
-def world(recipe: ModuleType, request: pytest.FixtureRequest) -> World:
-    """One tiny world of the recipe per kind of action."""
-    return untrained(recipe, request.param)
+@pytest.fixture(scope="session", params=kinds(), ids="-".join)
+def world(request: pytest.FixtureRequest) -> World:
+    """One tiny world per recipe and kind of recording."""
+    name, kind = request.param
+    return untrained(importlib.import_module(RECIPES[name]), kind)
+
+
+def clip_frames(world: World) -> int:
+    """Frames that the world's tokenizer codes together; 0 for worlds that make frame after frame."""
+    return int(world.tokenizer.spec(1, world.info.height, world.info.width).clip_frames)
+
+
+def classes(world: World, n: int) -> list[int] | None:
+    """A class for each of n streams, where the world has some."""
+    return [(i + 1) % len(world.info.classes) for i in range(n)] if world.info.classes else None
 
 
 def frames(n: int, n_frames: int, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from tests.contract.conftest import actions, frames
+from tests.contract.conftest import actions, classes, frames
 
 from reelworld import recipes
 from reelworld.config import from_json, to_json
@@ -69,6 +69,7 @@ def test_save_then_load_is_the_identity(world: World, tmp_path: Path) -> None:
     for clip, before_clip in zip(again.starts, world.starts, strict=True):
         assert np.array_equal(clip.frames, before_clip.frames)
         assert all(np.array_equal(clip.actions[k], before_clip.actions[k]) for k in world.info.actions)
+        assert clip.class_id == before_clip.class_id
     again.save(tmp_path / "b")
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b")
     assert len(hashes(tmp_path / "a")) >= 3
@@ -78,7 +79,7 @@ def test_a_loaded_world_plays_the_same(world: World, tmp_path: Path) -> None:
     world.save(tmp_path / "a")
     again = World.load(tmp_path / "a")
     past, steps = actions(world, 1, 1), actions(world, 1, 5) or 5
-    runs = [w.generate(frames(1, 2), past, steps, seed=3) for w in (world, again)]
+    runs = [w.generate(frames(1, 2), past, steps, seed=3, class_id=classes(world, 1)) for w in (world, again)]
     assert np.array_equal(*runs)
 
 
