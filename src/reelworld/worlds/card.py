@@ -10,6 +10,7 @@ import numpy as np
 
 from reelworld.config import to_json
 from reelworld.data.media import write_media
+from reelworld.types import TokenSpec
 from reelworld.worlds.continuing import random_actions
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ PREVIEW_STEPS = 48
 
 def write_card(world: World, folder: Path) -> None:
     """Write README.md and, when the world has start clips, preview.gif."""
-    (folder / "README.md").write_text(card_text(world.info, has_preview=bool(world.starts)), encoding="utf-8")
+    spec = world.tokenizer.spec(1, world.info.height, world.info.width)
+    (folder / "README.md").write_text(card_text(world.info, spec, has_preview=bool(world.starts)), encoding="utf-8")
     if world.starts:
-        write_media(folder / "preview.gif", _preview(world), fps=min(world.info.fps or 10.0, 20.0))
+        # beyond its first window a world of whole clips takes much longer per frame
+        steps = spec.clip_frames - len(world.starts[0].frames) if spec.clip_frames else PREVIEW_STEPS
+        write_media(folder / "preview.gif", _preview(world, max(1, steps)), fps=min(world.info.fps or 10.0, 20.0))
 
 
-def card_text(info: WorldInfo, has_preview: bool) -> str:
+def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
     """Say what the world is, how it was made and how to use it."""
     actions = [
         f"- {name}: {spec.kind}, {spec.n} {'ids' if spec.kind == 'discrete' else 'numbers'}"
@@ -45,13 +49,16 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
         "## Actions",
         *(actions or ["none: the world runs by itself"]),
         "",
+        *(["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.classes)), ""] if info.classes else []),
+        *_how_frames_come(info, spec),
+        "",
         *(["## Measured on the validation split", *measured, ""] if measured else []),
         "## Use",
         "```",
         "reelworld play .",
+        f"reelworld generate . --out film.mp4{'' if has_preview or not info.context_frames else ' --data RECORDINGS'}",
         "reelworld eval . --data RECORDINGS",
         "```",
-        f"Frames are drawn in {info.sampler.steps} pass(es) at temperature {info.sampler.temperature:g}.",
         "",
         "## How it was made",
         "```json",
@@ -62,12 +69,39 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
     return "\n".join(lines)
 
 
-def _preview(world: World) -> np.ndarray:
-    """Let the world run under random actions: uint8 (S, H, W, 3)."""
+def _how_frames_come(info: WorldInfo, spec: TokenSpec) -> list[str]:
+    sampler = info.sampler
+    if not spec.clip_frames:
+        return [
+            "## How frames come",
+            f"One frame per step, drawn in {_count(sampler.steps, 'pass', 'passes')} at temperature "
+            f"{sampler.temperature:g}.",
+        ]
+    size, stride, n_given = spec.clip_frames, spec.time_stride, info.context_frames
+    n_codes = size // stride * spec.video.n_tokens
+    begins = f"begins with {_count(n_given, 'given frame')}" if n_given else "begins from nothing"
+    return [
+        "## How frames come",
+        f"In clips of {size} frames, {n_codes} codes, drawn one code after the other at temperature "
+        f"{sampler.temperature:g} and decoded together. A session {begins}, then makes the rest of a clip at once and "
+        "shows it frame by frame.",
+        "",
+        f"Longer videos slide over latent frames ({_count(stride, 'frame')} each). Positions are learned and absolute, "
+        f"so each latent frame after the first {size} frames reads the whole window again, now from its first "
+        f"position on: it costs that reading, and what lies more than {size} frames back is forgotten.",
+    ]
+
+
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
+def _preview(world: World, n_steps: int) -> np.ndarray:
+    """Let the world run under random actions: uint8 (n_steps + 1, H, W, 3)."""
     session = world.session(1, seed=0)
     rng = np.random.default_rng(0)
-    actions = {name: random_actions(spec, PREVIEW_STEPS, rng) for name, spec in world.info.actions.items()}
+    actions = {name: random_actions(spec, n_steps, rng) for name, spec in world.info.actions.items()}
     frames = [session.reset().frame[0]]
-    for s in range(PREVIEW_STEPS):
+    for s in range(n_steps):
         frames.append(session.step({name: rows[s][None] for name, rows in actions.items()}).frame[0])
     return np.stack(frames)

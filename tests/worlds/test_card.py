@@ -1,0 +1,44 @@
+"""What a world's card tells, and how long the film on it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+from tests.generate.toy import CLASSES, CLIP, start_clips, toy_world
+
+from reelworld.data.dataset import DataInfo
+from reelworld.recipes import pocket
+from reelworld.worlds.world import World
+
+
+def card_of(world: World, folder: Path) -> str:
+    world.save(folder)
+    return (folder / "README.md").read_text()
+
+
+def test_worlds_of_whole_clips_say_how_they_go_on(tmp_path: Path) -> None:
+    world = toy_world(1, CLASSES)
+    world.starts = start_clips(2, CLASSES)
+    card = card_of(world, tmp_path / "world")
+    assert "none: the world runs by itself" in card
+    assert "In clips of 8 frames, 16 codes" in card and "begins with 1 given frame," in card
+    assert "slide over latent frames (2 frames each)" in card
+    assert "Positions are learned and absolute" in card and "reads the whole window again" in card
+    assert "- 1: run" in card
+    with Image.open(tmp_path / "world" / "preview.gif") as film:
+        assert 3 < film.n_frames <= CLIP - 2 + 1  # the first window; equal frames are one
+
+
+def test_worlds_that_need_nothing_say_so(tmp_path: Path) -> None:
+    card = card_of(toy_world(), tmp_path / "world")
+    assert "A session begins from nothing" in card
+    assert "reelworld generate . --out film.mp4\n" in card
+    assert "## Classes" not in card
+
+
+def test_worlds_that_make_frame_after_frame_say_so(tmp_path: Path) -> None:
+    card = card_of(pocket.untrained(pocket.tiny(), DataInfo(height=64, width=64)), tmp_path / "world")
+    assert "One frame per step, drawn in 1 pass at temperature 1." in card
+    assert "generate . --out film.mp4 --data RECORDINGS" in card
+    assert "window" not in card.split("```json")[0]
