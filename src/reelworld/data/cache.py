@@ -40,18 +40,19 @@ def _key(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def entry(files: Sequence[Path], options: ReadOptions, make: Make) -> Path:
+def entry(files: Sequence[Path], options: ReadOptions, make: Make, part: str = "") -> Path:
     """Return the cache entry for a recording, made now if it is not there.
 
     Args:
         files: The recording and what belongs to it (an action file).
         options: How it is read.
         make: Decodes it; returns the arrays of an episode and JSON facts.
+        part: Which part of the files, where they make several entries.
     """
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     reading = {k: v for k, v in to_json(options).items() if k not in ("split_seed", "max_gigabytes")}
     reading["size"] = options.shape  # 64 and (64, 64) are the same pictures
-    path = cache_folder() / "episodes" / f"{_key([CACHE_VERSION, stats, reading])}.npz"
+    path = cache_folder() / "episodes" / f"{_key([CACHE_VERSION, stats, reading, *([part] if part else [])])}.npz"
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -18,11 +18,12 @@ import numpy as np
 
 from reelworld.data import cache, readers
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.hdf5 import Arrays, Table
 from reelworld.data.layout import allowed_splits, class_folders, split_folders
 from reelworld.data.npz import ArrayFiles, Unreadable
 from reelworld.data.options import ReadOptions
 from reelworld.data.readers import Recording
-from reelworld.data.rows import read_rows, read_steps
+from reelworld.data.rows import Stretch, read_rows, read_steps
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
 
@@ -51,7 +52,7 @@ class _Piece:
     """An episode before it is known whether it is kept."""
 
     episode: Episode
-    path: Path
+    path: Path | Table
     """Where its arrays lie."""
     splits: tuple[str, ...]
     """Those it may be put into."""
@@ -74,7 +75,7 @@ class DataSet:
 
     def __init__(self, path: Path, info: DataInfo, found: _Found) -> None:
         self.path, self.info = path, info
-        self._files = found.files
+        self._files = Arrays(found.files)
         pieces, segment_notes = _cut(found.recordings)
         kept, self.n_duplicates = self._split(pieces, found.known)
         self._paths = [p.path for p in kept]
@@ -95,7 +96,7 @@ class DataSet:
         """
         path, options = Path(path), options or ReadOptions()
         if not path.exists():
-            raise UserError(f"{path} does not exist; give a folder of recordings or a video or .npz file.")
+            raise UserError(f"{path} does not exist; give a folder of recordings, or a video, .npz or HDF5 file.")
         is_own = (path / INFO_FILE).is_file()
         info, found = _find_own(path, options) if is_own else _find_foreign(path, options)
         dataset = cls(path, info, found)
@@ -111,7 +112,8 @@ class DataSet:
         """Put every piece into a split; drop and count copies of what is in another one."""
         # of two copies the first stays: that is the one in a held-out split, where the user decided so
         pieces = sorted(pieces, key=lambda p: "train" in p.splits)
-        copies = find_duplicates([partial(self._frames, p) for p in pieces])
+        looking = Arrays(self._files.files, in_order=True)
+        copies = find_duplicates([partial(_stretch, looking, p) for p in pieces])
         sources, seed = [p.episode.source for p in pieces], self.info.split_seed
         allowed = {p.episode.source: p.splits for p in pieces if p.splits != SPLITS}
         firsts = [source for i, source in enumerate(sources) if i not in copies]
@@ -123,10 +125,6 @@ class DataSet:
             if i not in copies or splits[sources[i]] == splits[sources[copies[i]]]
         ]
         return sorted(kept, key=lambda p: p.place), len(pieces) - len(kept)
-
-    def _frames(self, piece: _Piece) -> np.ndarray:
-        e = piece.episode
-        return self._files.view(piece.path, "frames")[e.first : e.first + e.n_frames]
 
     def indices(self, split: str) -> list[int]:
         """Return the numbers of the episodes of "train", "val", "test" or "all"."""
@@ -180,6 +178,14 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
+def _stretch(arrays: Arrays, piece: _Piece) -> Stretch:
+    """The frames of an episode as its file has them."""
+    e, place = piece.episode, piece.path
+    place = replace(place, size=None) if isinstance(place, Table) else place
+    shape = (e.n_frames, *arrays.members(place)["frames"].shape[1:])
+    return Stretch(arrays.view(place, "frames"), e.first, shape)
+
+
 def _cut(recordings: Sequence[Recording]) -> tuple[list[_Piece], list[str]]:
     """Turn recordings into episodes; where there are fewer than splits to fill, they are cut into equal stretches."""
     pieces: list[_Piece] = []
@@ -197,7 +203,7 @@ def _cut(recordings: Sequence[Recording]) -> tuple[list[_Piece], list[str]]:
                 n_frames=last - first,
                 split="",
                 file=r.file,
-                first=first,
+                first=r.first + first,
                 class_id=r.class_id,
             )
             pieces.append(_Piece(episode=episode, path=r.path, splits=r.splits, place=len(pieces)))
@@ -216,7 +222,7 @@ def _find_own(folder: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
     # an interrupted recording leaves finished episodes that nobody listed yet
     paths = [p for p in readers.find_files(folder) if p.suffix == ".npz"]
     sources = {p: names.get(p.relative_to(folder).as_posix(), readers.source_of(p, folder)) for p in paths}
-    recordings, broken = _read_all(paths, lambda p: readers.read_own(p, folder, sources[p], info, options, files))
+    recordings, broken = _read_all(paths, lambda p: [readers.read_own(p, folder, sources[p], info, options, files)])
     if not recordings:
         raise _nothing_left(folder, [*problems, *broken], "episode")
     height, width = options.shape or (info.height, info.width)
@@ -235,7 +241,7 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
     root = path if path.is_dir() else path.parent
     if not paths:
         endings = ", ".join(sorted(readers.ENDINGS))
-        raise UserError(f"{path} holds no recording; wanted .npz or video files ({endings}) or a {INFO_FILE}.")
+        raise UserError(f"{path} holds no recording; wanted .npz, HDF5 or video files ({endings}) or a {INFO_FILE}.")
     recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options, files))
     if not recordings:
         raise _nothing_left(path, problems, "recording")
@@ -258,9 +264,10 @@ def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
 
 def _by_folder(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[Recording]]:
     """Add what the folders say: the classes' names, and for each recording its class and the splits it may be in."""
-    named = split_folders(r.file for r in recordings)
-    classes, numbers = class_folders(named)
-    allowed = allowed_splits([named[r.file] for r in recordings])
+    folders = split_folders(r.file for r in recordings)
+    classes, numbers = class_folders(folders)
+    # where a folder and the file in it differ, what is held out stays held out
+    allowed = allowed_splits([max(folders[r.file], r.named_split, key=("", *SPLITS).index) for r in recordings])
     return classes, [
         replace(r, class_id=numbers.get(r.file, -1), splits=splits)
         for r, splits in zip(recordings, allowed, strict=True)
@@ -271,7 +278,7 @@ def _read_all(paths: Iterable[Path], read: readers.Read) -> tuple[list[Recording
     recordings, problems = [], []
     for path in paths:
         try:
-            recordings.append(read(path))
+            recordings += read(path)
         except Unreadable as error:
             problems.append(str(error))
     return recordings, problems

@@ -21,7 +21,7 @@ from reelworld.data.resize import fit_frames
 from reelworld.data.steps import align, check_actions, describe_actions
 from reelworld.types import UserError
 
-__all__ = ["convert", "is_own", "to_pixels"]
+__all__ = ["UNDOCUMENTED", "convert", "is_own", "to_pixels"]
 
 FRAME_KEYS = ("frames", "image", "images", "observation", "observations", "obs", "video", "pixels", "rgb")
 ACTION_KEYS = ("action", "actions")
@@ -30,7 +30,7 @@ END_KEYS = ("terminated", "terminal", "terminals", "done", "dones")
 CHANNELS = (1, 3, 6, 9, 12, 15)
 """Channels that are one picture or a stack of colour pictures; a stack keeps its newest, the last three."""
 UNDOCUMENTED = (
-    "the .npz files do not say how actions and frames are aligned: row t is taken as the action after frame t; "
+    "the {} files do not say how actions and frames are aligned: row t is taken as the action after frame t; "
     "if row t led to frame t, use --action-shift 1"
 )
 LED_TO_FRAME = "rows lead to their frame (the first is empty): actions and rewards are shifted by one"
@@ -169,4 +169,4 @@ def _shift(
     is_replay = "discount" in raw and "rewards" in steps and not steps["rewards"][0]
     if is_replay and actions is not None and not actions[0].any():
         return 1, [LED_TO_FRAME]
-    return 0, [UNDOCUMENTED]
+    return 0, [UNDOCUMENTED.format(".npz")]

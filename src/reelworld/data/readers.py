@@ -1,4 +1,4 @@
-"""One recording file of any kind -> one uncompressed .npz that can be mapped, and what is known about it."""
+"""One recording file of any kind -> where its arrays can be read by window, and what is known about it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json
-from reelworld.data import cache, foreign, video
+from reelworld.data import cache, foreign, hdf5, video
 from reelworld.data.action_file import action_file
 from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
 from reelworld.data.npz import ArrayFiles, Compressed, Member
@@ -35,19 +35,21 @@ __all__ = [
     "source_of",
 ]
 
-ENDINGS = (".npz", *video.ENDINGS)
+ENDINGS = (".npz", *hdf5.ENDINGS, *video.ENDINGS)
 STEP_KINDS = {"rewards": np.dtype(np.float32), "terminated": np.dtype(bool), "truncated": np.dtype(bool)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One file that has been read: where its arrays lie and what they are."""
+    """One file that has been read, or one video of an HDF5 file: where its arrays lie and what they are."""
 
     source: str
     file: str
     """The user's file, relative to the folder that was opened."""
-    path: Path
-    """The uncompressed .npz to map: the file itself or a cache entry."""
+    path: Path | hdf5.Table
+    """The uncompressed .npz to map, the file itself or a cache entry; or a table with the frames."""
+    first: int = 0
+    """First frame in there."""
     n_frames: int
     height: int
     width: int
@@ -58,9 +60,11 @@ class Recording:
     """Number of its class; -1 when the data have no classes."""
     splits: tuple[str, ...] = SPLITS
     """Splits it may be put into."""
+    named_split: str = ""
+    """Split that the file itself names; empty for none."""
 
 
-Read = Callable[[Path], Recording]
+Read = Callable[[Path], list[Recording]]
 
 
 def find_files(path: Path) -> list[Path]:
@@ -94,26 +98,91 @@ def read_own(
     shape = _frame_shape(files.members(place), path.name)
     check_fit(shape, options.shape or (info.height, info.width), "none", path.name)
     _check_steps(place, files, info.actions, path.name)
-    return _recording(files.members(place), place, path, folder, source=source, fps=info.fps, actions=info.actions)
+    known = {"source": source, "fps": info.fps, "actions": info.actions}
+    return _recording(files.members(place), place, path, folder, **known)
 
 
-def read_foreign(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> Recording:
+def read_foreign(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> list[Recording]:
     """Read any recording that is not in a folder of ours; what needs decoding is decoded once, into the cache."""
     source = source_of(path, root)
+    if path.suffix.lower() in hdf5.ENDINGS:
+        return _read_hdf5(path, root, options, files)
     if path.suffix.lower() != ".npz":
         companion = action_file(path)
         made_from = [path, companion] if companion else [path]
         place = cache.entry(made_from, options, lambda: video.convert(path, companion, options))
     elif (specs := _plain_own(path, options, files)) is not None:
-        return _recording(files.members(path), path, path, root, source=source, fps=options.fps, actions=specs)
+        return [_recording(files.members(path), path, path, root, source=source, fps=options.fps, actions=specs)]
     else:
         place = cache.entry([path], options, lambda: foreign.convert(path, options))
-    facts = json.loads(files.view(place, cache.FACTS).tobytes())
-    specs = {
-        name: from_json(ActionSpec, spec, f"cached actions of {path.name}") for name, spec in facts["actions"].items()
-    }
+    facts, specs = _facts(place, path, files)
     known = {"fps": float(facts["fps"]), "actions": specs, "notes": tuple(facts["notes"])}
-    return _recording(files.members(place), place, path, root, source=source, **known)
+    return [_recording(files.members(place), place, path, root, source=source, **known)]
+
+
+def _facts(place: Path, path: Path, files: ArrayFiles) -> tuple[dict[str, Any], dict[str, ActionSpec]]:
+    """Return what the cache knows about a file besides its arrays, and its action streams."""
+    facts = json.loads(files.view(place, cache.FACTS).tobytes())
+    where = f"cached actions of {path.name}"
+    return facts, {name: from_json(ActionSpec, spec, where) for name, spec in facts["actions"].items()}
+
+
+def _read_hdf5(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> list[Recording]:
+    """List the videos of an HDF5 file; its frames stay there, its actions are aligned once, into the cache."""
+    sides = hdf5.read_sides(path, options)
+    shift = options.action_shift or 0 if sides[0].has_actions else 0
+    places = {s.name: _align_hdf5(path, s, options) for s in sides if s.has_actions}
+    specs = common_specs({f"{path.name} ({s})": _facts(place, path, files)[1] for s, place in places.items()})
+    source, file = source_of(path, root), path.relative_to(root).as_posix()
+    recordings = []
+    for side in sides:
+        height, width = options.shape or (side.shape[1], side.shape[2])
+        common: dict[str, Any] = {
+            "file": file,
+            "path": side.table(path, options, places.get(side.name)),
+            "named_split": side.name,
+        }
+        common |= {"height": height, "width": width, "fps": options.fps, "actions": specs}
+        spans = np.stack(hdf5.spans(side, shift), axis=1).tolist()
+        recordings += [
+            Recording(source=f"{source}/{side.name}/{i:06d}", first=first, n_frames=n_frames, **common)
+            for i, (first, n_frames) in enumerate(spans)
+            if n_frames > 0
+        ]
+    if not recordings:
+        raise UserError(f"no video of {path.name} is long enough for an action shift of {shift}; use a smaller one.")
+    notes = _hdf5_notes(path, sides, options)
+    if n_lost := sum(len(s.starts) for s in sides) - len(recordings):
+        notes.append(f"{n_lost} videos of {path.name} are left out: an action shift of {shift} leaves no step in them")
+    return [replace(recordings[0], notes=tuple(notes)), *recordings[1:]]
+
+
+def _hdf5_notes(path: Path, sides: Sequence[hdf5.Side], options: ReadOptions) -> list[str]:
+    """Say what was assumed about a file, and what is odd in it."""
+    notes = []
+    if sides[0].has_actions and options.action_shift is None:
+        notes.append(foreign.UNDOCUMENTED.format("HDF5"))
+    for side in sides:
+        where = f"{side.name}_data of {path.name}"
+        if side.starts[0]:
+            notes.append(f"{side.starts[0]} frames of {where} are not used: they lie before the first start")
+        if side.chunk_frames > hdf5.MANY_FRAMES:
+            notes.append(
+                f"{where} is stored in chunks of {side.chunk_frames} frames, so reading is slow; store it without "
+                f"compression, or with chunks=(1, {side.shape[1]}, {side.shape[2]}, 3)"
+            )
+    return notes
+
+
+def _align_hdf5(path: Path, side: hdf5.Side, options: ReadOptions) -> Path:
+    """Return the .npz with the actions of one side, a row for each of its frames."""
+
+    def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        raw = check_actions(hdf5.read_actions(path, side), f"{side.name} videos in {path.name}")
+        rows = hdf5.align_rows(side, raw, options.action_shift or 0)
+        return {"actions": rows}, {"actions": {"action": describe_actions(raw)}}
+
+    return cache.entry([path], replace(options, size=None, fit="none"), make, side.name)
 
 
 def _plain_own(path: Path, options: ReadOptions, files: ArrayFiles) -> dict[str, ActionSpec] | None:

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
 from reelworld.data.folder import action_keys
-from reelworld.data.npz import ArrayFiles
 from reelworld.types import UserError
 
-__all__ = ["STEP_KEYS", "group_rows", "read_rows", "read_steps"]
+__all__ = ["STEP_KEYS", "Places", "Stretch", "group_rows", "read_rows", "read_steps"]
+
+
+class Places(Protocol):
+    """Arrays by the place of an episode: ``ArrayFiles`` or ``hdf5.Arrays``."""
+
+    def members(self, place: Any) -> Mapping[str, Any]:
+        """Names of the arrays of a place."""
+        ...
+
+    def view(self, place: Any, name: str) -> Any:
+        """One array, of which slices can be taken."""
+        ...
+
+
+class Stretch:
+    """Frames of one episode, read only where they are asked for."""
+
+    def __init__(self, frames: Any, first: int, shape: tuple[int, ...]) -> None:
+        self._frames, self._first, self.shape = frames, first, shape
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: int | slice) -> np.ndarray:
+        """Copy a frame, uint8 (H, W, 3), or a range of them."""
+        if isinstance(wanted, slice):
+            start, stop, _ = wanted.indices(len(self))
+            return np.asarray(self._frames[self._first + start : self._first + stop])
+        t = self._first + wanted % len(self)
+        return np.asarray(self._frames[t : t + 1])[0]
+
 
 STEP_KEYS = ("rewards", "terminated", "truncated")
 
@@ -33,13 +64,13 @@ def group_rows(rows: np.ndarray, n_frames: int, stride: int) -> np.ndarray:
 
 
 def read_rows(
-    files: ArrayFiles, path: Path, main: str, span: tuple[int, int], window: tuple[int, int, int]
+    files: Places, place: Any, main: str, span: tuple[int, int], window: tuple[int, int, int]
 ) -> dict[str, np.ndarray]:
-    """Copy a window out of a mapped episode file.
+    """Copy a window out of an episode file.
 
     Args:
         files: Open files.
-        path: The episode's .npz.
+        place: The episode's .npz, or the table it is in; both have a ``name``.
         main: Name of the array with one row per frame: "frames" or "codes".
         span: First row of the episode in the file, and its number of frames.
         window: Start, stop and stride, counted from the episode's first frame.
@@ -51,23 +82,23 @@ def read_rows(
     (first, n_frames), (start, stop, stride) = span, window
     if not 0 <= start < stop <= n_frames or stride < 1:
         raise UserError(
-            f"frames {start} to {stop} (stride {stride}) of {path.name} were asked for; it has {n_frames} frames."
+            f"frames {start} to {stop} (stride {stride}) of {place.name} were asked for; it has {n_frames} frames."
         )
-    arrays = {main: np.array(files.view(path, main)[first + start : first + stop : stride])}
+    arrays = {main: np.array(files.view(place, main)[first + start : first + stop : stride])}
     kept = len(arrays[main])
     return arrays | read_steps(
-        files, path, slice(first + start, first + min(start + kept * stride, n_frames)), kept, stride
+        files, place, slice(first + start, first + min(start + kept * stride, n_frames)), kept, stride
     )
 
 
-def read_steps(files: ArrayFiles, path: Path, steps: slice, kept: int, stride: int = 1) -> dict[str, np.ndarray]:
+def read_steps(files: Places, place: Any, steps: slice, kept: int, stride: int = 1) -> dict[str, np.ndarray]:
     """Copy the rows of a stretch without its frames; see ``read_rows``."""
-    members = files.members(path)
+    members = files.members(place)
     names = action_keys(list(members))
-    arrays = {f"actions/{s}": group_rows(files.view(path, n)[steps], kept, stride) for n, s in names.items()}
+    arrays = {f"actions/{s}": group_rows(files.view(place, n)[steps], kept, stride) for n, s in names.items()}
     for name in STEP_KEYS:
         if name in members:
-            rows = group_rows(files.view(path, name)[steps], kept, stride)
+            rows = group_rows(files.view(place, name)[steps], kept, stride)
             if stride > 1:
                 rows = np.add.reduce(rows, axis=1, dtype=rows.dtype) if name == "rewards" else rows.max(axis=1)
             arrays[name] = rows

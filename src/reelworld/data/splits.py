@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from reelworld.data.rows import Stretch
+
 __all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
 
 SPLITS = ("train", "val", "test")
@@ -68,7 +70,7 @@ def assign_splits(
     return splits
 
 
-def find_duplicates(frames: Sequence[Callable[[], np.ndarray]]) -> dict[int, int]:
+def find_duplicates(frames: Sequence[Callable[[], np.ndarray | Stretch]]) -> dict[int, int]:
     """Find episodes whose frames are the same as an earlier episode's, byte for byte.
 
     Only episodes of the same length with the same three sampled frames are compared in full.
@@ -93,6 +95,6 @@ def find_duplicates(frames: Sequence[Callable[[], np.ndarray]]) -> dict[int, int
     return copies
 
 
-def _same(a: np.ndarray, b: np.ndarray, chunk: int = 256) -> bool:
+def _same(a: np.ndarray | Stretch, b: np.ndarray | Stretch, chunk: int = 256) -> bool:
     """Compare frames a chunk at a time, so that long recordings do not fill the memory."""
     return all(np.array_equal(a[t : t + chunk], b[t : t + chunk]) for t in range(0, len(a), chunk))
