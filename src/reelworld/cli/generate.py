@@ -1,18 +1,22 @@
-"""Continue a clip or an image with a world, and write what happens as mp4, gif, png or npz.
+"""Continue a clip or an image with a world, or begin from nothing, and write what happens as mp4, gif, png or npz.
 
 The first frames are the given ones, pixel for pixel; the rest is made by the world. Actions are the recorded
-ones, random ones, or yours; a start without recorded actions after it is continued by random ones.
+ones, random ones, or yours; a start without recorded actions after it is continued by random ones. Worlds that
+code whole clips make several frames at once, and take as long for one frame as for all of a clip.
 
 Examples:
   reelworld generate runs/doors/world --out short.mp4
   reelworld generate runs/doors/world --data recordings/doors --out doors.mp4
   reelworld generate runs/doors/world --data recordings/doors --actions '2,2,0,3,5' --out keys.gif
   reelworld generate runs/cars/world --image photo.png --actions random --frames 100 --out drive.npz
+  reelworld generate runs/robot/world --data robot --samples 6 --frames 40 --out futures.mp4
+  reelworld generate runs/sports/world --context 0 --class-id Surfing --samples 8 --top-p 0.95 --out surf.gif
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -48,15 +52,25 @@ class Options:
     """Split of the recordings that the episode comes from."""
     start: int = 0
     """First context frame within the episode."""
+    context: int | None = None
+    """Frames to begin with; 0 begins from nothing (worlds that can). Default: what the world wants."""
+    class_id: str | None = None
+    """Number or name of the class of what is made, for worlds with classes. Default: that of the start."""
     actions: str | None = None
     """'recorded', 'random', ids such as '2,2,0', or a file (.npy, or .npz with actions). Short lists repeat.
     Default: the recorded ones, or random ones where none were recorded after the context."""
     frames: int = 60
     """Frames to generate after the context."""
+    samples: int = 1
+    """Futures of the same start, side by side (an .npz holds all of them as 'samples')."""
     seed: int = 0
     """Of the world's draws and of random actions."""
     temperature: float | None = None
     """0 takes the likeliest codes, 1 draws as learned. Default: the world's own."""
+    top_k: int | None = None
+    """Draw from the k likeliest codes only; 0 draws from all. Default: the world's own."""
+    top_p: float | None = None
+    """Draw from the likeliest codes that have this much probability together. Default: the world's own."""
     force: bool = False
     """Replace an existing file."""
     threads: int = 1
@@ -69,69 +83,138 @@ class Options:
 
 def run(options: Options) -> None:
     """Generate and write."""
-    from reelworld.data.media import check_media_path, write_media
+    from reelworld.data.media import check_media_path
 
     check_media_path(options.out, options.force)
-    if options.frames < 1:
-        raise UserError(f"--frames is {options.frames}; it must be at least 1.")
-    if options.temperature is not None and not 0 <= options.temperature <= 10:
-        raise UserError(f"--temperature is {options.temperature}; it must be from 0 to 10.")
-    if options.data is not None and options.image is not None:
-        raise UserError("both --data and --image were given; choose one to start from.")
+    _check(options)
 
     import numpy as np
 
-    from reelworld.train.log import Display
-    from reelworld.worlds.continuing import choose_actions, context_of, continue_clip, has_recorded_actions
+    from reelworld.data.media import write_media
+    from reelworld.worlds.continuing import class_number, context_of
+    from reelworld.worlds.samples import write_samples
 
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)
-    clip = _clip(options, world)
-    n_context = min(world.info.context_frames, len(clip.frames))
+    class_id = None if options.class_id is None else class_number(world, options.class_id)
+    clip, n_context = _clip(options, world, class_id)
+    actions = _actions(options, world, clip, n_context)
+    context = context_of(clip, n_context)
+    made = _continue(options, world, context, actions, class_id)
+    arrays = _arrays(clip, actions, n_context)
+    if options.samples == 1:
+        write_media(options.out, np.concatenate([context.frames, made[0]]), world.info.fps, arrays)
+    else:
+        recorded = clip.frames[n_context:] if n_context else clip.frames[:0]
+        write_samples(options.out, context.frames, made, recorded, world.info.fps, arrays)
+    times = f", {options.samples} times" if options.samples > 1 else ""
+    print(f"{options.out}: {n_context} given frames and {options.frames} generated ones{times}")
+
+
+def _check(options: Options) -> None:
+    """Refuse what cannot be, before anything is loaded."""
+    for flag, value in (("--frames", options.frames), ("--samples", options.samples)):
+        if value < 1:
+            raise UserError(f"{flag} is {value}; it must be at least 1.")
+    if options.temperature is not None and not 0 <= options.temperature <= 10:
+        raise UserError(f"--temperature is {options.temperature}; it must be from 0 to 10.")
+    if options.top_k is not None and options.top_k < 0:
+        raise UserError(f"--top-k is {options.top_k}; it must be at least 0.")
+    if options.top_p is not None and not 0 < options.top_p <= 1:
+        raise UserError(f"--top-p is {options.top_p}; it must be above 0 and at most 1.")
+    if options.context is not None and options.context < 0:
+        raise UserError(f"--context is {options.context}; it must be at least 0.")
+    if options.data is not None and options.image is not None:
+        raise UserError("both --data and --image were given; choose one to start from.")
+    if options.context == 0 and (options.data or options.image):
+        raise UserError("--context 0 begins from nothing; leave out --data and --image, or give --context 1 or more.")
+
+
+def _actions(options: Options, world: World, clip: Clip, n_context: int) -> dict[str, np.ndarray]:
+    from reelworld.worlds.continuing import choose_actions, has_recorded_actions
+
     wanted = options.actions
     if wanted is None:
         wanted = "recorded" if has_recorded_actions(world, clip, n_context) else "random"
         if wanted == "random":
             print("no actions were recorded after the context: taking random ones (--actions gives others)")
-    actions = choose_actions(world, clip, wanted, n_context, options.frames, options.seed)
+    return choose_actions(world, clip, wanted, n_context, options.frames, options.seed)
+
+
+def _continue(
+    options: Options, world: World, context: Clip, actions: dict[str, np.ndarray], class_id: int | None
+) -> np.ndarray:
+    """Make the frames, (n, S, H, W, 3), and show how far it is."""
+    from reelworld.train.log import Display, describe_seconds
+    from reelworld.worlds.continuing import continue_clip
+
+    given = {k: getattr(options, k) for k in ("temperature", "top_k", "top_p")}
+    sampler = replace(world.info.sampler, **{k: v for k, v in given.items() if v is not None})
+    begun = time.monotonic()
+
+    def describe(share: float, n: int) -> str:
+        left = (time.monotonic() - begun) * (1 / share - 1)
+        return f"frame {n}/{options.frames}" + (f", {describe_seconds(left)} left" if share < 1 else "")
+
     with Display("generating") as display:
-        future = continue_clip(
+        return continue_clip(
             world,
-            context_of(clip, n_context),
+            context,
             actions,
             options.frames,
+            n_samples=options.samples,
             seed=options.seed,
-            temperature=options.temperature,
-            progress=lambda n: display.update(n / options.frames, lambda: f"frame {n}/{options.frames}"),
+            sampler=sampler,
+            class_id=class_id,
+            progress=lambda share, n: display.update(share, lambda: describe(share, n)),
         )
-    frames = np.concatenate([clip.frames[:n_context], future])
-    write_media(options.out, frames, world.info.fps, _arrays(clip, actions, n_context))
-    print(f"{options.out}: {n_context} given frames and {options.frames} generated ones")
 
 
-def _clip(options: Options, world: World) -> Clip:
-    """Find what is continued: an episode, an image, or a start clip of the world."""
-    from reelworld.evaluate.clips import open_for, read_episode
-    from reelworld.worlds.continuing import clip_of_image
+def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, int]:
+    """Find what is continued, an episode, an image, a start clip of the world or nothing, and after how many frames."""
+    from reelworld.worlds.continuing import clip_of_image, clip_of_nothing
 
+    wanted = world.info.context_frames if options.context is None else options.context
     if options.image is not None:
-        return clip_of_image(world, options.image)
-    if options.data is None:
-        if not world.starts:
-            raise UserError("this world ships no clips to start from; give --data or --image.")
-        return world.starts[options.episode % len(world.starts)]
-    dataset = open_for(world, options.data)
+        wanted = wanted or 1  # a world that begins from nothing would not look at the picture
+        return clip_of_image(world, options.image, wanted), wanted
+    if options.data is not None:
+        if not wanted:
+            raise UserError("this world begins from nothing; say with --context how many frames of the data to give.")
+        return _episode(options, world, options.data, wanted), wanted
+    starts = [clip for clip in world.starts if class_id is None or clip.class_id == class_id]
+    needs_frames = world.session().needs_frames
+    if not wanted and needs_frames:
+        raise UserError("--context is 0, but this world goes on from given frames; give 1 or more.")
+    if not wanted or (options.context is None and not world.starts and not needs_frames):
+        return clip_of_nothing(world), 0
+    if not starts:
+        of_class = f" of class {world.info.classes[class_id]!r}" if world.starts and class_id is not None else ""
+        raise UserError(f"this world ships no clips{of_class} to start from; give --data or --image.")
+    clip = starts[options.episode % len(starts)]
+    if options.context is not None and len(clip.frames) < wanted:
+        raise UserError(
+            f"--context is {wanted}; the world's own start clips have {len(clip.frames)} frames: give --data, or less."
+        )
+    return clip, min(wanted, len(clip.frames))
+
+
+def _episode(options: Options, world: World, data: Path, n_context: int) -> Clip:
+    from reelworld.evaluate.clips import open_for, read_episode
+
+    dataset = open_for(world, data)
     indices = dataset.indices(options.split)
     if not 0 <= options.episode < len(indices):
         raise UserError(
-            f"--episode is {options.episode}; split {options.split!r} of {options.data} has {len(indices)} episodes "
+            f"--episode is {options.episode}; split {options.split!r} of {data} has {len(indices)} episodes "
             "(0 is the first)."
         )
     clip = read_episode(world, dataset, indices[options.episode], options.start)
-    if len(clip.frames) < world.info.context_frames:
+    if len(clip.frames) < n_context:
+        whose = "the world wants" if options.context is None else "--context wants"
         raise UserError(
-            f"the episode has {len(clip.frames)} frames from --start {options.start} on; the world wants "
-            f"{world.info.context_frames} to begin with: choose an earlier start or another --episode."
+            f"the episode has {len(clip.frames)} frames from --start {options.start} on; {whose} {n_context} to begin "
+            "with: choose an earlier start or another --episode."
         )
     return clip
 

@@ -215,6 +215,11 @@ class Session:
         """The current frame of each stream, uint8 (n, H, W, 3)."""
         return self._frame
 
+    @property
+    def needs_frames(self) -> bool:
+        """True when the world cannot begin from nothing."""
+        return not self._rolling.can_begin_from_nothing
+
     # ------------------------------------------------------------------ where streams begin
 
     def _beginning(self, rows: list[int], frames: np.ndarray | None, actions: Action, class_id: ClassId) -> Beginning:

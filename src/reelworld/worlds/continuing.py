@@ -1,27 +1,31 @@
-"""Continue one clip or an image under recorded, random or given actions.
+"""Continue one clip, an image or nothing at all, under recorded, random or given actions.
 
-Shapes: T context frames, S steps, H W pixels, A action width
+Shapes: n samples, T context frames, S steps, H W pixels, A action width
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.config import unknown
 from reelworld.data.npz import DAMAGE
 from reelworld.data.resize import fit_frame
+from reelworld.generate.inputs import describe_classes, null_action
 from reelworld.types import ActionSpec, Clip, UserError
 
 if TYPE_CHECKING:
+    from reelworld.generate.samplers import SamplerConfig
     from reelworld.worlds.world import World
 
 __all__ = [
     "choose_actions",
+    "class_number",
     "clip_of_image",
+    "clip_of_nothing",
     "context_of",
     "continue_clip",
     "has_recorded_actions",
@@ -32,18 +36,42 @@ __all__ = [
 def context_of(clip: Clip, n_frames: int) -> Clip:
     """Keep the first frames of a clip and the actions that start from them."""
     actions = {k: v[:n_frames] for k, v in clip.actions.items()}
-    return Clip(frames=clip.frames[:n_frames], actions=actions, fps=clip.fps, source=clip.source)
+    frames = clip.frames[:n_frames]
+    return Clip(frames=frames, actions=actions, fps=clip.fps, source=clip.source, class_id=clip.class_id)
 
 
-def clip_of_image(world: World, path: Path) -> Clip:
-    """Read a picture, cut its middle to the world's shape, and let it stand still for the context.
+def clip_of_nothing(world: World) -> Clip:
+    """Return a clip without frames, for worlds that can begin from nothing."""
+    info = world.info
+    return Clip(frames=np.zeros((0, info.height, info.width, 3), np.uint8), fps=info.fps, source="nothing")
+
+
+def class_number(world: World, given: str) -> int:
+    """Read a class that is given by number or by name.
+
+    Raises:
+        UserError: If the world has no classes, or no such class.
+    """
+    classes = world.info.classes
+    if not classes:
+        raise UserError(f"--class-id {given} was given, but this world has no classes; leave it out.")
+    if given in classes:
+        return classes.index(given)
+    if given.lstrip("-").isdecimal():
+        number = int(given)
+        if 0 <= number < len(classes):
+            return number
+        raise UserError(f"--class-id is {number}; wanted {describe_classes(classes)}.")
+    raise unknown("class", given, classes)
+
+
+def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
+    """Read a picture, cut its middle to the world's shape, and let it stand still for a number of frames.
 
     Raises:
         UserError: If the file is missing or no picture.
     """
     from PIL import Image, UnidentifiedImageError
-
-    from reelworld.generate.inputs import null_action
 
     if not path.is_file():
         raise UserError(f"{path} does not exist; give --image a picture, e.g. a png.")
@@ -53,7 +81,7 @@ def clip_of_image(world: World, path: Path) -> Clip:
         raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
     info = world.info
     frame = fit_frame(picture, (info.height, info.width), "crop")
-    frames = np.repeat(frame[None], info.context_frames, 0)
+    frames = np.repeat(frame[None], n_frames, 0)
     actions = {k: np.stack([_rows(spec, null_action(spec))] * len(frames)) for k, spec in info.actions.items()}
     return Clip(frames=frames, actions=actions, fps=info.fps, source=path.name)
 
@@ -163,31 +191,52 @@ def continue_clip(
     actions: Mapping[str, np.ndarray],
     n_steps: int,
     *,
+    n_samples: int = 1,
     seed: int = 0,
-    temperature: float | None = None,
-    progress: Callable[[int], Any] = lambda _n: None,
+    sampler: SamplerConfig | None = None,
+    class_id: int | None = None,
+    progress: Callable[[float, int], Any] = lambda _share, _n: None,
 ) -> np.ndarray:
-    """Generate the frames after a context.
+    """Generate the frames after a context, several times side by side.
 
     Args:
         world: The world.
         context: Its frames and the actions between them.
-        actions: Stream -> (S, ...).
+        actions: Stream -> (S, ...); all samples take the same.
         n_steps: Frames S to make.
+        n_samples: Samples n; they differ in what is drawn, and the first is that of n = 1.
         seed: Of the world's draws.
-        temperature: Instead of the world's own.
-        progress: Told how many frames are done.
+        sampler: Instead of the world's own.
+        class_id: For worlds with classes; None takes that of the context.
+        progress: Told the share of the work that is done, and how many frames are.
 
     Returns:
-        uint8, (S, H, W, 3).
+        uint8, (n, S, H, W, 3).
     """
-    session = world.session(n=1, seed=seed)
-    if temperature is not None:
-        session.sampler = replace(session.sampler, temperature=temperature)
-    before = {k: context.actions[k][:-1][None] for k in world.info.actions}
-    session.reset(context.frames[None], before or None, seed=seed)
-    frames = []
-    for s in range(n_steps):
-        frames.append(session.step({k: v[s][None] for k, v in actions.items()} or None).frame[0])
-        progress(s + 1)
-    return np.stack(frames)
+    session = world.session(n=n_samples, seed=seed)
+    session.sampler = sampler or session.sampler
+    frames: list[np.ndarray] = []
+    reached = 0.0
+
+    def report(made: float, n_wanted: int) -> None:
+        nonlocal reached  # the last window may reach beyond what is wanted: the bar then waits, and never goes back
+        reached = max(reached, made / n_wanted)
+        progress(reached, len(frames))
+
+    session.watch = lambda share, n: report(len(frames) + share * n, max(n_steps, len(frames) + n))
+    before = {k: repeated(context.actions[k][:-1], n_samples) for k in world.info.actions}
+    if class_id is None and world.info.classes:
+        class_id = context.class_id
+    begun = session.reset(repeated(context.frames, n_samples), before or None, class_id=class_id)
+    if not len(context.frames):
+        frames.append(begun.frame)
+    while len(frames) < n_steps:
+        now = {k: repeated(v[len(frames)], n_samples) for k, v in actions.items()}
+        frames.append(session.step(now or None).frame)
+        report(len(frames), n_steps)
+    return np.stack(frames, 1)
+
+
+def repeated(x: np.ndarray, n: int) -> np.ndarray:
+    """Give each of n samples the same, (n, ...)."""
+    return np.repeat(x[None], n, 0)
