@@ -14,8 +14,7 @@ Shapes: B batch, P latent frames, N tokens per latent frame, L = P * N tokens in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -23,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
+from reelworld.dynamics.prior_steps import Map, StepBlock, StepNorm, Way
 from reelworld.nn.attention import BlockMask, CausalMask, Mask
 from reelworld.nn.block_layout import BLOCK, block_grid, strided_layout
 from reelworld.nn.frame_net import SPACE_STRIDE, FrameNet
 from reelworld.nn.random import Generators
-from reelworld.nn.token_cache import BlockTokenCache, TokenCache
+from reelworld.nn.token_cache import Cache
 from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, mlp
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
 
@@ -103,15 +103,14 @@ class PriorState:
 
     codes: Tensor
     """int64, (B, P', N)."""
-    caches: list[TokenCache]
-    """Keys and values, one per block."""
-    frames: list[tuple[Tensor, Tensor]]
-    """Keys and values of the conditioning frames, one pair per block; empty without them."""
-    class_id: Tensor | None
+    blocks: list[StepBlock]
+    """The blocks with what they remember."""
+    norm: StepNorm
+    head: Map
     inputs: Tensor
-    """What every code is as an input, (K, D)."""
+    """What every code is as an input, float32 (K, D)."""
     positions: Tensor
-    """Positions of all tokens, (L, D)."""
+    """Positions of all tokens, float32 (L, D)."""
 
     @property
     def n_latents(self) -> int:
@@ -120,13 +119,11 @@ class PriorState:
 
     def select(self, streams: Tensor) -> PriorState:
         """Copy the given streams."""
-        return PriorState(
+        return replace(
+            self,
             codes=self.codes[streams],
-            caches=[cache.select(streams) for cache in self.caches],
-            frames=[(k[streams], v[streams]) for k, v in self.frames],
-            class_id=None if self.class_id is None else self.class_id[streams],
-            inputs=self.inputs,
-            positions=self.positions,
+            blocks=[block.select(streams) for block in self.blocks],
+            norm=self.norm.select(streams),
         )
 
 
@@ -152,12 +149,12 @@ class Block(nn.Module):
         class_id: Tensor | None,
         frames: tuple[Tensor, Tensor] | None,
         mask: Mask | None,
-        cache: TokenCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        """Map tokens; with a cache they are appended to it and see what it holds."""
+        """Map tokens; a cache is filled with their keys and values."""
         q, k, v = self.attention.project(self.norm_attention(x_BLD, class_id))
         if cache is not None:
-            k, v, mask = cache.extend(k, v)
+            cache.fill(k, v)
         x = x_BLD + self.dropout(self.attention.mix(q, k, v, mask))
         if self.frames is not None:
             assert self.norm_frames is not None and frames is not None
@@ -286,19 +283,27 @@ class AutoregressivePrior(nn.Module):
                 f"{given.shape[1]} latent frames are given; a clip of this model has {self.config.latent_frames}, "
                 "so that at most one less can be."
             )
-        frames = self._frames(conditions)
-        state = PriorState(
-            codes=given,
-            caches=[self._cache(len(given)) for _ in self.blocks],
-            frames=[f for f in frames if f is not None],
-            class_id=conditions.class_id,
-            inputs=self.embed(self.codebook),
-            positions=self.positions(),
-        )
+        config, class_id, frames = self.config, conditions.class_id, self._frames(conditions)
+        way = Way.suited(self.embed.weight, len(given))
+        sight = way.sight(self.layout, BLOCK) if config.attention == "sparse" else way.sight()
+        shape = (len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
+        caches = [way.cache(shape, shape[-1], self.embed.weight, sight) for _ in self.blocks]
         if n_tokens := given[0].numel():
-            x = self._inputs(given.flatten(1)[:, :-1]) + state.positions[:n_tokens]
-            self._advance(x, state)
-        return state
+            x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask()
+            for block, pair, cache in zip(self.blocks, frames, caches, strict=True):
+                x = block(x, class_id, pair, mask, cache)
+        all_frames = way.sight()
+        return PriorState(
+            codes=given,
+            blocks=[
+                StepBlock.of(cast(Block, block), class_id, cache, pair, all_frames, way)
+                for block, pair, cache in zip(self.blocks, frames, caches, strict=True)
+            ],
+            norm=StepNorm.of(self.norm, class_id),
+            head=way.linear(self.head),
+            inputs=self.embed(self.codebook).float(),
+            positions=self.positions().float(),
+        )
 
     @torch.no_grad()
     def step(
@@ -322,23 +327,12 @@ class AutoregressivePrior(nn.Module):
         before = state.codes.flatten(1)[:, -1] if first else None
         drawn: list[Tensor] = []
         for position in range(first, first + n_tokens):
-            x = self.start.expand(len(state.codes), -1) if before is None else state.inputs[before]
-            x = self._advance((x + state.positions[position])[:, None], state)
-            before = sampler(self._head(x, state.class_id)[:, 0], generator)
+            x = self.start.float().expand(len(state.codes), -1) if before is None else state.inputs[before]
+            x = x + state.positions[position]
+            for block in state.blocks:
+                x = block(x)
+            before = sampler(state.head(state.norm(x)).float(), generator)
             drawn.append(before)
         new = torch.stack(drawn, 1)[:, None]
         state.codes = torch.cat([state.codes, new], 1)
         return Codes.of(new), state
-
-    def _advance(self, x_BLD: Tensor, state: PriorState) -> Tensor:
-        frames: Sequence[tuple[Tensor, Tensor] | None] = state.frames or [None] * len(self.blocks)
-        for block, cache, pair in zip(self.blocks, state.caches, frames, strict=True):
-            x_BLD = block(x_BLD, state.class_id, pair, None, cache)
-        return x_BLD
-
-    def _cache(self, n_streams: int) -> TokenCache:
-        config, like = self.config, self.embed.weight
-        shape = (n_streams, config.heads, config.n_tokens, config.hidden_dim // config.heads)
-        if config.attention == "sparse":
-            return BlockTokenCache(shape, like, self.layout, BLOCK)
-        return TokenCache(shape, like)

@@ -1,56 +1,235 @@
-"""Keys and values of the tokens so far: a step reads what it may see and nothing else.
+"""Keys and values of the tokens so far: a step reads what its token may see and nothing else.
 
-Shapes: B batch (streams), H heads, L tokens of a whole sequence, K visible keys, D width of a head
+Two layouts with one interface: ``TokenCache`` for any device and number of streams, ``RowTokenCache`` for a few
+streams on a CPU. Which tokens a token sees is the same for all layers of a stack: they share one ``Sight``, which
+works it out once per token.
+
+Shapes: B streams, H heads, L tokens of a whole sequence, T tokens, K visible tokens, E F width of a head's keys and
+  values, S blocks of a sequence, W tokens per block, G pieces of a head's values, V = F / G
 """
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple, Protocol
+
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from reelworld.nn.attention import BlockMask, CausalMask, Mask
+from reelworld.nn.row_sums import row_sums, row_width
 
-__all__ = ["BlockTokenCache", "TokenCache"]
+__all__ = ["Cache", "RowTokenCache", "Sight", "TokenCache", "prefix_block"]
+
+PREFIX_ROW_BYTES = 256
+
+
+def prefix_block(dtype: torch.dtype) -> int:
+    """Return how many tokens share a row of keys where a token sees all before it (``RowTokenCache``)."""
+    return max(1, PREFIX_ROW_BYTES // dtype.itemsize)
+
+
+class Sight:
+    """Which tokens each token sees: itself and those before it in the blocks that its own block sees."""
+
+    def __init__(self, block: int, layout: Tensor | None = None) -> None:
+        """Describe it.
+
+        Args:
+            block: Tokens per block.
+            layout: bool, (S, S): whether tokens in block i see those in block j; None lets all see all before them.
+        """
+        self.block, self.layout = block, None if layout is None else layout.cpu()
+        self._blocks: tuple[int, Tensor] = (-1, torch.empty(0))
+        self._rows: tuple[object, Rows] | None = None
+        self._tokens: tuple[object, Tensor] | None = None
+
+    def count(self, position: int) -> int:
+        """Count the tokens that the token at a position sees, K."""
+        return len(self.blocks(position)) * self.block - self.block + position % self.block + 1
+
+    def blocks(self, position: int) -> Tensor:
+        """List the blocks that the token at a position sees, ascending, int64; its own is the last."""
+        own = position // self.block
+        if self._blocks[0] != own:
+            seen = torch.arange(own + 1) if self.layout is None else self.layout[own, : own + 1].nonzero().flatten()
+            self._blocks = (own, seen)
+        return self._blocks[1]
+
+    def tokens(self, position: int, device: torch.device) -> Tensor:
+        """List the tokens that the token at a position sees, int64 (K,)."""
+        asked = (position, device)
+        if self._tokens is None or self._tokens[0] != asked:
+            numbers = self.blocks(position)[:, None] * self.block + torch.arange(self.block)
+            self._tokens = (asked, numbers.flatten()[: self.count(position)].to(device))
+        return self._tokens[1]
+
+    def rows(self, position: int, cache: RowTokenCache) -> Rows:
+        """List the rows of a cache's tables that a step at a position reads."""
+        asked = (position, cache.keys.shape, cache.values.shape)
+        if self._rows is None or self._rows[0] != asked:
+            self._rows = (asked, cache.rows(self.blocks(position), self.count(position)))
+        return self._rows[1]
+
+
+class Cache(Protocol):
+    """What a layer of attention keeps of the tokens so far."""
+
+    length: int
+    """Tokens so far."""
+
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Begin with the keys (B, H, T, E) and values (B, H, T, F) of T tokens."""
+        ...
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Add the keys (B, H, E) and values (B, H, F) of one token."""
+        ...
+
+    def read(self, queries: Tensor) -> Tensor:
+        """Let the queries (B, H, E) of the last token attend to what it sees: (B, H * F)."""
+        ...
+
+    def select(self, streams: Tensor) -> Cache:
+        """Copy the given streams."""
+        ...
 
 
 class TokenCache:
-    """Keys and values of one attention layer, (B, H, L, D) each, allocated once and written in place."""
+    """Keys (B, H, L, E) and values (B, H, L, F) of one layer, allocated once and written in place."""
 
-    def __init__(self, shape: tuple[int, int, int, int], like: Tensor) -> None:
+    def __init__(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> None:
         """Make room.
 
         Args:
-            shape: (B, H, L, D).
+            shape: (B, H, L, E).
+            value_width: F.
             like: Gives type and device.
+            sight: Which tokens are visible.
         """
-        self.keys, self.values = like.new_empty(shape), like.new_empty(shape)
-        self.length = 0
+        self.keys, self.values = like.new_zeros(shape), like.new_zeros((*shape[:3], value_width))
+        self.sight, self.length = sight, 0
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Mask | None]:
-        """Append the keys and values (B, H, T, D) of T tokens; return all that they may see, and their mask."""
-        first = self.length
-        self.length += keys.shape[2]
-        self.keys[:, :, first : self.length] = keys
-        self.values[:, :, first : self.length] = values
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length], CausalMask(first=first)
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Begin with T tokens at once."""
+        self.length = keys.shape[2]
+        self.keys[:, :, : self.length] = keys
+        self.values[:, :, : self.length] = values
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Add a token."""
+        self.keys[:, :, self.length] = keys
+        self.values[:, :, self.length] = values
+        self.length += 1
+
+    def read(self, queries: Tensor) -> Tensor:
+        """Attend for the last token."""
+        if self.sight.layout is None:
+            keys, values = self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        else:
+            seen = self.sight.tokens(self.length - 1, self.keys.device)
+            keys, values = self.keys[:, :, seen], self.values[:, :, seen]
+        queries = queries.to(keys.dtype).unsqueeze(2)
+        return functional.scaled_dot_product_attention(queries, keys, values).flatten(1)
 
     def select(self, streams: Tensor) -> TokenCache:
         """Copy the given streams."""
-        copy = object.__new__(type(self))
+        copy = object.__new__(TokenCache)
+        copy.keys, copy.values = self.keys[streams], self.values[streams]
+        copy.sight, copy.length = self.sight, self.length
+        return copy
+
+
+class Rows(NamedTuple):
+    """The rows of a ``RowTokenCache`` that a step reads, and where each sum of rows begins."""
+
+    key_rows: Tensor
+    key_starts: Tensor
+    value_rows: Tensor
+    value_starts: Tensor
+    n_tokens: int
+
+
+class RowTokenCache:
+    """The same laid out for sums of rows (``nn.row_sums``), on the CPU.
+
+    Keys lie as (B, H, S, E, W): a row holds one number of the keys of W tokens, and the scores of these tokens are
+    the sum of E rows, each times a number of the query. Values lie as (B, H, G, L, V): a row holds a piece of one
+    token's value, and the mixed value is the sum of K rows, each times a token's weight.
+    """
+
+    def __init__(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> None:
+        """Make room, with the arguments of ``TokenCache``."""
+        streams, heads, length, width = shape
+        self.width, self.value_width = width, value_width
+        piece = row_width(value_width, like.dtype)
+        n_blocks = math.ceil(length / sight.block)
+        self.keys = like.new_zeros(streams, heads, n_blocks, width, sight.block)
+        self.values = like.new_zeros(streams, heads, value_width // piece, length, piece)
+        self.scale = torch.full((1,), width**-0.5)
+        self.sight, self.length = sight, 0
+
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Begin with T tokens at once."""
+        self.length = keys.shape[2]
+        whole, rest = divmod(self.length, self.sight.block)
+        in_blocks, behind = keys.split([self.length - rest, rest], 2)
+        self.keys[:, :, :whole] = in_blocks.unflatten(2, (whole, self.sight.block)).mT
+        if rest:
+            self.keys[:, :, whole, :, :rest] = behind.mT
+        self.values[:, :, :, : self.length] = self._in_pieces(values.contiguous()).transpose(2, 3)
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Add a token."""
+        block, place = divmod(self.length, self.sight.block)
+        self.keys[:, :, block, :, place] = keys
+        self.values[:, :, :, self.length] = self._in_pieces(values)
+        self.length += 1
+
+    def read(self, queries: Tensor) -> Tensor:
+        """Attend for the last token."""
+        streams, heads, _, width, block = self.keys.shape
+        pieces, piece = self.values.shape[2], self.values.shape[4]
+        rows = self.sight.rows(self.length - 1, self)
+        n_blocks = len(rows.key_starts) // (streams * heads)
+        q_BHSE = torch.empty((streams, heads, n_blocks, width), dtype=self.keys.dtype).copy_(queries.unsqueeze(2))
+        scores = row_sums(self.keys.view(-1, block), rows.key_rows, rows.key_starts, q_BHSE.view(-1))
+        # times a float32 tensor: scores of a narrower type are widened on the way
+        scores_BHK = scores.view(streams, heads, -1)[..., : rows.n_tokens] * self.scale
+        shape = (streams, heads, pieces, rows.n_tokens)
+        weights_BHGK = torch.empty(shape, dtype=self.keys.dtype).copy_(scores_BHK.softmax(-1).unsqueeze(2))
+        mixed = row_sums(self.values.view(-1, piece), rows.value_rows, rows.value_starts, weights_BHGK.view(-1))
+        return mixed.view(streams, -1)
+
+    def select(self, streams: Tensor) -> RowTokenCache:
+        """Copy the given streams."""
+        copy = object.__new__(RowTokenCache)
         copy.__dict__.update(self.__dict__)
         copy.keys, copy.values = self.keys[streams], self.values[streams]
         return copy
 
+    def rows(self, blocks: Tensor, n_tokens: int) -> Rows:
+        """List the rows that a step reads which sees the first ``n_tokens`` tokens of some blocks."""
+        streams, heads, n_blocks, width, block = self.keys.shape
+        pieces, length = self.values.shape[2:4]
+        blocks = blocks.int()
+        within = blocks[:, None] * width + torch.arange(width, dtype=torch.int32)
+        key_rows = _offsets(streams * heads, n_blocks * width) + within.flatten()
+        tokens = (blocks[:, None] * block + torch.arange(block, dtype=torch.int32)).flatten()[:n_tokens]
+        value_rows = _offsets(streams * heads * pieces, length) + tokens
+        return Rows(
+            key_rows=key_rows.flatten(),
+            key_starts=torch.arange(0, key_rows.numel(), width, dtype=torch.int32),
+            value_rows=value_rows.flatten(),
+            value_starts=torch.arange(0, value_rows.numel(), n_tokens, dtype=torch.int32),
+            n_tokens=n_tokens,
+        )
 
-class BlockTokenCache(TokenCache):
-    """The same for block-sparse attention."""
+    def _in_pieces(self, values: Tensor) -> Tensor:
+        """Turn (..., F) into (..., G, V)."""
+        return values.view(*values.shape[:-1], self.values.shape[2], self.values.shape[4])
 
-    def __init__(self, shape: tuple[int, int, int, int], like: Tensor, layout: Tensor, block: int) -> None:
-        """Make room; ``layout`` bool (S, S) says which blocks of ``block`` tokens see each other."""
-        super().__init__(shape, like)
-        self.layout, self.block = layout, block
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Mask | None]:
-        """Append and return as ``TokenCache.extend``."""
-        first = self.length
-        k, v, _ = super().extend(keys, values)
-        return k, v, BlockMask(layout=self.layout, block=self.block, first=first)
+def _offsets(n: int, step: int) -> Tensor:
+    """Return where each of n equal tables begins, int32 (n, 1)."""
+    return torch.arange(0, n * step, step, dtype=torch.int32)[:, None]

@@ -121,7 +121,7 @@ class LateEpsilonNorm(nn.Module):
 
     def forward(self, x: Tensor, class_id: Tensor | None = None) -> Tensor:
         """Normalise the last dimension of (..., D)."""
-        return _late_epsilon(x, self.gain, self.bias)
+        return late_epsilon_norm(x, self.gain, self.bias)
 
 
 class ClassNorm(nn.Module):
@@ -137,17 +137,18 @@ class ClassNorm(nn.Module):
     def forward(self, x: Tensor, class_id: Tensor | None = None) -> Tensor:
         """Normalise (B, L, D) for the classes (B,)."""
         assert class_id is not None
-        return _late_epsilon(x, 1 + self.gain(class_id)[:, None], self.bias(class_id)[:, None])
+        return late_epsilon_norm(x, 1 + self.gain(class_id)[:, None], self.bias(class_id)[:, None])
 
 
 TINY = 1e-20
 """Least variance: lets a constant row become the bias; all others are untouched."""
 
 
-def _late_epsilon(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    wide = x.float()
-    normed, _, inverse_std = torch.native_layer_norm(wide, [x.shape[-1]], None, None, TINY)
-    return (normed * (1 + 1e-5 / inverse_std) * gain + bias).to(x.dtype)
+def late_epsilon_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """Normalise the last dimension as ``LateEpsilonNorm`` says, in float32."""
+    normed, _, inverse_std = torch.native_layer_norm(x.float(), [x.shape[-1]], None, None, TINY)
+    late = torch.addcdiv(normed, normed, inverse_std, value=1e-5)
+    return torch.addcmul(bias, late, gain).to(x.dtype)
 
 
 class AxisPositions(nn.Module):
