@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "record": ("reelworld.cli.record", "record episodes of any gymnasium environment"),
     "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
     "train": ("reelworld.cli.train", "turn recordings into a world"),
+    "import": ("reelworld.cli.import_checkpoint", "turn published checkpoints of another system into a world"),
     "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
     "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
     "play": ("reelworld.cli.play", "play a world in the browser"),
@@ -127,6 +128,9 @@ a simulator:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors
   reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
   reelworld eval runs/doors/world --data recordings/doors
+
+published checkpoints:
+  reelworld import videogpt --prior bair_gpt.ckpt --out runs/bair/world
 
 verbs:
 {verbs}

@@ -40,11 +40,12 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
     ]
     measured = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]
     made = json.dumps(to_json({"provenance": info.provenance}), indent=2)
+    rate = f"{info.fps:g} frames/s" if info.fps else "frame rate unknown"
     lines = [
         f"# {info.name}",
         "",
         *(["![preview](preview.gif)", ""] if has_preview else []),
-        f"A world made with reelworld, recipe {info.recipe}: {info.height}x{info.width} pixels, {info.fps:g} frames/s.",
+        f"A world made with reelworld, recipe {info.recipe}: {info.height}x{info.width} pixels, {rate}.",
         "",
         "## Actions",
         *(actions or ["none: the world runs by itself"]),

@@ -46,6 +46,8 @@ WANTED = "wanted a Lightning .ckpt, or a .safetensors with a config.json beside 
 class ForeignCheckpoint:
     """What a checkpoint holds that a model needs."""
 
+    path: Path
+    """Where it was read from."""
     state_dict: dict[str, Tensor]
     """Name -> weights, on the CPU, in the file's own dtype; tensors that shared memory still do."""
     hyper_parameters: dict[str, Any]
@@ -113,7 +115,7 @@ def _read_safetensors(path: Path) -> ForeignCheckpoint:
         tensors = safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
         raise UserError(f"{path} is not a sound safetensors file ({shown(str(error))}); copy it again.") from None
-    return ForeignCheckpoint(state_dict=tensors, hyper_parameters=section)
+    return ForeignCheckpoint(path=path, state_dict=tensors, hyper_parameters=section)
 
 
 # ------------------------------------------------------------------ PyTorch zip
@@ -133,7 +135,7 @@ def _read_zip(path: Path) -> ForeignCheckpoint:
         if not isinstance(settings, dict):
             raise Refused(f"its hyper_parameters are a {type(settings).__name__}; wanted a dictionary")
         tensors = {_name(key): _weight(archive, key, value) for key, value in weights.items()}
-        return ForeignCheckpoint(state_dict=tensors, hyper_parameters=settings, inert=inert)
+        return ForeignCheckpoint(path=path, state_dict=tensors, hyper_parameters=settings, inert=inert)
 
 
 def _is_weights(content: Any) -> bool:

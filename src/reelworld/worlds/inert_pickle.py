@@ -24,7 +24,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["STORAGES", "Inert", "Items", "Name", "Refused", "Space", "StorageRef", "TensorRef", "read_pickle", "shown"]
+__all__ = [
+    "STORAGES",
+    "Inert",
+    "Items",
+    "Name",
+    "Refused",
+    "Space",
+    "StorageRef",
+    "TensorRef",
+    "brief",
+    "read_pickle",
+    "shown",
+]
 
 LIGHTNING = ("pytorch_lightning.", "lightning.")
 INERT = (*LIGHTNING, "torch.")
@@ -118,6 +130,15 @@ def shown(value: object) -> str:
     """Write a name from an untrusted file so that it cannot garble a terminal, shortened."""
     text = ascii(value if isinstance(value, str) else type(value).__name__)[1:-1]
     return text if len(text) <= LONGEST_SHOWN else text[:LONGEST_SHOWN] + "..."
+
+
+def brief(value: Any) -> str:
+    """Write a value of an untrusted file in a few characters."""
+    if isinstance(value, list | tuple) and len(value) <= 4:
+        return f"({', '.join(map(brief, value))})"
+    if value is None or type(value) in (bool, float) or (type(value) is int and abs(value) < 1 << 63):
+        return str(value)
+    return repr(shown(value)) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 class _Machine:

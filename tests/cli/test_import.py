@@ -1,0 +1,199 @@
+"""`reelworld import`: what it prints and writes, and that mistakes are one line and leave every file as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+from tests.lightning_files import write_lightning
+from tests.recipes.videogpt_files import VARIANTS, make_parts, prior_args, prior_weights, write_pair
+
+from reelworld.cli.main import main
+from reelworld.worlds.world import World
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Checkpoints of a VQ-VAE, and of a prior that does not hold it."""
+    return write_pair(tmp_path_factory.mktemp("pair"), make_parts(**VARIANTS["frame"]), with_vqvae=False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def refused(folder: Path, capsys: pytest.CaptureFixture[str], *words: object) -> str:
+    """Run a command line that must fail in one line, with code 2, and change nothing below ``folder``."""
+    before = contents(folder)
+    capsys.readouterr()
+    code = main(["import", *(str(word) for word in words)])
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and "Traceback" not in err
+    assert contents(folder) == before
+    return err
+
+
+def test_import_writes_a_world_and_says_what_it_is(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    vqvae, prior = pair
+    out = tmp_path / "worlds" / "mine"
+    words = ["import", "videogpt", "--vqvae", str(vqvae), "--prior", str(prior), "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    world = World.load(out)
+    for text in (
+        *("vqvae.ckpt (sha256 ", "gpt.ckpt (sha256 ", "8 frames of 32x32 pixels; frame rate unknown", "4x4x4 per clip"),
+        *("32 codes of width 8", "24 wide, 2 heads, 2 layers, full attention", "the first 1 frame(s) as pixels"),
+        "neither imported nor called: pytorch_lightning.callbacks.early_stopping.EarlyStopping, ",
+        f"reelworld generate {out} --image PICTURE --out clip.mp4",
+        f"reelworld eval {out} --data RECORDINGS",
+    ):
+        assert text in said, text
+    assert "frame rate unknown" in (out / "README.md").read_text()
+    assert world.info.provenance["imported"]["prior"]["sha256"][:12] in said
+    assert "holds a world already" in refused(tmp_path, capsys, *words[1:])
+    assert main([*words, "--force"]) == 0
+
+
+def test_a_prior_that_holds_its_vqvae_is_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, prior = write_pair(tmp_path, make_parts(**VARIANTS["class"]))
+    assert main(["import", "videogpt", "--prior", str(prior), "--out", str(tmp_path / "world")]) == 0
+    said = capsys.readouterr().out
+    assert "the one in the prior's file" in said
+    assert "one of 3 classes" in said
+    assert World.load(tmp_path / "world").info.classes == ("class 0", "class 1", "class 2")
+
+
+class Runs:
+    """Runs a command where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+class Fetches:
+    """Calls a function of torch where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch.hub.load_state_dict_from_url, ("http://localhost/weights.pth",)
+
+
+def hostile(path: Path, place: str, thing: object) -> None:
+    parts = config, *_ = make_parts(**VARIANTS["frame"])
+    whole: dict[str, Any] = {
+        "state_dict": prior_weights(*parts, with_vqvae=True),
+        "hyper_parameters": {"args": prior_args(config)},
+        "callbacks": {},
+    }
+    whole[place]["thing"] = thing
+    torch.save(whole, path)
+
+
+BAD_PRIORS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
+    "absent": (lambda p: None, ["does not exist"]),
+    "a-folder": (lambda p: p.mkdir(), ["is a folder"]),
+    "empty": (lambda p: p.write_bytes(b""), ["is empty"]),
+    "text": (lambda p: p.write_text("<html>Google Drive - Quota exceeded</html>"), ["not a checkpoint", ".ckpt"]),
+    "bare-pickle": (lambda p: p.write_bytes(pickle.dumps(Runs())), ["bare pickle"]),
+    "weights-alone": (lambda p: torch.save(torch.nn.Linear(1, 1).state_dict(), p), ["weights alone"]),
+    "another-model": (lambda p: write_lightning(p, torch.nn.Linear(1, 1).state_dict(), {}), ["no VideoGPT model"]),
+    "old-format": (
+        lambda p: torch.save({"state_dict": {}}, p, _use_new_zipfile_serialization=False),
+        ["before 1.6"],
+    ),
+    "runs-in-callbacks": (lambda p: hostile(p, "callbacks", Runs()), ["posix.system"]),
+    "runs-in-settings": (lambda p: hostile(p, "hyper_parameters", Runs()), ["posix.system"]),
+    "runs-in-weights": (lambda p: hostile(p, "state_dict", Runs()), ["posix.system"]),
+    "fetches-in-settings": (
+        lambda p: hostile(p, "hyper_parameters", Fetches()),
+        ["torch.hub.load_state_dict_from_url"],
+    ),
+    "fetches-in-weights": (lambda p: hostile(p, "state_dict", Fetches()), ["torch.hub.load_state_dict_from_url"]),
+}
+
+
+@pytest.mark.parametrize("flag", ["prior", "vqvae"])
+@pytest.mark.parametrize("case", BAD_PRIORS)
+def test_bad_checkpoints(
+    case: str,
+    flag: str,
+    pair: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare, said = BAD_PRIORS[case]
+    prepare(tmp_path / "bad.ckpt")
+    files = {"vqvae": pair[0], "prior": pair[1], flag: tmp_path / "bad.ckpt"}
+    words = [word for name, path in files.items() for word in (f"--{name}", path)]
+    line = refused(tmp_path, capsys, "videogpt", *words, "--out", tmp_path / "world")
+    assert all(word in line for word in [*said, "bad.ckpt"]), line
+    assert sorted(p.name for p in tmp_path.iterdir()) in ([], ["bad.ckpt"])  # no world, and nothing ran
+
+
+def test_what_only_callbacks_call_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def never(*args: object) -> None:
+        raise AssertionError("it was called")
+
+    hostile(tmp_path / "gpt.ckpt", "callbacks", Fetches())
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", never)
+    assert main(["import", "videogpt", "--prior", "gpt.ckpt", "--out", "world"]) == 0
+    passed_over = World.load(tmp_path / "world").info.provenance["names_passed_over"]
+    assert passed_over == ["torch.hub.load_state_dict_from_url"]
+
+
+def test_halves_and_pairs_that_do_not_fit(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vqvae, prior = pair
+    other, _ = write_pair(tmp_path, make_parts(**VARIANTS["frame"], n_codes=64))
+    out = ("--out", tmp_path / "world")
+    assert "half of a pair" in refused(tmp_path, capsys, "videogpt", "--prior", prior, *out)
+    assert "--prior" in refused(tmp_path, capsys, "videogpt", "--vqvae", vqvae, *out)
+    assert "--out" in refused(tmp_path, capsys, "videogpt", "--prior", prior)
+    assert "does not fit" in refused(tmp_path, capsys, "videogpt", "--vqvae", other, "--prior", prior, *out)
+    assert "--prior wants" in refused(tmp_path, capsys, "videogpt", "--vqvae", prior, "--prior", vqvae, *out)
+    assert "SYSTEM" in refused(tmp_path, capsys, "--prior", prior, *out)
+    assert "videogpt" in refused(tmp_path, capsys, "video-gpt", "--prior", prior, *out)
+
+
+def test_what_stands_in_the_way_of_the_world(
+    pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    words = ["videogpt", "--vqvae", pair[0], "--prior", pair[1], "--out"]
+    assert "not a world" in refused(tmp_path, capsys, *words, tmp_path / "notes")
+    assert "not a world" in refused(tmp_path, capsys, *words, tmp_path / "notes", "--force")
+    assert "is a file" in refused(tmp_path, capsys, *words, tmp_path / "notes" / "a.txt")
+    assert "is a file" in refused(tmp_path, capsys, *words, tmp_path / "notes" / "a.txt" / "world")
+
+
+def test_safetensors_without_a_config_or_with_a_broken_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parts = config, *_ = make_parts(**VARIANTS["alone"])
+    tensors = {k: v.contiguous() for k, v in prior_weights(*parts, with_vqvae=True).items()}
+    path = tmp_path / "gpt.safetensors"
+    safetensors.torch.save_file(tensors, path)
+    words = ["videogpt", "--prior", path, "--out", tmp_path / "world"]
+    assert "no config.json" in refused(tmp_path, capsys, *words)
+    (tmp_path / "config.json").write_text("{")
+    assert "not valid JSON" in refused(tmp_path, capsys, *words)
+    (tmp_path / "config.json").write_text(json.dumps({"gpt": [1]}))
+    assert "no object" in refused(tmp_path, capsys, *words)
+    (tmp_path / "config.json").write_text(json.dumps({"other": prior_args(config)}))
+    assert "resolution" in refused(tmp_path, capsys, *words)
+    (tmp_path / "config.json").write_text(json.dumps({"gpt": prior_args(config)}))
+    assert main(["import", *map(str, words)]) == 0
