@@ -124,14 +124,14 @@ def test_samples_of_any_form_are_beside_what_was_recorded(
         assert (tmp_path / out).stat().st_size > 1000
         return
     with Image.open(tmp_path / out) as image:
-        cell, label, gap = 160, 18, 4
+        cell, label, gap = 192, 18, 4
         rows, columns = (2, 3) if out == "film.gif" else (6, 8)
         assert image.size == (columns * (cell + gap) + gap, rows * (cell + label + gap) + gap)
         shown = np.asarray(image.convert("RGB"))
     first = frames(1, 12, seed=20)[0, 0]
     for row in range(rows):  # at the beginning all are the given frame
         top = gap + label + row * (cell + label + gap)
-        assert np.array_equal(shown[top : top + cell : 10, gap : gap + cell : 10], first)
+        assert np.array_equal(shown[top : top + cell : 12, gap : gap + cell : 12], first)
 
 
 def test_worlds_that_go_on_frame_by_frame_know_the_new_flags(generate: Generate, folder: Path, tmp_path: Path) -> None:
@@ -178,6 +178,6 @@ def test_the_bar_moves_within_a_window_and_never_back() -> None:
     seen: list[tuple[float, int]] = []
     continue_clip(toy_world(), context_of(start_clips(4)[0], 2), {}, 9, progress=lambda *x: seen.append(x))
     shares = [share for share, _ in seen]
-    assert shares == sorted(shares) and shares[-1] == 1.0 and shares[0] < 0.1
+    assert shares == sorted(shares) and shares[0] < 0.1
     assert len({share for share, n in seen if n == 0}) == 12  # three latent frames of four tokens before any is shown
-    assert [n for _, n in seen][-1] == 9
+    assert [x for x in seen if x[0] == 1.0] == [(1.0, 9)]  # a line per call beyond the end would flood a log

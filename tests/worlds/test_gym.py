@@ -10,6 +10,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
+from tests.generate.toy import CLASSES, start_clips, toy_world
 
 from reelworld.data.dataset import DataInfo
 from reelworld.recipes import pocket
@@ -160,3 +161,44 @@ def test_wrong_settings_are_one_clear_line(world):
         WorldEnv(world, max_episode_steps=0)
     with pytest.raises(UserError, match="render_mode is 'human'"):
         WorldVectorEnv(world, render_mode="human")
+
+
+# ------------------------------------------------------------------ worlds that code whole clips
+
+
+def clip_world() -> World:
+    world = toy_world(1, CLASSES)
+    world.starts = start_clips(2, CLASSES)
+    return world
+
+
+def test_worlds_that_run_by_themselves_have_one_action():
+    env = WorldEnv(clip_world(), render_mode="rgb_array")
+    assert env.action_space == gymnasium.spaces.Discrete(1)
+    check_env(env)
+
+
+def test_classes_are_asked_for_by_option():
+    env = WorldEnv(clip_world())
+    starts = {clip.frames[-1].tobytes() for clip in env.world.starts if clip.class_id == 2}
+    assert {env.reset(seed=i, options={"class_id": 2})[0].tobytes() for i in range(12)} == starts
+    with pytest.raises(UserError, match="class_id is 3"):
+        env.reset(options={"class_id": 3})
+    with pytest.raises(UserError, match="unknown option 'clas_id'; did you mean 'class_id'"):
+        env.reset(options={"clas_id": 2})
+
+
+def test_streams_of_clip_worlds_equal_single_environments_through_autoresets():
+    """Episodes of another length than the window: streams slide and begin anew at all places."""
+    envs = WorldVectorEnv(clip_world(), num_envs=3, max_episode_steps=11)
+    env = WorldEnv(clip_world(), max_episode_steps=11)
+    assert np.array_equal(envs.reset(seed=7)[0][0], env.reset(seed=7)[0])
+    has_ended, n_ends = False, 0
+    for _ in range(40):
+        frames, reward, _, truncated, info = envs.step(np.zeros(3, np.int64))
+        stepped = env.step(0)
+        frame, ended = (env.reset()[0], False) if has_ended else (stepped[0], stepped[3])
+        assert np.array_equal(frames[0], frame)
+        assert (reward[0], truncated[0], info["terminated_probability"][0]) == (0.0, ended, 0.0)
+        has_ended, n_ends = ended, n_ends + ended
+    assert n_ends == 3

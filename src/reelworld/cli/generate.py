@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Options", "run"]
 
+TRUSTED_SECONDS = 2.0
+"""Before this the time left is not told."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -153,8 +156,9 @@ def _continue(
     begun = time.monotonic()
 
     def describe(share: float, n: int) -> str:
-        left = (time.monotonic() - begun) * (1 / share - 1)
-        return f"frame {n}/{options.frames}" + (f", {describe_seconds(left)} left" if share < 1 else "")
+        took = time.monotonic() - begun
+        is_known = took > TRUSTED_SECONDS and share < 1  # the first draws take longer than the others
+        return f"frame {n}/{options.frames}" + (f", {describe_seconds(took / share - took)} left" if is_known else "")
 
     with Display("generating") as display:
         return continue_clip(

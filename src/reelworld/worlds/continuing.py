@@ -220,7 +220,7 @@ def continue_clip(
 
     def report(made: float, n_wanted: int) -> None:
         nonlocal reached  # the last window may reach beyond what is wanted: the bar then waits, and never goes back
-        reached = max(reached, made / n_wanted)
+        reached = 1.0 if len(frames) == n_steps else max(reached, min(made / n_wanted, 0.99))
         progress(reached, len(frames))
 
     session.watch = lambda share, n: report(len(frames) + share * n, max(n_steps, len(frames) + n))

@@ -5,7 +5,8 @@
 
 or, with this module imported, ``gymnasium.make("reelworld/World-v0", world="runs/demo/world")`` and ``make_vec``.
 Observations are frames. Rewards and episode ends are the world's predictions; an episode that reaches
-``max_episode_steps`` is truncated. The same seed and actions give the same episode.
+``max_episode_steps`` is truncated. The same seed and actions give the same episode. Worlds that run by themselves
+have one action, which does nothing.
 
 Shapes: n streams, H W pixel rows and columns, A action width
 """
@@ -22,12 +23,15 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from reelworld.types import ActionSpec, UserError
+from reelworld.config import unknown
+from reelworld.generate.session import Session
+from reelworld.types import ActionSpec, StepResult, UserError
 from reelworld.worlds.world import World
 
 __all__ = ["WorldEnv", "WorldVectorEnv"]
 
 ENV_ID = "reelworld/World-v0"
+BEGINNINGS = ("context_frames", "context_actions", "class_id")
 DEFAULT_FPS = 10.0  # of render(), where the recordings did not say
 
 
@@ -76,11 +80,10 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         Args:
             seed: Starts the world's generator anew; without one it goes on.
             options: ``context_frames`` uint8 (T, H, W, 3) and ``context_actions`` (T - 1, ...) to begin with
-                instead of one of the world's own start clips.
+                instead of one of the world's own start clips; ``class_id`` for worlds with classes.
         """
         super().reset(seed=seed)
-        given = options or {}
-        result = self._session.reset(given.get("context_frames"), given.get("context_actions"), seed=seed)
+        result = _begin(self._session, seed, options)
         return result.frame[0], {}
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -139,8 +142,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Begin an episode in every stream; ``options`` as in ``WorldEnv``, frames with (n, T, H, W, 3)."""
         super().reset(seed=seed)
-        given = options or {}
-        result = self._session.reset(given.get("context_frames"), given.get("context_actions"), seed=seed)
+        result = _begin(self._session, seed, options)
         self._steps[:], self._has_ended[:] = 0, False
         return result.frame, {}
 
@@ -161,6 +163,13 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def render(self) -> tuple[np.ndarray, ...] | None:
         """Return the current frame of each stream, uint8 (H, W, 3), in render mode rgb_array."""
         return tuple(self._session.frame.copy()) if self.render_mode == "rgb_array" else None
+
+
+def _begin(session: Session, seed: int | None, options: dict[str, Any] | None) -> StepResult:
+    given = options or {}
+    if surplus := sorted(given.keys() - BEGINNINGS):
+        raise unknown("option", surplus[0], BEGINNINGS)
+    return session.reset(seed=seed, **given)
 
 
 def _check(max_episode_steps: int | None, render_mode: str | None) -> None:

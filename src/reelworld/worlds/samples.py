@@ -15,7 +15,7 @@ from reelworld.data.media import contact_sheet, encode_png, viewing_scale, write
 __all__ = ["film_of_samples", "sheet_of_samples", "write_samples"]
 
 MAX_COLUMNS, SHEET_TIMES = 4, 8
-PANEL_PIXELS = 160  # a label fits
+PANEL_PIXELS = 192  # the label fits
 
 
 def write_samples(
