@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import os
+import weakref
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -245,7 +246,8 @@ class _Flat:
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int) -> None:
-        self._file = path.open("rb", buffering=0)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        weakref.finalize(self, os.close, self._file)
         self._shape, self._offset = shape, offset
 
     def __getitem__(self, span: slice) -> np.ndarray:
@@ -253,7 +255,7 @@ class _Flat:
         rows = np.empty((max(0, stop - start), *self._shape[1:]), np.uint8)
         left, place = rows.reshape(-1).data, self._offset + start * math.prod(self._shape[1:])
         while left:  # a single call reads 2 GB at most
-            n = os.preadv(self._file.fileno(), [left], place)
+            n = os.preadv(self._file, [left], place)
             if not n:
                 raise OSError("the file ends before its last frame")
             left, place = left[n:], place + n
