@@ -283,15 +283,21 @@ CONTRADICTIONS: dict[str, tuple[str, Any]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def told() -> Any:
+    """Parts that are told all there is: frames and a class."""
+    return make_parts(**VARIANTS["frame-and-class"])
+
+
 @pytest.mark.parametrize("case", CONTRADICTIONS)
-def test_contradictions_are_one_line_that_names_them(case: str, tmp_path: Path) -> None:
-    parts = config, vqvae, _ = make_parts(**VARIANTS["frame-and-class"])
+def test_contradictions_are_one_line_that_names_them(case: str, told: Any, tmp_path: Path) -> None:
+    config, vqvae, _ = told
     model, value = CONTRADICTIONS[case]
     field = case.removeprefix("vqvae-").removeprefix("no-").split("-")[0]
     said = {"vqvae": vqvae_args(config), "gpt": prior_args(config)}
     said[model][field] = value
     vqvae_path = write_lightning(tmp_path / "vqvae.ckpt", weights(vqvae), said["vqvae"])
-    prior_path = write_lightning(tmp_path / "gpt.ckpt", prior_weights(*parts, with_vqvae=False), said["gpt"])
+    prior_path = write_lightning(tmp_path / "gpt.ckpt", prior_weights(*told, with_vqvae=False), said["gpt"])
     line = refused(vqvae_path, prior_path)
     words = {"sequence_length": ("sequence_length", "frames", "clips"), "resolution": ("resolution", "rows", "clips")}
     words["downsample"] = ("downsample", "clips")
@@ -377,9 +383,15 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def alone() -> Any:
+    """Parts that are told nothing."""
+    return make_parts(**VARIANTS["alone"])
+
+
 @pytest.mark.parametrize("case", SPOILT)
-def test_spoilt_weights_are_one_line(case: str, tmp_path: Path) -> None:
-    parts = config, _, _ = make_parts(**VARIANTS["alone"])
+def test_spoilt_weights_are_one_line(case: str, alone: Any, tmp_path: Path) -> None:
+    parts = config, _, _ = alone
     spoil, said = SPOILT[case]
     vqvae_path, prior_path = write_pair(tmp_path, parts, with_vqvae=False)
     tensors = prior_weights(*parts, with_vqvae=False)

@@ -121,7 +121,9 @@ def read_pickle(data: bytes) -> tuple[Any, tuple[str, ...]]:
             beyond tensors, plain containers, argparse.Namespace and placeholders.
     """
     machine = _Machine(len(data))
-    value = machine.run(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd escapes in names; such names are refused
+        value = machine.run(data)
     inert = (path for path in machine.names if path.startswith(INERT) and path not in CALLS | STORAGES)
     return value, tuple(sorted(inert))
 
@@ -291,9 +293,7 @@ def _argument(opcode: pickletools.OpcodeInfo, file: io.BytesIO) -> Any:
     if opcode.arg is None:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in names; such names are refused
-            return opcode.arg.reader(file)
+        return opcode.arg.reader(file)
     except (ValueError, OverflowError):
         raise Refused("it ends too early or is damaged") from None
 
