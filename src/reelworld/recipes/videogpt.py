@@ -87,6 +87,9 @@ class Config:
     """First frames of a clip that the prior is shown as pixels."""
     class_cond: bool = False
     """Tell the prior the class of a clip (the folder it lies in)."""
+    alone_share: float = 0.0
+    """Share of training batches whose first latent frames are coded from their own frames alone, as those of a clip
+    that is continued are; 0 as published."""
     resnet_width: int = 64
     """Channels of the first group of the network that reads conditioning frames."""
     resnet_dim: int = 240
@@ -110,6 +113,7 @@ class Config:
         counts = "frame_stride tokenizer_steps tokenizer_batch steps batch accumulate"
         require(self, counts, lambda v: v >= 1, "at least 1")
         require(self, "seed warmup_steps clip", lambda v: v >= 0, "at least 0")
+        require(self, "alone_share", lambda v: 0 <= v <= 1, "from 0 to 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
         require(self, "max_minutes tokenizer_lr lr", lambda v: v is None or 0 < v < math.inf, "above 0")
         require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
@@ -327,7 +331,14 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
         name="dynamics",
         part="dynamics",
         module=prior,
-        batches=coded_batches(loader.batches, tokenizer, config.cond_frames),
+        batches=coded_batches(
+            loader.batches,
+            tokenizer,
+            context_frames=config.cond_frames,
+            n_latents=config.sequence_length // config.downsample[0],
+            alone_share=config.alone_share,
+            seed=config.seed,
+        ),
         steps=config.steps,
         optim=optim(config, lr=config.lr, clip=config.clip, accumulate=config.accumulate),
         max_minutes=minutes and minutes * (1 - config.tokenizer_share),

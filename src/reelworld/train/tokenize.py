@@ -20,7 +20,7 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.store import TokenStore, TokenWriter
 from reelworld.nn.pixels import to_float
 from reelworld.train.log import Display
-from reelworld.types import Batch, Tokenizer
+from reelworld.types import Batch, Codes, Tokenizer
 
 __all__ = ["coded", "coded_batches", "tokenize", "weights_hash"]
 
@@ -94,18 +94,56 @@ def weights_hash(module: nn.Module) -> str:
 
 
 @torch.no_grad()
-def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0) -> Batch:
-    """Replace the video of a batch by its codes; the first ``context_frames`` stay as pixels, as a condition."""
+def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_alone: int = 0) -> Batch:
+    """Replace the video of a batch by its codes.
+
+    Args:
+        batch: With ``video`` of whole clips.
+        tokenizer: One that codes whole clips.
+        context_frames: First frames that stay as pixels, as a condition.
+        n_alone: Latent frames at the beginning that are coded from their own frames alone, the last of which stands
+            still for the rest of the clip: what is known of a clip that is to be continued.
+    """
     assert batch.video is not None and isinstance(tokenizer, nn.Module)
     here = batch.to(next(tokenizer.parameters()).device)
-    assert here.video is not None
-    context = here.video[:, :context_frames] if context_frames else None
+    video_BTHWC = here.video
+    assert video_BTHWC is not None
+    codes = tokenizer.encode(video_BTHWC)
+    if n_alone:
+        n_latents, n_frames = codes.video.shape[1], video_BTHWC.shape[1]
+        known = video_BTHWC[:, : n_frames // n_latents * n_alone]
+        still = known[:, -1:].expand(-1, n_frames - known.shape[1], -1, -1, -1)
+        alone = tokenizer.encode(torch.cat([known, still], 1))
+        codes = Codes.of(torch.cat([alone.video[:, :n_alone], codes.video[:, n_alone:]], 1))
+    context = video_BTHWC[:, :context_frames] if context_frames else None
     conditions = replace(here.conditions, context_video=context, actions={})
-    return replace(here, video=None, codes=tokenizer.encode(here.video), conditions=conditions)
+    return replace(here, video=None, codes=codes, conditions=conditions)
 
 
 def coded_batches(
-    batches: Callable[[int], Iterator[Batch]], tokenizer: Tokenizer, context_frames: int = 0
+    batches: Callable[[int], Iterator[Batch]],
+    tokenizer: Tokenizer,
+    *,
+    context_frames: int = 0,
+    n_latents: int = 0,
+    alone_share: float = 0.0,
+    seed: int = 0,
 ) -> Callable[[int], Iterator[Batch]]:
-    """Let a frozen tokenizer code batches of video as they come; for ``Stage.batches``."""
-    return lambda start: (coded(batch, tokenizer, context_frames) for batch in batches(start))
+    """Let a frozen tokenizer code batches of video as they come; for ``Stage.batches``.
+
+    Args:
+        batches: Batch number -> batches of video from there on.
+        tokenizer: One that codes whole clips.
+        context_frames: First frames that stay as pixels.
+        n_latents: Latent frames of a clip.
+        alone_share: Share of batches in which 1 to ``n_latents`` - 1 latent frames are coded alone.
+        seed: Decides, with the batch's number, which batches and how many latent frames.
+    """
+
+    def n_alone(number: int) -> int:
+        rng = np.random.default_rng((seed, 2, number))
+        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_share else 0
+
+    return lambda start: (
+        coded(batch, tokenizer, context_frames, n_alone(number)) for number, batch in enumerate(batches(start), start)
+    )
