@@ -44,6 +44,36 @@ def test_json_has_the_figures_and_stdout_nothing_else(folder, capsys):
     assert figures["files"] == ["looks/contact-sheet.png", "looks/actions.png"]
 
 
+def test_classes_are_counted_by_split(folder, capsys):
+    rng = np.random.default_rng(1)
+    for split, name in (("train", "run"), ("train", "bowl"), ("test", "run"), ("test", "swim")):
+        place = folder.parent / "sports" / split / name
+        place.mkdir(parents=True)
+        for i in range(3):
+            np.savez(place / f"{i}.npz", image=rng.integers(0, 256, (5, 8, 8, 3), np.uint8))
+    assert main(["inspect", "sports"]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    for words in ("classes 3; episodes of each", "test 3", "without a training episode: swim"):
+        assert any(words in " ".join(line.replace("│", " ").split()) for line in lines)
+    assert main(["inspect", "sports", "--json"]) == 0
+    classes = json.loads(capsys.readouterr().out)["classes"]
+    assert list(classes) == ["bowl", "run", "swim"]
+    assert [c["test"] for c in classes.values()] == [0, 3, 3]
+    assert [c["train"] + c["val"] for c in classes.values()] == [3, 3, 0]
+
+
+def test_long_lists_of_classes_are_cut(folder, capsys):
+    rng = np.random.default_rng(1)
+    for i in range(20):
+        (folder.parent / "many" / f"class{i:02d}").mkdir(parents=True)
+        for j in range(2):
+            frames = rng.integers(0, 256, (3, 8, 8, 3), np.uint8)
+            np.savez(folder.parent / "many" / f"class{i:02d}" / f"{j}.npz", image=frames)
+    assert main(["inspect", "many"]) == 0
+    shown = capsys.readouterr().out
+    assert "class11" in shown and "class13:" not in shown and "... and 8 more" in shown
+
+
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [

@@ -1,6 +1,6 @@
 """Look at recordings before training on them: what is there, what it looks like, what is wrong with it.
 
-DATA is a folder that `record` made, a folder of videos or .npz files, or one file. Writes a contact sheet and a
+DATA is a folder that `record` made, a folder of videos, .npz or HDF5 files, or one file. Writes a contact sheet and a
 histogram of the actions beside the table.
 
 Examples:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from reelworld.data.summary import StreamSummary, Summary
 
 __all__ = ["Options", "run"]
+
+MAX_CLASSES = 12
+"""Classes that the table lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +123,7 @@ def _table(summary: Summary) -> Table:
             f"{summary.share_changed:.1%} of {summary.n_compared:,} steps; then {summary.share_pixels:.1%} of pixels"
         ),
         "splits": ", ".join(f"{s} {n:,} episodes, {m:,} frames" for s, (n, m) in summary.splits.items()),
+        **({"classes": _classes(summary.classes)} if summary.classes else {}),
         "duplicates": f"{summary.n_duplicates:,} dropped (same frames in another split)"
         if summary.n_duplicates
         else "none",
@@ -131,6 +135,21 @@ def _table(summary: Summary) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name), Text(value))
     return table
+
+
+def _classes(classes: Mapping[str, Mapping[str, int]]) -> str:
+    """A line per class, for the first of them, then what is odd."""
+    lines = [f"{len(classes)}; episodes of each:"]
+    lines += [
+        f"{name}: " + ", ".join(f"{s} {n:,}" for s, n in counts.items())
+        for name, counts in list(classes.items())[:MAX_CLASSES]
+    ]
+    if len(classes) > MAX_CLASSES:
+        lines.append(f"... and {len(classes) - MAX_CLASSES} more (all of them with --json)")
+    if untrained := [name for name, counts in classes.items() if not counts["train"]]:
+        more = ", ..." if len(untrained) > MAX_CLASSES else ""
+        lines.append(f"without a training episode: {', '.join(untrained[:MAX_CLASSES])}{more}")
+    return "\n".join(lines)
 
 
 def _action_rows(streams: Mapping[str, StreamSummary]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -53,6 +54,8 @@ class Summary:
     """Mean share of pixels that differ after a step that changes something."""
     n_compared: int
     """Steps that were compared."""
+    classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Class -> split -> episodes; empty when the data have no classes."""
     actions: Mapping[str, StreamSummary] = field(default_factory=dict)
     mean_return: float | None = None
     """Mean sum of rewards per episode; None without rewards."""
@@ -93,6 +96,7 @@ def summarize(dataset: DataSet, progress: Callable[[int, int], object] | None = 
         share_changed=tally.n_changed / max(1, tally.n_compared),
         share_pixels=tally.pixels / max(1, tally.n_changed),
         n_compared=tally.n_compared,
+        classes=_count_classes(dataset),
         actions=tally.streams(),
         mean_return=float(np.mean(tally.returns)) if tally.returns else None,
         n_ended=sum(tally.ended) if tally.ended else None,
@@ -100,6 +104,11 @@ def summarize(dataset: DataSet, progress: Callable[[int, int], object] | None = 
         problems=dataset.problems,
         notes=dataset.notes,
     )
+
+
+def _count_classes(dataset: DataSet) -> dict[str, dict[str, int]]:
+    counts = Counter((e.class_id, e.split) for e in dataset.episodes)
+    return {name: {s: counts[i, s] for s in SPLITS} for i, name in enumerate(dataset.info.classes)}
 
 
 class _Tally:
