@@ -6,8 +6,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from minigrid.core.world_object import Wall
 
-from reelworld.data.policies import POLICIES, parse_mixture, resolve_policy
+from reelworld.data.policies import POLICIES, minigrid, parse_mixture, resolve_policy
 from reelworld.data.recorder import configure
 from reelworld.data.simulator import Simulator
 from reelworld.types import UserError
@@ -45,8 +46,60 @@ def test_the_solver_reaches_the_goal():
     assert door_events("solver", 20)["goal"] > 20
 
 
+def walk(simulator: Simulator, seed: int) -> tuple[list[tuple[int, int]], bool]:
+    """Follow the waypoints; return where the agent stood before each step, and whether it reached the goal."""
+    simulator.reset(seed)
+    env, cells, terminated = simulator.env.unwrapped, [], False
+    for action in resolve_policy("waypoints")(simulator, np.random.default_rng(seed)):
+        cells.append(tuple(map(int, env.agent_pos)))
+        _, terminated, _ = simulator.step(action)
+        if terminated or len(cells) == 120:
+            break
+    return cells, terminated
+
+
+@pytest.mark.parametrize("env_id", ["MiniGrid-DoorKey-8x8-v0", "MiniGrid-DoorKey-5x5-v0", "MiniGrid-Empty-5x5-v0"])
+def test_waypoints_make_episodes_of_forty_frames_that_reach_the_goal(env_id):
+    simulator = Simulator(configure(env_id).simulator)
+    for seed in range(60):
+        cells, reached_goal = walk(simulator, seed)
+        assert reached_goal and 40 <= len(cells) + 1 <= 75
+
+
+def test_waypoints_are_two_cells_that_the_seed_draws(monkeypatch):
+    drawn, n_on_own = [], 0
+    draw = minigrid._two_cells
+    monkeypatch.setattr(minigrid, "_two_cells", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    simulator = Simulator(configure("MiniGrid-DoorKey-8x8-v0").simulator)
+    for seed in range(20):
+        cells, _ = walk(simulator, seed)
+        (first, second), start = drawn[-1], cells[0]
+        assert len({first, second}) == 2 and first != start
+        n_on_own += second == start  # a narrow room may have a single other cell
+        assert cells.index(first) < len(cells) - 1 - cells[::-1].index(second)  # the second is visited after the first
+    assert n_on_own < 5
+    walk(simulator, 0)
+    assert drawn[-1] == drawn[0] and len({tuple(d) for d in drawn}) > 15
+    # the first frames are a walk: the door stays shut and the key where it is until both were visited
+    events = door_events("waypoints", 20)
+    assert events["goal"] > 1000 / 75 and events["toggle"] == pytest.approx(events["goal"])
+
+
+def test_an_agent_that_cannot_walk_turns_on_the_spot():
+    simulator = Simulator(configure("MiniGrid-DoorKey-8x8-v0").simulator)
+    simulator.reset(0)
+    env = simulator.env.unwrapped
+    for x, y in minigrid._neighbours(tuple(map(int, env.agent_pos))):
+        env.grid.set(x, y, Wall())
+    actions = resolve_policy("waypoints")(simulator, np.random.default_rng(0))
+    place = tuple(env.agent_pos)
+    for action, _ in zip(actions, range(60), strict=False):
+        simulator.step(action)
+    assert tuple(env.agent_pos) == place
+
+
 @pytest.mark.parametrize("env_id", ["MiniGrid-Empty-8x8-v0", "MiniGrid-FourRooms-v0", "MiniGrid-KeyCorridorS3R1-v0"])
-@pytest.mark.parametrize("policy", ["explorer", "solver"])
+@pytest.mark.parametrize("policy", ["explorer", "solver", "waypoints"])
 def test_grid_policies_play_other_worlds_too(env_id, policy):
     simulator = Simulator(configure(env_id).simulator)
     simulator.reset(0)

@@ -3,6 +3,7 @@
 Random play unlocks a door once in 7,000 steps; a solver ends its episode as soon as the goal is reached. The
 explorer strolls, fetches, drops, opens and shuts, and sometimes carries an object for a long time before using
 it, so that a world sees every event often, also long after a pick up. Both act at random in 5-50% of steps.
+Models of fixed windows want episodes that are long enough: ``waypoints`` takes a walk before it solves.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
     from reelworld.data.simulator import Simulator
 
-__all__ = ["carrier", "explorer", "solver"]
+__all__ = ["carrier", "explorer", "solver", "waypoints"]
 
 LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE = range(6)
 FACING = -1
 """What ``_way`` says when the agent faces the cell already."""
+
+LEAST_FRAMES = 40
+"""Frames of every episode of ``waypoints``."""
 
 Cell = tuple[int, int]
 
@@ -42,6 +46,29 @@ def carrier(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     env = _world(simulator)
     yield from _fetch(env, rng)
     yield from _carry_on(env, rng)
+
+
+def waypoints(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
+    """Visit two random cells, go back and forth between them for a while, then solve the task; without noise.
+
+    Episodes have at least 40 frames: the walk goes on while the straightest way to the goal could be shorter
+    than what is missing.
+    """
+    env = _world(simulator)
+    cells = _two_cells(env, rng)
+    n_steps, n_visits = 0, 0
+    while n_visits < 2 or n_steps + _least_left(env) < LEAST_FRAMES - 1:
+        n_before = n_steps
+        for action in _go_to(env, cells[n_visits % 2]):
+            yield action
+            n_steps += 1
+            if n_visits >= 2 and n_steps + _least_left(env) >= LEAST_FRAMES - 1:
+                break
+        if n_steps == n_before:  # there is no other cell, or something bars the way
+            yield LEFT
+            n_steps += 1
+        n_visits += 1
+    yield from _solve(env, rng)
 
 
 def _world(simulator: Simulator) -> Any:
@@ -102,9 +129,7 @@ def _stroll(env: Any, rng: np.random.Generator) -> Iterator[int]:
     free = [c for c in _all_cells(env) if env.grid.get(*c) is None and c != tuple(env.agent_pos)]
     if free:
         target = free[int(rng.integers(len(free)))]
-        yield from _face(env, target)
-        if _way(env, target) == FACING:
-            yield FORWARD
+        yield from _go_to(env, target)
 
 
 def _fetch(env: Any, rng: np.random.Generator) -> Iterator[int]:
@@ -166,6 +191,13 @@ def _finish(env: Any, rng: np.random.Generator) -> Iterator[int]:
         yield _solver_action(env, rng)
 
 
+def _go_to(env: Any, target: Cell) -> Iterator[int]:
+    """Walk onto a free cell, if a way leads there."""
+    yield from _face(env, target)
+    if _way(env, target) == FACING:
+        yield FORWARD
+
+
 def _face(env: Any, target: Cell) -> Iterator[int]:
     """Walk until the agent faces a cell; end when it does or when no way leads there."""
     while (action := _way(env, target)) not in (None, FACING):
@@ -213,6 +245,26 @@ def _neighbours(cell: Cell) -> tuple[Cell, Cell, Cell, Cell]:
 def _is_open(thing: Any) -> bool:
     """True for cells one can walk through; goals and lava would end the episode."""
     return thing is None or (thing.type in ("door", "floor") and thing.can_overlap())
+
+
+def _two_cells(env: Any, rng: np.random.Generator) -> list[Cell]:
+    """Draw two free cells that the agent can walk to, other than its own; where they are missing, its own as well."""
+    start = (int(env.agent_pos[0]), int(env.agent_pos[1]))
+    found, queue = {start}, deque([start])
+    while queue:
+        for cell in _neighbours(queue.popleft()):
+            if cell not in found and _is_open(env.grid.get(*cell)):
+                found.add(cell)
+                queue.append(cell)
+    free = sorted(c for c in found - {start} if env.grid.get(*c) is None)
+    drawn = [free[int(i)] for i in rng.permutation(len(free))]
+    return [*drawn, start, start][:2]
+
+
+def _least_left(env: Any) -> int:
+    """Steps that no way to a goal can be shorter than; 0 without a goal."""
+    x, y = map(int, env.agent_pos)
+    return min((abs(a - x) + abs(b - y) for a, b in _cells(env, "goal")), default=0)
 
 
 def _all_cells(env: Any) -> list[Cell]:
