@@ -41,7 +41,7 @@ __all__ = [
 
 MAX_CLIP_FRAMES = 256
 BATCH = 64
-MAX_BATCH = 256
+MAX_BATCH = 128
 BATCH_TOKENS = 65536
 """Of a whole clip and all streams side by side: a world that codes whole clips keeps keys and values of each."""
 

@@ -49,7 +49,7 @@ STARTS_PER_CLIP = 4
 ATLAS_FRAMES = 120_000
 FVD_FRAMES = 16
 """Length of the clips that FVD compares, where a world does not code clips of its own length."""
-SAMPLE_TOKENS = 1024
+SAMPLE_TOKENS = 512
 """Where the future of one start costs no more codes than this part of it, more starts are drawn."""
 FREE_RUN_CLIPS = 8
 FREE_RUN_WINDOWS = 3

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 
-__all__ = ["WholeClips", "cut_whole_clips", "encode_whole", "training_clips", "whole_only"]
+__all__ = ["WholeClips", "cut_whole_clips", "encode_whole", "training_clips"]
 
 BATCH_FRAMES = 128
 
@@ -37,12 +37,6 @@ class WholeClips:
     """int64, (W,): index of the recording; intervals resample these."""
     class_id: np.ndarray | None
     """int64, (W,); None where recordings have no classes."""
-
-
-def whole_only(frames: np.ndarray, n_frames: int) -> np.ndarray:
-    """Cut frames (T, ...) into whole clips (W, n_frames, ...); the rest is left out."""
-    n = len(frames) // n_frames
-    return frames[: n * n_frames].reshape(n, n_frames, *frames.shape[1:])
 
 
 def cut_whole_clips(clips: Sequence[Clip], n_frames: int, most: int) -> WholeClips:

@@ -1,0 +1,121 @@
+"""The grid game of toy.py without anybody who says what is done: worlds that draw futures, and code whole clips.
+
+Eight frames are coded together, two to a latent frame: a code is the tile of the first frame times 8 plus that of the
+second, at one place of the board.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from evaluate import toy
+from reelworld.nn.pixels import to_uint8
+from reelworld.types import Codes, GridSpec, Score, StepResult, TokenSpec
+
+CLIP, STRIDE, N_CODES = 8, 2, 64
+
+
+class ClipTokenizer(toy.ExactTokenizer):
+    """Codes pairs of frames, and takes whole clips only."""
+
+    def spec(self, n_frames, height, width):
+        grid = GridSpec(rows=height // 8, columns=width // 8, codebook_size=N_CODES)
+        return TokenSpec(grids={"video": grid}, time_stride=STRIDE, is_causal=False, clip_frames=CLIP)
+
+    def encode(self, video, context=None):
+        assert video.shape[1] == CLIP, "a tokenizer of whole clips was given something else"
+        tiles = super().encode(video).video
+        return Codes.of(tiles[:, 0::2] * 8 + tiles[:, 1::2])
+
+    def decode(self, codes, context=None):
+        pairs = torch.stack([codes.video // 8, codes.video % 8], 2)  # (B, P, 2, N)
+        return super().decode(Codes.of(pairs.flatten(1, 2)))
+
+
+class Prior(torch.nn.Module):
+    """Surprise that can be worked out by hand: a code's number over a hundred, plus what the conditions say."""
+
+    def __init__(self, cond_frames=0):
+        super().__init__()
+        self.config = SimpleNamespace(cond_frames=cond_frames)
+
+    def nats(self, codes, conditions):
+        nats = codes.video / 100
+        if self.config.cond_frames:
+            assert conditions.context_video.shape[1] == self.config.cond_frames
+            nats = nats + to_uint8(conditions.context_video).float().mean((1, 2, 3, 4))[:, None, None]
+        if conditions.class_id is not None:
+            nats = nats + 1000 * conditions.class_id[:, None, None]
+        return nats
+
+
+class OpenSession:
+    def __init__(self, world, n):
+        self.world, self.n = world, n
+
+    def reset(self, context_frames, context_actions=None, seed=None, class_id=None):
+        assert context_actions is None
+        assert context_frames.shape[:2] == (self.n, self.world.info.context_frames)
+        assert (class_id is None) == (not self.world.info.classes)
+        self.frames, self.classes = context_frames[:, -1], class_id
+        self.rngs = [np.random.default_rng([seed, i]) for i in range(self.n)]
+
+    def step(self, action):
+        assert action is None
+        self.frames = np.stack([self.world.draw(f, r) for f, r in zip(self.frames, self.rngs, strict=True)])
+        zero = np.zeros(self.n, np.float32)
+        return StepResult(frame=self.frames, reward=zero, terminated=zero > 0, truncated=zero > 0)
+
+
+class OpenWorld:
+    """A world without actions around a function (frame, rng) -> next frame."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, draw, tokenizer=None, dynamics=None, context=2):
+        self.draw = draw
+        self.tokenizer, self.dynamics = tokenizer or toy.ExactTokenizer(), dynamics or Prior()
+        self.parts = {"tokenizer": self.tokenizer}
+        self.info = SimpleNamespace(
+            name="open", recipe="none", height=32, width=32, fps=5.0, actions={}, context_frames=context, classes=(),
+            splits={}, provenance={}, statistics={}, parts={}, sampler={"steps": 1},
+        )  # fmt: skip
+
+    def session(self, n=1, seed=None):
+        return OpenSession(self, n)
+
+    def score(self, clip):
+        return Score(nats_per_frame=1.5, kind="exact")
+
+
+def clip_world(draw, **given):
+    return OpenWorld(draw, ClipTokenizer(), **given)
+
+
+def random_walk(frame, rng):
+    """What the recordings do: a walk with a door that seldom opens or shuts."""
+    return toy.draw(toy.play(toy.read(frame), 4 if rng.random() < 0.02 else int(rng.integers(4))))
+
+
+def standing(frame, rng):
+    return frame
+
+
+def walking_right(frame, rng):
+    return toy.draw(toy.play(toy.read(frame), 0))
+
+
+def doubling(frame, rng):
+    """Paints a second agent."""
+    board = toy.read(frame)
+    board[3] = toy.AGENT
+    return toy.draw(board)
+
+
+def losing(frame, rng):
+    board = toy.read(frame)
+    board[board == toy.AGENT] = toy.FLOOR
+    return toy.draw(board)
