@@ -13,7 +13,9 @@ Shapes: B streams, O I outputs and inputs of a layer, R rows of a table, W width
 
 from __future__ import annotations
 
+import threading
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -49,32 +51,49 @@ def row_sums(table_RW: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) ->
 class RowLinear:
     """A linear layer for a few rows; holds a copy of the weights.
 
-    Shapes: ``__call__`` maps (B, I) of any float type to (B, O), of the weights' type or, with a bias, float32.
+    The bias is one more row of every piece, times 1.
+
+    Shapes: ``__call__`` maps (B, I) of any float type to (B, O) of the weights' type.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
         weight_OI = linear.weight.detach()
-        self.outputs, self.inputs = weight_OI.shape
+        if linear.bias is not None:
+            weight_OI = torch.cat([weight_OI, linear.bias.detach()[:, None]], 1)
+        self.outputs, n_rows = weight_OI.shape
         width = row_width(self.outputs, weight_OI.dtype)
-        self.pieces = self.outputs // width
-        self.table_RW = weight_OI.view(self.pieces, width, self.inputs).mT.reshape(-1, width).contiguous()
-        self.bias = None if linear.bias is None else linear.bias.detach().float()
+        self.table_RW = weight_OI.view(-1, width, n_rows).mT.reshape(-1, width).contiguous()
+        self.plan = (self.outputs // width, n_rows, weight_OI.dtype, linear.bias is not None)
 
     def __call__(self, x_BI: Tensor) -> Tensor:
         """Map."""
-        streams = len(x_BI)
-        rows, starts = _rows_of_pieces(self.pieces, streams, self.inputs)
-        weights_SBI = torch.empty((self.pieces, *x_BI.shape), dtype=self.table_RW.dtype).copy_(x_BI)
-        y = row_sums(self.table_RW, rows, starts, weights_SBI.view(-1))
+        streams = x_BI.shape[0]
+        plan = _plan(threading.get_ident(), streams, *self.plan)
+        plan.inputs_SBI.copy_(x_BI)
+        y = row_sums(self.table_RW, plan.rows, plan.starts, plan.weights)
         if streams > 1:
-            y = y.view(self.pieces, streams, -1).transpose(0, 1)
-        y_BO = y.reshape(streams, self.outputs)
-        return y_BO if self.bias is None else y_BO + self.bias
+            y = y.view(self.plan[0], streams, -1).transpose(0, 1)
+        return y.reshape(streams, self.outputs)
+
+
+class Plan(NamedTuple):
+    """How a layer is read: all rows of a piece, for one stream after the other while they are in the cache."""
+
+    rows: Tensor
+    starts: Tensor
+    weights: Tensor
+    inputs_SBI: Tensor
+    """The part of ``weights`` that is the input; the rest is 1."""
 
 
 @lru_cache(maxsize=64)
-def _rows_of_pieces(pieces: int, streams: int, inputs: int) -> tuple[Tensor, Tensor]:
-    """List the rows that each sum reads: all of a piece, for one stream after the other while it is in the cache."""
-    rows_SBI = torch.arange(pieces * inputs, dtype=torch.int32).view(pieces, 1, inputs).expand(-1, streams, -1)
-    starts = torch.arange(0, pieces * streams * inputs, inputs, dtype=torch.int32)
-    return rows_SBI.reshape(-1), starts
+def _plan(thread: int, streams: int, pieces: int, n_rows: int, dtype: torch.dtype, has_bias: bool) -> Plan:
+    """Make the plan of all layers of one shape; every thread has its own, because it is written to."""
+    rows_SBR = torch.arange(pieces * n_rows, dtype=torch.int32).view(pieces, 1, n_rows).expand(-1, streams, -1)
+    weights_SBR = torch.ones(pieces, streams, n_rows, dtype=dtype)
+    return Plan(
+        rows=rows_SBR.reshape(-1),
+        starts=torch.arange(0, pieces * streams * n_rows, n_rows, dtype=torch.int32),
+        weights=weights_SBR.view(-1),
+        inputs_SBI=weights_SBR[..., : n_rows - has_bias],
+    )

@@ -40,9 +40,10 @@ class Sight:
             layout: bool, (S, S): whether tokens in block i see those in block j; None lets all see all before them.
         """
         self.block, self.layout = block, None if layout is None else layout.cpu()
-        self._blocks: tuple[int, Tensor] = (-1, torch.empty(0))
-        self._rows: tuple[object, Rows] | None = None
+        # the last question and its answer; read and written whole, so that threads may share a sight
+        self._blocks: tuple[int, Tensor] | None = None
         self._tokens: tuple[object, Tensor] | None = None
+        self._rows: tuple[object, Rows] | None = None
 
     def count(self, position: int) -> int:
         """Count the tokens that the token at a position sees, K."""
@@ -50,26 +51,26 @@ class Sight:
 
     def blocks(self, position: int) -> Tensor:
         """List the blocks that the token at a position sees, ascending, int64; its own is the last."""
-        own = position // self.block
-        if self._blocks[0] != own:
+        own, last = position // self.block, self._blocks
+        if last is None or last[0] != own:
             seen = torch.arange(own + 1) if self.layout is None else self.layout[own, : own + 1].nonzero().flatten()
-            self._blocks = (own, seen)
-        return self._blocks[1]
+            self._blocks = last = (own, seen)
+        return last[1]
 
     def tokens(self, position: int, device: torch.device) -> Tensor:
         """List the tokens that the token at a position sees, int64 (K,)."""
-        asked = (position, device)
-        if self._tokens is None or self._tokens[0] != asked:
+        asked, last = (position, device), self._tokens
+        if last is None or last[0] != asked:
             numbers = self.blocks(position)[:, None] * self.block + torch.arange(self.block)
-            self._tokens = (asked, numbers.flatten()[: self.count(position)].to(device))
-        return self._tokens[1]
+            self._tokens = last = (asked, numbers.flatten()[: self.count(position)].to(device))
+        return last[1]
 
     def rows(self, position: int, cache: RowTokenCache) -> Rows:
         """List the rows of a cache's tables that a step at a position reads."""
-        asked = (position, cache.keys.shape, cache.values.shape)
-        if self._rows is None or self._rows[0] != asked:
-            self._rows = (asked, cache.rows(self.blocks(position), self.count(position)))
-        return self._rows[1]
+        asked, last = (position, cache.keys.shape, cache.values.shape), self._rows
+        if last is None or last[0] != asked:
+            self._rows = last = (asked, cache.rows(self.blocks(position), self.count(position)))
+        return last[1]
 
 
 class Cache(Protocol):
@@ -147,6 +148,10 @@ class Rows(NamedTuple):
     key_starts: Tensor
     value_rows: Tensor
     value_starts: Tensor
+    scale: Tensor
+    """The scale of the scores, once per visible block, (n, 1)."""
+    ones: Tensor
+    """1 for each piece of a value, (G, 1)."""
     n_tokens: int
 
 
@@ -161,12 +166,11 @@ class RowTokenCache:
     def __init__(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> None:
         """Make room, with the arguments of ``TokenCache``."""
         streams, heads, length, width = shape
-        self.width, self.value_width = width, value_width
         piece = row_width(value_width, like.dtype)
         n_blocks = math.ceil(length / sight.block)
         self.keys = like.new_zeros(streams, heads, n_blocks, width, sight.block)
         self.values = like.new_zeros(streams, heads, value_width // piece, length, piece)
-        self.scale = torch.full((1,), width**-0.5)
+        self.key_rows, self.value_rows = self.keys.view(-1, sight.block), self.values.view(-1, piece)
         self.sight, self.length = sight, 0
 
     def fill(self, keys: Tensor, values: Tensor) -> None:
@@ -182,39 +186,35 @@ class RowTokenCache:
     def append(self, keys: Tensor, values: Tensor) -> None:
         """Add a token."""
         block, place = divmod(self.length, self.sight.block)
-        self.keys[:, :, block, :, place] = keys
-        self.values[:, :, :, self.length] = self._in_pieces(values)
+        self.keys.select(2, block).select(-1, place).copy_(keys)
+        self.values.select(3, self.length).copy_(self._in_pieces(values))
         self.length += 1
 
     def read(self, queries: Tensor) -> Tensor:
         """Attend for the last token."""
-        streams, heads, _, width, block = self.keys.shape
-        pieces, piece = self.values.shape[2], self.values.shape[4]
+        streams, heads = self.keys.shape[:2]
         rows = self.sight.rows(self.length - 1, self)
-        n_blocks = len(rows.key_starts) // (streams * heads)
-        q_BHSE = torch.empty((streams, heads, n_blocks, width), dtype=self.keys.dtype).copy_(queries.unsqueeze(2))
-        scores = row_sums(self.keys.view(-1, block), rows.key_rows, rows.key_starts, q_BHSE.view(-1))
-        # times a float32 tensor: scores of a narrower type are widened on the way
-        scores_BHK = scores.view(streams, heads, -1)[..., : rows.n_tokens] * self.scale
-        shape = (streams, heads, pieces, rows.n_tokens)
-        weights_BHGK = torch.empty(shape, dtype=self.keys.dtype).copy_(scores_BHK.softmax(-1).unsqueeze(2))
-        mixed = row_sums(self.values.view(-1, piece), rows.value_rows, rows.value_starts, weights_BHGK.view(-1))
-        return mixed.view(streams, -1)
+        q_BHSE = queries.unsqueeze(2) * rows.scale
+        scores = row_sums(self.key_rows, rows.key_rows, rows.key_starts, q_BHSE.reshape(-1)).view(streams, heads, -1)
+        weights_BHGK = scores[..., : rows.n_tokens].softmax(-1).unsqueeze(2) * rows.ones
+        return row_sums(self.value_rows, rows.value_rows, rows.value_starts, weights_BHGK.reshape(-1)).view(streams, -1)
 
     def select(self, streams: Tensor) -> RowTokenCache:
         """Copy the given streams."""
         copy = object.__new__(RowTokenCache)
-        copy.__dict__.update(self.__dict__)
         copy.keys, copy.values = self.keys[streams], self.values[streams]
+        copy.key_rows = copy.keys.view(-1, self.keys.shape[-1])
+        copy.value_rows = copy.values.view(-1, self.values.shape[-1])
+        copy.sight, copy.length = self.sight, self.length
         return copy
 
     def rows(self, blocks: Tensor, n_tokens: int) -> Rows:
         """List the rows that a step reads which sees the first ``n_tokens`` tokens of some blocks."""
-        streams, heads, n_blocks, width, block = self.keys.shape
+        streams, heads, _, width, block = self.keys.shape
         pieces, length = self.values.shape[2:4]
-        blocks = blocks.int()
+        n_blocks, blocks = len(blocks), blocks.int()
         within = blocks[:, None] * width + torch.arange(width, dtype=torch.int32)
-        key_rows = _offsets(streams * heads, n_blocks * width) + within.flatten()
+        key_rows = _offsets(streams * heads, self.keys.shape[2] * width) + within.flatten()
         tokens = (blocks[:, None] * block + torch.arange(block, dtype=torch.int32)).flatten()[:n_tokens]
         value_rows = _offsets(streams * heads * pieces, length) + tokens
         return Rows(
@@ -222,6 +222,8 @@ class RowTokenCache:
             key_starts=torch.arange(0, key_rows.numel(), width, dtype=torch.int32),
             value_rows=value_rows.flatten(),
             value_starts=torch.arange(0, value_rows.numel(), n_tokens, dtype=torch.int32),
+            scale=torch.full((n_blocks, 1), width**-0.5, dtype=self.keys.dtype),
+            ones=torch.ones(pieces, 1, dtype=self.keys.dtype),
             n_tokens=n_tokens,
         )
 
