@@ -3,8 +3,8 @@
 ``train_data`` uint8 (N, H, W, 3) holds the frames of all videos one after the other, ``train_idx`` (n,) the first
 frame of each; a video ends where the next one begins. ``test_data`` and ``test_idx`` are the test split, perhaps
 ``train_actions`` and ``test_actions`` (N, ...) are there too. Only the frames asked for are read, also of chunked
-and compressed datasets. Frames are resized when they are read: a file of any length opens at once and
-takes no room in the cache, and resizing a window costs less than a training step on it.
+and compressed datasets. Frames are resized when they are read, not into the cache: a file of any length opens at
+once and needs no second copy; one that is trained on for long is better stored at the size that is wanted.
 Source: VideoGPT, data preparation. There, one window is drawn per video and never its last one, and a video of
 exactly the window's length is an error; here every video is an episode and every window of it counts.
 
