@@ -100,6 +100,45 @@ def film_world(**kwargs: Any) -> SquareWorld:
     return SquareWorld(Info(fps=20.0), **kwargs)
 
 
+class WindowSession(SquareSession):
+    """Makes three frames at once, a token at a time, whenever the test lets it."""
+
+    watch: Any = None
+    n_made = 0
+
+    def reset(self, *, seed: int | None = None) -> StepResult:
+        self.n_made = 0
+        return super().reset(seed=seed)
+
+    def step(self, action: Any) -> StepResult:
+        if self.n_made == 0:
+            for i in range(1, 41):
+                self.world.tokens.acquire(timeout=20)
+                try:
+                    self.watch(i / 40, 3)
+                except Exception:
+                    self.world.given_up.set()
+                    raise
+            self.n_made = 3
+        self.n_made -= 1
+        return super().step(action)
+
+
+@dataclass
+class WindowWorld(SquareWorld):
+    """A world without actions in which every third frame takes as long as the test wants."""
+
+    tokens: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    given_up: threading.Event = field(default_factory=threading.Event)
+
+    def session(self, n: int = 1, seed: int | None = None) -> WindowSession:
+        return WindowSession(self)
+
+
+def window_world() -> WindowWorld:
+    return WindowWorld(Info(fps=20.0))
+
+
 @contextlib.contextmanager
 def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **kwargs: Any) -> Iterator[str]:
     """Serve a world; yields the host and port."""

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world
+from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world, window_world
 
 from reelworld.serve.app import Limits
 
@@ -185,6 +185,25 @@ def test_a_film_plays_and_pauses(visit):
         text(page, "#step", r"^[3-9]|\d\d$")
         page.keyboard.press("KeyP")
         state(page, "paused")
+
+
+def test_a_slow_film_says_what_it_does_meanwhile(visit):
+    world = window_world()
+    with running(world) as address:
+        page = visit(address)
+        text(page, "#about", "20 frames/s, runs by itself$")
+        page.locator("#overlay-button").click()
+        for _ in range(3):
+            page.wait_for_timeout(350)
+            world.tokens.release(10)
+        text(page, "#hint", r"^Imagining the next 3 frames\u2026 [1-9]\d%$")
+        assert page.locator("#hint").is_visible()
+        world.tokens.release(10)
+        text(page, "#step", "^3$")
+        assert cell(page) == (3, 0)
+        world.tokens.release(10_000)  # a world that waits for the test would hold up the end of the server
+        text(page, "#step", r"^\d\d$")
+        page.wait_for_selector("#hint", state="hidden")
 
 
 def test_phone_fits_the_screen_and_plays_by_touch(visit, turns):

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
+from tests.serve.squares import SIZE, TILE, WindowWorld, film_world, running, time_world, turn_world, window_world
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
@@ -45,7 +45,8 @@ class Client:
         self.socket.send(json.dumps(message))
 
     def frame(self, ack: bool = True) -> dict:
-        data = self.socket.recv(timeout=10)
+        while isinstance(data := self.socket.recv(timeout=10), str):
+            pass  # how far a slow world is
         names = ("version", "encoding", "flags", "reserved", "sequence", "step", "input", "reward", "total", "ms")
         frame = dict(zip(names, struct.unpack("<4B3I3f", data[:28]), strict=True))
         pixels = np.asarray(Image.open(io.BytesIO(data[28:])))
@@ -163,6 +164,61 @@ def test_world_without_actions_streams():
         client.send(type="pause", paused=False)
         assert [client.frame()["step"] for _ in range(3)] == [0, 1, 2]
     assert set(world.taken) == {None}
+
+
+def let_draw(world: WindowWorld, n: int) -> None:
+    """Let a world make tokens, slowly enough that it has something to tell."""
+    for _ in range(n):
+        time.sleep(0.4 / n)
+        world.tokens.release()
+
+
+def test_a_world_that_takes_long_says_how_far_it_is():
+    world = window_world()
+    with running(world) as address, Client(address) as client:
+        client.frame()
+        client.send(type="pause", paused=False)
+        told = []
+        for _ in range(4):
+            let_draw(world, 9)
+            told.append(json.loads(client.socket.recv(timeout=10)))
+        world.tokens.release(4)
+        assert [client.frame()["step"] for _ in range(3)] == [1, 2, 3]
+        world.tokens.release(40)
+        assert client.frame()["step"] == 4
+    assert {(t["type"], t["frames"]) for t in told} == {("making", 3)}
+    shares = [t["share"] for t in told]
+    assert shares == sorted(set(shares)) and shares[0] > 0 and shares[-1] < 1
+
+
+def test_a_reset_does_not_wait_for_frames_that_nobody_wants():
+    world = window_world()
+    with running(world) as address, Client(address) as client:
+        client.frame()
+        client.send(type="pause", paused=False)
+        let_draw(world, 3)
+        client.send(type="reset", id=1, seed=5)
+        while not world.given_up.is_set():
+            world.tokens.release()
+            time.sleep(0.01)
+        frame = client.frame()
+        assert (frame["step"], frame["input"], frame["cell"]) == (0, 1, (5, 0))
+
+
+def test_a_client_that_leaves_gives_up_its_frames():
+    """Else its tab would hold up everybody else, and the end of the server, for the rest of the window."""
+    world = window_world()
+    with running(world) as address:
+        with Client(address) as client:
+            client.frame()
+            client.send(type="pause", paused=False)
+            let_draw(world, 3)
+        for _ in range(30):  # of 40
+            world.tokens.release()
+            time.sleep(0.02)
+        assert world.given_up.wait(10)
+        with Client(address) as other:
+            assert other.frame()["step"] == 0
 
 
 def test_a_slow_client_skips_frames_and_never_holds_up_others():

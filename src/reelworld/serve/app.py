@@ -123,7 +123,7 @@ class _Desk:
         self._stepper.close()
 
     async def describe(self, _: Request) -> Response:
-        player = Player(self._world, self._stepper, _send_nowhere)
+        player = Player(self._world, self._stepper, _send_nowhere, _send_nowhere)
         state = {"players": self._n_players, "sessions": self._limits.sessions}
         return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
 
@@ -156,7 +156,7 @@ class _Desk:
             self._n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
-        player = Player(self._world, self._stepper, socket.send_bytes)
+        player = Player(self._world, self._stepper, socket.send_bytes, socket.send_json)
         code, reason = 1000, ""
         try:
             await socket.send_json(self._hello(player))
@@ -168,6 +168,8 @@ class _Desk:
         except Exception:
             logger.exception("a session failed")
             code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
+        finally:
+            player.leave()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile
             await socket.close(code, reason)
 
@@ -211,7 +213,7 @@ async def _first_to_end(*works: Any) -> None:
         task.result()
 
 
-async def _send_nowhere(_: bytes) -> None:
+async def _send_nowhere(_: Any) -> None:
     """Stand in for a client while a world is only described."""
 
 

@@ -3,7 +3,8 @@
 Two loops share a ``Player``. ``play`` steps the session, in time with the world's fps or, in a turn-based
 world, once per input. ``deliver`` sends the newest frame whenever the client has acknowledged all but
 ``WINDOW`` of the earlier ones; frames that a slow client had no time for are skipped, so nothing queues up.
-Steps of all players run one after the other in the server's single ``Stepper`` thread.
+Steps of all players run one after the other in the server's single ``Stepper`` thread. A world that makes several
+frames at once tells how far it is; that is passed on to the client, and given up when nobody wants the frames.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
+from reelworld.generate.rolling import Watch
 from reelworld.serve.controls import Controls
 from reelworld.serve.protocol import Ack, Act, Message, Pause, Reset, pack_frame
 from reelworld.types import ActionSpec, StepResult
@@ -30,12 +32,21 @@ WINDOW = 2  # frames in flight: one on screen, one on its way
 MAX_TURNS = 4  # key presses that may wait for a slow turn-based world
 DEFAULT_FPS = 10.0  # for worlds whose recordings did not say
 MAX_FPS = 60.0  # more than screens show
+TELL_SECONDS = 0.3  # how often a client is told how far the frames are that take longer
 
 R = TypeVar("R")
 
 
+class Abandoned(Exception):
+    """Nobody wants the frames any more that are being made."""
+
+
 class PlaySession(Protocol):
     """The part of a session that playing needs; a real environment can offer it as well."""
+
+    watch: Watch | None
+    """To be called often, with the share that is done and their number, while several frames are made at once; what
+    it raises must end the making."""
 
     def reset(self, *, seed: int | None = None) -> StepResult:
         """Begin an episode."""
@@ -98,10 +109,16 @@ class Stepper:
 class Player:
     """A session with its clock, its input and its newest frame."""
 
-    def __init__(self, world: Playable, stepper: Stepper, send: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        world: Playable,
+        stepper: Stepper,
+        send: Callable[[bytes], Awaitable[None]],
+        tell: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
         self._world = world
         self._stepper = stepper
-        self._send = send
+        self._send, self._tell = send, tell
         self.controls = Controls(world.info.actions)
         self.fps = min(world.info.fps or DEFAULT_FPS, MAX_FPS)
         self.is_paused = not self.controls.is_turn_based
@@ -114,6 +131,9 @@ class Player:
         self._step = 0
         self._has_ended = False
         self._frame: tuple[np.ndarray, dict[str, Any]] | None = None
+        self._making: dict[str, Any] | None = None
+        self._told_at = 0.0
+        self._has_left = False
         self._sequence = self._sent = self._acked = 0
         self._input_changed = asyncio.Event()
         self._output_changed = asyncio.Event()
@@ -151,9 +171,23 @@ class Player:
     def _rest(self) -> list[np.ndarray]:
         return list(self.controls.rest().values())
 
+    def leave(self) -> None:
+        """Give up what is being made: the client is gone."""
+        self._has_left = True
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, share: float, n_frames: int) -> None:
+        """Take note of how far the frames are that are being made; runs in the stepper's thread."""
+        if self._has_left or self._reset is not None:
+            raise Abandoned
+        if (now := time.monotonic()) - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            self._making = {"type": "making", "share": round(share, 3), "frames": n_frames}
+            loop.call_soon_threadsafe(self._output_changed.set)
+
     async def play(self) -> None:
         """Step the session for as long as the client stays."""
         session = await self._stepper.run(lambda: self._world.session(n=1))
+        session.watch = partial(self._watch, asyncio.get_running_loop())
         await self._advance(partial(session.reset, seed=None), starts=True)
         due = time.perf_counter()
         while True:
@@ -196,10 +230,15 @@ class Player:
         """Make one move in the stepper's thread and put its frame where ``deliver`` finds it."""
 
         def timed() -> tuple[StepResult, float]:
-            start = time.perf_counter()
+            self._told_at, start = time.monotonic(), time.perf_counter()
             return move(), 1000 * (time.perf_counter() - start)
 
-        result, milliseconds = await self._stepper.run(timed)
+        try:
+            result, milliseconds = await self._stepper.run(timed)
+        except Abandoned:
+            return
+        finally:
+            self._making = None
         reward = 0.0 if starts else float(result.reward[0])
         self._step = 0 if starts else self._step + 1
         self._total = 0.0 if starts else self._total + reward
@@ -222,11 +261,14 @@ class Player:
         self._output_changed.set()
 
     async def deliver(self) -> None:
-        """Send the newest frame each time the client is ready for one."""
+        """Send the newest frame each time the client is ready for one, and how far the next ones are."""
         in_flight: deque[int] = deque()
         while True:
             while in_flight and in_flight[0] <= self._acked:
                 in_flight.popleft()
+            if self._making is not None:
+                making, self._making = self._making, None
+                await self._tell(making)
             if self._frame is None or len(in_flight) >= WINDOW:
                 self._output_changed.clear()
                 await self._output_changed.wait()

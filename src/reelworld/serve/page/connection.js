@@ -9,7 +9,7 @@ export class Connection {
   #wait = 500;
   #on;
 
-  /** @param on {{hello(world), frame(frame), lost(), closed(reason)}} what to do when these happen */
+  /** @param on {{hello(world), making(progress), frame(frame), lost(), closed(reason)}} what to do when these happen */
   constructor(on) {
     this.#on = on;
   }
@@ -36,6 +36,7 @@ export class Connection {
 
   #readText(text) {
     const message = JSON.parse(text);
+    if (message.type === "making") return this.#on.making(message);
     if (message.type !== "hello") return; // newer servers may say more
     if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page
     this.#wait = 500;

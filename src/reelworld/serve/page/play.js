@@ -27,7 +27,7 @@ const sentAt = new Map(); // input id -> time
 const delays = [];
 const shownAt = [];
 
-const connection = new Connection({ hello, frame, lost, closed });
+const connection = new Connection({ hello, making, frame, lost, closed });
 
 // ---------------------------------------------------------------- what the person is told
 
@@ -98,7 +98,8 @@ function hello(message) {
   $("pause").hidden = $("fps-meter").hidden = world.turn_based;
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
-  $("about").textContent = `recipe ${world.recipe}, ${world.width}\u00d7${world.height}, ${pace}`;
+  const alone = keyMap.codes.size ? "" : ", runs by itself";
+  $("about").textContent = `recipe ${world.recipe}, ${world.width}\u00d7${world.height}, ${pace}${alone}`;
   $("delay").parentElement.hidden = !keyMap.codes.size;
   $("hint").hidden = !world.turn_based;
   $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
@@ -107,6 +108,14 @@ function hello(message) {
   for (const button of new Set(buttons.values())) listenToTouch(button);
   fit();
   $("stage").focus({ preventScroll: true });
+}
+
+/** The world makes several frames at once, and it takes a while. */
+function making({ share, frames }) {
+  const text = `Imagining the next ${frames} frames\u2026 ${Math.floor(100 * share)}%`;
+  if (!last) show("connecting", "One moment", text); // nothing can be seen yet
+  $("hint").textContent = text;
+  $("hint").hidden = false;
 }
 
 async function frame(message) {
@@ -130,7 +139,7 @@ async function frame(message) {
   last = message;
   const isNewState = !before || before.terminated || before.truncated || last.terminated || last.truncated;
   if (isNewState || before.step === 0) showWhatIsExpected();
-  if (last.step > 0) $("hint").hidden = true;
+  if (last.step > 0 || !world.turn_based) $("hint").hidden = true;
   if (world.turn_based || isNewState) showMeters();
 }
 
