@@ -13,9 +13,9 @@ import torch
 from tests.generate.plain import plain_run
 from tests.generate.toy import CLASSES, CLIP, N_LATENTS, N_TOKENS, SIDE, STRIDE, frames, start_clips, toy_world
 
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.session import Session
-from reelworld.nn.pixels import to_float
+from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.types import Clip, Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
@@ -248,6 +248,43 @@ def test_the_watch_is_told_every_token_of_a_window() -> None:
     assert seen == [((i + 1) / n, CLIP - 2) for i in range(n)]
 
 
+def test_a_watch_that_raises_ends_the_making_and_nothing_else() -> None:
+    """In the first window and in one that slid: the session stands where it stood, and can go on."""
+    world, context = toy_world(), frames(1, 4)
+    for n_before in (0, CLIP - 4):
+        session = world.session(seed=2)
+        session.reset(context)
+        shown = [*context[0], *(session.step().frame[0] for _ in range(n_before))]
+        before = session.frame.copy()
+
+        def stop(share: float, n_frames: int) -> None:
+            if share > 0.5:
+                raise TimeoutError
+
+        session.watch = stop
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                session.step()
+        assert np.array_equal(session.frame, before) and session.n_steps == n_before
+        session.watch = None
+        (generator,) = generators_of(session)
+        rest = plain_rest(world, np.stack(shown), session, generator)
+        assert np.array_equal(play(session, 2)[0][0], rest)
+
+
+def plain_rest(world: World, shown: np.ndarray, session: Session, generator: torch.Generator) -> np.ndarray:
+    """The next two frames of a film, of which all latent frames in the window but the unknown ones are known."""
+    known = session.snapshot().state.codes[:, : N_LATENTS - 1] if len(shown) == CLIP else None
+    if known is None:
+        return plain_run(world, shown, 2, generator)[0]
+    tokens = [*known[0].flatten().tolist()]
+    for _ in range(N_TOKENS):
+        row = world.dynamics.row(torch.tensor([tokens]), len(tokens), Conditions())
+        tokens.append(int(TokenSampler(world.info.sampler)(row, [generator])[0]))
+    codes = torch.tensor(tokens).view(1, N_LATENTS, N_TOKENS)
+    return to_uint8(world.tokenizer.decode(Codes.of(codes)))[0, -STRIDE:].numpy()
+
+
 # ------------------------------------------------------------------ scores
 
 
@@ -400,6 +437,6 @@ def test_two_codebooks_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"learned on another codebook \(32, 8\) than its tokenizer has"):
         World.load(tmp_path / "two")
     world.info = replace(world.info, height=32, width=32)
-    world.save(tmp_path / "three")
     with pytest.raises(UserError, match="frames are 32x32 pixels"):
-        World.load(tmp_path / "three")
+        world.save(tmp_path / "three")
+    assert {p.name for p in tmp_path.iterdir()} == {"one", "two"}

@@ -71,6 +71,7 @@ class Session:
     Attributes:
         sampler: How codes are drawn; may be changed at any time, for frames that are not made yet.
         watch: When set, called with the share that is done and the number of frames while several are made at once.
+            When it raises, the making ends, and the session stands where it stood; later draws are others then.
     """
 
     def __init__(self, parts: SessionParts, n: int = 1, seed: int | None = None) -> None:

@@ -143,8 +143,10 @@ class World:
             write_card(self, aside)
             for path in (*aside.iterdir(), aside):
                 sync(path)
-        except OSError as error:
+        except BaseException as error:
             shutil.rmtree(aside, ignore_errors=True)
+            if not isinstance(error, OSError):
+                raise
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"could not write the world to {folder} ({reason}); free some space.") from None
         shutil.rmtree(old, ignore_errors=True)
