@@ -374,7 +374,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "no-positions": (lambda t: t.pop("attn_stack.pos_embd.emb.d_1"), "lacks the tensor"),
     "endless-clip": (
         lambda t: t.update({f"attn_stack.pos_embd.emb.d_{i}": torch.zeros(10_000, 1) for i in range(3)}),
-        "10000x10000x10000",
+        "10000x10000x10000 codes per clip; at most 262,144",
     ),
     "other-mask": (lambda t: t[MASK].add_(1), "another mask"),
     "mask-of-another-length": (lambda t: t.update({MASK: torch.ones(4, 4).tril()}), "another mask"),
@@ -398,6 +398,14 @@ def test_spoilt_weights_are_one_line(case: str, alone: Any, tmp_path: Path) -> N
     spoil(tensors)
     torch.save({"state_dict": tensors, "hyper_parameters": {"args": prior_args(config)}}, prior_path)
     assert said in refused(vqvae_path, prior_path)
+
+
+def test_frames_that_condition_are_those_of_the_clips(told: Any, tmp_path: Path) -> None:
+    vqvae_path, prior_path = write_pair(tmp_path, told, with_vqvae=False)
+    tensors = prior_weights(*told, with_vqvae=False)
+    tensors["cond_pos_embd.emb.d_1"] = tensors["cond_pos_embd.emb.d_1"][:4]
+    write_lightning(prior_path, tensors, prior_args(told[0]))
+    assert "conditioning frames of 16x32 pixels; its clips have 32x32" in refused(vqvae_path, prior_path)
 
 
 def test_a_small_file_cannot_ask_for_a_large_model(tmp_path: Path) -> None:
