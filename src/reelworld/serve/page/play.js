@@ -112,7 +112,8 @@ function hello(message) {
 
 /** The world makes several frames at once, and it takes a while. */
 function making({ share, frames }) {
-  const text = `Imagining the next ${frames} frames\u2026 ${Math.floor(100 * share)}%`;
+  const what = frames === 1 ? "frame" : `${frames} frames`;
+  const text = `Imagining the next ${what}\u2026 ${Math.floor(100 * share)}%`;
   if (!last) show("connecting", "One moment", text); // nothing can be seen yet
   $("hint").textContent = text;
   $("hint").hidden = false;
