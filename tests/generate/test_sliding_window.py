@@ -201,6 +201,16 @@ def test_a_world_that_needs_nothing_begins_from_nothing() -> None:
     assert np.array_equal(world.generate(NOTHING, n_frames=3, seed=4)[0], plain[:3])
 
 
+def test_a_stream_that_begins_anew_from_nothing_draws_by_itself() -> None:
+    world = toy_world()
+    session = world.session(3, seed=0)
+    session.reset(frames(3, 2))
+    session.step()
+    generator = generators_of(session)[2]
+    made = [session.reset(NOTHING, streams=[2]).frame[2], *(session.step().frame[2] for _ in range(CLIP + 1))]
+    assert np.array_equal(np.stack(made), plain_run(world, NOTHING[0], CLIP + 2, generator)[0])
+
+
 def test_classes_are_drawn_where_nothing_says_which() -> None:
     world = toy_world(0, CLASSES)
     drawn = {int(world.session(seed=i)._beginning([0], None, None, None).class_id) for i in range(20)}
