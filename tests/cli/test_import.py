@@ -59,6 +59,7 @@ def test_import_writes_a_world_and_says_what_it_is(
         f"reelworld eval {out} --data RECORDINGS",
     ):
         assert text in said, text
+    assert "reelworld play" not in said  # it wants a frame to begin from
     assert "frame rate unknown" in (out / "README.md").read_text()
     assert world.info.provenance["imported"]["prior"]["sha256"][:12] in said
     assert "holds a world already" in refused(tmp_path, capsys, *words[1:])
@@ -71,6 +72,7 @@ def test_a_prior_that_holds_its_vqvae_is_enough(tmp_path: Path, capsys: pytest.C
     said = capsys.readouterr().out
     assert "the one in the prior's file" in said
     assert "one of 3 classes" in said
+    assert "reelworld play" in said
     assert World.load(tmp_path / "world").info.classes == ("class 0", "class 1", "class 2")
 
 

@@ -128,8 +128,11 @@ def _passed_over(world: World) -> list[str]:
 def _next(world: World, out: Path) -> list[str]:
     start = " --image PICTURE" if world.info.context_frames else ""
     classes = " --class-id 0" if world.info.classes else ""
+    # a page has no picture to begin from: the world ships no clips
+    play = [] if world.info.context_frames else [f"  reelworld play {out}"]
     return [
         "next:",
         f"  reelworld generate {out}{start}{classes} --out clip.mp4",
+        *play,
         f"  reelworld eval {out} --data RECORDINGS",
     ]

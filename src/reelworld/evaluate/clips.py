@@ -29,6 +29,7 @@ __all__ = [
     "Starts",
     "choose_clips",
     "clip_frames_of",
+    "given_frames",
     "draw_starts",
     "frame_stride",
     "open_for",
@@ -136,6 +137,11 @@ def frame_stride(world: World) -> int:
 def clip_frames_of(world: World) -> int:
     """Return how many frames the world's tokenizer always codes together; 0 for any number."""
     return int(world.tokenizer.spec(1, world.info.height, world.info.width).clip_frames)
+
+
+def given_frames(world: World) -> int:
+    """Return how many true frames stand before each prediction: a latent frame where a world begins from nothing."""
+    return world.info.context_frames or int(world.tokenizer.spec(1, world.info.height, world.info.width).time_stride)
 
 
 def _recipe_config(world: World) -> Mapping[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from reelworld.evaluate import minigrid
 from reelworld.evaluate.agent import AgentFinder
-from reelworld.evaluate.clips import Starts, clip_frames_of, draw_starts, roll, tokens_of
+from reelworld.evaluate.clips import Starts, clip_frames_of, given_frames, draw_starts, roll, tokens_of
 from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
@@ -103,12 +103,12 @@ class Plan:
 
     def horizons(self) -> tuple[int, ...]:
         """Steps at which predictions are judged: as far as one window reaches."""
-        reach = self.whole - self.world.info.context_frames if self.whole else max(HORIZONS)
+        reach = self.whole - given_frames(self.world) if self.whole else max(HORIZONS)
         return tuple(h for h in HORIZONS if h <= reach) or (1,)
 
     def starts(self) -> Starts:
         """Draw the places from which to predict."""
-        context, seed = self.world.info.context_frames, self.config.seed
+        context, seed = given_frames(self.world), self.config.seed
         if self.is_open and self.config.samples:
             n_steps = max(1, self.whole - context) if self.whole else max(HORIZONS)
             return draw_starts(self._start_clips, context, n_steps, 1, seed)
@@ -176,7 +176,7 @@ class Plan:
         if self.whole:
             clips, n_steps = clips[:FREE_RUN_CLIPS], min(n_steps, FREE_RUN_WINDOWS * self.whole)
         self.progress(f"running freely for {n_steps} steps", 0.40 if not self.is_open else 0.75)
-        starts = free_run_starts(clips, self.world.info.context_frames, n_steps)
+        starts = free_run_starts(clips, given_frames(self.world), n_steps)
         predicted = roll(self.world, starts, config.seed)
         section = free_run_section(self.world, starts, predicted, self.atlas, config.seed)
         yield replace(section, figures=(*self._key_tests(), *section.figures))
@@ -184,7 +184,7 @@ class Plan:
 
     def _key_tests(self) -> Sequence[Any]:
         """Test the carried key, in MiniGrid, of worlds that can be told to use it."""
-        world, config, context = self.world, self.config, self.world.info.context_frames
+        world, config, context = self.world, self.config, given_frames(self.world)
         if self.atlas is None or self.is_open or not minigrid.is_minigrid(self.dataset.info):
             return ()
         self.progress("testing the carried key", 0.55)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelworld.config import to_json, write_json
+from reelworld.evaluate.clips import given_frames
 from reelworld.evaluate.machine import commit, describe_machine, now
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def describe(
             "height": info.height,
             "width": info.width,
             "fps": info.fps,
-            "context_frames": info.context_frames,
+            "context_frames": given_frames(world),
             "n_actions": len(info.actions),
             "sampler": to_json(info.sampler),
             "parameters": {k: sum(p.numel() for p in part.parameters()) for k, part in world.parts.items()},
