@@ -14,7 +14,7 @@ import numpy as np
 
 from reelworld.evaluate import minigrid
 from reelworld.evaluate.agent import AgentFinder
-from reelworld.evaluate.clips import Starts, clip_frames_of, given_frames, draw_starts, roll, tokens_of
+from reelworld.evaluate.clips import Starts, clip_frames_of, draw_starts, given_frames, roll, tokens_of
 from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
