@@ -16,6 +16,7 @@ import pytest
 from tests.data.drawn_videos import numbered_frames, write_video
 
 from reelworld.data.dataset import DataSet, ReadOptions, warn_once
+from reelworld.data.hdf5 import _Blocks
 from reelworld.data.loader import Loader
 from reelworld.data.resize import fit_frames
 from reelworld.data.windows import Windows
@@ -130,13 +131,15 @@ def test_copies_of_test_videos_are_dropped_from_train(tmp_path):
 
 
 def moved_by_hand(rows, starts, shift):
-    """Video by video: its frames whose steps are known, and their rows."""
+    """Video by video: its first frame whose step is known, and a row for each frame from there."""
     kept = []
     for first, last in zip(starts, [*starts[1:], len(rows)], strict=True):
         video = rows[first:last]
         known = [t for t in range(len(video) - 1) if 0 <= t + shift < len(video)]
         if known:
-            kept.append((first + known[0], video[[t + shift for t in known]]))
+            after = known[-1] + 1 + shift  # the row after the last step is padding, and never another video's
+            padding = video[after] if 0 <= after < len(video) else np.zeros_like(video[0])
+            kept.append((first + known[0], np.stack([*(video[t + shift] for t in known), padding])))
     return kept
 
 
@@ -159,9 +162,9 @@ def test_actions_are_aligned_video_by_video(tmp_path, shift, width):
         side, number = where(e)
         first, rows = want[side][number]
         clip = dataset.read(i)
-        np.testing.assert_array_equal(clip.frames, data[side][first : first + len(rows) + 1])
-        np.testing.assert_array_equal(clip.action[:-1], rows.astype(clip.action.dtype))
-        np.testing.assert_array_equal(clip.action[:-1], dataset.steps(i)["actions/action"][:-1])
+        np.testing.assert_array_equal(clip.frames, data[side][first : first + len(rows)])
+        np.testing.assert_array_equal(clip.action, rows.astype(clip.action.dtype))
+        np.testing.assert_array_equal(clip.action, dataset.steps(i)["actions/action"])
         strided = dataset.read(i, 1, 4, 2).action
         np.testing.assert_array_equal(strided[0], clip.action[1:3])
 
@@ -187,6 +190,15 @@ def test_frames_are_resized_when_they_are_read(tmp_path, cache, fit):
         np.testing.assert_array_equal(dataset.read(i).frames, want)
         np.testing.assert_array_equal(dataset.read(i, 1, 6, 2).frames, want[1::2])
     assert [p.name for p in cache.iterdir()] == ["splits"]  # no copy of the frames
+
+
+def test_chunks_that_are_kept_give_the_same_frames(tmp_path):
+    data = write(path := tmp_path / "a.h5", train=(120,), layout="chunks across frames")
+    with h5py.File(path) as file:
+        blocks = _Blocks(file["train_data"])
+        for start, stop, stride in np.random.default_rng(0).integers((0, 0, 1), (120, 130, 4), (200, 3)).tolist():
+            stop = max(start, stop)
+            np.testing.assert_array_equal(blocks[start:stop:stride], data["train"][start:stop:stride])
 
 
 def read_bytes():
