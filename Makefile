@@ -13,10 +13,11 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types layers ci clean
+.PHONY: help install demo demo-videogpt test lint types layers ci clean
 
 help:
 	@echo "make demo     record a game, learn it, measure it, play it (about 10 minutes on 2 cores)"
+	@echo "make demo-videogpt   the same for the recipe videogpt, a world that runs by itself"
 	@echo "make test     run the tests"
 	@echo "make lint     ruff: style and formatting       make types    mypy, strict"
 	@echo "make layers   who may import whom              make ci       everything the CI runs"
@@ -42,6 +43,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@$(BIN)/reelworld demo $(DEMO_ARGS)
+
+demo-videogpt: $(INSTALLED)
+	@$(BIN)/reelworld demo --recipe videogpt $(DEMO_ARGS)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest $(TESTS)

@@ -19,10 +19,10 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrink the quick demo to a few seconds."""
     config, measurement = demo._config, demo._measurement
 
-    def few(out: Path, episodes: int, seed: int) -> None:
+    def few(out: Path, episodes: int, seed: int, policy: str) -> None:
         record.run(
             record.Options(
-                env_id=demo.ENV_ID, out=out, episodes=12, seed=seed, policy=demo.POLICY, max_steps=30, processes=1
+                env_id=demo.ENV_ID, out=out, episodes=12, seed=seed, policy=policy, max_steps=30, processes=1
             )
         )
 
@@ -60,6 +60,16 @@ def test_demo_leaves_everything_and_reuses_it(
     monkeypatch.setattr(demo.measuring, "run", measurements.append)
     assert main(["demo", "--quick", "--out", str(out)]) == 0
     assert len(measurements) == 1
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo_of_videogpt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "demo"
+    assert main(["demo", "--recipe", "videogpt", "--quick", "--out", str(out)]) == 0
+    assert f"play it:  reelworld play {out / 'world'}" in capsys.readouterr().out
+    for name in ("world/world.json", "report.html", "results.json"):
+        assert (out / name).is_file(), name
+    assert not (out / "test-recording").exists()
 
 
 def test_a_demo_without_time_is_refused(tmp_path: Path) -> None:
