@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 from tests.lightning_files import write_lightning
+from tests.parity.golden import family
 from tests.recipes.videogpt_files import (
     VARIANTS,
     make_parts,
@@ -32,7 +32,7 @@ from reelworld.types import Batch, Codes, Conditions, UserError
 from reelworld.worlds.foreign_checkpoint import read_checkpoint
 from reelworld.worlds.world import World
 
-GOLDEN = Path(os.environ.get("REELWORLD_GOLDEN", Path(__file__).parents[3] / "shared" / "golden")) / "videogpt"
+GOLDEN = family("videogpt")
 
 
 def conditions(prior: Any, n: int) -> Conditions:
@@ -216,22 +216,16 @@ def test_published_names_give_gradients_too() -> None:
     assert published(vqvae, lambda tensor: tensor.grad) == {}
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no golden sets at {GOLDEN}; set REELWORLD_GOLDEN")
-def test_names_are_those_of_the_published_files(tmp_path: Path) -> None:
-    """Every file of the golden set, each to its last name: masks are checked and left out, nothing else is."""
-    files = sorted(GOLDEN.glob("gpt*.safetensors"))
-    assert files
-    for path in files:
-        stored = set(safetensors.torch.load_file(path))
-        inside = {name for name in stored if name.startswith("vqvae.")}
-        masks = {name for name in stored if name.endswith(".attn.attn.mask")}
-        world = import_world(None if inside else GOLDEN / "vqvae.safetensors", path)
-        assert set(published(world.dynamics)) == stored - inside - masks
-        whole = set(safetensors.torch.load_file(GOLDEN / "vqvae.safetensors"))
-        assert set(published(world.tokenizer)) == whole
-        assert not inside or {name.removeprefix("vqvae.") for name in inside} == whole
-        world.save(tmp_path / path.stem)
-        World.load(tmp_path / path.stem)
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("gpt*.safetensors")), ids=lambda path: path.stem)
+def test_names_are_those_of_the_published_files(path: Path) -> None:
+    """To the last one: masks are checked and left out, nothing else is."""
+    own = GOLDEN / "vqvae.safetensors"
+    stored = set(safetensors.torch.load_file(path))
+    inside = {name.removeprefix("vqvae.") for name in stored if name.startswith("vqvae.")}
+    others = {name for name in stored if name.startswith("vqvae.") or name.endswith(".attn.attn.mask")}
+    world = import_world(own if own.is_file() else None, path)
+    assert set(published(world.dynamics)) == stored - others
+    assert set(published(world.tokenizer)) == (inside or set(safetensors.torch.load_file(own)))
 
 
 # ------------------------------------------------------------------ what does not fit
