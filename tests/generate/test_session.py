@@ -79,7 +79,7 @@ def test_wrong_actions_are_one_line(kind: str, given: Any, said: str) -> None:
     [
         (lambda s: s.reset(FRAMES.astype(np.float32)), "float32"),
         (lambda s: s.reset(FRAMES[:, :32]), "resize"),
-        (lambda s: s.reset(FRAMES[:0]), "wanted uint8"),
+        (lambda s: s.reset(FRAMES[:0]), "0 context frames were given; this world goes on from a frame"),
         (lambda s: s.reset(FRAMES, [0, 1, 2]), r"wanted \(1, 2\)"),
         (lambda s: s.reset(), "no start clips"),
         (lambda s: s.reset(FRAMES, seed=-1), "seed is -1"),
@@ -96,6 +96,20 @@ def test_wrong_calls_are_one_line(world: World, call: Callable[[Session], object
     with pytest.raises(UserError, match=said) as caught:
         call(world.session())
     assert "\n" not in str(caught.value)
+
+
+def test_worlds_without_actions_refuse_some() -> None:
+    world = pocket.untrained(pocket.tiny(), DataInfo(height=64, width=64))
+    session = world.session(2, seed=0)
+    session.reset(FRAMES, {})
+    assert session.step({}).frame.shape == (2, 64, 64, 3)
+    for given in (0, [1, 2], {"action": 1}):
+        with pytest.raises(UserError, match="this world runs by itself; leave them out"):
+            session.step(given)
+    with pytest.raises(UserError, match="runs by itself"):
+        session.reset(FRAMES, [0, 0])
+    with pytest.raises(UserError, match="this world has no classes"):
+        session.reset(FRAMES, class_id=0)
 
 
 def test_streams_may_be_reset_in_any_order(world: World) -> None:
