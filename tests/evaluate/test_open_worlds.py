@@ -70,7 +70,7 @@ def test_an_exact_tokenizer_of_whole_clips_is_exact(measured, dataset):
     found = figures(measured["clips"])
     assert found["tokenizer_psnr"].value == np.inf and found["tokenizer_tiles_right"].value == 1.0
     lengths = [e.n_frames for e in dataset.episodes if e.source in measured["clips"].clips]
-    assert found["tokenizer_psnr"].n == sum(n // 8 * 8 for n in lengths)
+    assert found["tokenizer_psnr"].n == sum(min(2, n // 8) * 8 for n in lengths)
     section = measured["clips"].sections[0]
     assert "8 frames together" in section.explanation and "left out" in section.explanation
     assert "8 frames" not in measured["frames"].sections[0].explanation
@@ -82,7 +82,7 @@ def test_codes_that_stay_are_counted_inside_whole_clips(measured, dataset):
     for i in dataset.indices("test"):
         if dataset.episodes[i].source in measured["clips"].clips:
             boards = np.stack([toy.read(f) for f in dataset.read(i).frames]).reshape(-1, 16)
-            for first in range(0, len(boards) - 7, 8):
+            for first in range(0, len(boards) - 7, 8)[:2]:
                 window = boards[first : first + 8].reshape(4, 2, 16)
                 same += (window[1:] == window[:-1]).all(1).sum()
                 pairs += 3 * 16
@@ -239,7 +239,7 @@ def test_signs_and_units_are_written(written):
 def test_the_grid_shows_recording_mean_and_samples(measured):
     futures = measured["clips"].futures[0]
     grid = futures_grid(futures)
-    scale, strip, gap = 6, 20, 6
+    scale, strip, gap = 4, 20, 6
     side = 32 * scale
     assert grid.shape == (2 + 6, 2 * (side + strip), 3 * side + 2 * gap, 3)
 

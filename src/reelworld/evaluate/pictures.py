@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["comparison", "futures_grid", "report_futures", "report_videos", "write_comparisons"]
 
 PANEL_PIXELS = 192
+SMALL_PANEL_PIXELS = 128
 PAPER = (24, 27, 34)
 SHOWN_SAMPLES = 4
 COLUMNS = 3
@@ -47,7 +48,7 @@ def futures_grid(futures: Futures) -> np.ndarray:
     """Lay out recording | mean of all samples | four samples, three to a row, uint8 (T, H', W', 3)."""
     mean = np.rint(futures.samples.mean(0, dtype=np.float32)).astype(np.uint8)
     shown = futures.samples[:SHOWN_SAMPLES]
-    scale = viewing_scale(futures.true, PANEL_PIXELS)
+    scale = viewing_scale(futures.true, SMALL_PANEL_PIXELS)
     parts = []
     for is_given in (True, False):
         names = ["recording", f"mean of {len(futures.samples)}", *(f"sample {i + 1}" for i in range(len(shown)))]

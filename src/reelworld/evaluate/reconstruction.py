@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["encode_frames", "measure_tokenizer", "reconstruct"]
 
 CHUNK_FRAMES = 64
+WHOLE_CLIPS = 2
+"""Of each recording, where whole clips are coded."""
 MEAN_COLOUR = "mean colour of each 8x8 patch"
 
 
@@ -80,7 +82,8 @@ def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | No
         seed: Of the bootstrap.
     """
     spec = world.tokenizer.spec(len(clips[0].frames), *clips[0].frames.shape[1:3])
-    decoded = [reconstruct(world, c.frames[: max(CHUNK_FRAMES, spec.clip_frames)]) for c in clips]
+    most = WHOLE_CLIPS * spec.clip_frames or CHUNK_FRAMES
+    decoded = [reconstruct(world, c.frames[:most]) for c in clips]
     true = [c.frames[: len(d)] for c, d in zip(clips, decoded, strict=True)]
     clip = np.repeat(np.arange(len(clips)), [len(d) for d in decoded])
     frames, result = np.concatenate(true), np.concatenate(decoded)
@@ -91,8 +94,8 @@ def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | No
     what = "each frame into a few codes and back. Held-out frames are"
     if spec.clip_frames:
         what = (
-            f"{spec.clip_frames} frames together into a few codes and back (frames after the last whole clip are left "
-            "out). Held-out frames are"
+            f"{spec.clip_frames} frames together into a few codes and back; frames after the last whole clip are left "
+            f"out, and at most {WHOLE_CLIPS} are taken of each recording. Held-out frames are"
         )
     return Section(
         name="tokenizer",

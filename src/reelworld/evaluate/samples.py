@@ -41,8 +41,8 @@ __all__ = ["Cells", "draw_samples", "find_cells", "samples_section"]
 
 SINGLE = "single samples"
 BEST = "best of the samples, chosen knowing the answer"
-TRUTH = "a sample and what happened"
-OTHERS = "recorded futures of two starts"
+TRUTH = "sample and what happened"
+OTHERS = "recordings of two starts"
 
 
 def draw_samples(world: World, starts: Starts, n_samples: int, seed: int) -> np.ndarray:

@@ -191,6 +191,8 @@ def value_text(figure: Json, key: str = "value") -> str:
 
 def interval_text(figure: Json) -> str:
     """Write a figure's 95% interval for people."""
+    if not figure.get("n", 1):
+        return ""
     if math.isnan(_number(figure["low"])):
         return "no interval"
     low, high = value_text(figure, "low"), value_text(figure, "high")
@@ -322,9 +324,14 @@ def _row(figure: Json) -> str:
         f'<td class="number"><strong>{value_text(figure)}</strong>'
         f'<span class="interval">{interval_text(figure)}</span></td>'
         f"<td>{others}</td>"
-        f'<td class="number" data-name="measured on">{figure["n"]:,} {escape(figure["trials"])}'
-        f'<span class="interval">{figure["n_clips"]} clips</span></td></tr>'
+        f'<td class="number" data-name="measured on">{_measured_on(figure)}</td></tr>'
     )
+
+
+def _measured_on(figure: Json) -> str:
+    if not figure["n"]:
+        return "nothing"
+    return f'{figure["n"]:,} {escape(figure["trials"])}<span class="interval">{figure["n_clips"]} clips</span>'
 
 
 def _matrix(figures: Sequence[Json]) -> str:
