@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from reelworld.nn.large_pages import LargePages
 from reelworld.nn.row_sums import ROW_BYTES, RowLinear, row_width
 
 
@@ -22,7 +23,7 @@ def test_equals_the_layer(dtype: torch.dtype, has_bias: bool, streams: int, inpu
     with torch.no_grad():
         expected = layer.double()(x.double())
         layer = layer.to(dtype)
-        rows = RowLinear(layer)
+        rows = RowLinear(layer, LargePages())
         for _ in range(2):  # the second call finds the workspace as the first left it
             y = rows(x)
             assert y.dtype == dtype and y.shape == (streams, outputs)
@@ -41,7 +42,7 @@ def test_wide_inputs_are_rounded_to_the_weights() -> None:
     layer = nn.Linear(48, 96, dtype=torch.bfloat16)
     x = torch.randn(1, 48)
     with torch.no_grad():
-        assert torch.equal(RowLinear(layer)(x), RowLinear(layer)(x.bfloat16()))
+        assert torch.equal(RowLinear(layer, LargePages())(x), RowLinear(layer, LargePages())(x.bfloat16()))
 
 
 def test_layers_of_one_shape_do_not_disturb_each_other() -> None:
@@ -50,7 +51,7 @@ def test_layers_of_one_shape_do_not_disturb_each_other() -> None:
     layers = [nn.Linear(24, 48, bias=b) for b in (True, False, True)]
     x = [torch.randn(2, 24) for _ in layers]
     with torch.no_grad():
-        fast = [RowLinear(layer) for layer in layers]
+        fast = [RowLinear(layer, LargePages()) for layer in layers]
         first = [f(v) for f, v in zip(fast, x, strict=True)]
         for i in (2, 0, 1):
             torch.testing.assert_close(fast[i](x[i]), layers[i](x[i]))
@@ -61,7 +62,7 @@ def test_layers_of_one_shape_do_not_disturb_each_other() -> None:
 def test_threads_have_workspaces_of_their_own() -> None:
     torch.manual_seed(0)
     layer = nn.Linear(600, 480)
-    rows = RowLinear(layer)
+    rows = RowLinear(layer, LargePages())
     wrong: list[int] = []
 
     def run(seed: int) -> None:
@@ -86,7 +87,7 @@ def test_weights_are_a_copy() -> None:
     layer = nn.Linear(5, 6)
     x = torch.randn(1, 5)
     with torch.no_grad():
-        rows = RowLinear(layer)
+        rows = RowLinear(layer, LargePages())
         before = rows(x)
         layer.weight.zero_()
         assert torch.equal(rows(x), before)
@@ -97,5 +98,5 @@ def test_rows_fit_and_divide() -> None:
         for width in (1, 7, 60, 144, 576, 1000, 2048, 10_007):
             w = row_width(width, dtype)
             assert width % w == 0 and w * dtype.itemsize <= ROW_BYTES
-    assert row_width(576, torch.float32) == 48
+    assert row_width(576, torch.float32) == 32
     assert row_width(10_007, torch.float32) == 1

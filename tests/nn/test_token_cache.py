@@ -8,12 +8,20 @@ from torch import Tensor
 
 from reelworld.nn.attention import BlockMask, CausalMask, attention
 from reelworld.nn.block_layout import BLOCK, strided_layout
+from reelworld.nn.large_pages import LargePages
 from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
 
 STREAMS, HEADS, WIDTH, VALUE_WIDTH = 2, 3, 6, 10
 SHAPE = (4, 8, 16)  # 512 tokens; blocks of several rows
 LENGTH = 512
 KINDS = [TokenCache, RowTokenCache]
+
+
+def made(kind: type, streams: int, length: int, value_width: int, sight: Sight, like: Tensor) -> Cache:
+    shape = (streams, HEADS, length, WIDTH)
+    if kind is TokenCache:
+        return TokenCache(shape, value_width, like, sight)
+    return RowTokenCache(shape, value_width, like.dtype, sight, LargePages())
 
 
 def drawn(streams: int = STREAMS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +56,7 @@ def stepped(cache: Cache, q: Tensor, k: Tensor, v: Tensor, first: int, last: int
 @pytest.mark.parametrize("streams", [1, STREAMS])
 def test_steps_equal_dense_masked_attention(layout: str, kind: type, given: int, streams: int) -> None:
     q, k, v = drawn(streams)
-    cache = kind((streams, HEADS, LENGTH, WIDTH), VALUE_WIDTH, q, sight(layout))
+    cache = made(kind, streams, LENGTH, VALUE_WIDTH, sight(layout), q)
     if given:
         cache.fill(k[:, :, :given], v[:, :, :given])
     mixed = stepped(cache, q, k, v, given, LENGTH)
@@ -60,7 +68,7 @@ def test_steps_equal_dense_masked_attention(layout: str, kind: type, given: int,
 @pytest.mark.parametrize("kind", KINDS)
 def test_selected_streams_go_on_alone(layout: str, kind: type) -> None:
     q, k, v = drawn()
-    cache = kind((STREAMS, HEADS, LENGTH, WIDTH), VALUE_WIDTH, q, sight(layout))
+    cache = made(kind, STREAMS, LENGTH, VALUE_WIDTH, sight(layout), q)
     stepped(cache, q, k, v, 0, 100)
     picked = torch.tensor([1, 1, 0])
     copy = cache.select(picked)
@@ -75,9 +83,9 @@ def test_layers_may_share_a_sight(kind: type) -> None:
     """Also layers with values of another width, and caches of other lengths."""
     q, k, v = drawn()
     shared = sight("sparse")
-    wide = kind((STREAMS, HEADS, LENGTH, WIDTH), VALUE_WIDTH, q, shared)
-    narrow = kind((STREAMS, HEADS, LENGTH, WIDTH), 4, q, shared)
-    long = kind((STREAMS, HEADS, 2 * LENGTH, WIDTH), VALUE_WIDTH, q, shared)
+    wide = made(kind, STREAMS, LENGTH, VALUE_WIDTH, shared, q)
+    narrow = made(kind, STREAMS, LENGTH, 4, shared, q)
+    long = made(kind, STREAMS, 2 * LENGTH, VALUE_WIDTH, shared, q)
     dense = expected("sparse", q, k, v)
     for t in range(200):
         mixed = []
@@ -98,7 +106,7 @@ def test_unseen_tokens_are_not_read(kind: type) -> None:
     hidden = ~layout[9].repeat_interleave(BLOCK)
     assert hidden[:position].any()
     k[:, :, hidden], v[:, :, hidden] = float("nan"), float("nan")
-    cache = kind((STREAMS, HEADS, LENGTH, WIDTH), VALUE_WIDTH, q, Sight(BLOCK, layout))
+    cache = made(kind, STREAMS, LENGTH, VALUE_WIDTH, Sight(BLOCK, layout), q)
     cache.fill(k[:, :, :position], v[:, :, :position])
     mixed = stepped(cache, q, k, v, position, position + 1)
     assert mixed.isfinite().all()
@@ -110,7 +118,7 @@ def test_half_precision_is_near(layout: str) -> None:
     q, k, v = drawn(1)
     dense = expected(layout, q, k, v)
     narrow = [x.bfloat16() for x in (q, k, v)]
-    cache = RowTokenCache((1, HEADS, LENGTH, WIDTH), VALUE_WIDTH, narrow[0], sight(layout))
+    cache = made(RowTokenCache, 1, LENGTH, VALUE_WIDTH, sight(layout), narrow[0])
     mixed = stepped(cache, *narrow, 0, LENGTH)
     assert mixed.dtype == torch.bfloat16
     error = (mixed.float() - dense).abs()

@@ -284,10 +284,10 @@ class AutoregressivePrior(nn.Module):
                 "so that at most one less can be."
             )
         config, class_id, frames = self.config, conditions.class_id, self._frames(conditions)
-        way = Way.suited(self.embed.weight, len(given))
+        way = Way(self.embed.weight, len(given))
         sight = way.sight(self.layout, BLOCK) if config.attention == "sparse" else way.sight()
         shape = (len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
-        caches = [way.cache(shape, shape[-1], self.embed.weight, sight) for _ in self.blocks]
+        caches = [way.cache(shape, shape[-1], sight) for _ in self.blocks]
         if n_tokens := given[0].numel():
             x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask()
             for block, pair, cache in zip(self.blocks, frames, caches, strict=True):

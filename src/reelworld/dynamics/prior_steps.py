@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelworld.nn.large_pages import LargePages
 from reelworld.nn.row_sums import MAX_STREAMS, RowLinear
 from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
 from reelworld.nn.transformer import ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, late_epsilon_norm
@@ -29,32 +30,30 @@ __all__ = ["StepBlock", "StepNorm", "Way"]
 Map = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
 class Way:
-    """How products are computed: as sums of rows, or by torch's kernels for many rows."""
+    """How the products of some streams are computed: as sums of rows, or by torch's kernels for many rows."""
 
-    by_rows: bool
-    dtype: torch.dtype
-
-    @classmethod
-    def suited(cls, weights: Tensor, streams: int) -> Way:
+    def __init__(self, weights: Tensor, streams: int) -> None:
         """Choose for weights like these and a number of streams."""
-        return cls(weights.device.type == "cpu" and streams <= MAX_STREAMS, weights.dtype)
+        self.weights = weights
+        by_rows = weights.device.type == "cpu" and streams <= MAX_STREAMS
+        self.pages = LargePages() if by_rows else None
 
     def linear(self, linear: nn.Linear) -> Map:
         """Make a linear layer for (B, I)."""
-        if self.by_rows:
-            return RowLinear(linear)
+        if self.pages is not None:
+            return RowLinear(linear, self.pages)
         return lambda x_BI: functional.linear(x_BI.to(linear.weight.dtype), linear.weight, linear.bias)
 
-    def cache(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> Cache:
-        """Make a cache, with the arguments of ``TokenCache``."""
-        kind = RowTokenCache if self.by_rows else TokenCache
-        return kind(shape, value_width, like, sight)
+    def cache(self, shape: tuple[int, int, int, int], value_width: int, sight: Sight) -> Cache:
+        """Make a cache for keys of a shape (B, H, L, E) and values of some width."""
+        if self.pages is not None:
+            return RowTokenCache(shape, value_width, self.weights.dtype, sight, self.pages)
+        return TokenCache(shape, value_width, self.weights, sight)
 
     def sight(self, layout: Tensor | None = None, block: int = 0) -> Sight:
         """Describe what tokens see: what a layout of blocks says, or all before them."""
-        return Sight(prefix_block(self.dtype)) if layout is None else Sight(block, layout)
+        return Sight(prefix_block(self.weights.dtype)) if layout is None else Sight(block, layout)
 
 
 @dataclass
@@ -124,7 +123,7 @@ class StepFrames:
     ) -> StepFrames:
         """Prepare a layer: its keys (B, H, K, E) and values (B, H, K, F) stay as they are."""
         keys, values = keys_values
-        cache = way.cache((*keys.shape,), values.shape[-1], keys, sight)
+        cache = way.cache((*keys.shape,), values.shape[-1], sight)
         cache.fill(keys, values)
         return cls(norm, way.linear(attention.query), way.linear(attention.out), cache, attention.heads)
 

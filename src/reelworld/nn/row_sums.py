@@ -4,7 +4,7 @@ Drawing one token after the other, a layer's weights and an attention's keys and
 and used once. torch's linear and attention kernels are made for many rows: for one row on a CPU they run on one
 thread or reach a third of the speed of memory. Written as a sum of rows, each times a number, the same product is
 what ``embedding_bag`` does, which streams rows on all threads. Hence matrices are laid out as narrow rows here:
-y[w] = sum over i of x[i] * row_i[w].
+y[w] = sum over i of x[i] * row_i[w]. Tables lie in large pages (``nn.large_pages``).
 
 How much this wins over the other ways: docs/log.md and ``benchmarks/videogpt_sampling.py``.
 
@@ -20,10 +20,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from reelworld.nn.large_pages import LargePages
+
 __all__ = ["MAX_STREAMS", "RowLinear", "row_sums", "row_width"]
 
-ROW_BYTES = 192
-"""Longest row: a few cache lines, so that a sum stays in registers and rows follow each other in memory."""
+ROW_BYTES = 128
+"""Longest row: two cache lines. Longer and shorter rows are read more slowly."""
 MAX_STREAMS = 8
 """With more streams than this, matrix products are as fast."""
 
@@ -56,13 +58,14 @@ class RowLinear:
     Shapes: ``__call__`` maps (B, I) of any float type to (B, O) of the weights' type.
     """
 
-    def __init__(self, linear: nn.Linear) -> None:
+    def __init__(self, linear: nn.Linear, pages: LargePages) -> None:
         weight_OI = linear.weight.detach()
         if linear.bias is not None:
             weight_OI = torch.cat([weight_OI, linear.bias.detach()[:, None]], 1)
         self.outputs, n_rows = weight_OI.shape
         width = row_width(self.outputs, weight_OI.dtype)
-        self.table_RW = weight_OI.view(-1, width, n_rows).mT.reshape(-1, width).contiguous()
+        pieces_SRW = weight_OI.view(-1, width, n_rows).mT
+        self.table_RW = pages.zeros(pieces_SRW.shape, weight_OI.dtype).copy_(pieces_SRW).view(-1, width)
         self.plan = (self.outputs // width, n_rows, weight_OI.dtype, linear.bias is not None)
 
     def __call__(self, x_BI: Tensor) -> Tensor:

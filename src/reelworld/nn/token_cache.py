@@ -17,16 +17,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from reelworld.nn.row_sums import row_sums, row_width
+from reelworld.nn.large_pages import LargePages
+from reelworld.nn.row_sums import ROW_BYTES, row_sums, row_width
 
 __all__ = ["Cache", "RowTokenCache", "Sight", "TokenCache", "prefix_block"]
-
-PREFIX_ROW_BYTES = 256
 
 
 def prefix_block(dtype: torch.dtype) -> int:
     """Return how many tokens share a row of keys where a token sees all before it (``RowTokenCache``)."""
-    return max(1, PREFIX_ROW_BYTES // dtype.itemsize)
+    return ROW_BYTES // dtype.itemsize
 
 
 class Sight:
@@ -163,13 +162,23 @@ class RowTokenCache:
     token's value, and the mixed value is the sum of K rows, each times a token's weight.
     """
 
-    def __init__(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> None:
-        """Make room, with the arguments of ``TokenCache``."""
+    def __init__(
+        self, shape: tuple[int, int, int, int], value_width: int, dtype: torch.dtype, sight: Sight, pages: LargePages
+    ) -> None:
+        """Make room.
+
+        Args:
+            shape: (B, H, L, E).
+            value_width: F.
+            dtype: Of keys and values.
+            sight: Which tokens are visible.
+            pages: Gives the memory.
+        """
         streams, heads, length, width = shape
-        piece = row_width(value_width, like.dtype)
+        piece = row_width(value_width, dtype)
         n_blocks = math.ceil(length / sight.block)
-        self.keys = like.new_zeros(streams, heads, n_blocks, width, sight.block)
-        self.values = like.new_zeros(streams, heads, value_width // piece, length, piece)
+        self.keys = pages.zeros((streams, heads, n_blocks, width, sight.block), dtype)
+        self.values = pages.zeros((streams, heads, value_width // piece, length, piece), dtype)
         self.key_rows, self.value_rows = self.keys.view(-1, sight.block), self.values.view(-1, piece)
         self.sight, self.length = sight, 0
 
