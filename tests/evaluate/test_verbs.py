@@ -156,6 +156,13 @@ def test_bench_results_hold_together(made, tmp_path, capsys):
     assert 0 < rows["frame step"]["limit"] <= megabytes / rows["memory copy"]["median"] * 1.001
 
 
+def test_bench_averages_frames_that_come_at_once():
+    times = np.array([9.0, 1.0, 1.0, 1.0, 8.0, 2.0, 2.0, 4.0, 100.0])
+    assert bench._bursts(times, 4).tolist() == [3.0, 4.0]
+    assert bench._bursts(times, 1).tolist() == times.tolist()
+    assert bench._bursts(times[:3], 4).tolist() == [11 / 3]
+
+
 def test_bench_counts_the_weights_that_run():
     import torch
 

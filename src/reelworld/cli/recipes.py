@@ -29,7 +29,10 @@ def run(options: Options) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("train", "what it is", "parameters", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("train", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("parameters")
     for name in RECIPES:
         module, default = find_recipe(name)
         table.add_row(name, _first_line(module).partition(": ")[2], "", style="bold")

@@ -1,8 +1,8 @@
 """Turn recordings into a world you can play: RUN/world.
 
 RECIPE names how, and perhaps a size: pocket (its default size, small) or pocket:tiny. Recipes so far: pocket,
-a small playable world, trained on a laptop CPU in minutes. `reelworld recipes` lists all sizes, and
-`reelworld train pocket --help` shows every setting with its default.
+a small playable world, trained on a laptop CPU in minutes, and videogpt, a world that continues clips by itself.
+`reelworld recipes` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
 since the last checkpoint. Other settings need another --out.
@@ -11,6 +11,7 @@ Examples:
   reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
   reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
   reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
+  reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
 """
 
 from __future__ import annotations

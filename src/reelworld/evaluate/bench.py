@@ -65,8 +65,9 @@ class BenchResult:
     """One thing measured."""
 
     what: str
-    """encode and decode: one frame. frame step: dynamics and decoding of one frame. training step: forward, backward
-    and AdamW of the dynamics on 4 clips of 8 frames. memory copy: bytes read and written."""
+    """encode and decode: one frame, or one clip where the tokenizer codes whole clips. frame step: dynamics and decoding
+    of one frame (the mean of a latent frame where those come at once). training step: forward, backward and AdamW of
+    the dynamics on 4 clips of 8 frames, or 4 whole clips. memory copy: bytes read and written."""
     unit: str
     """"ms", "frames/s", "GB/s" or "MiB"."""
     threads: int
@@ -198,7 +199,9 @@ def _measure(world: World, config: BenchConfig, threads: int) -> Iterable[BenchR
         return 1e3 * _bytes_read(world.parts.values(), work) / speed
 
     height, width = world.info.height, world.info.width
-    frame = torch.from_numpy(rng.integers(0, 256, (1, 1, height, width, 3), dtype=np.uint8)).to(world.device)
+    spec = world.tokenizer.spec(1, height, width)
+    clip_frames, n_frames = spec.clip_frames, spec.clip_frames or 1
+    frame = torch.from_numpy(rng.integers(0, 256, (1, n_frames, height, width, 3), dtype=np.uint8)).to(world.device)
     with torch.inference_mode():
         codes = world.tokenizer.encode(to_float(frame))
         for what, work in (
@@ -207,12 +210,14 @@ def _measure(world: World, config: BenchConfig, threads: int) -> Iterable[BenchR
         ):
             yield result(what, "ms", _times(work, config), limit_ms(work))
     session = _begin(world, config)
-    limit = limit_ms(session.step)
-    step, whole = _play(world, session, config, rng)
+    # a model of whole clips reads its weights for every code: its limit is measured in benchmarks/
+    limit = None if clip_frames else limit_ms(session.step)
+    step, whole = (_bursts(times, spec.time_stride) for times in _play(world, session, config, rng))
     yield result("frame step", "ms", step, limit)
     yield result("frame step and PNG", "ms", whole, limit)
-    yield result("play with PNG", "frames/s", 1e3 / whole, 1e3 / limit)
-    yield result("training step", "ms", _training(world, config, codes))
+    yield result("play with PNG", "frames/s", 1e3 / whole, limit and 1e3 / limit)
+    video = to_float(frame[:, : getattr(world.dynamics.config, "cond_frames", 0)]) if clip_frames else None
+    yield result("training step", "ms", _training(world, config, codes, video))
     yield result("peak memory", "MiB", np.array([peak_memory_mb()]))
 
 
@@ -283,23 +288,37 @@ def _play(
     return np.array(step[config.warmup :]), np.array(whole[config.warmup :])
 
 
-def _training(world: World, config: BenchConfig, codes: Codes) -> np.ndarray:
-    """Take training steps of a copy of the dynamics, 4 clips of 8 frames each; milliseconds of each."""
+def _bursts(times: np.ndarray, size: int) -> np.ndarray:
+    """Average over frames that are made at once."""
+    return times[: max(1, len(times) // size) * size].reshape(-1, min(size, len(times))).mean(1)
+
+
+def _training(world: World, config: BenchConfig, codes: Codes, video: torch.Tensor | None) -> np.ndarray:
+    """Take training steps of a copy of the dynamics, 4 clips each; milliseconds of each.
+
+    Args:
+        world: Its dynamics learn.
+        config: How often.
+        codes: Of one frame, which stands still for 8 frames; or of one clip, if there is video.
+        video: The conditioning frames of a clip, (1, T, H, W, 3); None for worlds that code single frames.
+    """
     module = copy.deepcopy(world.dynamics).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0)
-    video = codes.video.expand(4, 8, *codes.video.shape[2:]).clone()
+    codes_BPN = codes.video.expand(4, 8 if video is None else -1, *codes.video.shape[2:]).clone()
     conditions = Conditions(
+        context_video=None if video is None else video.expand(4, -1, -1, -1, -1),
+        class_id=torch.zeros(4, dtype=torch.int64, device=codes_BPN.device) if world.info.classes else None,
         actions={
             name: torch.zeros(
                 (4, 8, *((spec.repeat,) if spec.repeat > 1 else ()), *((spec.n,) if spec.kind == "continuous" else ())),
                 dtype=torch.int64 if spec.kind == "discrete" else torch.float32,
-                device=video.device,
+                device=codes_BPN.device,
             )
             for name, spec in world.info.actions.items()
-        }
+        },
     )
-    batch = Batch(codes=Codes.of(video), conditions=conditions)
-    generator = torch.Generator(device=video.device).manual_seed(config.seed)
+    batch = Batch(codes=Codes.of(codes_BPN), conditions=conditions)
+    generator = torch.Generator(device=codes_BPN.device).manual_seed(config.seed)
 
     def work() -> None:
         losses = module.loss(batch, generator)
