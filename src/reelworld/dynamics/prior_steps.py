@@ -98,7 +98,7 @@ class StepSelf:
 
     def __call__(self, x_BD: Tensor) -> Tensor:
         """Append the token and mix what it sees."""
-        q, k, v = self.qkv(self.norm(x_BD)).view(len(x_BD), 3, self.heads, -1).unbind(1)
+        q, k, v = self.qkv(self.norm(x_BD)).view(x_BD.shape[0], 3, self.heads, -1).unbind(1)
         self.cache.append(k, v)
         return self.out(self.cache.read(q))
 
@@ -129,7 +129,7 @@ class StepFrames:
 
     def __call__(self, x_BD: Tensor) -> Tensor:
         """Mix what the frames say."""
-        return self.out(self.cache.read(self.query(self.norm(x_BD)).view(len(x_BD), self.heads, -1)))
+        return self.out(self.cache.read(self.query(self.norm(x_BD)).view(x_BD.shape[0], self.heads, -1)))
 
     def select(self, streams: Tensor) -> StepFrames:
         """Copy the given streams."""

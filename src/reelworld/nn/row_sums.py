@@ -41,13 +41,13 @@ def row_sums(table_RW: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) ->
     Args:
         table_RW: The rows.
         rows: Which rows, int32, one sum after the other.
-        starts: Where in ``rows`` each sum begins, int32, (n,).
+        starts: Where in ``rows`` each sum begins, and the end of the last, int32, (n + 1,).
         weights: A number for each entry of ``rows``, of the table's type.
 
     Returns:
         (n, W).
     """
-    return torch.embedding_bag(table_RW, rows, starts, False, 0, False, weights)[0]
+    return torch.embedding_bag(table_RW, rows, starts, False, 0, False, weights, True)[0]
 
 
 class RowLinear:
@@ -96,7 +96,7 @@ def _plan(thread: int, streams: int, pieces: int, n_rows: int, dtype: torch.dtyp
     weights_SBR = torch.ones(pieces, streams, n_rows, dtype=dtype)
     return Plan(
         rows=rows_SBR.reshape(-1),
-        starts=torch.arange(0, pieces * streams * n_rows, n_rows, dtype=torch.int32),
+        starts=torch.arange(0, pieces * streams * n_rows + 1, n_rows, dtype=torch.int32),
         weights=weights_SBR.view(-1),
         inputs_SBI=weights_SBR[..., : n_rows - has_bias],
     )

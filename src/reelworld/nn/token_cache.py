@@ -141,7 +141,7 @@ class TokenCache:
 
 
 class Rows(NamedTuple):
-    """The rows of a ``RowTokenCache`` that a step reads, and where each sum of rows begins."""
+    """The rows of a ``RowTokenCache`` that a step reads, and where each sum of rows begins and the last ends."""
 
     key_rows: Tensor
     key_starts: Tensor
@@ -228,9 +228,9 @@ class RowTokenCache:
         value_rows = _offsets(streams * heads * pieces, length) + tokens
         return Rows(
             key_rows=key_rows.flatten(),
-            key_starts=torch.arange(0, key_rows.numel(), width, dtype=torch.int32),
+            key_starts=torch.arange(0, key_rows.numel() + 1, width, dtype=torch.int32),
             value_rows=value_rows.flatten(),
-            value_starts=torch.arange(0, value_rows.numel(), n_tokens, dtype=torch.int32),
+            value_starts=torch.arange(0, value_rows.numel() + 1, n_tokens, dtype=torch.int32),
             scale=torch.full((n_blocks, 1), width**-0.5, dtype=self.keys.dtype),
             ones=torch.ones(pieces, 1, dtype=self.keys.dtype),
             n_tokens=n_tokens,
