@@ -66,8 +66,8 @@ class BenchResult:
 
     what: str
     """encode and decode: one frame, or one clip where the tokenizer codes whole clips. frame step: dynamics and
-    decoding of one frame (the mean of a latent frame where those come at once). training step: forward, backward and AdamW of
-    the dynamics on 4 clips of 8 frames, or 4 whole clips. memory copy: bytes read and written."""
+    decoding of one frame (the mean of a latent frame where those come at once). training step: forward, backward and
+    AdamW of the dynamics on 4 clips of 8 frames, or 4 whole clips. memory copy: bytes read and written."""
     unit: str
     """"ms", "frames/s", "GB/s" or "MiB"."""
     threads: int
