@@ -78,6 +78,16 @@ def test_tiles_that_an_agent_turns_into_follow():
     assert shown(atlas, finder) == {right, left, door}
 
 
+def test_tiles_that_an_agent_only_comes_from_follow():
+    """Every episode begins in the doorway, which nobody enters again."""
+    right, door, floor = toy.AGENT, toy.OPEN, toy.FLOOR
+    boards = np.full((5, 4, 4), floor)
+    for t, (cell, tile) in enumerate([(0, door), (1, right), (2, right), (3, right), (2, right)]):
+        boards[t, 0, cell] = tile
+    atlas, finder = learn([boards] * 3)
+    assert shown(atlas, finder) == {right, door}
+
+
 def test_minigrid_agents_are_where_the_simulator_has_them(tmp_path):
     pytest.importorskip("minigrid", reason="the package minigrid is not installed")
     from reelworld.data.dataset import DataSet

@@ -65,6 +65,12 @@ def test_free_runs_are_bounded(measured, dataset):
     assert figures(measured["frames"])["free_run_psnr"].n == sum(lengths[s] - 2 for s in measured["clips"].clips)
 
 
+def test_a_free_run_shorter_than_a_whole_clip_has_no_codes(dataset):
+    world = toy_clips.clip_world(toy_clips.random_walk)
+    found = figures(evaluate(world, dataset, replace(CONFIG, free_run_steps=5, samples=0, clips=2)))
+    assert "free_run_live_codes" not in found and found["free_run_motion"].n == 10
+
+
 def test_an_exact_tokenizer_of_whole_clips_is_exact(measured, dataset):
     """Frames after the last whole clip are left out, and the report says so."""
     found = figures(measured["clips"])
@@ -79,15 +85,18 @@ def test_an_exact_tokenizer_of_whole_clips_is_exact(measured, dataset):
 def test_codes_that_stay_are_counted_inside_whole_clips(measured, dataset):
     found = figures(measured["clips"])["codes_unchanged"]
     same = pairs = 0
+    still = []
     for i in dataset.indices("test"):
         if dataset.episodes[i].source in measured["clips"].clips:
             boards = np.stack([toy.read(f) for f in dataset.read(i).frames]).reshape(-1, 16)
+            kept = boards[: min(2, len(boards) // 8) * 8]
+            still.append((kept[2:] == kept[:-2]).mean())
             for first in range(0, len(boards) - 7, 8)[:2]:
                 window = boards[first : first + 8].reshape(4, 2, 16)
                 same += (window[1:] == window[:-1]).all(1).sum()
                 pairs += 3 * 16
     assert found.n == pairs and found.value == pytest.approx(same / pairs)
-    assert list(found.baselines) == ["8x8 patches whose pixels stay over 2 frames"]
+    assert found.baselines == {"8x8 patches whose pixels stay over 2 frames": pytest.approx(np.mean(still))}
 
 
 def test_nats_are_those_of_held_out_clips_beside_training_clips(measured, dataset):

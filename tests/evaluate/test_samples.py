@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -157,6 +158,16 @@ def test_one_lost_sample_does_not_outvote_the_others(starts, game):
     assert figures["agent_lost_h1"].value == pytest.approx(1 - 1 / K)
     assert figures["agent_h1"].value == figures["agent_h1"].baselines[COPY] > 0
     assert figures["agent_single_h1"].value == pytest.approx(figures["agent_h1"].value / K)
+
+
+def test_starts_whose_agent_is_not_known_do_not_count(starts, game):
+    """The agent may be on a tile that training never showed, before or after."""
+    future, context = starts.future.copy(), starts.context.copy()
+    future[0] = toy.draw(np.full((4, 4), toy.FLOOR))
+    context[1, -1, :8, :8] = 77
+    context[2, -1] = toy.draw(np.full((4, 4), toy.FLOOR))
+    figures, _, _ = measure(toy_clips.standing, replace(starts, future=future, context=context), game)
+    assert figures["agent_h2"].n == 16 == figures["gain_agent_h2"].n and figures["psnr_mean_h2"].n == 18
 
 
 def test_games_without_an_agent_have_no_cells(starts):
