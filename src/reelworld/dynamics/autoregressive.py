@@ -284,7 +284,7 @@ class AutoregressivePrior(nn.Module):
                 "so that at most one less can be."
             )
         config, class_id, frames = self.config, conditions.class_id, self._frames(conditions)
-        way = Way(self.embed.weight, len(given))
+        way = Way(self.embed.weight)
         sight = way.sight(self.layout, BLOCK) if config.attention == "sparse" else way.sight()
         shape = (len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
         caches = [way.cache(shape, shape[-1], sight) for _ in self.blocks]

@@ -1,8 +1,8 @@
 """One token at a time through the blocks of an autoregressive prior.
 
-The same map as ``Block.forward``, for a single token per stream and without what only training needs. On a CPU and
-for a few streams matrices are read as rows (``nn.row_sums``); elsewhere they are multiplied as usual. The residual is
-float32 whatever the type of the weights.
+The same map as ``Block.forward``, for a single token per stream and without what only training needs. On a CPU
+matrices are read as rows (``nn.row_sums``), elsewhere they are multiplied as usual. The residual is float32 whatever
+the type of the weights.
 
 Shapes: B streams, D width, H heads, E width of a head
 """
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.large_pages import LargePages
-from reelworld.nn.row_sums import MAX_STREAMS, RowLinear
+from reelworld.nn.row_sums import RowLinear
 from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
 from reelworld.nn.transformer import ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, late_epsilon_norm
 
@@ -30,14 +30,18 @@ __all__ = ["StepBlock", "StepNorm", "Way"]
 Map = Callable[[Tensor], Tensor]
 
 
-class Way:
-    """How the products of some streams are computed: as sums of rows, or by torch's kernels for many rows."""
+def reads_rows(device: torch.device) -> bool:
+    """Say whether sums of rows are the fastest way on a device."""
+    return device.type == "cpu"
 
-    def __init__(self, weights: Tensor, streams: int) -> None:
-        """Choose for weights like these and a number of streams."""
+
+class Way:
+    """How products are computed: as sums of rows on a CPU, by torch's matrix kernels elsewhere."""
+
+    def __init__(self, weights: Tensor) -> None:
+        """Choose for weights like these."""
         self.weights = weights
-        by_rows = weights.device.type == "cpu" and streams <= MAX_STREAMS
-        self.pages = LargePages() if by_rows else None
+        self.pages = LargePages() if reads_rows(weights.device) else None
 
     def linear(self, linear: nn.Linear) -> Map:
         """Make a linear layer for (B, I)."""

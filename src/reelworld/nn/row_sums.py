@@ -1,4 +1,4 @@
-"""Matrices times one or a few vectors, at the speed at which memory is read.
+"""Matrices times one vector, or some, at the speed at which memory is read.
 
 Drawing one token after the other, a layer's weights and an attention's keys and values are each read once per token
 and used once. torch's linear and attention kernels are made for many rows: for one row on a CPU they run on one
@@ -6,7 +6,7 @@ thread or reach a third of the speed of memory. Written as a sum of rows, each t
 what ``embedding_bag`` does, which streams rows on all threads. Hence matrices are laid out as narrow rows here:
 y[w] = sum over i of x[i] * row_i[w]. Tables lie in large pages (``nn.large_pages``).
 
-How much this wins over the other ways: docs/log.md and ``benchmarks/videogpt_sampling.py``.
+Several vectors at once re-read a piece of the table while it is in the cache. How much this wins: docs/log.md.
 
 Shapes: B streams, O I outputs and inputs of a layer, R rows of a table, W width of a row, S pieces = O / W
 """
@@ -22,12 +22,10 @@ from torch import Tensor, nn
 
 from reelworld.nn.large_pages import LargePages
 
-__all__ = ["MAX_STREAMS", "RowLinear", "row_sums", "row_width"]
+__all__ = ["ROW_BYTES", "RowLinear", "row_sums", "row_width"]
 
 ROW_BYTES = 128
 """Longest row: two cache lines. Longer and shorter rows are read more slowly."""
-MAX_STREAMS = 8
-"""With more streams than this, matrix products are as fast."""
 
 
 def row_width(width: int, dtype: torch.dtype) -> int:
@@ -51,7 +49,7 @@ def row_sums(table_RW: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) ->
 
 
 class RowLinear:
-    """A linear layer for a few rows; holds a copy of the weights.
+    """A linear layer for one token of each stream; holds a copy of the weights.
 
     The bias is one more row of every piece, times 1.
 

@@ -1,8 +1,7 @@
 """Keys and values of the tokens so far: a step reads what its token may see and nothing else.
 
-Two layouts with one interface: ``TokenCache`` for any device and number of streams, ``RowTokenCache`` for a few
-streams on a CPU. Which tokens a token sees is the same for all layers of a stack: they share one ``Sight``, which
-works it out once per token.
+Two layouts with one interface: ``RowTokenCache`` for CPUs, ``TokenCache`` for other devices. Which tokens a token sees
+is the same for all layers of a stack: they share one ``Sight``, which works it out once per token.
 
 Shapes: B streams, H heads, L tokens of a whole sequence, T tokens, K visible tokens, E F width of a head's keys and
   values, S blocks of a sequence, W tokens per block, G pieces of a head's values, V = F / G
