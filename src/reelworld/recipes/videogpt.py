@@ -104,6 +104,8 @@ class Config:
     """Highest learning rate of the prior; it falls to 0 along a cosine."""
     warmup_steps: int = 0
     """Steps over which the learning rates rise from 0."""
+    temperature: float = 1.0
+    """How bold the world's draws are unless asked otherwise; 0 takes the likeliest code."""
     beta2: float = 0.999
     """Decay of the mean of the squared gradient, in both optimizers."""
     clip: float = 1.0
@@ -116,6 +118,7 @@ class Config:
         require(self, "alone_share", lambda v: 0 <= v <= 1, "from 0 to 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
         require(self, "max_minutes tokenizer_lr lr", lambda v: v is None or 0 < v < math.inf, "above 0")
+        require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
         require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
         require(self, "cond_frames", lambda v: 0 <= v < self.sequence_length, "from 0 to sequence_length - 1")
 
@@ -135,29 +138,32 @@ def tiny() -> Config:
 def small() -> Config:
     """Ours, for two CPU cores: a tile game or a first smooth world in about seven minutes."""
     tokenizer = Config(
-        downsample=(4, 8, 8),
-        n_codes=512,
+        sequence_length=8,
+        downsample=(2, 8, 8),
+        n_codes=64,
         embedding_dim=64,
-        n_hiddens=64,
-        n_res_layers=2,
+        n_hiddens=32,
+        n_res_layers=0,
+        tokenizer_share=0.3,
         tokenizer_steps=4000,
-        tokenizer_batch=4,
-        tokenizer_lr=1e-3,
+        tokenizer_batch=1,
+        tokenizer_lr=5e-3,
         tokenizer_schedule="cosine",
         warmup_steps=50,
+        beta2=0.98,
     )
     return replace(
         tokenizer,
-        hidden_dim=192,
+        hidden_dim=128,
+        heads=4,
         layers=4,
         dropout=0.0,
         attn_dropout=0.0,
-        cond_frames=1,
-        resnet_width=16,
-        resnet_dim=96,
-        steps=8000,
-        lr=1e-3,
-        beta2=0.98,
+        alone_share=0.5,
+        steps=12_000,
+        batch=4,
+        lr=2e-3,
+        temperature=0.7,
     )
 
 
@@ -361,10 +367,18 @@ def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
 
 def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
     """Give trained or untrained parts the form of a world."""
+    from reelworld.generate.samplers import SamplerConfig
     from reelworld.worlds.making import make_world
 
     return make_world(
-        "videogpt", config, parts, info, actions={}, stride=config.frame_stride, context_frames=config.context_frames
+        "videogpt",
+        config,
+        parts,
+        info,
+        actions={},
+        stride=config.frame_stride,
+        context_frames=config.context_frames,
+        sampler=SamplerConfig(temperature=config.temperature),
     )
 
 
