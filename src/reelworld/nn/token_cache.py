@@ -41,7 +41,7 @@ class Sight:
         # the last question and its answer; read and written whole, so that threads may share a sight
         self._blocks: tuple[int, Tensor] | None = None
         self._tokens: tuple[object, Tensor] | None = None
-        self._rows: tuple[object, Rows] | None = None
+        self._rows: tuple[tuple[object, ...], Rows] | None = None
 
     def count(self, position: int) -> int:
         """Count the tokens that the token at a position sees, K."""
@@ -67,7 +67,10 @@ class Sight:
         """List the rows of a cache's tables that a step at a position reads."""
         asked, last = (position, cache.keys.shape, cache.values.shape), self._rows
         if last is None or last[0] != asked:
-            self._rows = last = (asked, cache.rows(self.blocks(position), self.count(position)))
+            blocks = self.blocks(position)
+            is_same_block = last is not None and last[1].blocks is blocks and last[0][1:] == asked[1:]
+            known = last[1] if last is not None and is_same_block else cache.rows(blocks)
+            self._rows = last = (asked, known.up_to(self.count(position)))
         return last[1]
 
 
@@ -142,15 +145,29 @@ class TokenCache:
 class Rows(NamedTuple):
     """The rows of a ``RowTokenCache`` that a step reads, and where each sum of rows begins and the last ends."""
 
+    blocks: Tensor
+    """The blocks that are seen."""
     key_rows: Tensor
     key_starts: Tensor
-    value_rows: Tensor
-    value_starts: Tensor
     scale: Tensor
     """The scale of the scores, once per visible block, (n, 1)."""
+    all_value_rows: Tensor
+    """The rows of all tokens of the blocks, one line per sum."""
     ones: Tensor
     """1 for each piece of a value, (G, 1)."""
-    n_tokens: int
+    n_tokens: int = 0
+    """Tokens that are seen, K."""
+    value_rows: Tensor = torch.empty(0)
+    value_starts: Tensor = torch.empty(0)
+
+    def up_to(self, n_tokens: int) -> Rows:
+        """See the first K tokens of the blocks."""
+        n_sums = len(self.all_value_rows)
+        return self._replace(
+            n_tokens=n_tokens,
+            value_rows=self.all_value_rows[:, :n_tokens].flatten(),
+            value_starts=torch.arange(0, n_sums * n_tokens + 1, n_tokens, dtype=torch.int32),
+        )
 
 
 class RowTokenCache:
@@ -216,23 +233,21 @@ class RowTokenCache:
         copy.sight, copy.length = self.sight, self.length
         return copy
 
-    def rows(self, blocks: Tensor, n_tokens: int) -> Rows:
-        """List the rows that a step reads which sees the first ``n_tokens`` tokens of some blocks."""
-        streams, heads, _, width, block = self.keys.shape
-        pieces, length = self.values.shape[2:4]
-        n_blocks, blocks = len(blocks), blocks.int()
-        within = blocks[:, None] * width + torch.arange(width, dtype=torch.int32)
-        key_rows = _offsets(streams * heads, self.keys.shape[2] * width) + within.flatten()
-        tokens = (blocks[:, None] * block + torch.arange(block, dtype=torch.int32)).flatten()[:n_tokens]
-        value_rows = _offsets(streams * heads * pieces, length) + tokens
+    def rows(self, blocks: Tensor) -> Rows:
+        """List the rows that steps read which see some blocks."""
+        streams, heads, n_blocks, width, block = self.keys.shape
+        pieces, length, dtype = *self.values.shape[2:4], self.keys.dtype
+        numbers = blocks.int()[:, None]
+        within = numbers * width + torch.arange(width, dtype=torch.int32)
+        key_rows = _offsets(streams * heads, n_blocks * width) + within.flatten()
+        tokens = numbers * block + torch.arange(block, dtype=torch.int32)
         return Rows(
+            blocks=blocks,
             key_rows=key_rows.flatten(),
             key_starts=torch.arange(0, key_rows.numel() + 1, width, dtype=torch.int32),
-            value_rows=value_rows.flatten(),
-            value_starts=torch.arange(0, value_rows.numel() + 1, n_tokens, dtype=torch.int32),
-            scale=torch.full((n_blocks, 1), width**-0.5, dtype=self.keys.dtype),
-            ones=torch.ones(pieces, 1, dtype=self.keys.dtype),
-            n_tokens=n_tokens,
+            scale=torch.full((len(blocks), 1), width**-0.5, dtype=dtype),
+            all_value_rows=_offsets(streams * heads * pieces, length) + tokens.flatten(),
+            ones=torch.ones(pieces, 1, dtype=dtype),
         )
 
     def _in_pieces(self, values: Tensor) -> Tensor:
