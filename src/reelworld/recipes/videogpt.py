@@ -161,7 +161,7 @@ def small() -> Config:
         attn_dropout=0.0,
         alone_share=0.5,
         steps=12_000,
-        batch=4,
+        batch=2,
         lr=2e-3,
         temperature=0.7,
     )
