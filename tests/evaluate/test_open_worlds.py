@@ -116,6 +116,17 @@ def test_predictors_for_want_of_other_clips_are_fitted_on_these_and_that_is_said
     assert "these very clips" in section.explanation
 
 
+def test_training_clips_may_come_from_elsewhere(dataset, tmp_path):
+    """A fresh test recording has none of its own."""
+    toy.write_dataset(tmp_path / "train", n=40)
+    world = toy_clips.clip_world(toy_clips.standing)
+    world.info.splits = {"train": ("toy-036", "toy-037")}  # 16 frames and 31: two whole clips and three
+    config = replace(CONFIG, split="all", clips=30, samples=0, train_data=tmp_path / "train")
+    evaluation = evaluate(world, dataset, config)
+    section = next(s for s in evaluation.sections if s.name == "codes")
+    assert "fitted on 5 training clips" in section.explanation
+
+
 def test_a_standing_world_gains_nothing_and_never_differs(measured):
     found = figures(measured["standing"])
     assert found["gain_mean_h4"].value == 0 == found["gain_agent_h4"].value

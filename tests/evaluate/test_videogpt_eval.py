@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from evaluate import toy
+from evaluate.test_fvd import I3D, script
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataSet, write_info
+from reelworld.evaluate import fvd
 from reelworld.evaluate.codes import world_nats
 from reelworld.evaluate.windows import cut_whole_clips, encode_whole
 from reelworld.recipes import videogpt
@@ -92,6 +94,21 @@ def test_worlds_of_classes_are_told_the_class(tmp_path, capsys):
     save_world(tmp_path / "run", DataSet.open(tmp_path / "data"), class_cond=True)
     assert main(["eval", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *FEW]) == 0
     assert "Surprise per code" in capsys.readouterr().out
+
+
+def test_fvd_is_a_headline_when_the_network_is_named(made, tmp_path, capsys, monkeypatch):
+    folder, _ = made
+    monkeypatch.setattr(fvd, "MIN_CLIPS", 4)
+    network = script(I3D(), tmp_path / "i3d_torchscript.pt")
+    words = ["--out", str(tmp_path / "out"), "--i3d", str(network)]
+    assert main(["eval", str(folder / "run"), "--data", str(folder / "data"), *FEW, *words]) == 0
+    out = capsys.readouterr().out
+    assert "Frechet video distance" in out and "training clips: " in out and "not measured" not in out
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    figures = {f["name"]: f for s in results["sections"] for f in s["figures"]}
+    assert figures["fvd"]["value"] > 0 and figures["fvd"]["low"] is None and "fvd_missing" not in figures
+    assert results["config"]["i3d"] == str(network)
+    assert "Frechet video distance" in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,15 @@ def test_training_clips_are_recorded_ones_that_are_not_measured(dataset, stride)
     assert chosen != [c.tobytes() for c in training_clips(world, dataset, 6, 4, {skipped}, seed=1)[0]]
 
 
+def test_the_worlds_own_training_list_comes_first(dataset):
+    world = toy_clips.clip_world(toy_clips.standing)
+    i = dataset.indices("val")[0]
+    world.info.splits = {"train": (dataset.episodes[i].source,)}
+    (clip, *_), n = training_clips(world, dataset, 6, 999, set(), seed=0)
+    assert n == dataset.episodes[i].n_frames // 6
+    np.testing.assert_array_equal(clip, dataset.read(i).frames[:6])
+
+
 def test_nothing_is_left_when_all_is_measured(dataset):
     everything = {e.source for e in dataset.episodes}
     world = toy_clips.clip_world(toy_clips.standing)

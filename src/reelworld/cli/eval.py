@@ -20,6 +20,7 @@ github.com/universome/fvd-comparison). Loading such a file runs code from it.
 Examples:
   reelworld eval runs/doors/world --data recordings/doors
   reelworld eval runs/doors --data recordings/fresh --split all --out runs/doors/fresh
+  reelworld eval runs/film --data films/fresh --split all --train-data films/mine --i3d i3d_torchscript.pt
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ class Options:
     """Futures drawn from every start (worlds without actions); 0 leaves them out."""
     train_clips: int = 512
     """Training clips for the predictors beside nats per code (worlds that code whole clips)."""
+    train_data: Path | None = None
+    """Recordings to take those clips from; give the ones the world was trained on where --data is a fresh test
+    recording. Default: --data."""
     i3d: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TorchScript file of the I3D network, for FVD. Code from it runs: give only a file you trust."""
     seed: int = 0

@@ -64,6 +64,8 @@ class Plan:
 
     world: World
     dataset: DataSet
+    train: DataSet
+    """Where training clips come from."""
     config: EvalConfig
     wide: Sequence[Clip]
     """All clips that may be used."""
@@ -153,7 +155,7 @@ class Plan:
     def _training(self, n_frames: int, most: int) -> tuple[Iterator[np.ndarray], int]:
         """Read whole clips that are not measured."""
         measured = {clip.source for clip in self.wide}
-        return training_clips(self.world, self.dataset, n_frames, most, measured, self.config.seed)
+        return training_clips(self.world, self.train, n_frames, most, measured, self.config.seed)
 
     def _futures(self) -> Iterator[Found]:
         """Draw several futures of every start, and judge their mean, and the first as a prediction of its own."""

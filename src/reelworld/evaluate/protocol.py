@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from reelworld.evaluate.clips import choose_clips, clip_frames_of
+from reelworld.evaluate.clips import choose_clips, clip_frames_of, open_for
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.fvd import check_enough, load_detector
 from reelworld.evaluate.plan import FVD_FRAMES, Plan, all_training_clips
@@ -49,6 +49,8 @@ class EvalConfig:
     """Futures drawn from every start, in worlds without actions; 0 draws one and leaves that section out."""
     train_clips: int = 512
     """Training clips that simple predictors of codes are fitted on (worlds that code whole clips)."""
+    train_data: Path | None = None
+    """Recordings that training clips are taken from; None takes them from the data set that is measured."""
     i3d: Path | None = None
     """TorchScript file of an I3D network, for FVD; loading it runs code from it."""
     seed: int = 0
@@ -110,6 +112,7 @@ def evaluate(
     plan = Plan(
         world=world,
         dataset=dataset,
+        train=open_for(world, config.train_data) if config.train_data else dataset,
         config=config,
         wide=wide,
         atlas=_find_tiles(dataset, config),

@@ -64,7 +64,7 @@ def training_clips(
 
     Args:
         world: Says how recordings are read.
-        dataset: Recordings; where nothing is marked as training, all episodes count.
+        dataset: Recordings. Those of the world's training list count, else those of the training split, else all.
         n_frames: Frames of a whole clip.
         most: At most this many.
         skip: Sources of the recordings that are measured; they are left out.
@@ -75,9 +75,13 @@ def training_clips(
     """
     stride = frame_stride(world)
     span = n_frames * stride
-    episodes = [(i, dataset.episodes[i]) for i in dataset.indices("train") or dataset.indices("all")]
+    trained_on = set(world.info.splits.get("train", ()))
+    listed = [i for i, e in enumerate(dataset.episodes) if e.source in trained_on]
     places = [
-        (i, start) for i, e in episodes if e.source not in skip for start in range(0, e.n_frames - span + stride, span)
+        (i, start)
+        for i in listed or dataset.indices("train") or dataset.indices("all")
+        if dataset.episodes[i].source not in skip
+        for start in range(0, dataset.episodes[i].n_frames - span + stride, span)
     ]
     chosen = sorted(np.random.default_rng(seed).permutation(len(places))[:most].tolist())
     read = (read_episode(world, dataset, places[j][0], places[j][1], n_frames).frames for j in chosen)
