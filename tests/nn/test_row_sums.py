@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from reelworld.nn.large_pages import LargePages
-from reelworld.nn.row_sums import ROW_BYTES, RowLinear, row_width
+from reelworld.nn.row_sums import ROW, RowLinear, row_width
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -97,6 +97,15 @@ def test_rows_fit_and_divide() -> None:
     for dtype in (torch.float32, torch.bfloat16):
         for width in (1, 7, 60, 144, 576, 1000, 2048, 10_007):
             w = row_width(width, dtype)
-            assert width % w == 0 and w * dtype.itemsize <= ROW_BYTES
+            assert width % w == 0 and w <= ROW[dtype.itemsize]
     assert row_width(576, torch.float32) == 32
     assert row_width(10_007, torch.float32) == 1
+
+
+def test_a_plan_made_in_inference_mode_serves_outside_of_it() -> None:
+    linear, x = torch.nn.Linear(7, 11), torch.randn(5, 7)
+    with torch.inference_mode():
+        inside = RowLinear(linear, LargePages())(x)
+    with torch.no_grad():
+        outside = RowLinear(linear, LargePages())(x)
+    assert torch.equal(inside, outside)

@@ -22,15 +22,15 @@ from torch import Tensor, nn
 
 from reelworld.nn.large_pages import LargePages
 
-__all__ = ["ROW_BYTES", "RowLinear", "row_sums", "row_width"]
+__all__ = ["ROW", "RowLinear", "row_sums", "row_width"]
 
-ROW_BYTES = 128
-"""Longest row: two cache lines. Longer and shorter rows are read more slowly."""
+ROW = {8: 16, 4: 32, 2: 96}
+"""Longest row in numbers, by their bytes: what was read fastest of 16 to 576 (docs/log.md)."""
 
 
 def row_width(width: int, dtype: torch.dtype) -> int:
-    """Return the greatest divisor of a width whose elements fit into a row."""
-    return max(w for w in range(1, max(1, ROW_BYTES // dtype.itemsize) + 1) if width % w == 0)
+    """Return the greatest divisor of a width that is no longer than a row."""
+    return max(w for w in range(1, ROW[dtype.itemsize] + 1) if width % w == 0)
 
 
 def row_sums(table_RW: Tensor, rows: Tensor, starts: Tensor, weights: Tensor) -> Tensor:
@@ -88,6 +88,7 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # it is kept: what is made in inference mode cannot be written to outside of it
 def _plan(thread: int, streams: int, pieces: int, n_rows: int, dtype: torch.dtype, has_bias: bool) -> Plan:
     """Make the plan of all layers of one shape; every thread has its own, because it is written to."""
     rows_SBR = torch.arange(pieces * n_rows, dtype=torch.int32).view(pieces, 1, n_rows).expand(-1, streams, -1)
