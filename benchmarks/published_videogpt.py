@@ -84,7 +84,7 @@ class PublishedSampler:
         self.features = None
         if prior.frame_net is not None:
             assert video is not None
-            self.features = prior.features(video).flatten(1, 3) + prior.frame_positions()
+            self.features = prior.features(video.to(prior.embed.weight.dtype)).flatten(1, 3) + prior.frame_positions()
         width = config.hidden_dim // config.heads
         like = prior.embed.weight
         self.caches = [

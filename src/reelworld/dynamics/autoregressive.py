@@ -246,7 +246,7 @@ class AutoregressivePrior(nn.Module):
             return [None] * len(self.blocks)
         video = conditions.context_video
         assert video is not None and video.shape[1] == self.config.cond_frames
-        features = self.features(video).flatten(1, 3) + self.frame_positions()
+        features = self.features(video.to(self.embed.weight.dtype)).flatten(1, 3) + self.frame_positions()
         readers = [cast(CrossAttention, block.frames) for block in self.blocks]
         return [reader.keys_values(features) for reader in readers]
 

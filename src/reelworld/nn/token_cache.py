@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from reelworld.nn.large_pages import LargePages
-from reelworld.nn.row_sums import ROW_BYTES, row_sums, row_width
+from reelworld.nn.row_sums import ROW, row_sums, row_width
 
 __all__ = ["Cache", "RowTokenCache", "Sight", "TokenCache", "prefix_block"]
 
 
 def prefix_block(dtype: torch.dtype) -> int:
     """Return how many tokens share a row of keys where a token sees all before it (``RowTokenCache``)."""
-    return ROW_BYTES // dtype.itemsize
+    return ROW[dtype.itemsize]
 
 
 class Sight:

@@ -1,0 +1,346 @@
+"""How fast VideoGPT draws, encodes and decodes at the published BAIR form, beside the published way and the limit.
+
+    python benchmarks/videogpt_sampling.py --out benchmarks/results/videogpt-sampling.json
+
+Sizes are those of the published checkpoints for BAIR (VQ-VAE stride 4x2x2, width 240; prior of width 576, 4 heads and
+8 layers; 16 frames of 64x64, 4,096 tokens), weights are random: speed does not depend on them. Whole clips are drawn
+at batch 1 through ``prefill`` and ``step``; after every 128 tokens the clock stops, the published way
+(``published_videogpt.py``) draws some tokens at the same place and memory is read, so that what else the machine does
+hits all of them. Before that both draw the same first tokens, greedily: they must agree.
+
+The limit of a token is the time to read once, at the speed at which the fastest of some torch operators reads memory,
+all weights that a token needs and the keys and values that it sees (of the conditioning frames too).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from published_videogpt import PublishedSampler
+from published_videogpt import decode as published_decode
+from published_videogpt import encode as published_encode
+from torch import Tensor
+
+from reelworld.config import to_json, write_json
+from reelworld.dynamics.autoregressive import AutoregressivePrior, PriorConfig
+from reelworld.evaluate.bench import BenchResult, check_idle
+from reelworld.evaluate.machine import commit, describe_machine, load_average, now, peak_memory_mb
+from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.block_layout import BLOCK
+from reelworld.nn.large_pages import LargePages
+from reelworld.nn.token_cache import Sight
+from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
+from reelworld.types import Codes, Conditions, GridSpec, UserError
+
+GRID = GridSpec(rows=32, columns=32, codebook_size=2048)
+FORMS = {
+    "full": PriorConfig(grid=GRID, latent_frames=4),
+    "sparse, 1 frame": PriorConfig(grid=GRID, latent_frames=4, attention="sparse", cond_frames=1),
+}
+PART = 128  # tokens between two looks at the published way and at memory
+PUBLISHED_STEPS, CHECKED = 6, 48
+READ_BYTES, READS = 512 * 2**20, 3
+CODINGS = 10
+SEED = 0
+
+
+@dataclass
+class Memory:
+    """The speed of reading memory, GB/s: what each operator reached, and a probe with the fastest."""
+
+    speeds: dict[str, float]
+    fastest: str
+    read: Callable[[], object]
+
+    def probe(self) -> float:
+        """Read some more: the best of a few times."""
+        return max(speed_of(self.read) for _ in range(READS))
+
+
+def speed_of(read: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    read()
+    return READ_BYTES / (time.perf_counter() - begun) / 1e9
+
+
+def look_at_memory() -> Memory:
+    """Read a large buffer with every operator that may be fast, in ordinary and in large pages."""
+    n = READ_BYTES // 4
+    operators: dict[str, Callable[[], object]] = {}
+    kinds = {"ordinary pages": torch.ones(n), "large pages": LargePages().zeros((n,), torch.float32).fill_(1)}
+    indices = torch.arange(n // 32, dtype=torch.int32)
+    ends = torch.arange(0, n // 32 + 1, n // 32 // 1024, dtype=torch.int32)
+    for pages, buffer in kinds.items():
+        rows = buffer.view(-1, 32)
+        operators |= {
+            f"max, {pages}": lambda b=buffer: b.max(),
+            f"sum, {pages}": lambda b=buffer: b.sum(),
+            f"aminmax, {pages}": lambda b=buffer: b.aminmax(),
+            f"dot, {pages}": lambda b=buffer: torch.dot(b, b),
+            f"sums of rows, {pages}": lambda r=rows: torch.embedding_bag(r, indices, ends, False, 0, False, None, True),
+        }
+    for read in operators.values():
+        read()
+    speeds = {name: float(np.median([speed_of(read) for _ in range(5)])) for name, read in operators.items()}
+    fastest = max(speeds, key=lambda name: speeds[name])
+    return Memory({k: round(v, 1) for k, v in speeds.items()}, fastest, operators[fastest])
+
+
+# ---------------------------------------------------------------------- drawing
+
+
+@dataclass
+class Course:
+    """What was measured while a clip was drawn: seconds and GB/s."""
+
+    ours: list[float] = field(default_factory=list)
+    published: list[float] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+    prefill: float = 0.0
+
+
+class Clock:
+    """A sampler that times tokens, and stops its clock to look at the published way and at memory."""
+
+    steps = 1
+
+    def __init__(self, course: Course, look: Callable[[int], None]) -> None:
+        self.course, self.look = course, look
+        self.inner = TokenSampler(SamplerConfig())
+        self.since = time.perf_counter()
+
+    def __call__(self, logits: Tensor, generator: Any) -> Tensor:
+        drawn = self.inner(logits, generator)
+        self.course.ours.append(time.perf_counter() - self.since)
+        if len(self.course.ours) % PART == 0:
+            self.look(len(self.course.ours))
+        self.since = time.perf_counter()
+        return drawn
+
+    def confidence(self, logits: Tensor, ids: Tensor, generator: Any) -> Tensor:
+        raise NotImplementedError
+
+
+def make_prior(config: PriorConfig, dtype: torch.dtype) -> AutoregressivePrior:
+    torch.manual_seed(SEED)
+    prior = AutoregressivePrior(config).eval()
+    prior.codebook.normal_()
+    torch.nn.init.normal_(prior.head.weight, std=0.1)  # zero in a fresh prior
+    return prior.to(dtype)
+
+
+def conditions_of(prior: AutoregressivePrior) -> Conditions:
+    if prior.frame_net is None:
+        return Conditions()
+    frames = torch.rand(1, 1, 64, 64, 3, generator=torch.Generator().manual_seed(SEED)) * 2 - 1
+    return Conditions(context_video=frames)
+
+
+def nothing(prior: AutoregressivePrior) -> Codes:
+    return Codes.of(torch.zeros(1, 0, prior.config.grid.n_tokens, dtype=torch.int64))
+
+
+class Enough(Exception):
+    """Ends a step after some tokens."""
+
+
+def check_same(prior: AutoregressivePrior, told: Conditions) -> int:
+    """Draw the likeliest first tokens both ways; returns how many agree before the first difference."""
+    ours: list[int] = []
+    greedy = TokenSampler(SamplerConfig(temperature=0))
+
+    class Noting(Clock):
+        def __call__(self, logits: Tensor, generator: Any) -> Tensor:
+            drawn = greedy(logits, generator)
+            ours.append(int(drawn))
+            if len(ours) == CHECKED:
+                raise Enough
+            return drawn
+
+    with contextlib.suppress(Enough):
+        prior.step(prior.prefill(nothing(prior), told), told, Noting(Course(), lambda _: None), None)
+    published = PublishedSampler(prior, told.context_video)
+    theirs = [published.step(greedy=True) for _ in range(CHECKED)]
+    return next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=True)) if a != b), CHECKED)
+
+
+def draw(prior: AutoregressivePrior, told: Conditions, memory: Memory, latents: int) -> Course:
+    """Draw a clip, with looks at the published way and at memory."""
+    course = Course()
+    published = PublishedSampler(prior, told.context_video)
+
+    def look(position: int) -> None:
+        for i in range(PUBLISHED_STEPS + 1):
+            published.position = min(position, prior.config.n_tokens - 1)
+            begun = time.perf_counter()
+            published.step()
+            if i:  # the first one warms up
+                course.published.append(time.perf_counter() - begun)
+        course.memory.append(memory.probe())
+
+    begun = time.perf_counter()
+    state = prior.prefill(nothing(prior), told)
+    course.prefill = time.perf_counter() - begun
+    clock, generator = Clock(course, look), torch.Generator().manual_seed(SEED)
+    clock.since = time.perf_counter()
+    for _ in range(latents):
+        _, state = prior.step(state, told, clock, generator)
+    return course
+
+
+def bytes_of(prior: AutoregressivePrior) -> np.ndarray:
+    """Count what a token at each position must read: weights, keys and values that it sees."""
+    config, size = prior.config, prior.embed.weight.element_size()
+    weights = sum(
+        p.numel() for b in prior.blocks for name, p in b.named_parameters() if not name.startswith("frames.key_value")
+    )
+    weights += prior.head.weight.numel() + sum(p.numel() for p in prior.norm.parameters())
+    frames = 0
+    if prior.frame_net is not None:
+        values = config.resnet_dim // config.heads * config.heads
+        frames = config.cond_frames * config.cond_height * config.cond_width // 16 * (config.hidden_dim + values)
+    sight = Sight(BLOCK, prior.layout if config.attention == "sparse" else None)
+    seen = np.array([sight.count(position) for position in range(config.n_tokens)])
+    return size * (weights + config.layers * (2 * seen * config.hidden_dim + frames))
+
+
+def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latents: int) -> list[dict[str, Any]]:
+    """Measure one form in one type: a row for ours and one for the published way."""
+    prior = make_prior(FORMS[form], dtype)
+    told = conditions_of(prior)
+    same = check_same(prior, told)
+    if dtype == torch.float32 and same < CHECKED:
+        raise SystemExit(f"{form}: the published way draws other tokens from token {same} on; nothing is measured.")
+    course = draw(prior, told, memory, latents)
+    ours, published = 1e3 * np.array(course.ours), 1e3 * np.array(course.published)
+    n_bytes = bytes_of(prior)[: len(ours)]
+    limit = 1e3 * n_bytes / np.repeat(course.memory, PART) / 1e9
+    common: dict[str, Any] = {"unit": "ms", "threads": threads, "dtype": str(dtype).removeprefix("torch.")}
+    third = len(ours) // 3
+    mine = BenchResult(
+        what=f"draw a token, {form}",
+        median=float(np.median(ours)),
+        p95=float(np.percentile(ours, 95)),
+        n=len(ours),
+        limit=float(limit.mean()),
+        limit_is=f"weights and visible keys and values read once by {memory.fastest}",
+        fraction_of_limit=float(limit.mean() / ours.mean()),
+        **common,
+    )
+    theirs = BenchResult(
+        what=f"draw a token, {form}, the published way",
+        median=float(np.median(published)),
+        p95=float(np.percentile(published, 95)),
+        n=len(published),
+        **common,
+    )
+    extra = {
+        "mean": float(ours.mean()),
+        "tokens_per_second": 1e3 / float(ours.mean()),
+        "median_by_third": [float(np.median(ours[i * third : (i + 1) * third])) for i in range(3)],
+        "prefill_ms": 1e3 * course.prefill,
+        "megabytes_per_token": float(n_bytes.mean()) / 1e6,
+        "memory_gb_per_second": float(np.median(course.memory)),
+        "times_the_published_way": float(published.mean() / ours.mean()),
+        "same_greedy_tokens": f"{same} of {CHECKED}",
+    }
+    beside = {"mean": float(published.mean()), "tokens_per_second": 1e3 / float(published.mean())}
+    return [to_json(mine) | extra, to_json(theirs) | beside]
+
+
+# ---------------------------------------------------------------------- encoding and decoding
+
+
+def coding(threads: int) -> list[dict[str, Any]]:
+    """Measure the VQ-VAE on one clip, both ways in turn."""
+    torch.manual_seed(SEED)
+    config = VQVAE3DConfig(downsample=(4, 2, 2))
+    model = VQVAE3D(config).eval()
+    video = torch.rand(1, config.clip_frames, config.height, config.width, 3) * 2 - 1
+    codes = model.encode(video).video
+    grid = codes.unflatten(2, (32, 32))
+    same = float((published_encode(model, video).flatten(2) == codes).float().mean())
+    far = float((published_decode(model, grid) - model.decode(Codes.of(codes))).abs().max())
+    if same < 0.999 or far > 1e-3:
+        raise SystemExit(f"the published way gives other codes ({same:.4%} equal) or pixels ({far} apart).")
+    works: dict[str, Callable[[], object]] = {
+        "encode": lambda: model.encode(video),
+        "encode, the published way": lambda: published_encode(model, video),
+        "decode": lambda: model.decode(Codes.of(codes)),
+        "decode, the published way": lambda: published_decode(model, grid),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in works}
+    for i in range(CODINGS + 1):
+        for name, work in works.items():
+            begun = time.perf_counter()
+            work()
+            if i:  # the first round warms up
+                rates[name].append(config.clip_frames / (time.perf_counter() - begun))
+    return [
+        to_json(
+            BenchResult(
+                what=name,
+                unit="frames/s",
+                threads=threads,
+                dtype="float32",
+                median=float(np.median(r)),
+                p95=float(np.percentile(r, 5)),  # of a rate, the slow end
+                n=len(r),
+            )
+        )
+        for name, r in rates.items()
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
+    parser.add_argument("--latents", type=int, default=4, help="latent frames to draw; kept results draw all 4")
+    parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS), help="which priors")
+    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    try:
+        state = check_idle(arguments.allow_busy)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    results: list[dict[str, Any]] = []
+    with torch.inference_mode():
+        memory = look_at_memory()
+        for form in arguments.forms:
+            for dtype in (torch.float32, torch.bfloat16):
+                results += sampling(form, dtype, memory, arguments.threads, arguments.latents)
+                print(json.dumps(results[-2:], indent=2), file=sys.stderr)
+        results += coding(arguments.threads)
+    result = {
+        "format_version": 1,
+        "kind": "videogpt-sampling",
+        "command": " ".join(["python benchmarks/videogpt_sampling.py", *sys.argv[1:]]),
+        "commit": commit(),
+        "created": now(),
+        "hardware": describe_machine(),
+        **state,
+        "load_average_after": load_average(),
+        "seed": SEED,
+        "peak_memory_mb": peak_memory_mb(),
+        "memory_gb_per_second": memory.speeds,
+        "results": results,
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.out:
+        write_json(arguments.out, result)
+
+
+if __name__ == "__main__":
+    main()
