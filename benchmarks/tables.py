@@ -43,6 +43,18 @@ CARRACING = {
 }
 
 
+VIDEOGPT = {
+    "tokenizer_psnr": "VQ-VAE: PSNR",
+    "nats_per_code": "nats per code",
+    "nats_over_best": "... minus those of the best predictor",
+    "psnr_mean_h4": "mean of 8 samples, 4 steps ahead: PSNR",
+    "gain_mean_h4": "... above copying the last frame",
+    "psnr_single_h4": "a single sample, 4 steps ahead: PSNR",
+    "agent_h4": "agent's cell right, 4 steps ahead: most of 8 samples",
+    "agent_single_h4": "... a single sample",
+}
+
+
 def load(name: str) -> Any:
     """Read a kept result."""
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
@@ -101,6 +113,26 @@ def speed(names: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n\n" + "\n\n".join(source(name, load(name)) for name in names)
 
 
+def sampling(name: str) -> str:
+    """Make a table of drawing tokens beside the published way, and of coding clips."""
+    results = load(name)
+    rows = {(r["what"], r["dtype"]): r for r in results["results"]}
+    lines = ["| one clip at a time | type | ours | the published way | ratio | of the limit |", "|---" * 6 + "|"]
+    for (what, dtype), row in rows.items():
+        other = rows.get((f"{what}, the published way", dtype))
+        if other is None:
+            continue
+        if "tokens_per_second" in row:
+            both, unit = (row["tokens_per_second"], other["tokens_per_second"]), "tokens/s"
+        else:
+            both, unit = (row["median"], other["median"]), row["unit"]
+        ratio = row.get("times_the_published_way", both[0] / both[1])
+        share = f"{100 * row['fraction_of_limit']:.0f}%" if row.get("fraction_of_limit") else ""
+        ours, theirs = (f"{number(v)} {unit}" for v in both)
+        lines.append(f"| {what} | {dtype} | {ours} | {theirs} | {ratio:.2f}x | {share} |")
+    return "\n".join(lines) + "\n\n" + source(name, results)
+
+
 def variants(name: str, columns: Mapping[str, str]) -> str:
     """Make a table of variants."""
     results = load(name)
@@ -128,6 +160,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
     "carracing": lambda: quality("carracing.json", CARRACING),
+    "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
+    "videogpt-sampling": lambda: sampling("videogpt-sampling.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
