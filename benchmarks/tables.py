@@ -55,6 +55,9 @@ VIDEOGPT = {
 }
 
 
+VIDEOGPT_SMOOTH = {k: v for k, v in VIDEOGPT.items() if not k.startswith("agent")}
+
+
 def load(name: str) -> Any:
     """Read a kept result."""
     return json.loads((RESULTS / name).read_text(encoding="utf-8"))
@@ -161,6 +164,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
     "carracing": lambda: quality("carracing.json", CARRACING),
     "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
+    "videogpt-carracing": lambda: quality("videogpt-carracing.json", VIDEOGPT_SMOOTH),
     "videogpt-sampling": lambda: sampling("videogpt-sampling.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
