@@ -10,13 +10,14 @@ Shapes: B batch, G rows of the batch that share a mask, H heads, Q K queries and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "attention"]
+__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "WindowMask", "attention"]
 
 
 class Mask(Protocol):
@@ -41,6 +42,8 @@ class FrameMask:
     """Frame number of each key, int64, (K,) or (B / G, K); negative marks an empty cache slot."""
     lag_bias: Tensor
     """Added to the scores, (H, window); a query sees keys of lag 0 <= q - k < window."""
+    drafts: tuple[Tensor, Tensor] | None = None
+    """As in ``WindowMask``."""
     group: int = 1
     """G: consecutive rows of the batch that share a mask (e.g. the positions of one frame)."""
 
@@ -48,7 +51,7 @@ class FrameMask:
         """Build the additive mask (H, Q, K) or (B, H, Q, K)."""
         window = self.lag_bias.shape[1]
         lags = self.q_positions.unsqueeze(-1) - self.k_positions.unsqueeze(-2)
-        hidden = (lags < 0) | (lags >= window) | (self.k_positions < 0).unsqueeze(-2)
+        hidden = _beyond(lags, self.k_positions, window, self.drafts)
         bias = self.lag_bias[:, lags.clamp(0, window - 1)].masked_fill(hidden, float("-inf")).to(q.dtype)
         if bias.dim() == 3:
             return bias
@@ -57,6 +60,50 @@ class FrameMask:
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
         """There is a bias: no."""
         return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowMask:
+    """Causal by frame within a window; built once, however many layers ask for it."""
+
+    q_positions: Tensor
+    """Frame number of each query, int64, (Q,) for all rows or (B / G, Q)."""
+    k_positions: Tensor
+    """Frame number of each key, int64, (K,) or (B / G, K); negative marks an empty cache slot."""
+    window: int
+    """A query sees keys of lag 0 <= q - k < window."""
+    drafts: tuple[Tensor, Tensor] | None = None
+    """Which queries and which keys are drafts, bool (Q,) and (K,). A draft stands beside the settled frame of the same
+    number: it sees itself and settled frames before it, and nothing else sees it. None: there are none, or they come
+    last."""
+    group: int = 1
+    """G: consecutive rows of the batch that share a mask (e.g. the positions of one frame)."""
+    is_row: bool = False
+    """True when queries and keys are the same frames, one after the other, no more than the window."""
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Who sees whom, bool, (Q, K) or (B, 1, Q, K)."""
+        lags = self.q_positions.unsqueeze(-1) - self.k_positions.unsqueeze(-2)
+        seen = ~_beyond(lags, self.k_positions, self.window, self.drafts)
+        return seen if seen.dim() == 2 else seen[:, None].repeat_interleave(self.group, 0)
+
+    def dense(self, q: Tensor, k: Tensor) -> Tensor:
+        """Return the mask, bool."""
+        return self.seen
+
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """True where the maker says so."""
+        return self.is_row
+
+
+def _beyond(lags: Tensor, k_positions: Tensor, window: int, drafts: tuple[Tensor, Tensor] | None) -> Tensor:
+    """Say which keys lie in the future, before the window or in an empty slot, or are another's draft; like lags."""
+    hidden = (lags < 0) | (lags >= window) | (k_positions < 0).unsqueeze(-2)
+    if drafts is None:
+        return hidden
+    q_drafts, k_drafts = (d.unsqueeze(axis) for d, axis in zip(drafts, (-1, -2), strict=True))
+    return hidden | (k_drafts & ~(q_drafts & (lags == 0))) | (q_drafts & ~k_drafts & (lags == 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +149,9 @@ class BlockMask:
         return False
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, dropout: float = 0.0) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, dropout: float = 0.0, scale: float | None = None
+) -> Tensor:
     """Attend; who sees whom is told by a mask.
 
     Args:
@@ -111,10 +160,11 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, dropout
         v: Values, (B, H, K, E).
         mask: Who sees whom; None lets every query see every key.
         dropout: Probability that a weight is dropped; 0 outside training.
+        scale: Of the scores; None is D ** -0.5.
 
     Returns:
         Mixed values, (B, H, Q, E).
     """
     is_triangle = mask is not None and mask.is_triangle(q, k)
     dense = None if mask is None or is_triangle else mask.dense(q, k)
-    return functional.scaled_dot_product_attention(q, k, v, dense, dropout, is_triangle)
+    return functional.scaled_dot_product_attention(q, k, v, dense, dropout, is_triangle, scale=scale)

@@ -41,10 +41,24 @@ class FrameCache:
 
     def write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
         """Store one frame over the oldest: keys and values (B * G, H, 1, D), positions (B,)."""
-        self.keys[:, :, self.cursor] = keys[:, :, 0]
-        self.values[:, :, self.cursor] = values[:, :, 0]
-        self.positions[:, self.cursor] = positions
-        self.cursor = (self.cursor + 1) % self.keys.shape[2]
+        self.number(positions[:, None])
+        self.put(keys, values)
+        self.advance(1)
+
+    def number(self, positions: Tensor) -> None:
+        """Say which frames lie at the cursor and behind it, (B, T); what lay there is forgotten."""
+        for i, slot in enumerate(self._slots(positions.shape[1])):
+            self.positions[:, slot] = positions[:, i]
+
+    def put(self, keys: Tensor, values: Tensor) -> None:
+        """Store frames at the cursor and behind it, (B * G, H, T, D); the next ones go over them."""
+        for i, slot in enumerate(self._slots(keys.shape[2])):
+            self.keys[:, :, slot] = keys[:, :, i]
+            self.values[:, :, slot] = values[:, :, i]
+
+    def advance(self, frames: int) -> None:
+        """Keep the first frames that were put: the next ones go behind them."""
+        self.cursor = (self.cursor + frames) % self.keys.shape[2]
 
     def select(self, streams: Tensor) -> FrameCache:
         """Copy the given streams, e.g. to fork or to save a session."""
@@ -61,6 +75,11 @@ class FrameCache:
         self._grouped(self.keys)[streams] = other._grouped(other.keys).roll(turn, 3)
         self._grouped(self.values)[streams] = other._grouped(other.values).roll(turn, 3)
         self.positions[streams] = other.positions.roll(turn, 1)
+
+    def _slots(self, frames: int) -> list[int]:
+        window = self.keys.shape[2]
+        assert frames <= window, (frames, window)
+        return [(self.cursor + i) % window for i in range(frames)]
 
     def _grouped(self, x: Tensor) -> Tensor:
         return x.view(self.positions.shape[0], -1, *x.shape[1:])

@@ -1,0 +1,166 @@
+"""Ways to tell a spacetime transformer which action belongs to a frame: add, prepend a token, concatenate, or FiLM.
+
+All four take embeddings of frames and one vector per frame, and give what the transformer is fed. The published
+systems disagree on which is best (Genie adds, its reproductions prepend or concatenate), so it is a choice.
+
+Source: adding: Bruce et al. 2024 (arXiv:2402.15391), section 2.1; a token of its own: Jasmine (arXiv:2510.27002);
+concatenation: GenieRedux (arXiv:2409.06445); scale and shift: FiLM (arXiv:1709.07871), section 2, in each block's
+feed-forward.
+
+Shapes: B batch, T frames, S tokens per frame, D width, A width of an action's vector, L layers
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "ActionConditioning",
+    "AddAction",
+    "ConcatAction",
+    "Conditioned",
+    "Conditioning",
+    "FiLMAction",
+    "NoAction",
+    "PrependAction",
+    "action_conditioning",
+    "leading_actions",
+]
+
+Conditioning = Literal["add", "prepend", "concat", "film"]
+INIT_STD = 0.02
+
+
+class Conditioned(NamedTuple):
+    """What a spacetime transformer is fed."""
+
+    x: Tensor
+    """Embeddings, (B, T, S, D); one token more per frame where the action is one."""
+    film: Tensor | None = None
+    """Scales and shifts per layer, (B, T, L, 2, D)."""
+
+
+class ActionConditioning(Protocol):
+    """A way to tell the transformer of actions."""
+
+    def __call__(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Tell each frame (B, T, S, D) of its action (B, T, A)."""
+        ...
+
+    def strip(self, x: Tensor) -> Tensor:
+        """Take what the transformer made of (B, T, S, D) without tokens that were added."""
+        ...
+
+
+class _AtTheEntrance(nn.Module):
+    """No token is added."""
+
+    def strip(self, x: Tensor) -> Tensor:
+        """Leave it as it is."""
+        return x
+
+
+class NoAction(_AtTheEntrance):
+    """For worlds that run by themselves."""
+
+    def forward(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Change nothing."""
+        return Conditioned(x)
+
+
+class AddAction(_AtTheEntrance):
+    """The projected action is added to every token of its frame."""
+
+    def __init__(self, width: int, action_width: int, layers: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(action_width, width)
+
+    def forward(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Add it."""
+        return Conditioned(x + self.project(action).unsqueeze(2))
+
+
+class PrependAction(nn.Module):
+    """The projected action is a token of its own before those of its frame."""
+
+    def __init__(self, width: int, action_width: int, layers: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(action_width, width)
+
+    def forward(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Put it before the others."""
+        return Conditioned(torch.cat([self.project(action).unsqueeze(2).to(x.dtype), x], 2))
+
+    def strip(self, x: Tensor) -> Tensor:
+        """Take it away again."""
+        return x[:, :, 1:]
+
+
+class ConcatAction(_AtTheEntrance):
+    """The action stands beside every token's channels, and one matrix mixes both."""
+
+    def __init__(self, width: int, action_width: int, layers: int) -> None:
+        super().__init__()
+        self.mix = nn.Linear(width + action_width, width)
+        with torch.no_grad():  # tokens pass unchanged at the start
+            self.mix.weight[:, :width].copy_(torch.eye(width))
+            nn.init.normal_(self.mix.weight[:, width:], std=action_width**-0.5)
+            nn.init.zeros_(self.mix.bias)
+
+    def forward(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Mix it into all tokens."""
+        beside = action.unsqueeze(2).expand(-1, -1, x.shape[2], -1).to(x.dtype)
+        return Conditioned(self.mix(torch.cat([x, beside], -1)))
+
+
+class FiLMAction(_AtTheEntrance):
+    """The action scales and shifts what each block's feed-forward reads."""
+
+    def __init__(self, width: int, action_width: int, layers: int) -> None:
+        super().__init__()
+        self.shape = (layers, 2, width)
+        self.project = nn.Linear(action_width, 2 * layers * width)
+        # not zero: where the action should count from the first step on, it must be seen
+        nn.init.normal_(self.project.weight, std=INIT_STD)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x: Tensor, action: Tensor) -> Conditioned:
+        """Leave tokens as they are; make scales and shifts."""
+        return Conditioned(x, self.project(action).unflatten(-1, self.shape))
+
+
+CONDITIONINGS: dict[str, Callable[[int, int, int], nn.Module]] = {
+    "add": AddAction,
+    "prepend": PrependAction,
+    "concat": ConcatAction,
+    "film": FiLMAction,
+}
+
+
+def action_conditioning(kind: Conditioning, width: int, action_width: int, layers: int) -> ActionConditioning:
+    """Make one of the ways.
+
+    Args:
+        kind: Which one.
+        width: D.
+        action_width: A.
+        layers: L of the transformer that is fed.
+    """
+    return cast(ActionConditioning, CONDITIONINGS[kind](width, action_width, layers))
+
+
+def leading_actions(actions: Tensor, first: Tensor) -> Tensor:
+    """Move actions to the frames they lead to.
+
+    Args:
+        actions: Vectors of the actions taken after each frame but the last, (B, T - 1, A).
+        first: Stands for what led to the first frame, which nobody knows, (A,).
+
+    Returns:
+        Vectors of the actions that led to each frame, (B, T, A).
+    """
+    return torch.cat([first.to(actions.dtype).expand(actions.shape[0], 1, -1), actions], 1)

@@ -1,0 +1,87 @@
+"""Rotary positions: queries and keys are turned by an angle that grows with their place, so scores see differences.
+
+Source: Su et al. 2021 (arXiv:2104.09864), section 3.2. Differs: all angles are whole multiples of a turn divided by
+``PERIOD``, so that they come from a small table and are exact however many frames have passed; wavelengths reach from
+2 pi to four times the distance that is looked over, not to 10,000.
+
+Shapes: ... any leading shape, E width of a head (even), R C rows and columns of a grid, S tokens of a frame
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from reelworld.types import UserError
+
+__all__ = ["GridRotary", "Rotary"]
+
+PERIOD = 4096
+"""Places after which angles repeat; windows are far shorter."""
+
+
+def _turns(pairs: int, distance: int) -> Tensor:
+    """Choose how often each pair of channels turns in PERIOD places: 1 radian a place and slower, int64 (pairs,)."""
+    if not 1 <= distance <= PERIOD // 4:
+        raise UserError(f"rotary positions reach over {distance} places; wanted 1 to {PERIOD // 4}.")
+    fast, slow = PERIOD / (2 * math.pi), PERIOD / (4 * distance)
+    share = torch.arange(pairs, dtype=torch.float64) / max(pairs - 1, 1)
+    return (fast * (slow / fast) ** share).round().long()
+
+
+def _turn(x: Tensor, angles: Tensor) -> Tensor:
+    """Turn pairs of channels (i, i + E / 2) of (..., E) by angles in units of 1 / PERIOD of a turn, (..., E / 2)."""
+    radians = (angles % PERIOD).to(torch.float32) * (2 * math.pi / PERIOD)
+    cos, sin = radians.cos().to(x.dtype), radians.sin().to(x.dtype)
+    first, second = x.chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
+
+
+class Rotary(nn.Module):
+    """Turns by a place on a line, e.g. the number of a frame."""
+
+    turns: Tensor
+
+    def __init__(self, width: int, distance: int) -> None:
+        """Make the layer.
+
+        Args:
+            width: E, even.
+            distance: Places between the farthest two that see each other.
+        """
+        super().__init__()
+        if width % 2:
+            raise UserError(f"rotary positions need heads of an even width; this one is {width} wide.")
+        self.register_buffer("turns", _turns(width // 2, distance), persistent=False)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Turn (..., E) by places, int64, broadcast to (...)."""
+        return _turn(x, positions.unsqueeze(-1) * self.turns)
+
+
+class GridRotary(nn.Module):
+    """Turns by row (half of the channels) and column (the other half); tokens before the grid are not turned."""
+
+    angles: Tensor
+
+    def __init__(self, width: int, rows: int, columns: int) -> None:
+        """Make the layer.
+
+        Args:
+            width: E, a multiple of 4.
+            rows: R.
+            columns: C.
+        """
+        super().__init__()
+        if width % 4:
+            raise UserError(f"rotary positions on a grid need heads of a width divisible by 4; this one is {width}.")
+        turns = _turns(width // 4, max(rows, columns))
+        places = torch.cartesian_prod(torch.arange(1, rows + 1), torch.arange(1, columns + 1))
+        self.register_buffer("angles", (places.unsqueeze(-1) * turns).flatten(1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn (..., S, E), the last R * C tokens in raster order."""
+        before = x.shape[-2] - len(self.angles)
+        return _turn(x, torch.cat([self.angles.new_zeros(before, self.angles.shape[1]), self.angles]))
