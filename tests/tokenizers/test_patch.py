@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from reelworld.nn.pixels import patchify, to_float, to_uint8, unpatchify
-from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig, rarity_weights
+from reelworld.nn.pixels import patchify, rarity_weights, to_float, to_uint8, unpatchify
+from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig
 from reelworld.types import Batch, Codes, UserError
 
 

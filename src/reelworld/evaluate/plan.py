@@ -104,9 +104,11 @@ class Plan:
         return not self.world.info.actions
 
     def horizons(self) -> tuple[int, ...]:
-        """Steps at which predictions are judged: as far as one window reaches."""
-        reach = self.whole - given_frames(self.world) if self.whole else max(HORIZONS)
-        return tuple(h for h in HORIZONS if h <= reach) or (1,)
+        """Steps at which predictions are judged: as far as one window reaches, and its last."""
+        if not self.whole:
+            return HORIZONS
+        reach = min(max(1, self.whole - given_frames(self.world)), max(HORIZONS))
+        return tuple(sorted({*(h for h in HORIZONS if h <= reach), reach}))
 
     def starts(self) -> Starts:
         """Draw the places from which to predict."""

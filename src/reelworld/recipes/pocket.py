@@ -144,7 +144,8 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     import torch
 
     from reelworld.dynamics.grid import GridDynamics, GridDynamicsConfig
-    from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig, check_divisible
+    from reelworld.nn.pixels import check_divisible
+    from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig
 
     check_divisible(info.height, info.width, PATCH)
     if max(info.height, info.width) > LARGEST_SIDE:

@@ -10,7 +10,6 @@ Shapes: B batch, T frames, H W pixel rows and columns, F = B * T, N tokens per f
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +18,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.grid import GridBlock
-from reelworld.nn.pixels import patchify, unpatchify
+from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["PatchTokenizer", "PatchTokenizerConfig", "check_divisible", "rarity_weights"]
+__all__ = ["PatchTokenizer", "PatchTokenizerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,36 +162,3 @@ class PatchTokenizer(nn.Module):
             h_FRCD = block(h_FRCD)
         h_BTND = h_FRCD.reshape(batch, frames, tokens, -1)
         return unpatchify(self.pixels(h_BTND), self.config.patch, rows, columns)
-
-
-def check_divisible(height: int, width: int, patch: int) -> None:
-    """Raise a UserError that names the nearest legal sizes unless both sides are multiples of the patch."""
-    if height % patch == 0 == width % patch:
-        return
-    low = [max(patch, side // patch * patch) for side in (height, width)]
-    high = [math.ceil(side / patch) * patch for side in (height, width)]
-    raise UserError(
-        f"frames are {height}x{width}; both sides must be multiples of the patch, {patch}: resize to "
-        f"{low[0]}x{low[1]} or {high[0]}x{high[1]}."
-    )
-
-
-def rarity_weights(patches: Tensor, power: float) -> Tensor:
-    """Weigh each patch by how rare it is in the batch: count ** -power, mean 1.
-
-    Args:
-        patches: Pixels in [-1, 1], (..., N, X).
-        power: 0 weighs all patches alike, 1 weighs all distinct patches alike.
-
-    Returns:
-        Weights, (..., N). Patches are equal when all their uint8 pixels are (compared by a 64-bit hash).
-    """
-    if power == 0:
-        return torch.ones(patches.shape[:-1], device=patches.device)
-    levels = patches.float().add(1).mul(127.5).round().long()
-    generator = torch.Generator().manual_seed(0)
-    key = torch.randint(-(2**62), 2**62, (patches.shape[-1],), generator=generator).to(patches.device)
-    hashes = (levels * key).sum(-1)  # int64 arithmetic wraps around, which is what a hash wants
-    _, inverse, counts = hashes.unique(return_inverse=True, return_counts=True)
-    weights = counts.to(torch.float32).pow(-power)[inverse]
-    return weights / weights.mean()

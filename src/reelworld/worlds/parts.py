@@ -22,6 +22,7 @@ __all__ = ["PARTS", "PartInfo", "load_part", "save_part"]
 PARTS = {
     "patch_tokenizer": "reelworld.tokenizers.patch:PatchTokenizer",
     "grid_dynamics": "reelworld.dynamics.grid:GridDynamics",
+    "st_vivit": "reelworld.tokenizers.st_vivit:STViViT",
     "vqvae3d": "reelworld.tokenizers.vqvae3d:VQVAE3D",
     "autoregressive_prior": "reelworld.dynamics.autoregressive:AutoregressivePrior",
 }
