@@ -293,6 +293,10 @@ class Sampler(Protocol):
         """Say how sure the ids are, (B, ...); the surest are kept first."""
         ...
 
+    def order(self, sure: Tensor, generator: Generators, share_left: float = 1.0) -> Tensor:
+        """Turn log-probabilities (B, ...) into an order, the greatest first, with this share of the passes to come."""
+        ...
+
 
 class Tokenizer(Protocol):
     """Pixels <-> codes. Video is float32 in [-1, 1], (B, T, H, W, 3)."""

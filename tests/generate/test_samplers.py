@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
@@ -55,6 +58,26 @@ def test_confidence_without_noise_is_the_log_probability() -> None:
         LOGITS.expand(1, 2, 5), ids, torch.Generator().manual_seed(0)
     )
     assert not torch.equal(noisy, sure)
+
+
+def test_noise_on_the_order_fades_and_chance_ignores_the_logits() -> None:
+    sure = torch.linspace(-3, 0, 500).expand(200, 500)
+
+    def agreement(left: float, **fields: Any) -> float:
+        sampler = TokenSampler(SamplerConfig(steps=4, **fields))
+        order = sampler.order(sure, torch.Generator().manual_seed(0), left).argsort(-1)
+        return float(torch.corrcoef(torch.stack([order.float().mean(0), torch.arange(500.0)]))[0, 1])
+
+    def noise(left: float) -> float:
+        sampler = TokenSampler(SamplerConfig(steps=4, order_noise=2.0))
+        return float((sampler.order(sure, torch.Generator().manual_seed(0), left) - sure).std())
+
+    # the spread of a Gumbel number is pi / sqrt 6
+    for left in (1.0, 0.5, 0.25):
+        assert noise(left) == pytest.approx(2 * left * math.pi / 6**0.5, rel=0.02)
+    assert agreement(1.0, temperature=0.0) == pytest.approx(1)
+    assert agreement(0.5) > 0.9
+    assert abs(agreement(0.5, order="random")) < 0.2
 
 
 @pytest.mark.parametrize("fields", [{"steps": 0}, {"temperature": -1.0}, {"top_p": 0.0}, {"top_k": -1}])

@@ -24,10 +24,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelworld.dynamics.masking import n_still_masked
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.attention import FrameMask, attention
 from reelworld.nn.grid import GridBlock
 from reelworld.nn.kv_cache import FrameCache
+from reelworld.nn.outcome import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.nn.quantize.fsq import code_digits
 from reelworld.nn.random import Generators, uniform
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Judged, Losses, Sampler
@@ -193,9 +195,7 @@ class GridDynamics(nn.Module):
         nn.init.zeros_(self.copy.weight)
         nn.init.constant_(self.copy.bias, 4.0)  # start as a copy of the current frame
         self.register_buffer("reward_scale", torch.ones(()))
-        self.outcome = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 3)
-        )
+        self.outcome = OutcomeHead(width)
 
     # ------------------------------------------------------------------ training
 
@@ -222,26 +222,8 @@ class GridDynamics(nn.Module):
         if batch.valid is not None:
             weight_BTN = weight_BTN * batch.valid[:, 1:, None].float()
         terms = {"codes": ((nats_BTN.view_as(weight_BTN) * weight_BTN).sum(), weight_BTN.sum())}
-        outcome = self._outcome_terms(outcome_BT3, batch)
+        outcome = outcome_terms(outcome_BT3, batch, self.reward_scale)
         return Losses({**terms, **outcome}, dict.fromkeys(outcome, self.config.outcome_weight))
-
-    def _outcome_terms(self, outcome_BT3: Tensor, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Score reward and end: whether there is a reward, how large it is where there is one, whether it ends."""
-        outcome_BT3 = outcome_BT3.float()
-        valid_BT = torch.ones_like(outcome_BT3[..., 0]) if batch.valid is None else batch.valid[:, 1:].float()
-        binary = functional.binary_cross_entropy_with_logits
-        terms = {}
-        if batch.rewards is not None:
-            rewards_BT = batch.rewards[:, :-1]
-            paid_BT = (rewards_BT != 0).float()
-            nats_BT = binary(outcome_BT3[..., 0], paid_BT, reduction="none")
-            error_BT = (outcome_BT3[..., 1] - rewards_BT / self.reward_scale).square() * paid_BT
-            terms["rewarded"] = ((nats_BT * valid_BT).sum(), valid_BT.sum())
-            terms["reward"] = ((error_BT * valid_BT).sum(), valid_BT.sum())
-        if batch.terminated is not None:
-            nats_BT = binary(outcome_BT3[..., 2], batch.terminated[:, :-1].float(), reduction="none")
-            terms["terminated"] = ((nats_BT * valid_BT).sum(), valid_BT.sum())
-        return terms
 
     def _noisy(self, codes_BTN: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.config.context_noise == 0:
@@ -277,7 +259,7 @@ class GridDynamics(nn.Module):
         log_BTNV = self._logits(trunk_BTND, now_BTN).float().log_softmax(-1)
         nats_BT = -log_BTNV.gather(-1, next_BTN[..., None]).squeeze(-1).sum(-1)
         is_right_BT = (log_BTNV.argmax(-1) == next_BTN).all(-1)
-        return Judged(nats_BT, is_right_BT, *self._expected(outcome_BT3))
+        return Judged(nats_BT, is_right_BT, *expected_outcome(outcome_BT3, self.reward_scale))
 
     # ------------------------------------------------------------------ the two halves
 
@@ -289,7 +271,7 @@ class GridDynamics(nn.Module):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
                 x_BTND = self.temporal[i](x_BTND, positions)[0]
-        return x_BTND, self._outcome(x_BTND)
+        return x_BTND, self.outcome(x_BTND)
 
     def _embed(self, codes_BTN: Tensor, actions: Mapping[str, Tensor]) -> Tensor:
         x_BTND = self.codes(codes_BTN) + self.place
@@ -300,14 +282,6 @@ class GridDynamics(nn.Module):
         batch, frames, tokens, width = x_BTND.shape
         grid = self.config.grid
         return block(x_BTND.reshape(batch * frames, grid.rows, grid.columns, width)).view(batch, frames, tokens, width)
-
-    def _outcome(self, x_BTND: Tensor) -> Tensor:
-        return self.outcome(torch.cat([x_BTND.mean(2), x_BTND.amax(2)], -1))
-
-    def _expected(self, outcome_BT3: Tensor) -> tuple[Tensor, Tensor]:
-        """Turn outcomes (..., 3) into the expected reward and the probability that the episode ends, (...) each."""
-        rewarded, reward, ended = outcome_BT3.float().unbind(-1)
-        return rewarded.sigmoid() * reward * self.reward_scale, ended.sigmoid()
 
     def _logits(
         self,
@@ -362,7 +336,7 @@ class GridDynamics(nn.Module):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
                 x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, state.positions, state.caches[i])
-        reward_B, ended_B = self._expected(self._outcome(x_BTND)[:, 0])
+        reward_B, ended_B = expected_outcome(self.outcome(x_BTND)[:, 0], self.reward_scale)
         codes_BN = self._decode(x_BTND, state.codes, sampler, generator)
         after = GridState(
             codes=codes_BN,
@@ -381,7 +355,7 @@ class GridDynamics(nn.Module):
         known_BTN = torch.zeros_like(ids_BTN, dtype=torch.bool)
         for i in range(1, sampler.steps):
             sure_BTN = sampler.confidence(logits_BTNV, ids_BTN, generator).masked_fill(known_BTN, float("inf"))
-            n_known = tokens - math.ceil(tokens * math.cos(i / sampler.steps * math.pi / 2))
+            n_known = tokens - n_still_masked(tokens, i, sampler.steps)
             kept = sure_BTN.topk(n_known, -1).indices
             known_BTN = torch.zeros_like(known_BTN).scatter(-1, kept, True)
             logits_BTNV = self._logits(trunk_BTND, now_BTN, ids_BTN, known_BTN)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ class SamplerConfig:
     """Draw from the smallest set of codes with this much probability."""
     order_noise: float = 1.0
     """Noise on the order in which codes are kept when steps > 1; 0 keeps the surest first."""
+    order: Literal["surest", "random"] = "surest"
+    """Which codes are kept first when steps > 1: the surest, or any. At temperature 0 the surest are not noisy."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 64:
@@ -64,11 +67,19 @@ class TokenSampler:
 
         Without noise the majority code (flat ground, say) is always kept first, and the world drifts to it.
         """
-        sure = logits.float().log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+        return self.order(logits.float().log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1), generator)
+
+    def order(self, sure: Tensor, generator: Generators, share_left: float = 1.0) -> Tensor:
+        """Add Gumbel noise to log-probabilities (B, ...); the less, the fewer passes are to come.
+
+        Source: Chang et al. 2022 (arXiv:2202.04200), authors' code.
+        """
+        if self.config.order == "random":
+            return uniform(sure.shape, generator, sure.device)
         if self.config.order_noise == 0 or self.config.temperature == 0:
             return sure
-        draw = uniform(ids.shape, generator, logits.device).clamp(1e-7, 1 - 1e-7)
-        return sure - self.config.order_noise * torch.log(-torch.log(draw))
+        draw = uniform(sure.shape, generator, sure.device).clamp(1e-7, 1 - 1e-7)
+        return sure - self.config.order_noise * share_left * torch.log(-torch.log(draw))
 
     def _filtered(self, logits: Tensor) -> Tensor:
         logits = logits.float() / self.config.temperature
@@ -100,6 +111,10 @@ class Counted:
     def confidence(self, logits: Tensor, ids: Tensor, generator: Generators) -> Tensor:
         """Ask the other one, (B, ...)."""
         return self._sampler.confidence(logits, ids, generator)
+
+    def order(self, sure: Tensor, generator: Generators, share_left: float = 1.0) -> Tensor:
+        """Ask the other one, (B, ...)."""
+        return self._sampler.order(sure, generator, share_left)
 
 
 def suited_sampler(exact: float) -> SamplerConfig:

@@ -1,0 +1,103 @@
+"""Large codebooks as several small ones: a code is a mixed-radix number, each digit has a vocabulary of its own.
+
+A codebook of 2^18 codes becomes two of 512: embeddings are sums over digits, logits stand side by side, digits are
+independent given the features. With one factor all of it is the ordinary thing.
+
+Source: 1xgpt (1X Technologies), as Open-MAGVIT2 (arXiv:2409.04410), section 3.2. Differs: any number of factors of any
+sizes.
+
+Shapes: ... any leading shape, K factors, V = sum of their sizes, D width
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.nn.random import Generators
+from reelworld.types import Sampler, UserError
+
+__all__ = ["FactoredEmbedding", "Factors"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The digits of a code, the fastest first (little endian)."""
+
+    sizes: tuple[int, ...]
+    """Values of each digit."""
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 1:
+            raise UserError(f"a codebook has the factors {self.sizes}; wanted one or more, each at least 1.")
+
+    @property
+    def codebook_size(self) -> int:
+        """Number of codes."""
+        return math.prod(self.sizes)
+
+    def split(self, codes: Tensor) -> Tensor:
+        """Turn codes (...) into digits, int64 (..., K)."""
+        digits = []
+        for size in self.sizes:
+            digits.append(codes % size)
+            codes = codes // size
+        return torch.stack(digits, -1)
+
+    def join(self, digits: Tensor) -> Tensor:
+        """Turn digits (..., K) into codes (...)."""
+        codes = torch.zeros_like(digits[..., 0])
+        for digit, size in zip(reversed(digits.unbind(-1)), reversed(self.sizes), strict=True):
+            codes = codes * size + digit
+        return codes
+
+    def parts(self, logits: Tensor) -> tuple[Tensor, ...]:
+        """Cut logits (..., V) into those of each digit."""
+        return logits.split(list(self.sizes), -1)
+
+    def nats(self, logits: Tensor, codes: Tensor) -> Tensor:
+        """Return the surprise at codes (...): the sum over their digits."""
+        total = torch.zeros(codes.shape, device=logits.device)
+        for part, digit in zip(self.parts(logits), self.split(codes).unbind(-1), strict=True):
+            nats = functional.cross_entropy(part.float().flatten(0, -2), digit.flatten(), reduction="none")
+            total = total + nats.view_as(total)
+        return total
+
+    def likeliest(self, logits: Tensor) -> Tensor:
+        """Return the codes (...) whose digits are the likeliest each."""
+        return self.join(torch.stack([part.argmax(-1) for part in self.parts(logits)], -1))
+
+    def draw(self, logits: Tensor, sampler: Sampler, generator: Generators) -> Tensor:
+        """Draw codes (...): each digit by itself."""
+        return self.join(torch.stack([sampler(part, generator) for part in self.parts(logits)], -1))
+
+
+class FactoredEmbedding(nn.Module):
+    """The sum of a vector per digit; one vector for all codes that are masked."""
+
+    def __init__(self, factors: Factors, width: int, std: float = 0.02) -> None:
+        super().__init__()
+        self.factors = factors
+        self.tables = nn.ModuleList([nn.Embedding(size, width) for size in factors.sizes])
+        self.mask = nn.Parameter(std * torch.randn(width))
+        for weight in self.tables.parameters():
+            nn.init.normal_(weight, std=std)
+
+    def forward(self, codes: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Embed codes.
+
+        Args:
+            codes: int64, (...).
+            hidden: Where the mask stands instead of the code, bool, (...); None for nowhere.
+
+        Returns:
+            Vectors, (..., D).
+        """
+        digits = self.factors.split(codes).unbind(-1)
+        vectors = [table(digit) for table, digit in zip(self.tables, digits, strict=True)]
+        total: Tensor = sum(vectors[1:], vectors[0])
+        return total if hidden is None else torch.where(hidden[..., None], self.mask.to(total.dtype), total)

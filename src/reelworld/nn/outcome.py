@@ -1,0 +1,64 @@
+"""What a step brings besides a frame: the reward and the end of the episode, read off the features of a frame.
+
+Shapes: ... any leading shape, B batch, T frames of which each but the first is arrived at, N tokens, D width
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.types import Batch
+
+__all__ = ["OutcomeHead", "expected_outcome", "outcome_terms"]
+
+
+class OutcomeHead(nn.Sequential):
+    """Three numbers per frame: logit of a reward, its size, logit of the end of the episode."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Read the mean and the maximum over a frame's tokens: (..., N, D) -> (..., 3)."""
+        return super().forward(torch.cat([x.mean(-2), x.amax(-2)], -1))
+
+
+def expected_outcome(outcome: Tensor, reward_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """Turn outcomes (..., 3) into the expected reward and the probability that the episode ends, (...) each.
+
+    Args:
+        outcome: What the head says.
+        reward_scale: Size of a typical reward, a scalar.
+    """
+    rewarded, reward, ended = outcome.float().unbind(-1)
+    return rewarded.sigmoid() * reward * reward_scale, ended.sigmoid()
+
+
+def outcome_terms(outcome: Tensor, batch: Batch, reward_scale: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Score reward and end: whether there is a reward, how large it is where there is one, whether it ends.
+
+    Args:
+        outcome: Of arriving at each frame but the first, (B, T - 1, 3).
+        batch: Perhaps with rewards, terminated, valid.
+        reward_scale: Size of a typical reward, a scalar.
+
+    Returns:
+        Terms of a loss, sums and counts: ``rewarded``, ``reward``, ``terminated``; none for what the batch lacks.
+    """
+    outcome = outcome.float()
+    valid = torch.ones_like(outcome[..., 0]) if batch.valid is None else batch.valid[:, 1:].float()
+    binary = functional.binary_cross_entropy_with_logits
+    terms = {}
+    if batch.rewards is not None:
+        rewards = batch.rewards[:, :-1]
+        paid = (rewards != 0).float()
+        nats = binary(outcome[..., 0], paid, reduction="none")
+        error = (outcome[..., 1] - rewards / reward_scale).square() * paid
+        terms["rewarded"] = ((nats * valid).sum(), valid.sum())
+        terms["reward"] = ((error * valid).sum(), valid.sum())
+    if batch.terminated is not None:
+        nats = binary(outcome[..., 2], batch.terminated[:, :-1].float(), reduction="none")
+        terms["terminated"] = ((nats * valid).sum(), valid.sum())
+    return terms
