@@ -128,17 +128,17 @@ class PatchTokenizer(nn.Module):
             Codes, int64, (B, T, N).
         """
         self.spec(video.shape[1], video.shape[2], video.shape[3])
-        return Codes.of(self.quantizer(self.spread(self.encoder(patchify(video, self.config.patch))))[1])
+        return Codes.of(self.quantizer.nearest(self.spread(self.encoder(patchify(video, self.config.patch)))))
 
     def decode(self, codes: Codes, context: Any = None) -> Tensor:
         """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
-        return self._pixels(self.quantizer.values(codes.video)).clamp(-1, 1)
+        return self._pixels(self.quantizer.lookup(codes.video)).clamp(-1, 1)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Squared and absolute error of the reconstruction, rare patches weighing more."""
         assert batch.video is not None
         patches_BTNX = patchify(batch.video, self.config.patch)
-        values_BTNK, _ = self.quantizer(self.spread(self.encoder(patches_BTNX)))
+        values_BTNK = self.quantizer.quantize(self.spread(self.encoder(patches_BTNX))).vectors
         video_BTHWC = self._pixels(values_BTNK)
         error_BTNX = patchify(video_BTHWC.float(), self.config.patch) - patches_BTNX
         weight_BTN = rarity_weights(patches_BTNX, self.config.rarity)

@@ -9,12 +9,22 @@ Shapes: K digits (dimensions), ... any leading shape
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-__all__ = ["FSQ", "code_digits"]
+from reelworld.nn.quantize.estimators import straight_through
+from reelworld.nn.quantize.quantizer import Quantized, Quantizer
+from reelworld.nn.quantize.usage import perplexity_of
+
+__all__ = ["FSQ", "FiniteScalar", "NotebookFSQ", "SymmetricFSQ", "code_digits"]
+
+MARGIN = 1e-3
+"""Share by which the squashed range differs from the levels' range."""
+MOST_LEVELS = 1000
+"""With more, the margin is wider than half a level and there are digits outside the levels."""
 
 
 def code_digits(levels: Sequence[int]) -> Tensor:
@@ -27,10 +37,10 @@ def code_digits(levels: Sequence[int]) -> Tensor:
     return torch.stack(digits, -1)
 
 
-class FSQ(nn.Module):
-    """Round each of K dimensions to ``levels[k]`` values in [-1, 1], straight-through.
+class FiniteScalar(Quantizer):
+    """Round each of K dimensions to ``levels[k]`` values in [-1, 1], straight-through; nothing is learned.
 
-    Source: arXiv:2309.15505, section 3 and appendix A (the bound with its shift for even levels).
+    Siblings differ in how a dimension is squashed and where its levels lie.
     """
 
     levels: Tensor
@@ -38,35 +48,132 @@ class FSQ(nn.Module):
 
     def __init__(self, levels: Sequence[int]) -> None:
         super().__init__()
+        if not levels or not all(2 <= level <= MOST_LEVELS for level in levels) or math.prod(levels) >= 2**63:
+            raise ValueError(
+                f"levels are {list(levels)}; FSQ wants 2 to {MOST_LEVELS} per dimension and fewer than 2^63 codes."
+                " Pass e.g. [8, 5, 5, 5]."
+            )
+        self.width = len(levels)
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         basis = [math.prod(levels[:k]) for k in range(len(levels))]
         self.register_buffer("basis", torch.tensor(basis), persistent=False)
         self.codebook_size = math.prod(levels)
 
-    def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        """Quantize.
+    @abstractmethod
+    def bound(self, latent: Tensor) -> Tensor:
+        """Squash (..., K) to positions; neighbouring levels lie 1 apart."""
 
-        Args:
-            latent: Unbounded values, float, (..., K).
+    @abstractmethod
+    def to_level(self, position: Tensor) -> Tensor:
+        """Return the position of the nearest level."""
 
-        Returns:
-            Values in [-1, 1] with a straight-through gradient, (..., K), and codes, int64, (...).
-        """
-        bounded = self.bound(latent.float())
-        rounded = bounded + (bounded.round() - bounded).detach()
-        half = self.levels // 2
-        digits = (rounded.detach() + half).long()
-        return rounded / half, (digits * self.basis).sum(-1)
+    @abstractmethod
+    def first_level(self) -> Tensor:
+        """Return the position of each dimension's first level, (K,)."""
+
+    @abstractmethod
+    def value(self, position: Tensor) -> Tensor:
+        """Turn positions into values in [-1, 1]."""
+
+    def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
+        """Quantize unbounded values (..., K); vectors are values in [-1, 1]. Needs no loss term of its own."""
+        with torch.autocast(rows.device.type, enabled=False):
+            bounded = self.bound(rows.float())
+            position = straight_through(bounded, self.to_level(bounded))
+            codes = self._codes(position)
+            vectors = self.value(position)
+            zero = vectors.new_zeros(())
+            return Quantized(
+                codes=codes,
+                vectors=vectors,
+                squared_error=(self.value(bounded) - vectors.detach()).pow(2).sum(),
+                perplexity=perplexity_of(codes, self.codebook_size, over_ranks=self.training),
+                n_entries=rows.numel(),
+                codebook_error=zero,
+                row_entropy=zero,
+                batch_entropy=zero,
+            )
+
+    @torch.no_grad()
+    def nearest(self, rows: Tensor) -> Tensor:
+        """Return the codes of unbounded values (..., K), int64 (...)."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return self._codes(self.to_level(self.bound(rows.float())))
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """Turn codes, int64 (...), into the values that decoding expects, (..., K)."""
+        digits = (codes.unsqueeze(-1) // self.basis) % self.levels
+        return self.value(digits + self.first_level())
+
+    def _codes(self, position: Tensor) -> Tensor:
+        digits = (position.detach() - self.first_level()).round().long()
+        return (digits * self.basis).sum(-1)
+
+
+class _Centred(FiniteScalar):
+    """Levels at whole numbers around 0; the value 0 is always one of them, and an even number leaves +1 out."""
+
+    def to_level(self, position: Tensor) -> Tensor:
+        """Round, halves to even."""
+        return position.round()
+
+    def first_level(self) -> Tensor:
+        """Return minus half the levels, (K,)."""
+        return -(self.levels // 2)
+
+    def value(self, position: Tensor) -> Tensor:
+        """Divide by half the levels."""
+        return position / (self.levels // 2)
+
+
+class FSQ(_Centred):
+    """The form in common use: an input of 0 lies at the value 0.
+
+    Source: arXiv:2309.15505, section 3, and the bound with its shift for even levels of the authors' notebook. Differs:
+    the shift undoes the squashing (atanh), and the squashed range is a little wider than the levels, not narrower.
+    """
 
     def bound(self, latent: Tensor) -> Tensor:
         """Squash each dimension to the range that rounds to its levels."""
-        half = (self.levels - 1) * (1 + 1e-3) / 2
+        half = (self.levels - 1) * (1 + MARGIN) / 2
         offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
         shift = (offset / half).atanh()
         return (latent + shift).tanh() * half - offset
 
-    def values(self, codes: Tensor) -> Tensor:
-        """Turn codes, int64 (...), into the values that decoding expects, (..., K)."""
-        half = self.levels // 2
-        digits = (codes.unsqueeze(-1) // self.basis) % self.levels
-        return (digits - half) / half
+
+class NotebookFSQ(_Centred):
+    """As the authors' notebook has it, for weights that were trained with it.
+
+    Source: arXiv:2309.15505, appendix A.1. Its shift for even levels is tan, not atanh: an input of 0 lies near the
+    value 0, not on it.
+    """
+
+    def bound(self, latent: Tensor) -> Tensor:
+        """Squash each dimension to the range that rounds to its levels."""
+        half = (self.levels - 1) * (1 - MARGIN) / 2
+        offset = torch.where(self.levels % 2 == 0, 0.5, 0.0)
+        shift = (offset / half).tan()
+        return (latent + shift).tanh() * half - offset
+
+
+class SymmetricFSQ(FiniteScalar):
+    """Levels lie evenly from -1 to 1, also where their number is even: two levels make a sign.
+
+    Source: the bottleneck of Parker et al. 2024 (arXiv:2411.19842). Differs: no noise stands in for rounding.
+    """
+
+    def bound(self, latent: Tensor) -> Tensor:
+        """Squash each dimension to [0, levels - 1]."""
+        return (self.levels - 1) * (latent.tanh() + 1) / 2
+
+    def to_level(self, position: Tensor) -> Tensor:
+        """Round, halves up."""
+        return (position + 0.5).floor()
+
+    def first_level(self) -> Tensor:
+        """Return zeros, (K,)."""
+        return torch.zeros_like(self.levels)
+
+    def value(self, position: Tensor) -> Tensor:
+        """Stretch to [-1, 1]."""
+        return 2 * position / (self.levels - 1) - 1
