@@ -141,6 +141,8 @@ class TokenSpec:
     """True when the codes of a latent frame do not depend on later frames."""
     clip_frames: int = 0
     """Frames that are always coded together (the window of a non-causal tokenizer); 0: any number of them."""
+    has_pictures: bool = True
+    """False when nobody here turns pictures into codes and back: such a world is used by its codes."""
     remembers: bool = False
     """True when a frame's codes and pixels depend on earlier frames: frames that come one after the other are decoded
     with ``begin(codes) -> memory`` and ``advance(codes of one frame, memory) -> video``."""

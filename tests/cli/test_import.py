@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from tests.lightning_files import write_lightning
+from tests.recipes.genie_1x_files import BASE, random_weights, write_folder
 from tests.recipes.videogpt_files import VARIANTS, make_parts, prior_args, prior_weights, write_pair
 
 from reelworld.cli.main import main
@@ -199,3 +200,70 @@ def test_safetensors_without_a_config_or_with_a_broken_one(tmp_path: Path, capsy
     assert "resolution" in refused(tmp_path, capsys, *words)
     (tmp_path / "config.json").write_text(json.dumps({"gpt": prior_args(config)}))
     assert main(["import", *map(str, words)]) == 0
+
+
+# ------------------------------------------------------------------ genie-1x
+
+
+@pytest.mark.parametrize("kind", ["model", "bin"])
+def test_genie_becomes_a_world_of_codes(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    folder, out = write_folder(tmp_path / "GENIE_S", BASE, random_weights(BASE), kind), tmp_path / "world"
+    words = ["import", "genie-1x", str(folder), "--out", str(out)]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    for text in (
+        *("GENIE_S", "3x3 per frame, 36 codes as 6 x 6", "16 wide, 2 heads, 2 layers", "3 frames; a longer run"),
+        *("MAGVIT2 of 1x-technologies/1xgpt, not part of it", "generate_codes", f"world: {out}"),
+    ):
+        assert text in said, text
+    assert "reelworld play" not in said and "reelworld generate" not in said
+    assert World.load(out).generate_codes([[[0] * 9]], n_frames=2).shape == (1, 2, 9)
+    assert "holds a world already" in refused(tmp_path, capsys, *words[1:])
+    assert main([*words, "--force"]) == 0
+
+
+def test_worlds_without_pictures_are_refused_by_the_verbs_that_show_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = write_folder(tmp_path / "genie", BASE, random_weights(BASE)), tmp_path / "world"
+    assert main(["import", "genie-1x", str(folder), "--out", str(out)]) == 0
+    for words in (
+        ["play", str(out), "--port", "0"],
+        ["generate", str(out), "--out", str(tmp_path / "a.mp4")],
+        ["eval", str(out), "--data", str(tmp_path)],
+        ["bench", str(out), "--allow-busy"],
+    ):
+        capsys.readouterr()
+        assert main(words) == 2, words
+        err = capsys.readouterr().err
+        assert "a world without pictures" in err and "generate_codes" in err and err.count("\n") == 1
+
+
+def test_genie_mistakes_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights, out = random_weights(BASE), ("--out", tmp_path / "world")
+    folder = write_folder(tmp_path / "genie", BASE, weights, "bin")
+    assert "DIR" in refused(tmp_path, capsys, "genie-1x", *out)
+    assert "--out" in refused(tmp_path, capsys, "genie-1x", folder)
+    assert "--prior" in refused(tmp_path, capsys, "genie-1x", folder, "--prior", "x", *out)
+    assert "did you mean 'genie-1x'" in refused(tmp_path, capsys, "genie", folder, *out)
+    assert "SYSTEM is missing" in refused(tmp_path, capsys)
+    assert "does not exist" in refused(tmp_path, capsys, "genie-1x", tmp_path / "absent", *out)
+    assert "is a file" in refused(tmp_path, capsys, "genie-1x", folder / "config.json", *out)
+    (folder / "config.json").write_text(json.dumps({**BASE, "num_layers": 9}))
+    assert "num_layers 9" in refused(tmp_path, capsys, "genie-1x", folder, *out)
+    torch.save({**weights, "thing": Runs()}, folder / "pytorch_model.bin")
+    assert "posix.system" in refused(tmp_path, capsys, "genie-1x", folder, *out)
+    (folder / "pytorch_model.bin").write_bytes((folder / "pytorch_model.bin").read_bytes()[:-300])
+    assert "damaged" in refused(tmp_path, capsys, "genie-1x", folder, *out)
+
+
+@pytest.mark.parametrize("words", [[], ["videogpt"], ["genie-1x"]])
+def test_help_of_each_system(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["import", *words, "--help"]) == 0
+    said = capsys.readouterr().out
+    assert "reelworld import genie-1x" in said and "--out FOLDER" in said
+    assert ("--prior" in said.split("usage:")[1]) == (words == ["videogpt"])
+    assert ("DIR" in said.split("usage:")[1]) == (words == ["genie-1x"])

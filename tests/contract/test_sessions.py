@@ -14,7 +14,7 @@ from tests.generate.plain import plain_run
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.generate.session import Session, Snapshot
 from reelworld.nn.pixels import to_float
-from reelworld.types import Clip, Codes, Conditions
+from reelworld.types import Clip, Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
 N_CONTEXT, N_STEPS = 4, 6
@@ -316,3 +316,23 @@ def test_temperature_changes_the_draws(world: World) -> None:
         session.sampler = SamplerConfig(temperature=temperature)
         runs[temperature] = play(session, steps).tobytes()
     assert len(set(runs.values())) == 3
+
+
+def test_codes_continue_as_frames_do(world: World) -> None:
+    """Continuing and scoring codes is what happens behind frames; whole clips of codes are refused."""
+    given, past, steps = frames(2, N_CONTEXT), actions(world, 2, N_CONTEXT - 1), actions(world, 2, N_STEPS)
+    codes = encode(world, given)
+    if clip_frames(world):
+        for call in (lambda: world.generate_codes(codes, n_frames=1), lambda: world.score_codes(codes[0])):
+            with pytest.raises(UserError, match="whole clips"):
+                call()
+        return
+    _, drawn = play_codes(started(world, 2), steps)
+    made = world.generate_codes(codes, past or None, steps or N_STEPS, seed=5)
+    assert np.array_equal(made, drawn)
+    clip = Clip(frames=given[0], actions={k: np.concatenate([v[0], v[0, :1]]) for k, v in past.items()})
+    of_codes = world.score_codes(codes[0], {k: v[0] for k, v in past.items()} or None)
+    of_frames = world.score(clip)
+    assert of_codes.nats_per_frame == pytest.approx(of_frames.nats_per_frame, rel=1e-5)
+    assert of_codes.rewards is not None and of_frames.rewards is not None
+    assert np.allclose(of_codes.rewards, of_frames.rewards, atol=1e-5)

@@ -51,7 +51,7 @@ def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
     """Load a world onto ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        UserError: If there is no such device, or the folder holds no world that can be read.
+        UserError: If there is no such device, or the folder holds no world that can be read, or one without pictures.
     """
     from reelworld.worlds.world import World
 
@@ -59,4 +59,10 @@ def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
         from reelworld.train.loop import choose_device
 
         device = str(choose_device(device))
-    return World.load(folder, device=device, allow_code=allow_code)
+    world = World.load(folder, device=device, allow_code=allow_code)
+    if not world.tokenizer.spec(1, world.info.height, world.info.width).has_pictures:
+        raise UserError(
+            f"{folder} is a world without pictures: its tokenizer ({world.tokenizer.config.name}) is not part of it. "
+            "Use its codes from Python: World.generate_codes, World.score_codes."
+        )
+    return world

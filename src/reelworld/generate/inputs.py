@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 
 from reelworld.config import unknown
-from reelworld.types import ActionSpec, UserError
+from reelworld.types import ActionSpec, GridSpec, UserError
 
 __all__ = [
     "Action",
     "ClassId",
     "action_tensor",
     "action_tensors",
+    "check_codes",
     "check_frames",
     "class_ids",
     "describe_classes",
     "null_action",
+    "stream_generators",
 ]
 
 ClassId = int | Sequence[int] | np.ndarray | None
@@ -54,6 +56,42 @@ def check_frames(frames: np.ndarray, n: int, height: int, width: int) -> np.ndar
     if frames.shape[0] != n or frames.shape[2:] != (height, width, 3):
         raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
     return np.array(frames)
+
+
+def check_codes(codes: Any, grid: GridSpec) -> Tensor:
+    """Check codes to begin with.
+
+    Args:
+        codes: Whole numbers from 0 to below the codebook's size, (n, P, N): clips, frames, codes in raster order.
+        grid: What a latent frame looks like.
+
+    Returns:
+        int64, (n, P, N); a copy.
+
+    Raises:
+        UserError: If shape, type or a value are others.
+    """
+    array = np.asarray(codes)
+    if array.dtype.kind not in "iu" or array.ndim != 3 or array.shape[2] != grid.n_tokens:
+        raise UserError(
+            f"codes are {array.dtype} {array.shape}; wanted whole numbers (clips, frames, {grid.n_tokens}): the "
+            f"{grid.rows}x{grid.columns} codes of a frame in raster order."
+        )
+    if array.size and not 0 <= array.min() <= array.max() < grid.codebook_size:
+        raise UserError(f"codes span {array.min()}..{array.max()}; this world has 0..{grid.codebook_size - 1}.")
+    return torch.from_numpy(np.array(array, np.int64))
+
+
+def stream_generators(n: int, seed: int | None) -> list[torch.Generator]:
+    """Make a random generator per stream; None draws a fresh seed.
+
+    Raises:
+        UserError: If the seed is negative.
+    """
+    if seed is not None and seed < 0:
+        raise UserError(f"seed is {seed}; it must be 0 or more.")
+    base = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) % 2**62
+    return [torch.Generator().manual_seed(base + i) for i in range(n)]
 
 
 def class_ids(classes: Sequence[str], given: ClassId, n: int) -> Tensor | None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from reelworld.generate.frame_by_frame import FrameByFrame, RememberedFrames
-from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids
+from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids, stream_generators
 from reelworld.generate.rolling import Beginning, Rolling, Watch
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.sliding_window import SlidingWindow
@@ -91,10 +91,7 @@ class Session:
 
     def seed(self, seed: int | None) -> None:
         """Start the streams' generators anew; None draws a fresh seed."""
-        if seed is not None and seed < 0:
-            raise UserError(f"seed is {seed}; it must be 0 or more.")
-        base = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) % 2**62
-        self._generators = [torch.Generator().manual_seed(base + i) for i in range(self.n)]
+        self._generators = stream_generators(self.n, seed)
 
     # ------------------------------------------------------------------ reset and step
 

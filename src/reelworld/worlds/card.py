@@ -56,9 +56,7 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
         *(["## Measured on the validation split", *measured, ""] if measured else []),
         "## Use",
         "```",
-        "reelworld play .",
-        f"reelworld generate . --out film.mp4{'' if has_preview or not info.context_frames else ' --data RECORDINGS'}",
-        "reelworld eval . --data RECORDINGS",
+        *_use(info, spec, has_preview),
         "```",
         "",
         "## How it was made",
@@ -70,8 +68,25 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
     return "\n".join(lines)
 
 
+def _use(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> list[str]:
+    if not spec.has_pictures:  # its tokenizer is not part of it
+        return [
+            "from reelworld.worlds.world import World; world = World.load('.')",
+            "world.generate_codes(codes, n_frames=8)   # codes: (clips, frames, codes of a frame)",
+            "world.score_codes(codes[0])",
+        ]
+    given = "" if has_preview or not info.context_frames else " --data RECORDINGS"
+    return ["reelworld play .", f"reelworld generate . --out film.mp4{given}", "reelworld eval . --data RECORDINGS"]
+
+
 def _how_frames_come(info: WorldInfo, spec: TokenSpec) -> list[str]:
     sampler = info.sampler
+    if not spec.has_pictures:
+        return [
+            "## How frames come",
+            f"As codes only, {spec.video.n_tokens} per frame, drawn in {_count(sampler.steps, 'pass', 'passes')} at "
+            f"temperature {sampler.temperature:g}: the tokenizer that shows them is another project's.",
+        ]
     if not spec.clip_frames:
         return [
             "## How frames come",

@@ -1,7 +1,7 @@
 """Checkpoints that others made, read without trusting them: weights, hyper-parameters, and what was passed over.
 
-PyTorch zip files (every Lightning .ckpt is one) and safetensors with a ``config.json`` beside them. Only the
-tensors below ``state_dict`` are read; optimizer states and callbacks stay in the file.
+PyTorch zip files (every Lightning .ckpt is one) and safetensors; weights alone need a ``config.json`` beside them. Of a
+Lightning file only the tensors below ``state_dict`` are read; optimizer states and callbacks stay in the file.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ from reelworld.worlds.inert_pickle import (
     shown,
 )
 
-__all__ = ["ForeignCheckpoint", "read_checkpoint"]
+__all__ = ["ForeignCheckpoint", "read_checkpoint", "read_folder"]
 
 LARGEST_PICKLE_BYTES = 16 << 20  # names and shapes, about 200 bytes per tensor; the numbers lie beside it
 DEEPEST = 64
 UNFINISHED = object()
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 WANTED = "wanted a Lightning .ckpt, or a .safetensors with a config.json beside it"
+WEIGHTS = ("model.safetensors", "state_dict.safetensors", "pytorch_model.bin")
+"""Names of weights in a folder, the first that is there counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,8 @@ def read_checkpoint(path: Path | str) -> ForeignCheckpoint:
     """Read a checkpoint of unknown origin; nothing in it is run.
 
     Args:
-        path: A PyTorch zip file with ``state_dict`` (Lightning, any version), or a safetensors file with a
-            ``config.json`` beside it. Where config.json has an entry of the file's stem, that entry counts.
+        path: A PyTorch zip file with ``state_dict`` (Lightning, any version), or weights alone (safetensors or a zip
+            file) with a ``config.json`` beside them. Where config.json has an entry of the file's stem, that counts.
 
     Raises:
         UserError: If the file is neither, is damaged, or names or calls anything beyond tensors, plain containers,
@@ -92,6 +94,22 @@ def read_checkpoint(path: Path | str) -> ForeignCheckpoint:
     raise UserError(f"{path} is {_what(head)}; {WANTED}.")
 
 
+def read_folder(folder: Path | str) -> ForeignCheckpoint:
+    """Read the weights and the ``config.json`` of a folder, as hubs lay them out.
+
+    Raises:
+        UserError: If one of them is missing, or as ``read_checkpoint`` does.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise UserError(f"{folder} {what}; wanted a folder with config.json and one of {', '.join(WEIGHTS)}.")
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    if found is None:
+        raise UserError(f"{folder} holds no weights; wanted config.json and one of {', '.join(WEIGHTS)}.")
+    return read_checkpoint(found)
+
+
 def _what(head: bytes) -> str:
     if not head:
         return "empty"
@@ -104,6 +122,16 @@ def _what(head: bytes) -> str:
 
 
 def _read_safetensors(path: Path) -> ForeignCheckpoint:
+    section = _beside(path)
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{path} is not a sound safetensors file ({shown(str(error))}); copy it again.") from None
+    return ForeignCheckpoint(path=path, state_dict=tensors, hyper_parameters=section)
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """Read the hyper-parameters beside a file of weights."""
     beside = path.with_name("config.json")
     if not beside.is_file():
         raise UserError(f"{path} has no config.json beside it; put the model's hyper-parameters there as JSON.")
@@ -111,11 +139,7 @@ def _read_safetensors(path: Path) -> ForeignCheckpoint:
     section = config.get(path.stem, config) if isinstance(config, dict) else config
     if not isinstance(section, dict):
         raise UserError(f"{beside} has no object for {path.name}; wanted {{field: value}}, or one per file stem.")
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except safetensors.SafetensorError as error:
-        raise UserError(f"{path} is not a sound safetensors file ({shown(str(error))}); copy it again.") from None
-    return ForeignCheckpoint(path=path, state_dict=tensors, hyper_parameters=section)
+    return section
 
 
 # ------------------------------------------------------------------ PyTorch zip
@@ -125,6 +149,8 @@ def _read_zip(path: Path) -> ForeignCheckpoint:
     with zipfile.ZipFile(path) as file:
         archive = _Archive.of(file, path)
         content, inert = read_pickle(bytes(archive.record("data.pkl")))
+        if _is_weights(content) and path.with_name("config.json").is_file():
+            content = {"state_dict": content, "hyper_parameters": _beside(path)}
         if not isinstance(content, dict) or "state_dict" not in content:
             about = "weights alone" if _is_weights(content) else "no state_dict"
             raise UserError(f"{path} holds {about}; {WANTED}.")

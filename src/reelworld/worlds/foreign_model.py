@@ -66,21 +66,30 @@ class ForeignModel:
         """Count the different numbers (the pattern's group) in names that match from their beginning."""
         return len({match[1] for name in self.tensors if (match := re.match(pattern, name))})
 
-    def number(self, name: str) -> int:
-        """Return a count that must be said."""
-        value = self.said.get(name)
+    def flag(self, name: str, default: bool) -> bool:
+        """Return a yes or no that may be said."""
+        value = self.said.get(name, default)
+        if type(value) is not bool:
+            raise self.error(f"says {brief(value)} for {name}; wanted true or false.")
+        return value
+
+    def number(self, name: str, default: int | None = None) -> int:
+        """Return a count; without a default it must be said."""
+        value = self.said.get(name, default)
         if type(value) is not int or not 0 <= value < LARGEST_COUNT:
             came = "nothing" if value is None else brief(value)
             raise self.error(f"says {came} for {name} in its hyper-parameters; wanted a count.")
         return value
 
-    def share(self, name: str, default: float) -> float:
-        """Return a share from 0 to below 1 that may be said."""
+    def share(self, name: str, default: float, may_be_one: bool = False) -> float:
+        """Return a share from 0 to below 1, or to 1, that may be said."""
         value = self.said.get(name)
         if value is None:
             return default
-        if type(value) not in (int, float) or not 0 <= value < 1:
-            raise self.error(f"says {brief(value)} for {name}; wanted a number from 0 to below 1.")
+        if type(value) not in (int, float) or not (0 <= value < 1 or (may_be_one and value == 1)):
+            raise self.error(
+                f"says {brief(value)} for {name}; wanted a number from 0 to {'' if may_be_one else 'below '}1."
+            )
         return float(value)
 
     def triple(self, name: str) -> tuple[int, int, int] | None:

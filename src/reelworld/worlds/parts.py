@@ -23,6 +23,8 @@ PARTS = {
     "patch_tokenizer": "reelworld.tokenizers.patch:PatchTokenizer",
     "grid_dynamics": "reelworld.dynamics.grid:GridDynamics",
     "st_vivit": "reelworld.tokenizers.st_vivit:STViViT",
+    "maskgit": "reelworld.dynamics.maskgit:MaskGIT",
+    "absent_tokenizer": "reelworld.tokenizers.absent:AbsentTokenizer",
     "vqvae3d": "reelworld.tokenizers.vqvae3d:VQVAE3D",
     "autoregressive_prior": "reelworld.dynamics.autoregressive:AutoregressivePrior",
 }

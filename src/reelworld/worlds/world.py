@@ -20,12 +20,20 @@ from torch import nn
 
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
-from reelworld.generate.inputs import Action, ClassId, class_ids, describe_classes
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.generate.inputs import (
+    Action,
+    ClassId,
+    action_tensors,
+    check_codes,
+    class_ids,
+    describe_classes,
+    stream_generators,
+)
+from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.session import Session, SessionParts
 from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.nn.pixels import to_float
-from reelworld.types import ActionSpec, Clip, Conditions, Score, UserError
+from reelworld.types import ActionSpec, Clip, Codes, Conditions, Score, UserError
 from reelworld.worlds.card import write_card
 from reelworld.worlds.fitting import check_parts
 from reelworld.worlds.parts import PartInfo, load_part, save_part
@@ -254,14 +262,86 @@ class World:
             nats = window.nats_per_frame(clip.frames, self.info.context_frames, of_class)
             return Score(nats_per_frame=nats, kind="exact")
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
-        actions = {k: torch.from_numpy(clip.actions[k]).to(device)[None] for k in self.info.actions}
-        judged = self.dynamics.judge(codes, Conditions(actions=actions))
+        return self._judged(codes, {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions})
+
+    def _judged(self, codes: Codes, actions: Mapping[str, torch.Tensor]) -> Score:
+        judged = self.dynamics.judge(codes, self._told(actions))
         return Score(
             nats_per_frame=float(judged.nats.mean()),
             kind="exact",
             rewards=judged.reward[0].cpu().numpy(),
             terminated=judged.terminated[0].cpu().numpy(),
         )
+
+    # ------------------------------------------------------------------ codes instead of pictures
+
+    @torch.inference_mode()
+    def generate_codes(
+        self,
+        context: Any,
+        context_actions: Action = None,
+        actions: Any = None,
+        seed: int | None = None,
+        sampler: SamplerConfig | None = None,
+        *,
+        n_frames: int | None = None,
+    ) -> np.ndarray:
+        """Continue clips of codes, as ``generate`` continues clips of frames; no picture is read or made.
+
+        Args:
+            context: Whole numbers, (n, P, N): clips, one or more frames, the codes of a frame in raster order.
+            context_actions: Actions between the context frames, (n, P - 1, ...).
+            actions: As in ``generate``.
+            seed: Of the streams' generators.
+            sampler: Instead of the world's own.
+            n_frames: The number of frames S, without actions (or with null actions).
+
+        Returns:
+            Codes of the future frames, int64, (n, S, N); with the same seed those that ``generate`` would draw.
+
+        Raises:
+            UserError: If the codes or actions do not fit, or the world codes whole clips together.
+        """
+        steps, codes = self._steps(actions, n_frames), self._codes(context)
+        n, frames, tokens = codes.shape
+        if frames < 1:
+            raise UserError("0 frames of codes were given; this world goes on from a frame: give one or more.")
+        generators, drawing = stream_generators(n, seed), TokenSampler(sampler or self.info.sampler)
+        specs = self.info.actions
+        state = self.dynamics.prefill(
+            Codes.of(codes), self._told(action_tensors(specs, context_actions, (n, frames - 1)))
+        )
+        made = []
+        for action in steps:
+            told = self._told(action_tensors(specs, action, (n, 1), is_step=True))
+            drawn, state = self.dynamics.step(state, told, drawing, generators)
+            made.append(drawn.video[:, -1].cpu().numpy())
+        return np.stack(made, 1) if made else np.zeros((n, 0, tokens), np.int64)
+
+    @torch.inference_mode()
+    def score_codes(self, codes: Any, actions: Action = None) -> Score:
+        """Measure how surprising the codes of one clip are, as ``score`` does with its frames.
+
+        Args:
+            codes: Whole numbers, (P, N), two frames or more.
+            actions: Taken after each frame but the last, (P - 1, ...).
+
+        Raises:
+            UserError: If the codes or actions do not fit, or the world codes whole clips together.
+        """
+        one = self._codes(np.asarray(codes)[None])
+        if one.shape[1] < 2:
+            raise UserError(f"{one.shape[1]} frames of codes were given; scoring needs at least 2.")
+        return self._judged(Codes.of(one), action_tensors(self.info.actions, actions, (1, one.shape[1] - 1)))
+
+    def _codes(self, codes: Any) -> torch.Tensor:
+        spec = self.tokenizer.spec(1, self.info.height, self.info.width)
+        if spec.clip_frames:
+            raise UserError("this world codes whole clips together; give it frames.")
+        return check_codes(codes, spec.video).to(self.device)
+
+    def _told(self, actions: Mapping[str, torch.Tensor]) -> Conditions:
+        return Conditions(actions={k: v.to(self.device) for k, v in actions.items()})
 
 
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:
