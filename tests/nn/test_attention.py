@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from reelworld.nn.attention import BlockMask, CausalMask, FrameMask, attention
+from reelworld.nn.attention import BlockMask, CausalMask, FrameMask, Mask, WindowMask, attention
 from reelworld.nn.kv_cache import FrameCache
 
 
@@ -48,6 +48,7 @@ def test_mask_per_row_equals_shared_mask() -> None:
 
 
 @pytest.mark.parametrize("first", [0, 1, 5])
+@torch.no_grad()
 def test_causal_by_token(first: int) -> None:
     torch.manual_seed(0)
     k, v = torch.randn(2, 2, 2, 7, 4)
@@ -107,3 +108,36 @@ def test_replace_keeps_the_order_of_frames() -> None:
     assert both.positions[1].sort().values.tolist() == [0, 1, 2]  # the empty slot was overwritten, not a frame
     newest = both.positions[1].argsort()
     assert both.keys[1, 0, newest, 0].tolist() == [100.0, 101.0, 7.0]
+
+
+QUERY, KEYS = torch.tensor([[5], [3]]), torch.tensor([[3, 4, 5, 2, 1], [3, -1, 1, 2, -1]])
+SHORT: dict[str, Mask | None] = {
+    "none": None,
+    "token": CausalMask(first=4),
+    "window": WindowMask(q_positions=QUERY, k_positions=KEYS, window=3, group=3),
+    "bias": FrameMask(q_positions=QUERY, k_positions=KEYS, lag_bias=torch.tensor([[0.5, -1.0], [2.0, 0.0]]), group=3),
+}
+
+
+@pytest.mark.parametrize("kind", SHORT)
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_a_step_of_few_queries(kind: str, scale: float | None) -> None:
+    """Where no gradient is kept, another way is taken: against one query after the other."""
+    torch.manual_seed(0)
+    q, k = torch.randn(6, 1, 2, 4).transpose(1, 2), torch.randn(6, 2, 5, 4)  # as they come out of a projection
+    v = torch.randn(6, 2, 5, 3)
+    with torch.no_grad():
+        mixed = attention(q, k, v, SHORT[kind], scale=scale)
+    for row in range(6):
+        stream = row // 3  # three places per stream
+        lags = QUERY[stream] - KEYS[stream]
+        seen = (lags >= 0) & (lags < {"window": 3, "bias": 2}.get(kind, 9)) & (KEYS[stream] >= 0)
+        if kind in ("none", "token"):  # the last token sees all
+            seen = torch.ones(5, dtype=torch.bool)
+        for head in range(2):
+            scores = k[row, head] @ q[row, head, 0] * (0.5 if scale is None else scale)
+            if kind == "bias":
+                scores = scores + torch.tensor([[0.5, -1.0], [2.0, 0.0]])[head][lags.clamp(0, 1)]
+            expected = scores[seen].softmax(0) @ v[row, head][seen]
+            torch.testing.assert_close(mixed[row, head, 0], expected)
+    torch.testing.assert_close(mixed, attention(q.clone().requires_grad_(), k, v, SHORT[kind], scale=scale).detach())

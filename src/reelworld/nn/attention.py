@@ -82,15 +82,16 @@ class WindowMask:
     """True when queries and keys are the same frames, one after the other, no more than the window."""
 
     @cached_property
-    def seen(self) -> Tensor:
-        """Who sees whom, bool, (Q, K) or (B, 1, Q, K)."""
+    def added(self) -> Tensor:
+        """What is added to the scores, float32, (Q, K) or (B, 1, Q, K)."""
         lags = self.q_positions.unsqueeze(-1) - self.k_positions.unsqueeze(-2)
-        seen = ~_beyond(lags, self.k_positions, self.window, self.drafts)
-        return seen if seen.dim() == 2 else seen[:, None].repeat_interleave(self.group, 0)
+        hidden = _beyond(lags, self.k_positions, self.window, self.drafts)
+        added = torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, float("-inf"))
+        return added if added.dim() == 2 else added[:, None].repeat_interleave(self.group, 0)
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:
-        """Return the mask, bool."""
-        return self.seen
+        """Return the additive mask, (Q, K) or (B, 1, Q, K)."""
+        return self.added.to(q.dtype)
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
         """True where the maker says so."""
@@ -167,4 +168,24 @@ def attention(
     """
     is_triangle = mask is not None and mask.is_triangle(q, k)
     dense = None if mask is None or is_triangle else mask.dense(q, k)
+    if not is_triangle and _is_short(q, k, dropout):
+        return _short_attention(q, k, v, dense, q.shape[-1] ** -0.5 if scale is None else scale)
     return functional.scaled_dot_product_attention(q, k, v, dense, dropout, is_triangle, scale=scale)
+
+
+FEW_QUERIES, FEW_KEYS = 4, 64
+"""Up to which the products were measured to be faster (benchmarks/maskgit_cache.py)."""
+
+
+def _is_short(q: Tensor, k: Tensor, dropout: float) -> bool:
+    """Say whether two batched products are faster than the fused kernel: twice for a frame's step on a CPU."""
+    is_step = q.device.type == "cpu" and q.dtype == torch.float32 and not torch.is_grad_enabled() and not dropout
+    is_short = 0 < q.shape[-2] <= FEW_QUERIES and 0 < k.shape[-2] <= FEW_KEYS
+    return is_step and is_short and q.dim() == 4
+
+
+def _short_attention(q: Tensor, k: Tensor, v: Tensor, dense: Tensor | None, scale: float) -> Tensor:
+    scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).mul_(scale).unflatten(0, q.shape[:2])
+    if dense is not None:
+        scores = scores.add_(dense) if dense.is_floating_point() else scores.masked_fill_(~dense, float("-inf"))
+    return torch.bmm(scores.softmax(-1).flatten(0, 1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
