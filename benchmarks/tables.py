@@ -49,8 +49,11 @@ VIDEOGPT = {
     "nats_over_best": "... minus those of the best predictor",
     "psnr_mean_h4": "mean of 8 samples, 4 steps ahead: PSNR",
     "gain_mean_h4": "... above copying the last frame",
+    "psnr_mean_h6": "mean of 8 samples, 6 steps ahead: PSNR",
+    "gain_mean_h6": "... above copying the last frame",
     "psnr_single_h4": "a single sample, 4 steps ahead: PSNR",
     "agent_h4": "agent's cell right, 4 steps ahead: most of 8 samples",
+    "gain_agent_h4": "... minus the last frame's",
     "agent_single_h4": "... a single sample",
 }
 

@@ -23,6 +23,7 @@ ACTIONS = {
     "continuous": {"action": ActionSpec(kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0))},
     "none": {},
     "classes": {},
+    "latent": {},
 }
 CLASSES = ("walk", "run", "jump")
 
@@ -38,6 +39,7 @@ def kinds() -> list[tuple[str, str]]:
         pairs += [(name, kind) for kind in ("discrete", "continuous", "none") if "actions" in fields]
         pairs += [(name, "discrete")] if "actions" not in fields else []
         pairs += [(name, "classes")] if "class_cond" in fields else []
+        pairs += [(name, "latent")] if "latent_codes" in fields else []
     return pairs
 
 
@@ -48,13 +50,17 @@ def untrained(recipe: ModuleType, kind: str) -> World:
     """
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
     config = recipe.tiny()
-    world: World = recipe.untrained(replace(config, class_cond=True) if kind == "classes" else config, info, seed=0)
+    if kind == "classes":
+        config = replace(config, class_cond=True)
+    elif kind != "latent" and hasattr(config, "latent_codes"):
+        config = replace(config, actions="given")
+    world: World = recipe.untrained(config, info, seed=0)
     generator = torch.Generator().manual_seed(1)
     for part in world.parts.values():
         for weight in part.parameters():
             fan_in = weight[0].numel() if weight.ndim > 1 else 4
             weight.data.add_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
-    if hasattr(world.dynamics, "codebook"):
+    if hasattr(world.tokenizer, "codebook"):
         spread_codebook(world)
     rows, ids = actions(world, 3, 2, seed=8), classes(world, 3)
     world.starts = [
@@ -74,9 +80,10 @@ def untrained(recipe: ModuleType, kind: str) -> World:
 def spread_codebook(world: World) -> None:
     """Put the codes where features lie; of random vectors far from them one is the nearest to all."""
     tokenizer, codebook = world.tokenizer, world.tokenizer.codebook.vectors
-    features = tokenizer.features(to_float(torch.from_numpy(frames(4, clip_frames(world), seed=3)))).flatten(0, -2)
+    features = tokenizer.features(to_float(torch.from_numpy(frames(4, clip_frames(world) or 4, seed=3)))).flatten(0, -2)
     codebook.copy_(features[torch.randperm(len(features), generator=torch.Generator().manual_seed(2))[: len(codebook)]])
-    world.dynamics.codebook.copy_(codebook)
+    if hasattr(world.dynamics, "codebook"):
+        world.dynamics.codebook.copy_(codebook)
 
 
 @pytest.fixture(scope="session", params=sorted(RECIPES))

@@ -57,7 +57,7 @@ PLANS = {
         out="runs/demo", policy="explorer:0.6,solver:0.2,random:0.2", episodes=400, test_episodes=128, minutes=5.0
     ),
     # The codes of test clips are compared with predictors fitted on training clips, so both lie in one data set.
-    "videogpt": Plan(out="runs/demo-videogpt", policy="waypoints", episodes=1280, test_episodes=0, minutes=7.5),
+    "videogpt": Plan(out="runs/demo-videogpt", policy="waypoints", episodes=1280, test_episodes=0, minutes=8.5),
 }
 
 
@@ -72,7 +72,7 @@ class Options:
     quick: bool = False
     """A tiny world from a few episodes: shows that everything works, not how good it gets."""
     minutes: float | None = None
-    """Training time. Default: 5 minutes for pocket, 7.5 for videogpt; the whole demo takes two to three more."""
+    """Training time. Default: 5 minutes for pocket, 8.5 for videogpt; the whole demo takes one to three more."""
     seed: int = 0
     """Decides the training recording and every draw of the training."""
 

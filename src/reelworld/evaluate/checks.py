@@ -18,7 +18,7 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.tokenize import coded
 from reelworld.types import Batch
 
-__all__ = ["clip_check", "dynamics_check", "prior_check", "tokenizer_check"]
+__all__ = ["clip_check", "coded_check", "dynamics_check", "latent_check", "prior_check", "tokenizer_check"]
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -51,11 +51,19 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
     ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
     that a copy of the current frame gets right, ``val_nats`` the nats per frame.
     """
-    batch = _some(windows, n_clips)
+    return _step_check(dynamics, lambda: _some(windows, n_clips))
 
+
+def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
+    batch = _some(windows, n_clips)
+    return _step_check(dynamics, lambda: coded(batch, tokenizer))
+
+
+def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[str, float]]:
     @torch.inference_mode()
     def check() -> dict[str, float]:
-        here = batch.to(next(dynamics.parameters()).device)
+        here = some().to(next(dynamics.parameters()).device)
         assert here.codes is not None
         judged = dynamics.judge(here.codes, here.conditions)
         codes_BTN = here.codes.video
@@ -106,6 +114,34 @@ def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32)
             "val_nats": float(nats.mean()),
             "val_nats_unigram": float(-(shares * shares.clamp_min(1e-12).log()).sum()),
             "val_copied": float((codes_BPN[:, 1:] == codes_BPN[:, :-1]).float().mean()),
+        }
+
+    return check
+
+
+def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[], dict[str, float]]:
+    """Prepare a check of latent actions on validation clips.
+
+    ``val_codes_used`` and ``val_perplexity`` say how many codes carry something, ``val_gain`` how much better the next
+    frame is predicted than by a copy (dB), ``val_delta`` how much worse it is with codes of other clips (dB): 0 means
+    that the codes say nothing.
+    """
+    batch = _some(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        video = batch.to(next(model.parameters()).device).video
+        assert video is not None
+        past, future, codes = video[:, :-1], video[:, 1:], model.encode(video)[:, :-1]
+        shares = codes.flatten().bincount().float() / codes.numel()
+        right = (model.predict(past, codes) - future).square().mean().clamp_min(1e-10)
+        others = (model.predict(past, codes.roll(1, 0)) - future).square().mean().clamp_min(1e-10)
+        copied = (past - future).square().mean().clamp_min(1e-10)
+        return {
+            "val_codes_used": float((shares > 0).sum()),
+            "val_perplexity": float((-(shares * shares.clamp_min(1e-12).log()).sum()).exp()),
+            "val_gain": float(10 * torch.log10(copied / right)),
+            "val_delta": float(10 * torch.log10(others / right)),
         }
 
     return check

@@ -17,6 +17,7 @@ import numpy as np
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.windows import merge_actions
+from reelworld.train.label import label
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def open_for(world: World, path: Path) -> DataSet:
     dataset = DataSet.open(
         path, from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
     )
+    if world.latent_actions is not None:  # recordings do not name them: the model finds them
+        dataset = label(dataset, world.latent_actions)
     _check_fit(world, dataset)
     return dataset
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["RECIPES"]
 
 RECIPES = {
+    "genie": "reelworld.recipes.genie",
     "pocket": "reelworld.recipes.pocket",
     "videogpt": "reelworld.recipes.videogpt",
 }

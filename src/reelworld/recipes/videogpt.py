@@ -163,7 +163,7 @@ def small() -> Config:
         steps=12_000,
         batch=2,
         lr=2e-3,
-        temperature=0.7,
+        temperature=0.5,
     )
 
 

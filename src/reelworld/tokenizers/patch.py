@@ -20,6 +20,7 @@ from torch.nn import functional
 from reelworld.nn.grid import GridBlock
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
+from reelworld.nn.quantize.spread import Spread
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["PatchTokenizer", "PatchTokenizerConfig"]
@@ -59,21 +60,6 @@ class PatchLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
         return x + self.outer(functional.gelu(self.inner(self.norm(x))))
-
-
-class Spread(nn.Module):
-    """Give each digit zero mean and unit variance before it is rounded, so that all levels are used from the start.
-
-    Batch statistics in training, running ones afterwards. Without it few codes are used for long (docs/log.md).
-    """
-
-    def __init__(self, digits: int) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm1d(digits, affine=False, momentum=0.05)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (..., K) over everything but K."""
-        return self.norm(x.float().flatten(0, -2)).view(x.shape)
 
 
 class PatchTokenizer(nn.Module):

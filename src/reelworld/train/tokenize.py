@@ -116,7 +116,7 @@ def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_alone: 
         alone = tokenizer.encode(torch.cat([known, still], 1))
         codes = Codes.of(torch.cat([alone.video[:, :n_alone], codes.video[:, n_alone:]], 1))
     context = video_BTHWC[:, :context_frames] if context_frames else None
-    conditions = replace(here.conditions, context_video=context, actions={})
+    conditions = replace(here.conditions, context_video=context)
     return replace(here, video=None, codes=codes, conditions=conditions)
 
 

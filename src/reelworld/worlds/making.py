@@ -38,7 +38,7 @@ def make_world(
     Args:
         recipe: Its name.
         config: Its config, kept in the provenance.
-        parts: "tokenizer" and "dynamics".
+        parts: "tokenizer" and "dynamics", and "latent_actions" where there are some.
         info: Of the recordings; their classes become the world's where the dynamics are told the class of a clip.
         actions: Streams as the dynamics reads them.
         stride: Recorded frames per frame of the world.
@@ -59,7 +59,7 @@ def make_world(
         sampler=sampler or SamplerConfig(),
         provenance={"data": dict(info.provenance), "config": to_json(config)},
     )
-    return World(world_info, parts["tokenizer"], parts["dynamics"])
+    return World(world_info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
 
 
 def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:

@@ -25,6 +25,8 @@ PARTS = {
     "st_vivit": "reelworld.tokenizers.st_vivit:STViViT",
     "maskgit": "reelworld.dynamics.maskgit:MaskGIT",
     "absent_tokenizer": "reelworld.tokenizers.absent:AbsentTokenizer",
+    "st_latent_actions": "reelworld.actions.st_latent:STLatentActions",
+    "grid_latent_actions": "reelworld.actions.grid_latent:GridLatentActions",
     "vqvae3d": "reelworld.tokenizers.vqvae3d:VQVAE3D",
     "autoregressive_prior": "reelworld.dynamics.autoregressive:AutoregressivePrior",
 }

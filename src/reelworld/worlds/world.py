@@ -79,10 +79,27 @@ class WorldInfo:
 class World:
     """Weights with a name. Make one with ``World.load`` or by training a recipe."""
 
-    def __init__(self, info: WorldInfo, tokenizer: nn.Module, dynamics: nn.Module, starts: Sequence[Clip] = ()) -> None:
+    def __init__(
+        self,
+        info: WorldInfo,
+        tokenizer: nn.Module,
+        dynamics: nn.Module,
+        starts: Sequence[Clip] = (),
+        latent_actions: nn.Module | None = None,
+    ) -> None:
+        """Put parts together.
+
+        Args:
+            info: What world.json will say.
+            tokenizer: Pixels <-> codes.
+            dynamics: The next codes.
+            starts: Clips that sessions begin with.
+            latent_actions: The model that finds this world's actions in video, where they were learned.
+        """
         self.info = info
         self.tokenizer: Any = tokenizer.eval()
         self.dynamics: Any = dynamics.eval()
+        self.latent_actions: Any = None if latent_actions is None else latent_actions.eval()
         self.starts = list(starts)
 
     @property
@@ -93,7 +110,8 @@ class World:
     @property
     def parts(self) -> dict[str, nn.Module]:
         """Part name -> module."""
-        return {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
+        parts = {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
+        return parts if self.latent_actions is None else {**parts, "latent_actions": self.latent_actions}
 
     # ------------------------------------------------------------------ disk
 
@@ -125,7 +143,7 @@ class World:
             if name not in info.parts:
                 raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
-        world = cls(info, parts["tokenizer"], parts["dynamics"])
+        world = cls(info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
         check_parts(world, str(folder / "world.json"))
         world.starts = _load_starts(folder / "starts.npz", info)
         return world

@@ -1,0 +1,468 @@
+"""Genie: a world that is played, learned from video without a single action label.
+
+A spacetime tokenizer turns frames into codes, a latent action model finds out what was done between them, and masked
+dynamics learn to predict the next frame from the past and one of these actions.
+
+Source: Bruce et al. 2024, "Genie: Generative Interactive Environments" (arXiv:2402.15391).
+
+    reelworld train genie --data RECORDINGS --out runs/mine --size 64 --fit crop
+
+Expected: see docs/recipes/genie.md, with what differs from the paper. `reelworld import genie-1x` reads the dynamics
+that 1X published in this form.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from reelworld.config import require
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.train.run import Run
+    from reelworld.train.stage import OptimConfig, Stage
+    from reelworld.types import ActionSpec
+    from reelworld.worlds.world import World
+
+__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
+
+log = logging.getLogger(__name__)
+
+LEAST_PERPLEXITY = 1.5
+"""Below this the codes of latent actions say next to nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that decides a Genie world. Defaults are the paper's for CoinRun where it has them."""
+
+    seed: int = 0
+    """Decides every random draw."""
+    size: int | None = None
+    """Pixels per side that frames are resized to; none keeps the recording's size."""
+    fit: Literal["none", "crop", "stretch", "pad"] = "none"
+    """How frames of another shape become square: crop the centre, stretch, or pad with black."""
+    actions: Literal["latent", "given", "none"] = "latent"
+    """Find actions in the video, learn from the recording's actions, or make a world that runs by itself."""
+    max_minutes: float | None = None
+    """Wall-clock budget of the whole training; schedules anneal to it."""
+    tokenizer_share: float = 0.3
+    """Share of max_minutes that the tokenizer gets."""
+    actions_share: float = 0.2
+    """Share of max_minutes that the latent action model gets."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+    clip_frames: int = 16
+    """Frames of a training clip, and of the window that is looked back over."""
+
+    patch: int = 4
+    """Pixels per token, along each side."""
+    n_codes: int = 1024
+    """Size of the tokenizer's codebook."""
+    code_width: int = 32
+    """Width of a code's vector."""
+    encoder_width: int = 512
+    """Width of the tokenizer's encoder."""
+    encoder_layers: int = 8
+    """Blocks of the tokenizer's encoder."""
+    encoder_heads: int = 8
+    """Attention heads of the tokenizer's encoder."""
+    decoder_width: int = 512
+    """Width of the tokenizer's decoder."""
+    decoder_layers: int = 8
+    """Blocks of the tokenizer's decoder."""
+    decoder_heads: int = 8
+    """Attention heads of the tokenizer's decoder."""
+    rarity: float = 0.0
+    """Patches seen c times in a batch weigh c ** -rarity in the losses on pixels; 0 as published."""
+    tokenizer_steps: int = 300_000
+    """Optimizer steps of the tokenizer."""
+    tokenizer_batch: int = 48
+    """Clips per step."""
+    tokenizer_lr: float = 3e-4
+    """Learning rate of the tokenizer."""
+
+    latent: Literal["st", "grid"] = "st"
+    """Networks of the latent action model: spacetime transformers, or convolutions (small worlds, CPUs)."""
+    latent_codes: int = 8
+    """Latent actions."""
+    latent_patch: int = 16
+    """Pixels per patch of the latent action model."""
+    latent_width: int = 512
+    """Width of the latent action model."""
+    latent_layers: int = 8
+    """Blocks of its encoder, and of its decoder."""
+    latent_heads: int = 8
+    """Its attention heads (st)."""
+    latent_frames: int = 16
+    """Frames of a clip it learns from."""
+    moved_share: float = 0.0
+    """Share of clips that its decoder sees moved and turned, so that a code says what was done and not where; for
+    games seen from above. 0 as published."""
+    latent_steps: int = 200_000
+    """Optimizer steps of the latent action model."""
+    latent_batch: int = 36
+    """Clips per step."""
+    latent_lr: float = 3e-5
+    """Highest learning rate of the latent action model."""
+
+    width: int = 512
+    """Width of the dynamics."""
+    layers: int = 12
+    """Blocks of the dynamics."""
+    heads: int = 8
+    """Attention heads of the dynamics."""
+    conditioning: Literal["add", "prepend", "concat", "film"] = "add"
+    """How a frame is told of the action that leads to it."""
+    past: Literal["masked", "true"] = "masked"
+    """What a frame is predicted from in training: masked frames before it, as published, or the true ones."""
+    steps: int = 200_000
+    """Optimizer steps of the dynamics."""
+    batch: int = 36
+    """Clips per step."""
+    lr: float = 3e-5
+    """Highest learning rate of the dynamics."""
+    min_lr_share: float = 0.1
+    """Last learning rate of dynamics and latent actions, as a share of the highest."""
+    warmup_steps: int = 5000
+    """Steps over which learning rates rise from 0."""
+    beta2: float = 0.9
+    """Decay of the mean of the squared gradient."""
+    decoding_steps: int = 25
+    """Passes per frame at play."""
+    temperature: float = 1.0
+    """How bold the world's draws are unless asked otherwise; 0 takes the likeliest code."""
+    context_frames: int = 1
+    """Frames a session begins with."""
+
+    def __post_init__(self) -> None:
+        counts = "tokenizer_steps tokenizer_batch latent_steps latent_batch steps batch decoding_steps context_frames"
+        require(self, counts, lambda v: v >= 1, "at least 1")
+        require(self, "clip_frames latent_frames", lambda v: v >= 2, "at least 2, to see something happen")
+        require(self, "seed warmup_steps", lambda v: v >= 0, "at least 0")
+        require(self, "rarity moved_share min_lr_share", lambda v: 0 <= v <= 1, "from 0 to 1")
+        require(self, "tokenizer_share actions_share", lambda v: 0 < v < 1, "between 0 and 1")
+        require(self, "max_minutes tokenizer_lr latent_lr lr", lambda v: v is None or 0 < v < math.inf, "above 0")
+        require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
+        require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
+        if self.tokenizer_share + self.actions_share >= 1:
+            raise UserError("tokenizer_share and actions_share leave nothing of max_minutes for the dynamics.")
+
+
+def tiny() -> Config:
+    """For tests: seconds of training, no quality."""
+    quick = Config(clip_frames=4, latent_frames=3, patch=8, n_codes=32, code_width=8, latent="grid", latent_patch=8)
+    quick = replace(quick, encoder_width=16, encoder_layers=1, encoder_heads=2, decoder_width=16, decoder_layers=1)
+    quick = replace(quick, decoder_heads=2, latent_width=16, latent_layers=1, latent_codes=4, width=32, layers=2)
+    quick = replace(quick, heads=2, past="true", decoding_steps=2, warmup_steps=2, context_frames=2, beta2=0.98)
+    quick = replace(quick, tokenizer_steps=12, tokenizer_batch=2, latent_steps=12, latent_batch=4, steps=12, batch=2)
+    return replace(quick, tokenizer_lr=1e-3, latent_lr=1e-3, lr=1e-3)
+
+
+def small() -> Config:
+    """Ours, for two CPU cores: 64x64 pixels, tokens of 8x8, latent actions by convolutions."""
+    ours = Config(clip_frames=5, latent_frames=2, patch=8, n_codes=256, latent="grid", latent_patch=8, beta2=0.98)
+    ours = replace(ours, encoder_width=64, encoder_layers=2, encoder_heads=4, decoder_width=96, decoder_layers=2)
+    ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=128, layers=4, heads=4)
+    ours = replace(ours, past="true", decoding_steps=2, context_frames=2, warmup_steps=50, min_lr_share=0.0)
+    ours = replace(ours, tokenizer_steps=4000, tokenizer_batch=4, tokenizer_lr=2e-3)
+    ours = replace(ours, latent_steps=6000, latent_batch=16, latent_lr=2e-3)
+    return replace(ours, steps=6000, batch=4, lr=1e-3, temperature=0.7)
+
+
+def coinrun() -> Config:
+    """The paper's case study on CoinRun, which fits a device of 16 GB."""
+    return Config(
+        size=64,  # paper
+        latent_codes=6,  # paper
+        latent_patch=16,  # reproductions (jafar, jasmine); the paper gives it for Platformers only
+        precision="bf16",  # paper, for the dynamics
+    )
+
+
+def platformers() -> Config:
+    """The paper's largest, 10.7B in all, at 160x90 padded to 160x92; several GPUs are not supported yet."""
+    return replace(
+        coinrun(),
+        size=None,  # paper: 160x90, the height padded to a multiple of the patch
+        encoder_layers=12,  # paper
+        decoder_width=1024,  # paper
+        decoder_layers=20,  # paper
+        decoder_heads=16,  # paper
+        tokenizer_batch=384,  # paper
+        latent_codes=8,  # paper
+        latent_width=1024,  # paper
+        latent_layers=20,  # paper
+        latent_heads=16,  # paper
+        width=5120,  # paper
+        layers=48,  # paper
+        heads=40,  # paper: 36 with 128 wide heads, which is no divisor of 5120
+        steps=125_000,  # paper
+        batch=512,  # paper
+        temperature=2.0,  # paper
+    )
+
+
+LADDER = {  # the paper's scaling study, appendix: layers, heads, width
+    "41m": (18, 8, 512),
+    "96m": (16, 16, 768),
+    "192m": (20, 16, 1024),  # paper: 18 heads, which is no divisor of 1024
+    "404m": (21, 12, 1536),
+    "811m": (20, 16, 2048),  # paper: 20 heads, which is no divisor of 2048
+    "1.6b": (28, 20, 2560),  # paper: 22 heads, which is no divisor of 2560
+    "2.7b": (36, 20, 2560),  # paper: 22 heads
+}
+
+
+def ladder(name: str) -> Config:
+    """Make a rung of the paper's scaling study: Platformers with smaller dynamics."""
+    layers, heads, width = LADDER[name]
+    return replace(platformers(), layers=layers, heads=heads, width=width, steps=200_000, batch=256)
+
+
+SIZES = {
+    "tiny": tiny,
+    "small": small,
+    "coinrun": coinrun,
+    "platformers": platformers,
+    **{f"platformers_{name}": partial(ladder, name) for name in LADDER},
+}
+DEFAULT_SIZE = "small"
+
+
+def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
+    """Make the untrained parts for recordings of this size."""
+    import torch
+
+    from reelworld.dynamics.maskgit import MaskGIT, MaskGITConfig
+    from reelworld.nn.st_transformer import STConfig
+    from reelworld.tokenizers.st_vivit import STViViT, STViViTConfig
+
+    torch.manual_seed(config.seed)
+    sides = ("encoder_width", "encoder_layers", "encoder_heads", "decoder_width", "decoder_layers", "decoder_heads")
+    same = ("patch", "n_codes", "code_width", "rarity", *sides)
+    tokenizer = STViViT(
+        STViViTConfig(
+            height=info.height,
+            width=info.width,
+            window=config.clip_frames,
+            **{name: getattr(config, name) for name in same},
+        )
+    )
+    grid = tokenizer.spec(1, info.height, info.width).video
+    stack = STConfig(
+        width=config.width,
+        layers=config.layers,
+        heads=config.heads,
+        rows=grid.rows,
+        columns=grid.columns,
+        window=config.clip_frames,
+    )
+    dynamics = MaskGIT(
+        MaskGITConfig(
+            grid=grid,
+            actions=action_specs(config, info),
+            transformer=stack,
+            conditioning=config.conditioning,
+            past=config.past,
+        )
+    )
+    parts: dict[str, nn.Module] = {"tokenizer": tokenizer, "dynamics": dynamics}
+    return {**parts, "latent_actions": latent_model(config, info)} if config.actions == "latent" else parts
+
+
+def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
+    """Describe the actions of one step of the world."""
+    from reelworld.actions.latent import STREAM
+    from reelworld.train.label import latent_spec
+
+    if config.actions == "latent":
+        return {STREAM: latent_spec(config.latent_codes)}
+    if config.actions == "given" and not info.actions:
+        raise UserError(
+            "the recording has no actions: leave out --actions given, and the world finds actions in the video."
+        )
+    return dict(info.actions) if config.actions == "given" else {}
+
+
+def latent_model(config: Config, info: DataInfo) -> nn.Module:
+    """Make the untrained latent action model."""
+    from reelworld.actions.grid_latent import GridLatentActions, GridLatentConfig
+    from reelworld.actions.st_latent import STLatentActions, STLatentConfig
+
+    same: dict[str, Any] = {
+        "height": info.height,
+        "width": info.width,
+        "patch": config.latent_patch,
+        "n_codes": config.latent_codes,
+        "code_width": config.code_width,
+        "model_width": config.latent_width,
+        "encoder_layers": config.latent_layers,
+        "decoder_layers": config.latent_layers,
+        "moved_share": config.moved_share,
+        "rarity": config.rarity,
+    }
+    if config.latent == "grid":
+        return GridLatentActions(GridLatentConfig(**same))
+    return STLatentActions(STLatentConfig(window=config.latent_frames, heads=config.latent_heads, **same))
+
+
+def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+    """Train the tokenizer, find latent actions, then train the dynamics on codes and actions."""
+    from reelworld.data.loader import Loader
+    from reelworld.data.windows import Windows, check_lengths
+    from reelworld.evaluate.checks import clip_check
+    from reelworld.train.stage import Stage
+    from reelworld.train.tokenize import coded_batches
+
+    minutes = config.max_minutes
+    tokenizer: Any = parts["tokenizer"]
+    for split in ("train", "val"):
+        check_lengths(dataset, split, config.clip_frames, 1, "clip_frames")
+    yield Stage(
+        name="tokenizer",
+        part="tokenizer",
+        module=tokenizer,
+        batches=Loader(Windows(dataset, "train", config.clip_frames), config.tokenizer_batch, config.seed).batches,
+        steps=config.tokenizer_steps,
+        optim=optim(config, lr=config.tokenizer_lr, schedule="wsd"),
+        max_minutes=minutes and minutes * config.tokenizer_share,
+        precision=config.precision,
+        frames_per_batch=config.tokenizer_batch * config.clip_frames,
+        validate=clip_check(tokenizer, Windows(dataset, "val", config.clip_frames)),
+    )
+    if config.actions == "latent":
+        yield from latent_stage(config, parts["latent_actions"], dataset)
+    dataset, share = labelled(config, parts, dataset), config.tokenizer_share
+    share += config.actions_share if config.actions == "latent" else 0
+    loader = Loader(Windows(dataset, "train", config.clip_frames), config.batch, config.seed)
+    dynamics: Any = parts["dynamics"]
+    yield Stage(
+        name="dynamics",
+        part="dynamics",
+        module=dynamics,
+        batches=coded_batches(loader.batches, tokenizer),
+        steps=config.steps,
+        optim=optim(config, lr=config.lr, min_lr_share=config.min_lr_share),
+        max_minutes=minutes and minutes * (1 - share),
+        precision=config.precision,
+        frames_per_batch=config.batch * config.clip_frames,
+        validate=step_check(config, parts, dataset),
+    )
+
+
+def latent_stage(config: Config, model: nn.Module, dataset: DataSet) -> Iterator[Stage]:
+    """Train the latent action model, and say so if it collapsed."""
+    from reelworld.data.loader import Loader
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import latent_check
+    from reelworld.train.stage import Stage
+
+    clips = Windows(dataset, "train", config.latent_frames)
+    check_movement(config, clips)
+    check = latent_check(model, Windows(dataset, "val", config.latent_frames))
+    yield Stage(
+        name="latent_actions",
+        part="latent_actions",
+        module=model,
+        batches=Loader(clips, config.latent_batch, config.seed).batches,
+        steps=config.latent_steps,
+        optim=optim(config, lr=config.latent_lr, min_lr_share=config.min_lr_share),
+        max_minutes=config.max_minutes and config.max_minutes * config.actions_share,
+        precision=config.precision,
+        frames_per_batch=config.latent_batch * config.latent_frames,
+        validate=check,
+    )
+    if (found := check())["val_perplexity"] < LEAST_PERPLEXITY:
+        log.warning(
+            "the latent actions collapsed: %.0f of %d codes are used (perplexity %.1f), so the keys will do nothing; "
+            "train longer (--latent-steps, --max-minutes), with another --seed, or with fewer --latent-codes.",
+            found["val_codes_used"], config.latent_codes, found["val_perplexity"],
+        )  # fmt: skip
+
+
+def check_movement(config: Config, clips: Any) -> None:
+    """Refuse recordings from which no action can be learned.
+
+    Raises:
+        UserError: If nothing moves, or there are fewer steps than codes.
+    """
+    import numpy as np
+
+    if len(clips) < config.latent_codes:
+        raise UserError(
+            f"the recordings have {len(clips)} steps to learn {config.latent_codes} latent actions from: record more, "
+            "or give fewer --latent-codes."
+        )
+    looked = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
+    if not any((f := clips[int(i)]["frames"])[1:].tobytes() != f[:-1].tobytes() for i in looked):
+        raise UserError(
+            f"nothing moves in {len(looked)} stretches of the recordings: no action can be learned from them; record "
+            "something that changes, or make a world without actions (--actions none)."
+        )
+
+
+def optim(config: Config, **wanted: Any) -> OptimConfig:
+    """AdamW as published."""
+    from reelworld.train.stage import OptimConfig
+
+    return OptimConfig(beta1=0.9, beta2=config.beta2, weight_decay=1e-4, warmup_steps=config.warmup_steps, **wanted)
+
+
+def labelled(config: Config, parts: dict[str, nn.Module], dataset: DataSet) -> DataSet:
+    """Put the latent actions in place of the recorded ones, where they are learned."""
+    from reelworld.train.label import label
+
+    model: Any = parts.get("latent_actions")
+    return dataset if model is None else label(dataset, model)
+
+
+def step_check(config: Config, parts: dict[str, nn.Module], dataset: DataSet) -> Any:
+    """Prepare a check of the dynamics on validation clips."""
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import coded_check
+
+    return coded_check(parts["tokenizer"], parts["dynamics"], Windows(dataset, "val", config.clip_frames))
+
+
+def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+    """Assemble the world, with clips to start from."""
+    from reelworld.data.windows import Windows
+    from reelworld.worlds.making import with_data
+
+    dataset = labelled(config, parts, dataset)
+    check = step_check(config, parts, dataset)()
+    starts = Windows(dataset, "val", config.context_frames)
+    return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+
+
+def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
+    """Give trained or untrained parts the form of a world."""
+    from reelworld.generate.samplers import SamplerConfig
+    from reelworld.worlds.making import make_world
+
+    return make_world(
+        "genie",
+        config,
+        parts,
+        info,
+        actions=action_specs(config, info),
+        context_frames=config.context_frames,
+        sampler=SamplerConfig(steps=config.decoding_steps, temperature=config.temperature),
+    )
+
+
+def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
+    """Make a world with random weights, for tests."""
+    config = replace(config, seed=seed)
+    if config.actions == "given" and not info.actions:
+        config = replace(config, actions="none")
+    return assemble(config, build(config, info), info)
