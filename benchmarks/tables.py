@@ -139,6 +139,23 @@ def sampling(name: str) -> str:
     return "\n".join(lines) + "\n\n" + source(name, results)
 
 
+def caching(name: str) -> str:
+    """Make a table of frames drawn with a cache beside recomputing the window."""
+    results = load(name)
+    rows = {r["what"]: r for r in results["results"]}
+    lines = ["| passes per frame | type | cached | recomputing the window | gain | at most |", "|---" * 6 + "|"]
+    for row in rows.values():
+        if "gain" not in row:
+            continue
+        whole = rows[f"a frame in {row['passes']} passes, recomputing the window"]
+        both = (f"{number(r['median'] / 1e3)} s" for r in (row, whole))
+        least, most = row["gain_least_to_greatest"]
+        gain = f"**{row['gain']:.1f}x** ({least:.1f} to {most:.1f} over {row['n']} turns)"
+        limit = f"{row['gain_limit']:.1f}x"
+        lines.append(f"| {row['passes']} | {row['dtype']} | {' | '.join(both)} | {gain} | {limit} |")
+    return "\n".join(lines) + "\n\n" + source(name, results)
+
+
 def variants(name: str, columns: Mapping[str, str]) -> str:
     """Make a table of variants."""
     results = load(name)
@@ -169,6 +186,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
     "videogpt-carracing": lambda: quality("videogpt-carracing.json", VIDEOGPT_SMOOTH),
     "videogpt-sampling": lambda: sampling("videogpt-sampling.json"),
+    "maskgit-cache": lambda: caching("maskgit-cache.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
