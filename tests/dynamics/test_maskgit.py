@@ -249,6 +249,23 @@ def test_streams_of_several_ages_can_be_copied() -> None:
         assert torch.equal(made.video, other.video.flip(0)), t
 
 
+@pytest.mark.parametrize("form", [f for f in FORMS if "table" not in f])
+@torch.inference_mode()
+def test_long_clips_are_judged_as_short_ones(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the cache, in little memory, and at once."""
+    model = make(form)
+    codes, actions = draw(model, 2, 9)
+    at_once = model.judge(Codes.of(codes), rows(actions, 0, 9))
+    monkeypatch.setattr("reelworld.dynamics.maskgit.LONGEST_AT_ONCE", 8)
+    reads = []
+    hook = model.transformer.blocks[0].mlp.register_forward_hook(lambda _, inputs, out: reads.append(out.shape[1]))
+    one_by_one = model.judge(Codes.of(codes), rows(actions, 0, 9))
+    hook.remove()
+    assert set(reads) == {0, 2}  # nothing, then a true frame and a masked one at a time
+    for a, b in zip(at_once, one_by_one, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
 # ------------------------------------------------------------------ causes
 
 

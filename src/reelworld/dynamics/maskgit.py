@@ -14,7 +14,7 @@ Shapes: B batch, T frames, P context frames, N tokens per frame, D width, A widt
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -33,6 +33,9 @@ from reelworld.nn.st_transformer import STCache, STConfig, STTransformer
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Judged, Losses, Sampler, UserError
 
 __all__ = ["MaskGIT", "MaskGITConfig", "MaskGITState"]
+
+LONGEST_AT_ONCE = 64
+"""Frames that are judged at once; longer clips go through the cache, frame after frame, in little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,17 +211,30 @@ class MaskGIT(nn.Module):
             Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and what the steps
             are expected to bring.
         """
-        codes_BTN, led_BTA = codes.video, self._led_by(conditions, codes.video)
         parts = []
-        for begin, known, end in self._windows(codes_BTN.shape[1]):
-            now_BTN, now_BTA = codes_BTN[:, begin:end], self._begun(led_BTA, begin, end)
-            shown = Shown(now_BTN, torch.ones_like(now_BTN, dtype=torch.bool))
-            parts.append(self._features(shown, now_BTA, now_BTN)[:, known - begin - 1 :])
-        features_BTND = torch.cat(parts, 1)
-        logits_BTNV, next_BTN = self._readout(features_BTND), codes_BTN[:, 1:]
-        nats_BT = self.factors.nats(logits_BTNV, next_BTN).sum(-1)
-        is_right_BT = (self.factors.likeliest(logits_BTNV) == next_BTN).all(-1)
-        return Judged(nats_BT, is_right_BT, *self._expected(features_BTND))
+        for features_BTND, next_BTN in self._futures(codes.video, self._led_by(conditions, codes.video)):
+            logits_BTNV = self._readout(features_BTND)
+            nats_BT = self.factors.nats(logits_BTNV, next_BTN).sum(-1)
+            is_right_BT = (self.factors.likeliest(logits_BTNV) == next_BTN).all(-1)
+            parts.append((nats_BT, is_right_BT, *self._expected(features_BTND)))
+        return Judged(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+    def _futures(self, codes_BTN: Tensor, led_BTA: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield features of all frames but the first, masked behind the true past, some at a time, and their codes."""
+        frames = codes_BTN.shape[1]
+        masked_BTN = torch.ones_like(codes_BTN, dtype=torch.bool)
+        if self.table is None and frames > LONGEST_AT_ONCE:
+            x_BTND, film = self._enter(codes_BTN[:, :0], None, led_BTA[:, :0])
+            _, cache = self.transformer.prefill(x_BTND, film, ahead=2)
+            hidden_B2N = torch.stack([~masked_BTN[:, 0], masked_BTN[:, 0]], 1)
+            for t in range(1, frames):
+                both = slice(t - 1, t + 1)
+                yield self._pass(codes_BTN[:, both], hidden_B2N, led_BTA[:, both], cache, 1), codes_BTN[:, t : t + 1]
+            return
+        for begin, known, end in self._windows(frames):
+            shown = Shown(codes_BTN[:, begin:end], masked_BTN[:, begin:end])
+            features_BTND = self._features(shown, self._begun(led_BTA, begin, end), shown.codes)
+            yield features_BTND[:, known - begin - 1 :], codes_BTN[:, known:end]
 
     def _windows(self, frames: int) -> list[tuple[int, int, int]]:
         """Cut a clip as its steps would: where each window begins, how many frames are known then, where it ends."""
