@@ -58,7 +58,7 @@ VIDEOGPT = {
 }
 
 
-VIDEOGPT_SMOOTH = {k: v for k, v in VIDEOGPT.items() if not k.startswith("agent")}
+VIDEOGPT_SMOOTH = {k: v for k, v in VIDEOGPT.items() if "agent" not in k and not k.endswith("h6")}
 
 
 def load(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""How fast a small model learns with two threads, alone and beside one busy program, by how threads wait for each other.
+"""How fast a small model learns with two threads, alone and beside a busy program, by how threads wait for each other.
 
     python benchmarks/waiting.py --out benchmarks/results/waiting.json
 
