@@ -18,7 +18,7 @@ from reelworld.types import UserError
 def world(fit, data=None):
     provenance = {"config": {"size": 16, "fit": fit}, "data": data or {}}
     info = SimpleNamespace(height=16, width=16, actions={}, classes=(), provenance=provenance)
-    return SimpleNamespace(info=info)
+    return SimpleNamespace(info=info, latent_actions=None)
 
 
 @pytest.fixture

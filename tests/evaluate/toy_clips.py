@@ -74,6 +74,7 @@ class OpenWorld:
     """A world without actions around a function (frame, rng) -> next frame."""
 
     device = torch.device("cpu")
+    latent_actions = None
 
     def __init__(self, draw, tokenizer=None, dynamics=None, context=2):
         self.draw = draw

@@ -1,7 +1,8 @@
 """Turn recordings into a world you can play: RUN/world.
 
 RECIPE names how, and perhaps a size: pocket (its default size, small) or pocket:tiny. Recipes so far: pocket,
-a small playable world, trained on a laptop CPU in minutes, and videogpt, a world that continues clips by itself.
+a small playable world, trained on a laptop CPU in minutes; videogpt, a world that continues clips by itself; genie,
+a world whose actions are found in video that names none.
 `reelworld recipes` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
@@ -12,6 +13,7 @@ Examples:
   reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
   reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
   reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
+  reelworld train genie --data my-videos --out runs/found --size 64 --fit crop
 """
 
 from __future__ import annotations
