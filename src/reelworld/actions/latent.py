@@ -186,10 +186,10 @@ class LatentActionModel(nn.Module, ABC):
         config, n = self.config, len(video_BTHWC)
         if not config.moved_share:
             return video_BTHWC
-        draws_4B = uniform((4, n), generator, torch.device("cpu"))
-        sizes = torch.tensor([[1], [config.rows], [config.columns], [4]])
-        _, down, right, quarters = (draws_4B * sizes).long().tolist()
-        is_moved = (draws_4B[0] < config.moved_share).tolist()
+        chance_B, *ways_B = uniform((4, n), generator, video_BTHWC.device)
+        sizes = (config.rows, config.columns, 4)
+        down, right, quarters = ((way_B * size).long().tolist() for way_B, size in zip(ways_B, sizes, strict=True))
+        is_moved = (chance_B < config.moved_share).tolist()
         return torch.stack(
             [
                 clip.roll((config.patch * down[i], config.patch * right[i]), (1, 2)).rot90(quarters[i], (1, 2))
