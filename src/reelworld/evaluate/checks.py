@@ -18,7 +18,15 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.tokenize import coded
 from reelworld.types import Batch
 
-__all__ = ["clip_check", "coded_check", "dynamics_check", "latent_check", "prior_check", "tokenizer_check"]
+__all__ = [
+    "clip_check",
+    "coded_check",
+    "dynamics_check",
+    "latent_check",
+    "prior_check",
+    "some_clips",
+    "tokenizer_check",
+]
 
 
 def spread(n: int, most: int) -> list[int]:
@@ -51,12 +59,12 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
     ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
     that a copy of the current frame gets right, ``val_nats`` the nats per frame.
     """
-    return _step_check(dynamics, lambda: _some(windows, n_clips))
+    return _step_check(dynamics, lambda: some_clips(windows, n_clips))
 
 
 def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
-    batch = _some(windows, n_clips)
+    batch = some_clips(windows, n_clips)
     return _step_check(dynamics, lambda: coded(batch, tokenizer))
 
 
@@ -79,7 +87,7 @@ def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[s
 
 def clip_check(tokenizer: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare a check of the reconstruction of whole validation clips: PSNR (dB) and codes in use."""
-    batch = _some(windows, n_clips)
+    batch = some_clips(windows, n_clips)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
@@ -101,7 +109,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32)
     Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
     of the latent frame before.
     """
-    batch = _some(windows, n_clips)
+    batch = some_clips(windows, n_clips)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
@@ -126,7 +134,7 @@ def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[
     frame is predicted than by a copy (dB), ``val_delta`` how much worse it is with codes of other clips (dB): 0 means
     that the codes say nothing.
     """
-    batch = _some(windows, n_clips)
+    batch = some_clips(windows, n_clips)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
@@ -147,7 +155,7 @@ def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[
     return check
 
 
-def _some(windows: Windows, n_clips: int) -> Batch:
+def some_clips(windows: Windows, n_clips: int) -> Batch:
     """Read clips spread over the windows."""
     rows = [windows[i] for i in spread(len(windows), n_clips)]
     return to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})

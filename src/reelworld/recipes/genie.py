@@ -36,6 +36,8 @@ __all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untr
 
 log = logging.getLogger(__name__)
 
+MERGED_ON = 256
+"""Clips on which the effects of latent actions are compared."""
 LEAST_PERPLEXITY = 1.5
 """Below this the codes of latent actions say next to nothing."""
 
@@ -94,6 +96,9 @@ class Config:
     """Networks of the latent action model: spacetime transformers, or convolutions (small worlds, CPUs)."""
     latent_codes: int = 8
     """Latent actions."""
+    learned_codes: int = 0
+    """Codes while latent actions are learned; in the end those that do the same are merged to latent_codes. 0 learns
+    latent_codes, as published."""
     latent_patch: int = 16
     """Pixels per patch of the latent action model."""
     latent_width: int = 512
@@ -164,7 +169,7 @@ def tiny() -> Config:
     quick = replace(quick, decoder_heads=2, latent_width=16, latent_layers=1, latent_codes=4, width=32, layers=2)
     quick = replace(quick, heads=2, past="true", decoding_steps=2, warmup_steps=2, context_frames=2, beta2=0.98)
     quick = replace(quick, tokenizer_steps=12, tokenizer_batch=2, latent_steps=12, latent_batch=4, steps=12, batch=2)
-    return replace(quick, tokenizer_lr=1e-3, latent_lr=1e-3, lr=1e-3)
+    return replace(quick, learned_codes=6, tokenizer_lr=1e-3, latent_lr=1e-3, lr=1e-3)
 
 
 def small() -> Config:
@@ -174,7 +179,7 @@ def small() -> Config:
     ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=128, layers=4, heads=4)
     ours = replace(ours, past="true", decoding_steps=2, context_frames=2, warmup_steps=50, min_lr_share=0.0)
     ours = replace(ours, tokenizer_steps=4000, tokenizer_batch=4, tokenizer_lr=2e-3)
-    ours = replace(ours, latent_steps=6000, latent_batch=16, latent_lr=2e-3)
+    ours = replace(ours, learned_codes=64, latent_steps=1500, latent_batch=64, latent_lr=2e-3)
     return replace(ours, steps=6000, batch=4, lr=1e-3, temperature=0.7)
 
 
@@ -303,6 +308,7 @@ def latent_model(config: Config, info: DataInfo) -> nn.Module:
         "width": info.width,
         "patch": config.latent_patch,
         "n_codes": config.latent_codes,
+        "learned_codes": config.learned_codes,
         "code_width": config.code_width,
         "model_width": config.latent_width,
         "encoder_layers": config.latent_layers,
@@ -359,11 +365,11 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     )
 
 
-def latent_stage(config: Config, model: nn.Module, dataset: DataSet) -> Iterator[Stage]:
-    """Train the latent action model, and say so if it collapsed."""
+def latent_stage(config: Config, model: Any, dataset: DataSet) -> Iterator[Stage]:
+    """Train the latent action model, merge codes that do the same, and say so if it collapsed."""
     from reelworld.data.loader import Loader
     from reelworld.data.windows import Windows
-    from reelworld.evaluate.checks import latent_check
+    from reelworld.evaluate.checks import latent_check, some_clips
     from reelworld.train.stage import Stage
 
     clips = Windows(dataset, "train", config.latent_frames)
@@ -381,6 +387,7 @@ def latent_stage(config: Config, model: nn.Module, dataset: DataSet) -> Iterator
         frames_per_batch=config.latent_batch * config.latent_frames,
         validate=check,
     )
+    model.merge(some_clips(clips, MERGED_ON).to(next(model.parameters()).device).video)
     if (found := check())["val_perplexity"] < LEAST_PERPLEXITY:
         log.warning(
             "the latent actions collapsed: %.0f of %d codes are used (perplexity %.1f), so the keys will do nothing; "
