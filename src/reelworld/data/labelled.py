@@ -19,6 +19,9 @@ __all__ = ["LabelledDataSet"]
 class LabelledDataSet(DataSet):
     """The same episodes with one stream of discrete actions in place of those that were recorded."""
 
+    recorded: DataSet
+    """The episodes with the actions that were recorded."""
+
     def __init__(self, dataset: DataSet, stream: str, spec: ActionSpec, rows: Sequence[np.ndarray]) -> None:
         """Label a data set.
 
@@ -29,6 +32,7 @@ class LabelledDataSet(DataSet):
             rows: Per episode, int64 (T,): row t is taken after frame t; the last is padding.
         """
         self.__dict__.update(vars(dataset))
+        self.recorded = dataset
         self.info = replace(dataset.info, actions={stream: spec})
         self._key, self._rows = f"actions/{stream}", rows
 

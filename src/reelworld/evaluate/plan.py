@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reelworld.data.labelled import LabelledDataSet
 from reelworld.evaluate import minigrid
 from reelworld.evaluate.agent import AgentFinder
 from reelworld.evaluate.clips import Starts, clip_frames_of, draw_starts, given_frames, roll, tokens_of
@@ -19,6 +20,7 @@ from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.fvd import Detector, fvd_section, missing_fvd
+from reelworld.evaluate.latents import measure_latents
 from reelworld.evaluate.outcomes import measure_outcomes
 from reelworld.evaluate.prediction import (
     ALONE,
@@ -124,6 +126,8 @@ class Plan:
         """Yield the sections in the order of the report, and the runs to look at."""
         self.progress("reconstructing frames", 0.10)
         yield measure_tokenizer(self.world, self.clips, self.atlas, self.config.seed)
+        if isinstance(self.dataset, LabelledDataSet) and (found := self._latent_actions(self.dataset)):
+            yield found
         if self.whole:
             yield from self._codes()
         elif self.atlas is not None:
@@ -135,6 +139,10 @@ class Plan:
             yield from self._free_run()
             yield from self._horizons()
         yield from self._scores()
+
+    def _latent_actions(self, dataset: LabelledDataSet) -> Section | None:
+        self.progress("comparing latent actions with recorded ones", 0.15)
+        return measure_latents(dataset, self.config.split, self.config.seed)
 
     def _single_steps(self, atlas: TileAtlas) -> Section:
         self.progress("predicting single steps", 0.20)

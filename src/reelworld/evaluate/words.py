@@ -146,6 +146,20 @@ WORDS = {
         "Control over {h} steps: random keys",
         "The same with actions drawn uniformly. Random presses can cancel out, which makes this smaller.",
     ),
+    "latent_purity": Words(
+        "Purity",
+        "Steps whose recorded action is the most frequent one of their latent action. Steps that change nothing in the "
+        "picture are left out: nobody can see what was pressed.",
+    ),
+    "latent_information": Words(
+        "Information about the recorded action",
+        "How much of what there is to know about the recorded action the latent one tells: mutual information as a "
+        "share of the entropy of the recorded actions.",
+    ),
+    "latent_codes_used": Words("Latent actions in use", "Share of the latent actions that occur at all.", ""),
+    "latent_perplexity": Words(
+        "Perplexity of latent actions", "How many there would be if all were used equally often; 1 is a collapse.", ""
+    ),
     "one_step_frames_exact": Words(
         "Next frame exactly right", "From true frames, one step under the true action: every tile is right."
     ),
