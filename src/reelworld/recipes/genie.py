@@ -74,7 +74,7 @@ class Config:
     encoder_width: int = 512
     """Width of the tokenizer's encoder."""
     encoder_layers: int = 8
-    """Blocks of the tokenizer's encoder."""
+    """Blocks of the tokenizer's encoder; 0 codes each patch by itself, so that what stands still keeps its codes."""
     encoder_heads: int = 8
     """Attention heads of the tokenizer's encoder."""
     decoder_width: int = 512
@@ -175,10 +175,10 @@ def tiny() -> Config:
 def small() -> Config:
     """Ours, for two CPU cores: 64x64 pixels, tokens of 8x8, latent actions by convolutions."""
     ours = Config(clip_frames=5, latent_frames=2, patch=8, n_codes=256, latent="grid", latent_patch=8, beta2=0.98)
-    ours = replace(ours, encoder_width=64, encoder_layers=2, encoder_heads=4, decoder_width=96, decoder_layers=2)
+    ours = replace(ours, encoder_width=64, encoder_layers=0, encoder_heads=4, decoder_width=96, decoder_layers=2)
     ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=128, layers=4, heads=4)
     ours = replace(ours, past="true", decoding_steps=2, context_frames=2, warmup_steps=50, min_lr_share=0.0)
-    ours = replace(ours, tokenizer_steps=4000, tokenizer_batch=4, tokenizer_lr=2e-3)
+    ours = replace(ours, tokenizer_steps=1500, tokenizer_batch=8, tokenizer_lr=2e-3)
     ours = replace(ours, learned_codes=64, latent_steps=1500, latent_batch=64, latent_lr=2e-3)
     return replace(ours, steps=6000, batch=4, lr=1e-3, temperature=0.7)
 

@@ -6,7 +6,8 @@ can be told from what stands. Frames that come one after the other are decoded w
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: time is told by rotary angles, so
 that clips of any length are coded; the codebook follows the data by moving averages (the paper does not say how it
-learns); patches that are rare in a batch may weigh more in the loss.
+learns), and features are spread to unit variance before they are quantized; patches that are rare in a batch may weigh
+more in the loss; the encoder may code each patch by itself.
 
 Shapes: B batch, T frames, H W pixel rows and columns, N tokens per frame, D width, E width of a code's vector,
   X = patch * patch * 3 pixel values of a patch
@@ -23,12 +24,16 @@ from torch import Tensor, nn
 from reelworld.config import require
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.ema import EMACodebook
+from reelworld.nn.quantize.renewal import FromBatch
+from reelworld.nn.quantize.spread import Spread
 from reelworld.nn.st_transformer import STCache, STConfig, STTransformer
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["STViViT", "STViViTConfig"]
 
 COMMITMENT = 0.25
+RENEWED_BELOW = 0.1
+"""Codes are drawn anew while fewer rows of a batch choose them, in the moving average: what is rare keeps its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,7 @@ class STViViTConfig:
     encoder_width: int = 512
     """Width of the encoder."""
     encoder_layers: int = 8
-    """Blocks of the encoder."""
+    """Blocks of the encoder; 0 codes each patch by itself, so that what stands still keeps its codes."""
     encoder_heads: int = 8
     """Attention heads of the encoder."""
     decoder_width: int = 512
@@ -64,6 +69,7 @@ class STViViTConfig:
 
     def __post_init__(self) -> None:
         require(self, "patch n_codes code_width window", lambda v: v >= 1, "at least 1")
+        require(self, "encoder_layers", lambda v: v >= 0, "at least 0")
         require(self, "rarity", lambda v: 0 <= v <= 1, "from 0 to 1")
         check_divisible(self.height, self.width, self.patch)
 
@@ -91,9 +97,10 @@ class STViViT(nn.Module):
         self.config = config
         flat = config.patch * config.patch * 3
         self.patches = nn.Linear(flat, config.encoder_width)
-        self.encoder = STTransformer(config.transformer("encoder"))
+        self.encoder = STTransformer(config.transformer("encoder")) if config.encoder_layers else nn.GELU()
         self.before = nn.Linear(config.encoder_width, config.code_width)
-        self.codebook = EMACodebook(config.n_codes, config.code_width)
+        self.spread = Spread(config.code_width)
+        self.codebook = EMACodebook(config.n_codes, config.code_width, renewal=FromBatch(RENEWED_BELOW))
         self.after = nn.Linear(config.code_width, config.decoder_width)
         self.decoder = STTransformer(config.transformer("decoder"))
         self.pixels = nn.Linear(config.decoder_width, flat)
@@ -114,8 +121,10 @@ class STViViT(nn.Module):
 
     def features(self, video_BTHWC: Tensor) -> Tensor:
         """Encode without quantizing: (B, T, N, E)."""
-        patches_BTNX = patchify(video_BTHWC, self.config.patch)
-        features: Tensor = self.before(self.encoder(self.patches(patches_BTNX)))
+        return self._features(patchify(video_BTHWC, self.config.patch))
+
+    def _features(self, patches_BTNX: Tensor) -> Tensor:
+        features: Tensor = self.spread(self.before(self.encoder(self.patches(patches_BTNX))))
         return features
 
     def encode(self, video: Tensor, context: Any = None) -> Codes:
@@ -148,9 +157,9 @@ class STViViT(nn.Module):
         """
         assert batch.video is not None
         patches_BTNX = patchify(batch.video, self.config.patch)
-        features = self.before(self.encoder(self.patches(patches_BTNX)))
+        features = self._features(patches_BTNX)
         quantized = self.codebook.quantize(features, generator)
-        found_BTNX = self.pixels(self.decoder(self.after(quantized.vectors.to(features.dtype))))
+        found_BTNX = self.pixels(self.decoder(self.after(quantized.vectors)))
         error_BTN = (found_BTNX.float() - patches_BTNX).square().mean(-1)
         weight_BTN = rarity_weights(patches_BTNX, self.config.rarity)
         one, count = error_BTN.new_ones(()), error_BTN.new_tensor(float(error_BTN.numel()))
