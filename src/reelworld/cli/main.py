@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
     "train": ("reelworld.cli.train", "turn recordings into a world"),
     "import": ("reelworld.cli.import_checkpoint", "turn published checkpoints of another system into a world"),
+    "actions": ("reelworld.cli.actions", "give a world that was learned without labels its real keys"),
     "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
     "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
     "play": ("reelworld.cli.play", "play a world in the browser"),

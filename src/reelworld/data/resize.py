@@ -34,7 +34,7 @@ def check_fit(have: tuple[int, ...], want: tuple[int, int], fit: Fit, name: str)
     if fit == "none" and tuple(have) != want:
         raise UserError(
             f"{name} has frames of {have[0]}x{have[1]} (height x width); {want[0]}x{want[1]} are wanted. "
-            "Choose how to get there: --fit crop, stretch or pad."
+            "Give recordings of that size, or choose how to get there where the verb asks: --fit crop, stretch or pad."
         )
 
 

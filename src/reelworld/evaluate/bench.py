@@ -314,7 +314,7 @@ def _training(world: World, config: BenchConfig, codes: Codes, video: torch.Tens
                 dtype=torch.int64 if spec.kind == "discrete" else torch.float32,
                 device=codes_BPN.device,
             )
-            for name, spec in world.info.actions.items()
+            for name, spec in getattr(module.config, "actions", world.info.actions).items()
         },
     )
     batch = Batch(codes=Codes.of(codes_BPN), conditions=conditions)

@@ -34,6 +34,7 @@ __all__ = [
     "frame_stride",
     "given_frames",
     "open_for",
+    "open_like",
     "read_episode",
     "roll",
     "shuffled_actions",
@@ -48,16 +49,20 @@ BATCH_TOKENS = 65536
 """Of a whole clip and all streams side by side: a world that codes whole clips keeps keys and values of each."""
 
 
-def open_for(world: World, path: Path) -> DataSet:
-    """Open recordings as the world sees them: resized, aligned and timed as they were for its training."""
+def open_like(world: World, path: Path) -> DataSet:
+    """Open recordings resized, aligned and timed as they were for the world's training, with their own actions."""
     size, fit = (world.info.height, world.info.width), _recipe_config(world).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
-    dataset = DataSet.open(
-        path, from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
-    )
-    if world.latent_actions is not None:  # recordings do not name them: the model finds them
-        dataset = label(dataset, world.latent_actions)
+    options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
+    return DataSet.open(path, options)
+
+
+def open_for(world: World, path: Path) -> DataSet:
+    """Open recordings as the world sees them, with actions that it takes."""
+    dataset = open_like(world, path)
+    if world.latent_actions is not None and world.info.action_map is None:
+        dataset = label(dataset, world.latent_actions)  # recordings do not name them: the model finds them
     _check_fit(world, dataset)
     return dataset
 

@@ -29,6 +29,7 @@ __all__ = [
     "psnr_figure",
     "ratio_figure",
     "share_figure",
+    "share_interval",
 ]
 
 N_RESAMPLES = 2000
@@ -177,7 +178,14 @@ def share_figure(
     baselines: Mapping[str, float] | None = None,
     **values: str,
 ) -> Figure:
-    """Build a share from hits and trials per clip, (clips,) each.
+    """Build a share from hits and trials per clip, (clips,) each."""
+    totals = _rows(hits, trials)
+    interval, n = share_interval(hits, trials, seed), int(totals[:, 1].sum())
+    return build(name, interval, unit="share", n=n, trials=kind, n_clips=len(totals), baselines=baselines, **values)
+
+
+def share_interval(hits: np.ndarray, trials: np.ndarray, seed: int = 0) -> Interval:
+    """Compute a share and its interval from hits and trials per clip, (clips,) each.
 
     When every trial agrees, resampling cannot show any doubt; the interval then ends at the exact binomial
     (Clopper-Pearson) bound for that many trials.
@@ -188,8 +196,7 @@ def share_figure(
     if n and value in (0.0, 1.0):
         reach = ((1 - LEVEL) / 2) ** (1 / n)
         low, high = (reach, 1.0) if value == 1.0 else (0.0, 1 - reach)
-    interval = (value, low, high)
-    return build(name, interval, unit="share", n=n, trials=kind, n_clips=len(totals), baselines=baselines, **values)
+    return value, low, high
 
 
 def ratio_figure(

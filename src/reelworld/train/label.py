@@ -16,7 +16,7 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.log import Display
 from reelworld.types import ActionSpec
 
-__all__ = ["label", "latent_spec"]
+__all__ = ["PIECE", "label", "label_episode", "latent_spec"]
 
 PIECE = 64
 """Frames that are read at once."""
@@ -46,8 +46,8 @@ def label(dataset: DataSet, model: LatentActionModel, console: Console | None = 
     model.eval()
     rows = []
     with Display("finding actions", console) as display:
-        for number, episode in enumerate(dataset.episodes, 1):
-            rows.append(_episode(dataset, model, number - 1, episode.n_frames))
+        for number in range(1, len(dataset.episodes) + 1):
+            rows.append(label_episode(dataset, model, number - 1))
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
@@ -55,8 +55,9 @@ def label(dataset: DataSet, model: LatentActionModel, console: Console | None = 
 
 
 @torch.inference_mode()
-def _episode(dataset: DataSet, model: LatentActionModel, episode: int, n_frames: int) -> np.ndarray:
-    """Label one episode piece by piece, int64 (T,)."""
+def label_episode(dataset: DataSet, model: LatentActionModel, episode: int) -> np.ndarray:
+    """Find the latent actions of one episode piece by piece, int64 (T,); the last is padding."""
+    n_frames = dataset.episodes[episode].n_frames
     found = np.zeros(n_frames, np.int64)
     device = next(model.parameters()).device
     for start in range(0, n_frames - 1, PIECE):

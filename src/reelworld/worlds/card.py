@@ -49,6 +49,7 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
         "",
         "## Actions",
         *(actions or ["none: the world runs by itself"]),
+        *_map_lines(info),
         "",
         *(["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.classes)), ""] if info.classes else []),
         *_how_frames_come(info, spec),
@@ -66,6 +67,26 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _map_lines(info: WorldInfo) -> list[str]:
+    """Say how the real actions were found to be what they are, where the world learned without labels."""
+    action_map = info.action_map
+    if action_map is None:
+        return []
+    lines = [
+        "",
+        f"The world learned {len(action_map.to_real)} actions from video that names none. Real ones were mapped to "
+        f"them with {sum(action_map.n_labels)} labelled steps.",
+    ]
+    if (held_out := action_map.held_out) is not None:
+        interval = "" if held_out.low is None else f" (95% {held_out.low:.1%} to {held_out.high:.1%})"
+        lines[-1] += (
+            f" On {held_out.n_steps} other steps that change the picture the map names the real action in "
+            f"{held_out.accuracy:.1%}{interval}; always naming the most frequent one gets "
+            f"{held_out.most_frequent:.1%}, chance {held_out.chance:.1%}."
+        )
+    return lines + [f"- {text}" for text in action_map.limits()]
 
 
 def _use(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> list[str]:

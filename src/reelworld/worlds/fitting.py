@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from reelworld.actions.latent import STREAM
 from reelworld.types import ActionSpec, TokenSpec, UserError
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def check_parts(world: World, where: str) -> None:
     spec: TokenSpec = world.tokenizer.spec(1, info.height, info.width)
     # dynamics of whole clips take no actions; others that do not say what they learned are trusted
     learned: Mapping[str, ActionSpec] = getattr(config, "actions", {} if spec.clip_frames else info.actions)
-    told, knows = ({k: (s.kind, s.n, s.repeat) for k, s in a.items()} for a in (info.actions, learned))
-    if told != knows:
+    told, knows = _described(info.actions), _described(learned)
+    if info.action_map is not None:
+        _check_map(world, knows, where)
+    elif told != knows:
         raise UserError(f"{where} lists the actions {told}; its dynamics learned {knows}: restore world.json.")
     n_classes = getattr(config, "n_classes", 0)
     if len(info.classes) != n_classes:
@@ -43,6 +46,27 @@ def check_parts(world: World, where: str) -> None:
     _check_codes(world, spec, where)
     if spec.clip_frames:
         _check_clip(config, spec, (info.height, info.width), info.context_frames, where)
+
+
+def _described(actions: Mapping[str, ActionSpec]) -> dict[str, tuple[str, int, int]]:
+    return {name: (spec.kind, spec.n, spec.repeat) for name, spec in actions.items()}
+
+
+def _check_map(world: World, knows: Mapping[str, tuple[str, int, int]], where: str) -> None:
+    """Compare the map of actions with both of its sides: the world's actions, and those that the dynamics learned."""
+    info, action_map = world.info, world.info.action_map
+    assert action_map is not None
+    wanted = {STREAM: ("discrete", len(action_map.to_real), 1)}
+    if world.latent_actions is None or knows != wanted:
+        raise UserError(
+            f"{where} has a map to {len(action_map.to_real)} latent actions; its dynamics learned {dict(knows)}"
+            f"{'' if world.latent_actions else ', and no part finds latent actions'}: restore world.json."
+        )
+    if info.actions != {action_map.stream: action_map.spec} or action_map.stream == STREAM:
+        raise UserError(
+            f"{where} lists the actions {_described(info.actions)}; its map is for the stream {action_map.stream!r}: "
+            "restore world.json."
+        )
 
 
 def _check_codes(world: World, spec: TokenSpec, where: str) -> None:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from reelworld.actions.real import ActionMap
+from reelworld.actions.steered import SteeredDynamics
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
 from reelworld.generate.inputs import (
@@ -59,6 +61,8 @@ class WorldInfo:
     """Frames per second of the recordings (after frame stride); 0 when unknown."""
     actions: Mapping[str, ActionSpec]
     """Action streams; empty when the world takes none."""
+    action_map: ActionMap | None = None
+    """From these actions to the latent ones that the dynamics learned; None where these are the same."""
     classes: tuple[str, ...] = ()
     """Names of the classes that clips may be made of; empty when the world knows none."""
     context_frames: int = 1
@@ -112,6 +116,12 @@ class World:
         """Part name -> module."""
         parts = {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
         return parts if self.latent_actions is None else {**parts, "latent_actions": self.latent_actions}
+
+    @property
+    def steered(self) -> Any:
+        """The dynamics as sessions and scores use them: told of this world's actions, through the map if it has one."""
+        action_map = self.info.action_map
+        return self.dynamics if action_map is None else SteeredDynamics(self.dynamics, action_map, self.device)
 
     # ------------------------------------------------------------------ disk
 
@@ -188,7 +198,7 @@ class World:
         """Open a session of n streams."""
         parts = SessionParts(
             tokenizer=self.tokenizer,
-            dynamics=self.dynamics,
+            dynamics=self.steered,
             height=self.info.height,
             width=self.info.width,
             fps=self.info.fps,
@@ -283,7 +293,7 @@ class World:
         return self._judged(codes, {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions})
 
     def _judged(self, codes: Codes, actions: Mapping[str, torch.Tensor]) -> Score:
-        judged = self.dynamics.judge(codes, self._told(actions))
+        judged = self.steered.judge(codes, self._told(actions))
         return Score(
             nats_per_frame=float(judged.nats.mean()),
             kind="exact",
@@ -325,14 +335,12 @@ class World:
         if frames < 1:
             raise UserError("0 frames of codes were given; this world goes on from a frame: give one or more.")
         generators, drawing = stream_generators(n, seed), TokenSampler(sampler or self.info.sampler)
-        specs = self.info.actions
-        state = self.dynamics.prefill(
-            Codes.of(codes), self._told(action_tensors(specs, context_actions, (n, frames - 1)))
-        )
+        specs, dynamics = self.info.actions, self.steered
+        state = dynamics.prefill(Codes.of(codes), self._told(action_tensors(specs, context_actions, (n, frames - 1))))
         made = []
         for action in steps:
             told = self._told(action_tensors(specs, action, (n, 1), is_step=True))
-            drawn, state = self.dynamics.step(state, told, drawing, generators)
+            drawn, state = dynamics.step(state, told, drawing, generators)
             made.append(drawn.video[:, -1].cpu().numpy())
         return np.stack(made, 1) if made else np.zeros((n, 0, tokens), np.int64)
 

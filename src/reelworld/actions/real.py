@@ -1,0 +1,256 @@
+"""Which real action each latent action stands for, and which latent action a real one is played with.
+
+A world learned from video that names no actions knows latent ones: codes for what was done. Where the real action of
+a few hundred steps is known, a table is counted from them, and keys or recorded actions can drive the world.
+
+A kind of real action is an id, or, for vectors, low, middle or high in each dimension: the thirds of its range.
+
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 3.3, which maps latent actions to real ones with a small labelled
+set. Differs: the other direction, from keys to latent actions, is counted too.
+
+Shapes: S steps, A action width, K kinds of real action, L latent actions
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from reelworld.types import ActionSpec, UserError
+
+__all__ = ["MAX_WIDTH", "ActionMap", "HeldOut", "fit_map", "kinds_of"]
+
+MAX_WIDTH = 8
+"""Widest vectors that are mapped: 3 ** 8 kinds."""
+MAX_NAMED = 6
+THIRDS = ("low", "middle", "high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well a map names the real action of steps that it was not fitted on and that change the picture."""
+
+    accuracy: float
+    """Share of steps whose real action the map names, from the latent one."""
+    low: float | None
+    """Lower end of the 95% interval over episodes; None where a single episode allows none."""
+    high: float | None
+    """Upper end."""
+    most_frequent: float
+    """The same share for always naming the most frequent real action of the labels."""
+    chance: float
+    """The same share, expected, for naming one of the labels' real actions at random."""
+    purity: float
+    """The same share for the best map there is for these very steps: the most that the latent actions allow."""
+    n_steps: int
+    """Steps that were looked at."""
+    n_episodes: int
+    """Episodes they are from."""
+    split: str
+    """Split of these episodes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionMap:
+    """Two tables between latent and real actions. Make one with ``fit_map``."""
+
+    stream: str
+    """Name of the stream of real actions."""
+    spec: ActionSpec
+    """What the real actions are, and the keys they are given with."""
+    cuts: tuple[tuple[float, float], ...] = ()
+    """Where low becomes middle and middle becomes high, per dimension (continuous only)."""
+    to_latent: tuple[int, ...]
+    """Latent action of each kind of real action."""
+    to_real: tuple[int | tuple[float, ...], ...]
+    """Real action of each latent action: an id, or the mean vector of a kind."""
+    n_labels: tuple[int, ...]
+    """Labels of each latent action."""
+    shares: tuple[float, ...]
+    """Share of these labels that are of the kind that the latent action stands for."""
+    unseen: tuple[int, ...] = ()
+    """Kinds of real action that no label shows; they are played like the null action."""
+    held_out: HeldOut | None = None
+    """How good the map is, where that was measured."""
+
+    def __post_init__(self) -> None:
+        spec, n_latents = self.spec, len(self.to_real)
+        if spec.kind == "continuous" and (len(self.cuts) != spec.n or spec.n > MAX_WIDTH):
+            raise UserError(f"the map of actions cuts {len(self.cuts)} dimensions; its vectors have {spec.n}.")
+        if spec.repeat != 1 or len(self.to_latent) != self.n_kinds:
+            raise UserError(f"the map of actions lists {len(self.to_latent)} real actions; wanted {self.n_kinds}.")
+        if not n_latents or not all(0 <= i < n_latents for i in self.to_latent):
+            raise UserError(f"the map of actions names latent actions beyond its {n_latents}.")
+        if not len(self.n_labels) == len(self.shares) == n_latents:
+            raise UserError(f"the map of actions has numbers of another length than its {n_latents} latent actions.")
+        for real in self.to_real:
+            if not (len(real) == spec.n if isinstance(real, tuple) else 0 <= real < spec.n) or (
+                isinstance(real, tuple) != (spec.kind == "continuous")
+            ):
+                raise UserError(f"the map of actions names the real action {real}; wanted {spec.kind}, {spec.n}.")
+
+    @property
+    def n_kinds(self) -> int:
+        """Number of kinds of real action, K."""
+        return self.spec.n if self.spec.kind == "discrete" else len(THIRDS) ** self.spec.n
+
+    @property
+    def meanings(self) -> np.ndarray:
+        """Kind of real action that each latent action stands for, int64 (L,)."""
+        return self.kinds(self.real(np.arange(len(self.to_real))))
+
+    @property
+    def unreached(self) -> tuple[int, ...]:
+        """Kinds that the labels show and no latent action stands for: their keys do what others do."""
+        missing = set(range(self.n_kinds)) - set(self.meanings.tolist()) - set(self.unseen)
+        return tuple(sorted(missing))
+
+    def kinds(self, real: np.ndarray) -> np.ndarray:
+        """Sort real actions, int64 (...) or float32 (..., A), into kinds, int64 (...)."""
+        return np.asarray(kinds_of(real, np.array(self.cuts, np.float32)), np.int64)
+
+    def latent(self, real: np.ndarray) -> np.ndarray:
+        """Look up the latent action of real ones, int64 (...) or float32 (..., A) -> int64 (...)."""
+        return np.array(self.to_latent, np.int64)[self.kinds(real)]
+
+    def real(self, latent: np.ndarray) -> np.ndarray:
+        """Look up the real action of latent ones, int64 (...) -> int64 (...) or float32 (..., A)."""
+        return np.array(self.to_real, np.int64 if self.spec.kind == "discrete" else np.float32)[latent]
+
+    def name(self, kind: int) -> str:
+        """Say a kind of real action in words: ``left``, or ``steer low, gas high``."""
+        spec = self.spec
+        if spec.kind == "discrete":
+            return spec.names[kind] if spec.names else str(kind)
+        thirds = list(product(THIRDS, repeat=spec.n))[kind]
+        return ", ".join(f"{spec.names[i] if spec.names else i} {third}" for i, third in enumerate(thirds))
+
+    def limits(self) -> list[str]:
+        """Say which real actions cannot be played as such, one line each, and which no label shows."""
+        played = {kind: self.name(int(self.meanings[self.to_latent[kind]])) for kind in self.unreached}
+        lines = [f"no key reaches {self.name(kind)}: it does the same as {other}" for kind, other in played.items()]
+        if self.unseen:
+            names = [self.name(kind) for kind in self.unseen[:MAX_NAMED]]
+            more = f" and {len(self.unseen) - MAX_NAMED} more" if len(self.unseen) > MAX_NAMED else ""
+            lines.append(f"no label shows {'; '.join(names)}{more}: played as if nothing were done")
+        return lines
+
+
+def kinds_of(real: Any, cuts: Any) -> Any:
+    """Sort real actions into kinds; arrays and tensors alike.
+
+    Args:
+        real: Ids (...), which are kinds already, or vectors (..., A).
+        cuts: float32 like the vectors, so that arrays and tensors are sorted alike, (A, 2); empty for ids.
+
+    Returns:
+        Whole numbers (...): the first dimension counts most.
+    """
+    if not len(cuts):
+        return real
+    thirds, kinds = (real[..., None] > cuts).sum(-1), 0
+    for i in range(len(cuts)):
+        kinds = kinds * len(THIRDS) + thirds[..., i]
+    return kinds
+
+
+def fit_map(
+    latent: np.ndarray,
+    real: np.ndarray,
+    spec: ActionSpec,
+    n_latents: int,
+    *,
+    stream: str = "action",
+    still: int | None = None,
+) -> ActionMap:
+    """Count the map between latent and real actions.
+
+    A latent action stands for the real one it most often goes with. A real action is played with the latent one it
+    most often goes with, among those that stand for it; where none does, among all.
+
+    What no label shows is played like the null action; where no label shows that either, with ``still``, else with
+    the most frequent latent action. A latent action without labels stands for the null action, where there is one,
+    else for the most frequent real one.
+
+    Args:
+        latent: Latent actions of labelled steps, int64 (S,). Take steps that change the picture: where nothing is
+            seen to happen, the latent action says nothing about the real one.
+        real: Real actions of the same steps, int64 (S,) or float32 (S, A).
+        spec: What the real actions are.
+        n_latents: Latent actions there are, L.
+        stream: Name of the real actions.
+        still: Latent action of steps that change nothing, where it is known.
+
+    Returns:
+        The map, not measured yet.
+
+    Raises:
+        UserError: If there are no steps, their numbers differ, or the actions are not those of ``spec``.
+    """
+    latent, real = np.asarray(latent), np.asarray(real)
+    _check(latent, real, spec, n_latents)
+    real = real.astype(np.int64 if spec.kind == "discrete" else np.float32)
+    cuts = _cuts(spec, real)
+    kind_S = np.asarray(kinds_of(real, np.array(cuts, np.float32)), np.int64)
+    n_kinds = spec.n if spec.kind == "discrete" else len(THIRDS) ** spec.n
+    counts_LK = np.zeros((n_latents, n_kinds), np.int64)
+    np.add.at(counts_LK, (latent, kind_S), 1)
+    n_labels_L, n_labels_K = counts_LK.sum(1), counts_LK.sum(0)
+    null = None if spec.null is None else int(kinds_of(np.asarray(spec.null, real.dtype), np.array(cuts, np.float32)))
+    frequent = int(n_labels_K.argmax())
+    meaning_L = np.where(n_labels_L > 0, counts_LK.argmax(1), frequent if null is None else null)
+    stands_LK = (meaning_L[:, None] == np.arange(n_kinds)) & (counts_LK > 0)
+    to_latent_K = (counts_LK + stands_LK * len(latent)).argmax(0)
+    if null is not None and n_labels_K[null]:
+        rest = int(to_latent_K[null])
+    else:
+        rest = int(n_labels_L.argmax()) if still is None else still
+    to_latent_K[n_labels_K == 0] = rest
+    share_L = counts_LK.max(1) / n_labels_L.clip(min=1)
+    return ActionMap(
+        stream=stream,
+        spec=spec,
+        cuts=cuts,
+        to_latent=tuple(to_latent_K.tolist()),
+        to_real=tuple(_representative(k, kind_S, real, spec) for k in meaning_L.tolist()),
+        n_labels=tuple(n_labels_L.tolist()),
+        shares=tuple(share_L.tolist()),
+        unseen=tuple(np.flatnonzero(n_labels_K == 0).tolist()),
+    )
+
+
+def _check(latent: np.ndarray, real: np.ndarray, spec: ActionSpec, n_latents: int) -> None:
+    shape = (len(latent),) if spec.kind == "discrete" else (len(latent), spec.n)
+    if not len(latent) or latent.ndim != 1 or real.shape != shape:
+        raise UserError(f"{latent.shape} latent and {real.shape} real actions were given; wanted one of each per step.")
+    if latent.min() < 0 or latent.max() >= n_latents:
+        raise UserError(f"latent actions span {latent.min()}..{latent.max()}; there are 0..{n_latents - 1}.")
+    if spec.kind == "discrete" and (real.dtype.kind not in "iu" or real.min() < 0 or real.max() >= spec.n):
+        raise UserError(f"real actions span {real.min()}..{real.max()}; wanted ids 0..{spec.n - 1}.")
+    if spec.kind == "continuous" and spec.n > MAX_WIDTH:
+        raise UserError(f"the real actions are {spec.n} numbers wide; at most {MAX_WIDTH} can be mapped.")
+    if spec.repeat != 1:
+        raise UserError(f"{spec.repeat} real actions stay together in a step; a map wants one.")
+
+
+def _cuts(spec: ActionSpec, real: np.ndarray) -> tuple[tuple[float, float], ...]:
+    """Cut the range of each dimension in thirds; where the range is not known, that of the labels."""
+    if spec.kind == "discrete":
+        return ()
+    is_known = len(spec.low) == len(spec.high) == spec.n and np.isfinite([*spec.low, *spec.high]).all()
+    low, high = (np.array(spec.low), np.array(spec.high)) if is_known else (real.min(0), real.max(0))
+    return tuple((float(a + (b - a) / 3), float(a + 2 * (b - a) / 3)) for a, b in zip(low, high, strict=True))
+
+
+def _representative(kind: int, kind_S: np.ndarray, real: np.ndarray, spec: ActionSpec) -> int | tuple[float, ...]:
+    """Return the id, or the mean of the labels of a kind; the null action where there are none."""
+    if spec.kind == "discrete":
+        return kind
+    rows = real[kind_S == kind]
+    if not len(rows):
+        assert isinstance(spec.null, tuple), spec.null
+        return spec.null
+    return tuple(float(x) for x in rows.mean(0, dtype=np.float64).astype(np.float32))

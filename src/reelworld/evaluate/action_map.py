@@ -1,0 +1,248 @@
+"""Fit the map from latent to real actions on labelled recordings, and measure it on episodes held out.
+
+Only steps that change the picture are used: where nothing is seen to happen, nobody could tell what was done.
+
+Shapes: T frames, S steps, A action width, H W pixel rows and columns
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from reelworld.actions.latent import STREAM
+from reelworld.actions.real import MAX_WIDTH, ActionMap, HeldOut, fit_map
+from reelworld.config import unknown
+from reelworld.evaluate.clips import open_like
+from reelworld.evaluate.figures import share_interval
+from reelworld.evaluate.latents import purity
+from reelworld.train.label import PIECE, label_episode
+from reelworld.train.log import Display
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from reelworld.data.dataset import DataSet
+    from reelworld.types import ActionSpec
+    from reelworld.worlds.world import World
+
+__all__ = ["MapConfig", "Steps", "fit_on_recordings", "measure"]
+
+FIT_EPISODES = 32
+"""Training episodes that labels are drawn from; more where these hold too few."""
+HELD_OUT_EPISODES = 64
+"""At most so many held-out episodes are looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """How a map is fitted and measured."""
+
+    labels: int = 200
+    """Labelled steps, drawn from steps of the training split that change the picture."""
+    stream: str = ""
+    """Name of the real actions; empty where the recordings have one stream."""
+    split: Literal["val", "test"] | None = None
+    """Split to measure on; None takes test, or val where test has no steps."""
+    seed: int = 0
+    """Of the draw of episodes and labels."""
+
+    def __post_init__(self) -> None:
+        if self.labels < 1 or self.seed < 0:
+            raise UserError(f"labels is {self.labels}, seed {self.seed}; wanted 1 or more, and 0 or more.")
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one episode."""
+
+    latent: np.ndarray
+    """What the world's model finds in the frames, int64 (S,)."""
+    real: np.ndarray
+    """What was recorded, int64 (S,) or float32 (S, A)."""
+    changes: np.ndarray
+    """bool (S,): whether the picture changes."""
+
+    @classmethod
+    def joined(cls, episodes: Sequence[Steps]) -> Steps:
+        """Put the steps of several episodes one after the other."""
+        return cls(*(np.concatenate([getattr(e, name) for e in episodes]) for name in ("latent", "real", "changes")))
+
+    def moving(self) -> Steps:
+        """Keep those that change the picture."""
+        return Steps(self.latent[self.changes], self.real[self.changes], self.changes[self.changes])
+
+
+def fit_on_recordings(world: World, path: Path, config: MapConfig, console: Console | None = None) -> ActionMap:
+    """Fit the map of a world's latent actions on labelled recordings, and measure it on other episodes.
+
+    Args:
+        world: With latent actions.
+        path: Recordings of the same game, with its real actions.
+        config: How.
+        console: Where progress is shown; the terminal by default.
+
+    Returns:
+        The map with its figures. The world is not changed.
+
+    Raises:
+        UserError: If the world has no latent actions, or the recordings or their labels are not such that they say
+            what a latent action means.
+    """
+    if world.latent_actions is None:
+        raise UserError(
+            f"{world.info.name} has no latent actions to map: it "
+            f"{'takes the actions that were recorded' if world.info.actions else 'runs by itself'}. Give a world that "
+            "found its actions in video (reelworld train genie)."
+        )
+    n_latents = int(world.latent_actions.config.n_codes)
+    if config.labels < n_latents:
+        raise UserError(f"{config.labels} labels are few for {n_latents} latent actions: give --labels {n_latents} up.")
+    dataset, rng = open_like(world, path), np.random.default_rng(config.seed)
+    stream, spec = _stream(dataset, config.stream)
+    train = _with_steps(dataset, dataset.indices("train"))
+    split: str = config.split or next((s for s in ("test", "val") if _with_steps(dataset, dataset.indices(s))), "val")
+    held_out = rng.permutation(_held_out(world, dataset, split))[:HELD_OUT_EPISODES].tolist()
+    fitting: list[Steps] = []
+    tested: list[Steps] = []
+    with Display("finding actions", console) as display:
+
+        def show(last: float) -> None:
+            n, expected = len(fitting) + len(tested), min(len(train), FIT_EPISODES) + len(held_out)
+            display.update(min(last, n / expected), lambda: f"episode {n}")
+
+        for episode in rng.permutation(train).tolist():
+            fitting.append(_steps(dataset, world, episode, stream))
+            show(0.99)  # more may be needed
+            if len(fitting) >= FIT_EPISODES and sum(int(s.changes.sum()) for s in fitting) >= config.labels:
+                break
+        _check_moving(dataset, sum(int(s.changes.sum()) for s in fitting), config.labels)
+        for episode in held_out:
+            tested.append(_steps(dataset, world, episode, stream))
+            show(1.0)
+    every, moving = Steps.joined(fitting), Steps.joined(fitting).moving()
+    drawn = rng.choice(len(moving.latent), config.labels, replace=False)
+    at_rest = np.bincount(every.latent[~every.changes], minlength=n_latents)
+    still = int(at_rest.argmax()) if at_rest.any() else None
+    action_map = fit_map(moving.latent[drawn], moving.real[drawn], spec, n_latents, stream=stream, still=still)
+    frequent = int(np.bincount(action_map.kinds(moving.real[drawn])).argmax())
+    return replace(action_map, held_out=measure(action_map, tested, frequent, split, config.seed))
+
+
+def measure(action_map: ActionMap, episodes: Sequence[Steps], frequent: int, split: str, seed: int = 0) -> HeldOut:
+    """Measure a map on the steps of episodes that change the picture.
+
+    Args:
+        action_map: The map.
+        episodes: Not those it was fitted on.
+        frequent: Most frequent kind of real action among its labels.
+        split: Where the episodes are from.
+        seed: Of the interval's resampling.
+
+    Raises:
+        UserError: If no step changes the picture.
+    """
+    moving = [episode.moving() for episode in episodes]
+    moving = [steps for steps in moving if len(steps.latent)]
+    if not moving:
+        raise UserError(
+            f"nothing moves in the {len(episodes)} {split} episodes, so the map cannot be measured: give another "
+            "--split, or record something that changes."
+        )
+    kinds = [action_map.kinds(steps.real) for steps in moving]
+    named = [action_map.meanings[steps.latent] for steps in moving]
+    hits = np.array([(a == b).sum() for a, b in zip(kinds, named, strict=True)])
+    accuracy, low, high = share_interval(hits, np.array([len(k) for k in kinds]), seed)
+    counts_LK = np.zeros((len(action_map.to_real), action_map.n_kinds), np.int64)
+    np.add.at(counts_LK, (Steps.joined(moving).latent, np.concatenate(kinds)), 1)
+    return HeldOut(
+        accuracy=accuracy,
+        low=None if math.isnan(low) else low,
+        high=None if math.isnan(high) else high,
+        most_frequent=float((np.concatenate(kinds) == frequent).mean()),
+        chance=1 / (action_map.n_kinds - len(action_map.unseen)),
+        purity=float(purity(counts_LK)),
+        n_steps=int(counts_LK.sum()),
+        n_episodes=len(moving),
+        split=split,
+    )
+
+
+def _stream(dataset: DataSet, wanted: str) -> tuple[str, ActionSpec]:
+    """Choose the stream of real actions."""
+    specs = dataset.info.actions
+    if not specs:
+        raise UserError(
+            f"{dataset.path} has no actions, so nothing says what a latent action means: give recordings with labels, "
+            "e.g. an action file beside each video (docs/data.md)."
+        )
+    if wanted and wanted not in specs:
+        raise unknown("action stream", wanted, specs)
+    if not wanted and len(specs) > 1:
+        raise UserError(f"{dataset.path} has the action streams {', '.join(sorted(specs))}: choose one with --stream.")
+    stream = wanted or next(iter(specs))
+    if stream == STREAM:
+        raise UserError(f"the stream {STREAM!r} has the name of the world's own latent actions: name it differently.")
+    spec = specs[stream]
+    if spec.kind == "continuous" and spec.n > MAX_WIDTH:
+        raise UserError(f"the actions {stream!r} are {spec.n} numbers wide; at most {MAX_WIDTH} can be mapped.")
+    return stream, spec
+
+
+def _with_steps(dataset: DataSet, episodes: Sequence[int]) -> list[int]:
+    return [i for i in episodes if dataset.episodes[i].n_frames > 1]
+
+
+def _held_out(world: World, dataset: DataSet, split: str) -> list[int]:
+    """Return the episodes of a split that the world was not trained on."""
+    episodes, trained_on = _with_steps(dataset, dataset.indices(split)), set(world.info.splits.get("train", ()))
+    kept = [i for i in episodes if dataset.episodes[i].source not in trained_on]
+    if not kept:
+        why = "were all used to train this world" if episodes else "hold no two frames"
+        raise UserError(
+            f"the {len(dataset.indices(split))} {split} episodes of {dataset.path} {why}, so the map cannot be "
+            "measured: give another --split, or more recordings."
+        )
+    return kept
+
+
+def _check_moving(dataset: DataSet, n_moving: int, n_wanted: int) -> None:
+    """Refuse recordings that show too little to fit a map on."""
+    if not n_moving:
+        raise UserError(
+            f"nothing moves in the training episodes of {dataset.path}: an action that changes nothing cannot be told "
+            "from another; record something that changes."
+        )
+    if n_moving < n_wanted:
+        raise UserError(
+            f"{n_wanted} labels are wanted; the training episodes of {dataset.path} have {n_moving} steps that change "
+            f"the picture: record more, or give --labels {n_moving} (or less)."
+        )
+
+
+def _steps(dataset: DataSet, world: World, episode: int, stream: str) -> Steps:
+    """Read one episode and find its latent actions."""
+    real = dataset.steps(episode).get(f"actions/{stream}")
+    n_frames = dataset.episodes[episode].n_frames
+    if real is None:
+        raise UserError(
+            f"{dataset.episodes[episode].source} has no actions {stream!r}, other recordings have: add them, or take "
+            "it away."
+        )
+    latent = label_episode(dataset, world.latent_actions, episode)
+    return Steps(latent[:-1], real[: n_frames - 1], _changes(dataset, episode))
+
+
+def _changes(dataset: DataSet, episode: int) -> np.ndarray:
+    """Say of each step whether any pixel changes, bool (T - 1,)."""
+    n_frames, found = dataset.episodes[episode].n_frames, []
+    for start in range(0, n_frames - 1, PIECE):
+        frames = dataset.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
+        found.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
+    return np.concatenate(found)
