@@ -36,7 +36,7 @@ __all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untr
 
 log = logging.getLogger(__name__)
 
-MERGED_ON = 256
+MERGED_ON = 1024
 """Clips on which the effects of latent actions are compared."""
 LEAST_PERPLEXITY = 1.5
 """Below this the codes of latent actions say next to nothing."""
@@ -129,6 +129,9 @@ class Config:
     """How a frame is told of the action that leads to it."""
     past: Literal["masked", "true"] = "masked"
     """What a frame is predicted from in training: masked frames before it, as published, or the true ones."""
+    carries: bool = False
+    """Whether a masked code is told the code before it at its place and starts as that: most of a picture stands
+    still. Needs past true; off as published."""
     steps: int = 200_000
     """Optimizer steps of the dynamics."""
     batch: int = 36
@@ -167,20 +170,21 @@ def tiny() -> Config:
     quick = Config(clip_frames=4, latent_frames=3, patch=8, n_codes=32, code_width=8, latent="grid", latent_patch=8)
     quick = replace(quick, encoder_width=16, encoder_layers=1, encoder_heads=2, decoder_width=16, decoder_layers=1)
     quick = replace(quick, decoder_heads=2, latent_width=16, latent_layers=1, latent_codes=4, width=32, layers=2)
-    quick = replace(quick, heads=2, past="true", decoding_steps=2, warmup_steps=2, context_frames=2, beta2=0.98)
+    quick = replace(quick, heads=2, past="true", carries=True, decoding_steps=2, warmup_steps=2, context_frames=2)
     quick = replace(quick, tokenizer_steps=12, tokenizer_batch=2, latent_steps=12, latent_batch=4, steps=12, batch=2)
-    return replace(quick, learned_codes=6, tokenizer_lr=1e-3, latent_lr=1e-3, lr=1e-3)
+    return replace(quick, beta2=0.98, learned_codes=6, tokenizer_lr=1e-3, latent_lr=1e-3, lr=1e-3)
 
 
 def small() -> Config:
     """Ours, for two CPU cores: 64x64 pixels, tokens of 8x8, latent actions by convolutions."""
     ours = Config(clip_frames=5, latent_frames=2, patch=8, n_codes=256, latent="grid", latent_patch=8, beta2=0.98)
     ours = replace(ours, encoder_width=64, encoder_layers=0, encoder_heads=4, decoder_width=96, decoder_layers=2)
-    ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=128, layers=4, heads=4)
-    ours = replace(ours, past="true", decoding_steps=2, context_frames=2, warmup_steps=50, min_lr_share=0.0)
-    ours = replace(ours, tokenizer_steps=1500, tokenizer_batch=8, tokenizer_lr=2e-3)
+    ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=96, layers=4, heads=4)
+    ours = replace(ours, past="true", carries=True, decoding_steps=2, context_frames=2, warmup_steps=50)
+    ours = replace(ours, min_lr_share=0.0)
+    ours = replace(ours, tokenizer_steps=1200, tokenizer_batch=8, tokenizer_lr=2e-3)
     ours = replace(ours, learned_codes=64, latent_steps=1500, latent_batch=64, latent_lr=2e-3)
-    return replace(ours, steps=6000, batch=4, lr=1e-3, temperature=0.7)
+    return replace(ours, steps=1500, batch=4, lr=2e-3, temperature=0.7)
 
 
 def coinrun() -> Config:
@@ -278,6 +282,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
             transformer=stack,
             conditioning=config.conditioning,
             past=config.past,
+            carries=config.carries,
         )
     )
     parts: dict[str, nn.Module] = {"tokenizer": tokenizer, "dynamics": dynamics}
