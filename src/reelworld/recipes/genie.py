@@ -182,9 +182,9 @@ def small() -> Config:
     ours = replace(ours, decoder_heads=4, rarity=0.5, latent_width=64, latent_layers=2, width=96, layers=4, heads=4)
     ours = replace(ours, past="true", carries=True, decoding_steps=2, context_frames=2, warmup_steps=50)
     ours = replace(ours, min_lr_share=0.0)
-    ours = replace(ours, tokenizer_steps=1200, tokenizer_batch=8, tokenizer_lr=2e-3)
-    ours = replace(ours, learned_codes=64, latent_steps=1500, latent_batch=64, latent_lr=2e-3)
-    return replace(ours, steps=1500, batch=4, lr=2e-3, temperature=0.7)
+    ours = replace(ours, tokenizer_steps=700, tokenizer_batch=8, tokenizer_lr=2e-3)
+    ours = replace(ours, learned_codes=64, latent_steps=1200, latent_batch=64, latent_lr=2e-3)
+    return replace(ours, steps=1400, batch=4, lr=2e-3, temperature=0.7)
 
 
 def coinrun() -> Config:
