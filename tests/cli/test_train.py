@@ -79,7 +79,8 @@ def test_help_shows_the_defaults_of_the_size(capsys: pytest.CaptureFixture[str])
         for field in find_recipe(word)[0].Config.__dataclass_fields__:
             assert f"--{field.replace('_', '-')}" in text
     assert "(default: 20)" in shown["pocket:tiny"]
-    assert f"(default: {find_recipe('pocket')[0].SIZES["small"]().steps})" in shown["pocket"]
+    small = find_recipe("pocket")[0].SIZES["small"]()
+    assert f"(default: {small.steps})" in shown["pocket"]
 
 
 def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
