@@ -76,8 +76,8 @@ class Worlds:
             self.call("actions", run / "world", "--data", self.data / "recording", *words)
         world = json.loads((steered / "world.json").read_text(encoding="utf-8"))
         rows["map"] = world["action_map"]["held_out"]
-        rows["steered"] = self.measured(steered, run / "eval-steered", STEERED)
         if has_ceiling:
+            rows["steered"] = self.measured(steered, run / "eval-steered", STEERED)
             given = self.trained("given", seed, "--actions", "given")
             rows["given"] = self.measured(given / "world", given / "eval", STEERED)
         return rows
