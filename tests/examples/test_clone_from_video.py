@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -51,10 +52,22 @@ def test_everyone_plays_and_the_result_says_how_well(work: Path) -> None:
     }  # fmt: skip
     assert n_steps > 40 and rows["solver", 0]["return"] > max(0.5, rows["random", 0]["return"])
     assert all(row["low"] <= row["return"] <= row["high"] for row in rows.values())
-    for gain in result["gains"]:
-        n = gain["labels"]
-        assert gain["return"] == pytest.approx(rows["video", n]["return"] - rows["labels", n]["return"])
+    assert [gain["labels"] for gain in result["gains"]] == [20, 40]
     assert result["command"].endswith("result.json") and result["hardware"] and result["seed"] == [0]
+
+
+def test_gain_is_what_watching_adds(example: ModuleType, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(seed: int, *_: object) -> Iterator[tuple[str, int, np.ndarray]]:
+        yield "video", 5, np.array([1.0, 0.5, 1.0, 0.5 + seed])
+        yield "labels", 5, np.array([0.5, 0.5, 0.0, 0.0])
+
+    monkeypatch.setattr(example, "learn", learn)
+    options = example.Options(env_id="MiniGrid-DoorKey-5x5-v0", episodes=14, labels=(5,), seeds=2, games=4, work=work)
+    result = example.run(options)
+    assert result["results"][0]["by_seed"] == [0.75, 1.0] and result["results"][1]["solved"] == 0.5
+    gain = result["gains"][0]
+    assert gain["return"] == 0.625 and gain["by_seed"] == [0.5, 0.75]
+    assert 0 <= gain["low"] < 0.625 < gain["high"] <= 1
 
 
 def test_games_begin_like_no_recording(example: ModuleType, work: Path) -> None:
