@@ -225,7 +225,7 @@ def main() -> None:
     trainers = {}
     for name in args.only:
         fields, change = VARIANTS[name]
-        config = replace(pocket.small(), seed=args.seed, **fields)
+        config = replace(pocket.SIZES["small"](), seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["dynamics"]
         assert isinstance(model, GridDynamics)
         if change:

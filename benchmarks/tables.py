@@ -58,6 +58,23 @@ VIDEOGPT = {
 }
 
 
+FOUND = {
+    ("found", "latent_purity"): "purity of latent actions",
+    ("found", "latent_information"): "information about the recorded action",
+    ("found", "latent_codes_used"): "latent actions in use",
+    ("found", "latent_perplexity"): "perplexity of latent actions",
+    ("found", "tokenizer_psnr"): "tokenizer: PSNR",
+    ("found", "gain_h4"): "four steps ahead, above copying the last frame",
+    ("found", "delta_uniform_h4"): "delta-4: inferred minus random latent actions",
+    ("found", "delta_shuffled_h4"): "delta-4: inferred minus another clip's",
+    ("found", "free_run_motion"): "free run: PSNR between neighbouring frames",
+    ("found", "free_run_frames_exact"): "free run: frames exact",
+    ("found", "one_step_change_f1"): "F1 of changed tiles, inferred latent actions",
+    ("steered", "one_step_change_f1"): "F1 of changed tiles, real keys through the map",
+    ("given", "one_step_change_f1"): "F1 of changed tiles, trained with true actions",
+}
+
+
 VIDEOGPT_SMOOTH = {k: v for k, v in VIDEOGPT.items() if "agent" not in k and not k.endswith("h6")}
 
 
@@ -189,6 +206,54 @@ def cloning(name: str) -> str:
     return "\n".join(lines) + f"\n\n{games} games; {time}. " + source(name, results)
 
 
+def found_worlds(name: str) -> str:
+    """Make a table of worlds that found their own actions: a column per seed, the same without any skill beside it."""
+    results = load(name)
+    seeds = results["results"]
+    names = " | ".join(f"seed {row['seed']}" for row in seeds)
+    lines = [f"| | {names} | beside it |", "|---" * (len(seeds) + 2) + "|"]
+    for (part, key), label in FOUND.items():
+        found = [row[part][key] for row in seeds if key in row.get(part, {})]
+        if len(found) < len(seeds):
+            continue
+        beside = {k: value_text({**found[0], "value": v}) for k, v in found[0]["baselines"].items()}
+        cells = [f"**{value_text(f)}** ({interval_text(f)})" for f in found]
+        lines.append(f"| {label} | {' | '.join(cells)} | {'; '.join(f'{v} ({k})' for k, v in beside.items())} |")
+    maps = [row["map"] for row in seeds]
+    cells = [f"**{100 * m['accuracy']:.1f}%** ({100 * m['low']:.1f} to {100 * m['high']:.1f}%)" for m in maps]
+    beside = f"{100 * maps[0]['most_frequent']:.1f}% (most frequent); {100 * maps[0]['chance']:.1f}% (drawn)"
+    lines.append(f"| real action named, map from {results['labels']} labels | {' | '.join(cells)} | {beside} |")
+    if all("given" in row for row in seeds):
+        shares = [
+            row["steered"]["one_step_change_f1"]["value"] / row["given"]["one_step_change_f1"]["value"] for row in seeds
+        ]
+        cells = [f"**{100 * share:.0f}%**" for share in shares]
+        lines.append(f"| F1 by real keys, of the F1 with true actions | {' | '.join(cells)} | |")
+    return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, results["seeds"]))})
+
+
+def conditionings(name: str) -> str:
+    """Make a table of ways to tell a frame its action: means over seeds, least and greatest."""
+    results = load(name)
+    columns = {
+        "nats": "nats per frame",
+        "exact_when_something_changes": "changed frames exact",
+        "nats_more_with_other_actions": "nats more under another clip's actions",
+        "cpu_seconds": "CPU-seconds",
+    }
+    lines = [f"| conditioning | {' | '.join(columns.values())} |", "|---" * (len(columns) + 1) + "|"]
+    for kind in dict.fromkeys(row["conditioning"] for row in results["results"]):
+        rows = [row for row in results["results"] if row["conditioning"] == kind]
+        cells = []
+        for column in columns:
+            values = [row[column] for row in rows]
+            spread = f"{number(min(values))} to {number(max(values))}"
+            cells.append(f"{number(sum(values) / len(values))} ({spread})")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    seeds = sorted({row["seed"] for row in results["results"]})
+    return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, seeds))})
+
+
 def variants(name: str, columns: Mapping[str, str]) -> str:
     """Make a table of variants."""
     results = load(name)
@@ -219,6 +284,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
     "videogpt-carracing": lambda: quality("videogpt-carracing.json", VIDEOGPT_SMOOTH),
     "videogpt-sampling": lambda: sampling("videogpt-sampling.json"),
+    "genie-doorkey": lambda: found_worlds("genie-doorkey.json"),
+    "genie-carracing": lambda: found_worlds("genie-carracing.json"),
+    "conditionings": lambda: conditionings("conditionings.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
     "clone-from-video": lambda: cloning("clone-from-video.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),

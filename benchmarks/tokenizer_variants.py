@@ -154,7 +154,7 @@ def main() -> None:
     results |= {"seed": args.seed, "machine": describe_machine(), "provenance": dataset.info.provenance, "variants": {}}
     for name in args.only:
         fields, change = VARIANTS[name]
-        config = replace(pocket.small(), seed=args.seed, **fields)
+        config = replace(pocket.SIZES["small"](), seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["tokenizer"]
         assert isinstance(model, PatchTokenizer)
         if change:

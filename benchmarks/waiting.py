@@ -34,7 +34,7 @@ def learn(threads: int) -> float:
     from reelworld.types import Batch, Codes
 
     torch.set_num_threads(threads)
-    prior = videogpt.build(videogpt.small(), DataInfo(fps=10.0, height=64, width=64, actions={}))["dynamics"]
+    prior = videogpt.build(videogpt.SIZES["small"](), DataInfo(fps=10.0, height=64, width=64, actions={}))["dynamics"]
     prior.codebook.normal_()  # type: ignore[operator, union-attr]
     batch = Batch(codes=Codes.of(torch.randint(0, 32, (2, 4, 64))))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-3)

@@ -50,7 +50,8 @@ from reelworld.evaluate.machine import commit, describe_machine, now
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.grid import GridBlock
 from reelworld.nn.pixels import check_divisible, patchify, to_float
-from reelworld.recipes import genie
+from reelworld.recipes.genie_actions import latent_model, latent_stage
+from reelworld.recipes.genie_sizes import small
 from reelworld.train.label import label
 from reelworld.train.log import Display
 from reelworld.train.loop import train
@@ -151,13 +152,12 @@ def learn_policy(steps: Windows, held_out: Windows, seed: int, options: Options,
 
 def find_actions(video: DataSet, seed: int, options: Options) -> Any:
     """Learn a latent action model from frames alone."""
-    config = replace(genie.small(), moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
+    config = replace(small(), moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
     torch.manual_seed(seed)
-    model: Any = genie.latent_model(config, video.info)
+    model: Any = latent_model(config, video.info)
     settings = {"latent": to_json(config), "recording": video.info.provenance, "episodes": len(video.episodes)}
     with Run.open(options.work / f"latent-actions-{seed}", settings) as run:
-        train(genie.latent_stage(config, model, video), run, {"latent_actions": model}, seed=seed, device="cpu")
-    model.merge(some_clips(Windows(video, "train", 2), 1024).video)  # more than the recipe has: keys and doors are rare
+        train(latent_stage(config, model, video), run, {"latent_actions": model}, seed=seed, device="cpu")
     return model
 
 

@@ -259,7 +259,7 @@ def test_labels_that_say_nothing(name: str, run: Path, tmp_path: Path, capsys: p
 def test_worlds_that_cannot_be_mapped(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data")
     info = DataInfo(height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=5)})
-    pocket.untrained(pocket.tiny(), info).save(tmp_path / "given")
+    pocket.untrained(pocket.SIZES["tiny"](), info).save(tmp_path / "given")
     line = refused(tmp_path, capsys, "actions", tmp_path / "given", "--data", data)
     assert "no latent actions to map: it takes the actions that were recorded" in line
     assert "nothing to undo" in refused(tmp_path, capsys, *words(run, "--undo"))

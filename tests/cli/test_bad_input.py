@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny world with four actions, on disk."""
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
     folder = tmp_path_factory.mktemp("world") / "world"
-    pocket.untrained(pocket.tiny(), info).save(folder)
+    pocket.untrained(pocket.SIZES["tiny"](), info).save(folder)
     return folder
 
 

@@ -30,9 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = toy_world(1, CLASSES)
     world.starts = start_clips(4, CLASSES)
     world.save(folder / "classes")
-    pocket.untrained(pocket.tiny(), DataInfo(height=SIDE, width=SIDE)).save(folder / "pocket")
+    pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=SIDE, width=SIDE)).save(folder / "pocket")
     steered = DataInfo(height=SIDE, width=SIDE, actions={"action": ActionSpec(kind="discrete", n=3)})
-    pocket.untrained(pocket.tiny(), steered).save(folder / "steered")
+    pocket.untrained(pocket.SIZES["tiny"](), steered).save(folder / "steered")
     for i in range(4):
         (folder / "data").mkdir(exist_ok=True)
         np.savez(folder / "data" / f"e{i}.npz", frames=frames(1, 12, seed=20 + i)[0])

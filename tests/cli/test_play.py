@@ -21,7 +21,7 @@ from reelworld.types import ActionSpec, Clip
 @pytest.fixture(scope="module")
 def world_folder(tmp_path_factory):
     info = DataInfo(height=32, width=32, actions={"action": ActionSpec(kind="discrete", n=3)})
-    world = pocket.untrained(pocket.tiny(), info, seed=0)
+    world = pocket.untrained(pocket.SIZES["tiny"](), info, seed=0)
     world.starts.append(Clip(frames=np.zeros((2, 32, 32, 3), np.uint8), actions={"action": np.zeros(2, np.int64)}))
     folder = tmp_path_factory.mktemp("play") / "world"
     world.save(folder)

@@ -64,7 +64,7 @@ def test_a_world_without_actions_runs_by_itself(
 def test_flags_are_typed_fields_of_recipe_and_size() -> None:
     args = ["pocket:tiny", "--data", "d", "--out", "o", "--lr", "0.5", "--levels", "4", "4", "--max-minutes", "2"]
     options = parse(options_for(args), args, "reelworld train", "")
-    tiny = find_recipe("pocket:tiny")[0].tiny()
+    tiny = find_recipe("pocket:tiny")[0].SIZES["tiny"]()
     assert (options.config.lr, options.config.levels, options.config.max_minutes) == (0.5, (4, 4), 2.0)
     assert options.config.width == tiny.width
     assert options.read.shape is None
@@ -79,7 +79,8 @@ def test_help_shows_the_defaults_of_the_size(capsys: pytest.CaptureFixture[str])
         for field in find_recipe(word)[0].Config.__dataclass_fields__:
             assert f"--{field.replace('_', '-')}" in text
     assert "(default: 20)" in shown["pocket:tiny"]
-    assert f"(default: {find_recipe('pocket')[0].small().steps})" in shown["pocket"]
+    small = find_recipe("pocket")[0].SIZES["small"]()
+    assert f"(default: {small.steps})" in shown["pocket"]
 
 
 def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,6 +33,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "film-vectors": {"conditioning": "film", "actions": ACTIONS["vectors"], "has_outcomes": False},
     "stacked": {"actions": ACTIONS["stacked"]},
     "alone": {"actions": {}, "factors": (2, 3, 2)},
+    "carries": {"carries": True, "past": "true", "factors": (3, 4)},
+    "table-carries": {**TABLE, "carries": True, "past": "true", "conditioning": "film"},
     "table": {**TABLE, "kept_frames": 2},
     "table-alone": {**TABLE, "actions": {}, "mup_base_width": 8, "factors": (4, 3)},
 }
@@ -44,7 +46,7 @@ def make(form: str = "add", **fields: Any) -> MaskGIT:
     config = {"grid": GRID, "actions": ACTIONS["discrete"], "transformer": STACK, **FORMS[form], **fields}
     model = MaskGIT(MaskGITConfig(**config))
     for name, weight in model.named_parameters():
-        is_table = name.startswith(("embed", "table", "transformer.place", "actions", "first_action"))
+        is_table = name.startswith(("embed", "table", "carried", "transformer.place", "actions", "first_action"))
         fan_in = weight.shape[-1] if weight.ndim > 1 and not is_table else 1
         # sharp attention and no constant that drowns the rest: otherwise all tokens of a frame become alike
         gain = 0.1 if weight.ndim == 1 else 1.5 if "heads" in name else 1
@@ -455,7 +457,25 @@ def test_configs_survive_json(masking: Any) -> None:
     assert from_json(MaskGITConfig, to_json(config)) == config
 
 
+@pytest.mark.parametrize("factors", [(), (3, 4)])
+@torch.no_grad()
+def test_a_fresh_model_that_carries_codes_repeats_the_last_frame(factors: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    config = MaskGITConfig(grid=GRID, actions={}, transformer=STACK, factors=factors, past="true")
+    codes = torch.randint(0, 12, (2, 3, 6), generator=torch.Generator().manual_seed(1))
+    drawn = []
+    for carries in (True, False):
+        model = MaskGIT(replace(config, carries=carries)).eval()
+        state = model.prefill(Codes.of(codes), Conditions())
+        greedy = TokenSampler(SamplerConfig(temperature=0, steps=2))
+        drawn.append(model.step(state, Conditions(), greedy, None)[0].video[:, 0])
+    assert torch.equal(drawn[0], codes[:, -1])
+    assert (drawn[1] != codes[:, -1]).float().mean() > 0.5
+
+
 def test_mistakes_are_named() -> None:
+    with pytest.raises(UserError, match='carries needs past "true"'):
+        make(carries=True)
     with pytest.raises(UserError, match="make 10 codes, not 12"):
         make(factors=(2, 5))
     with pytest.raises(UserError, match="2x2 tokens, the grid has 2x3"):

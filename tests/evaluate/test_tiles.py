@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluate import toy
+from reelworld.evaluate.tile_scores import OneStep, tile_section
 from reelworld.evaluate.tiles import TileAtlas, rare_changes, tile_hashes
 
 
@@ -82,3 +83,18 @@ def test_rare_changes_count_steps_not_tiles():
     rare[1, 0, 0] = 5
     assert rare_changes([quiet, common, rare]) == {(0, 5)}
     assert rare_changes([common]) == set()
+
+
+def test_f1_of_changes_counts_what_is_foreseen_and_what_happens():
+    before = np.zeros((2, 2, 2), int)
+    after, predicted = before.copy(), before.copy()
+    after[0, 0] = 1, 2  # two changes: one foreseen rightly, one as another tile
+    predicted[0, 0] = 1, 3
+    predicted[1, 1, 1] = 4  # one that does not happen
+    one = OneStep(np.array([0, 1]), np.array([1, 1]), before, after, predicted, before)
+    figure = next(f for f in tile_section(one, set(), {}, 0).figures if f.name == "one_step_change_f1")
+    assert figure.value == pytest.approx(2 * 1 / (3 + 2))
+    assert figure.n == 5
+    assert set(figure.baselines.values()) == {0.0}
+    perfect = OneStep(one.clip, one.step, before, after, after, before)
+    assert next(f for f in tile_section(perfect, set(), {}, 0).figures if f.name == "one_step_change_f1").value == 1

@@ -28,7 +28,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("verbs")
     record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
     dataset = DataSet.open(folder / "data")
-    world = pocket.untrained(pocket.tiny(), dataset.info, seed=0)
+    world = pocket.untrained(pocket.SIZES["tiny"](), dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
     world.starts = [dataset.read(i, 0, 2) for i in dataset.indices("val")]
@@ -221,7 +221,7 @@ def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made
     assert main(["generate", str(made / "run"), "--temperature", "-1", *out]) == 2
     assert capsys.readouterr().err == "error: --temperature is -1.0; it must be from 0 to 10.\n"
     info = replace(DataSet.open(made / "data").info, actions={})
-    world = pocket.untrained(replace(pocket.tiny(), actions="none"), info, seed=0)
+    world = pocket.untrained(replace(pocket.SIZES["tiny"](), actions="none"), info, seed=0)
     world.starts = [replace(DataSet.open(made / "data").read(0, 0, 2), actions={})]
     world.save(tmp_path / "film")
     assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2

@@ -25,7 +25,7 @@ FEW = ["--clips", "3", "--samples", "2", "--train-clips", "12", "--threads", "1"
 
 
 def save_world(folder, dataset, **changes):
-    world = videogpt.untrained(replace(videogpt.tiny(), **changes), dataset.info, seed=0)
+    world = videogpt.untrained(replace(videogpt.SIZES["tiny"](), **changes), dataset.info, seed=0)
     with torch.no_grad():  # the published head begins at zero, where everything is equally likely
         world.dynamics.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}

@@ -23,7 +23,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uin
 @pytest.fixture(scope="module")
 def world() -> World:
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
-    return pocket.untrained(pocket.tiny(), info)
+    return pocket.untrained(pocket.SIZES["tiny"](), info)
 
 
 SPECS = {
@@ -99,7 +99,7 @@ def test_wrong_calls_are_one_line(world: World, call: Callable[[Session], object
 
 
 def test_worlds_without_actions_refuse_some() -> None:
-    world = pocket.untrained(pocket.tiny(), DataInfo(height=64, width=64))
+    world = pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=64, width=64))
     session = world.session(2, seed=0)
     session.reset(FRAMES, {})
     assert session.step({}).frame.shape == (2, 64, 64, 3)
@@ -127,7 +127,7 @@ def test_streams_may_be_reset_in_any_order(world: World) -> None:
 
 def test_memory_stays_flat_over_ten_thousand_steps() -> None:
     small = DataInfo(fps=10.0, height=16, width=16, actions={"action": ActionSpec(kind="discrete", n=4)})
-    session = pocket.untrained(pocket.tiny(), small).session(seed=0)
+    session = pocket.untrained(pocket.SIZES["tiny"](), small).session(seed=0)
     session.reset(FRAMES[:, :16, :16])
     peaks = []
     for _ in range(5):

@@ -439,7 +439,7 @@ def test_two_codebooks_are_one_line(tmp_path: Path) -> None:
     from reelworld.data.dataset import DataInfo
     from reelworld.recipes import videogpt
 
-    world = videogpt.untrained(videogpt.tiny(), DataInfo(height=64, width=64))
+    world = videogpt.untrained(videogpt.SIZES["tiny"](), DataInfo(height=64, width=64))
     world.save(tmp_path / "one")
     assert World.load(tmp_path / "one").info.recipe == "videogpt"
     world.dynamics.codebook[3, 2] += 1

@@ -14,7 +14,7 @@ from reelworld.actions.latent import STREAM
 from reelworld.data.dataset import DataSet
 from reelworld.data.windows import Windows
 from reelworld.nn.pixels import to_float
-from reelworld.recipes import genie
+from reelworld.recipes import genie, genie_actions
 from reelworld.train.label import label
 from reelworld.types import UserError
 
@@ -33,17 +33,17 @@ def test_a_recording_in_which_nothing_moves_is_refused(tmp_path: Path) -> None:
     still = [np.repeat(moving(1, i), 20, 0) for i in range(3)]
     dataset = recorded(tmp_path, still)
     with pytest.raises(UserError, match=r"nothing moves in .* no action can be learned"):
-        genie.check_movement(genie.tiny(), Windows(dataset, "all", 3))
+        genie_actions.check_movement(genie.SIZES["tiny"](), Windows(dataset, "all", 3))
     still[1][10:] = 255 - still[1][10:]
     other = tmp_path / "other"
     other.mkdir()
-    genie.check_movement(genie.tiny(), Windows(recorded(other, still), "all", 3))
+    genie_actions.check_movement(genie.SIZES["tiny"](), Windows(recorded(other, still), "all", 3))
 
 
 def test_more_codes_than_steps_are_refused(tmp_path: Path) -> None:
     clips = Windows(recorded(tmp_path, [moving(5, 0)]), "all", 2)
     with pytest.raises(UserError, match=r"4 steps to learn 8 latent actions from.*fewer --latent-codes"):
-        genie.check_movement(replace(genie.tiny(), latent_codes=8), clips)
+        genie_actions.check_movement(replace(genie.SIZES["tiny"](), latent_codes=8), clips)
 
 
 def test_labels_belong_to_their_frames(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]:
     """Build a VQ-VAE and a prior in which every number is random, also those that start as zeros or ones."""
-    config = replace(videogpt.tiny(), **fields)
+    config = replace(videogpt.SIZES["tiny"](), **fields)
     classes = ("a", "b", "c") if config.class_cond else ()
     built = videogpt.build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
     rng = torch.Generator().manual_seed(seed)

@@ -43,6 +43,19 @@ def test_codes_and_pixels_depend_on_no_later_frame() -> None:
 
 
 @torch.no_grad()
+def test_without_encoder_blocks_each_patch_is_coded_by_itself() -> None:
+    alone, seeing = made(replace(SMALL, encoder_layers=0)), made()
+    video = clips()
+    other = video.clone()
+    other[:, 2, :8, :8] = -other[:, 2, :8, :8]
+    for model, is_alone in ((alone, True), (seeing, False)):
+        changed = (model.features(video) != model.features(other)).any(-1)
+        assert changed[:, 2, 0].all()
+        changed[:, 2, 0] = False
+        assert changed.any() != is_alone
+
+
+@torch.no_grad()
 def test_a_frame_is_decoded_knowing_those_before_it() -> None:
     model = made()
     codes = torch.randint(0, 16, (1, 3, 6), generator=torch.Generator().manual_seed(2))

@@ -29,7 +29,7 @@ SPECS = {
 def make_world(kind: str) -> World:
     """An untrained world with two start clips of noise."""
     info = DataInfo(height=SIZE, width=SIZE, actions=SPECS[kind])
-    world = pocket.untrained(pocket.tiny(), info, seed=0)
+    world = pocket.untrained(pocket.SIZES["tiny"](), info, seed=0)
     rng = np.random.default_rng(0)
     actions = {"discrete": rng.integers(5, size=2), "continuous": rng.random((2, 2), np.float32)}
     for _ in range(2):

@@ -25,7 +25,7 @@ from reelworld.worlds.world import World
 
 def make() -> World:
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
-    world = pocket.untrained(pocket.tiny(), info)
+    world = pocket.untrained(pocket.SIZES["tiny"](), info)
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     world.starts = [Clip(frames=frames, actions={"action": np.array([1, 0])}, source="a")]
     return world

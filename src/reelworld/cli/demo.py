@@ -126,9 +126,9 @@ def _record(out: Path, episodes: int, seed: int, policy: str) -> None:
 def _config(options: Options) -> Any:
     module, _ = train.find_recipe(options.recipe)
     if options.quick:
-        return replace(module.tiny(), seed=options.seed, steps=200, tokenizer_steps=100, max_minutes=0.5)
+        return replace(module.SIZES["tiny"](), seed=options.seed, steps=200, tokenizer_steps=100, max_minutes=0.5)
     minutes = options.minutes or PLANS[options.recipe].minutes
-    return replace(module.small(), seed=options.seed, max_minutes=minutes)
+    return replace(module.SIZES["small"](), seed=options.seed, max_minutes=minutes)
 
 
 def _train(out: Path, recipe: str, config: Any) -> None:

@@ -26,6 +26,7 @@ from reelworld.dynamics.frame_table import FrameTable, History
 from reelworld.dynamics.masking import CosineMasking, Shown, UniformMasking, n_still_masked
 from reelworld.nn.action_conditioning import Conditioning, NoAction, action_conditioning, leading_actions
 from reelworld.nn.action_embedding import ActionEmbedder
+from reelworld.nn.carried_codes import CarriedCodes
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
 from reelworld.nn.outcome import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.nn.random import Generators
@@ -57,6 +58,9 @@ class MaskGITConfig:
     past: Literal["masked", "true"] = "masked"
     """What a frame is predicted from in training: the masked frames before it (as published), or the true ones, as
     in playing, at twice the cost."""
+    carries: bool = False
+    """Whether a masked code is told the code before it at its place, and is taken for that until something else is
+    learned: most of a picture stands still. Needs the true past."""
     positions: Literal["transformer", "table"] = "transformer"
     """Who tells frames and places apart: the transformer, or a learned vector per frame of the window and place."""
     kept_frames: int = 0
@@ -80,6 +84,8 @@ class MaskGITConfig:
                 f"{self.grid.rows}x{self.grid.columns}."
             )
         require(self, "kept_frames", lambda v: 0 <= v < stack.window, f"from 0 to below the window ({stack.window})")
+        if self.carries and self.past != "true":
+            raise UserError('carries needs past "true": a masked past does not say what stood there.')
         if self.positions == "table" and stack.window < 2:
             raise UserError("a table of positions needs a window of 2 frames or more: one to look at, one to predict.")
 
@@ -143,6 +149,7 @@ class MaskGIT(nn.Module):
         self.embed = FactoredEmbedding(self.factors, width)
         is_table = config.positions == "table"
         self.table = FrameTable(stack.window, config.grid.n_tokens, width, config.kept_frames) if is_table else None
+        self.carried = CarriedCodes(self.factors, width) if config.carries else None
         self.actions = ActionEmbedder(config.actions, width)
         self.first_action = nn.Parameter(0.02 * torch.randn(width)) if config.actions else None
         kind = config.conditioning
@@ -173,7 +180,7 @@ class MaskGIT(nn.Module):
         shown = shown or self.config.masking(codes_BTN, self.factors, generator)
         past_BTN = codes_BTN if self.config.past == "true" else None
         features_BTND = self._features(shown, self._led_by(batch.conditions, codes_BTN), past_BTN)
-        logits_BTNV, next_BTN = self._readout(features_BTND), codes_BTN[:, 1:]
+        logits_BTNV, next_BTN = self._readout(features_BTND, codes_BTN[:, :-1]), codes_BTN[:, 1:]
         weight_BTN = shown.hidden[:, 1:].float()
         if batch.valid is not None:
             weight_BTN = weight_BTN * batch.valid[:, 1:, None]
@@ -197,8 +204,9 @@ class MaskGIT(nn.Module):
         Returns:
             Logits of all digits side by side, the fastest digit first, (B, T, N, V).
         """
-        x_BTND, film = self._enter(codes.video, hidden, self._led_by(conditions, codes.video))
-        return self._readout(self.condition.strip(self.transformer(x_BTND, film)))
+        before_BTN = torch.cat([codes.video[:, :1], codes.video[:, :-1]], 1)
+        x_BTND, film = self._enter(codes.video, hidden, self._led_by(conditions, codes.video), before=before_BTN)
+        return self._readout(self.condition.strip(self.transformer(x_BTND, film)), before_BTN)
 
     def judge(self, codes: Codes, conditions: Conditions) -> Judged:
         """Compare every next frame with its prediction from the true past.
@@ -212,15 +220,16 @@ class MaskGIT(nn.Module):
             are expected to bring.
         """
         parts = []
-        for features_BTND, next_BTN in self._futures(codes.video, self._led_by(conditions, codes.video)):
-            logits_BTNV = self._readout(features_BTND)
+        for features_BTND, first, end in self._futures(codes.video, self._led_by(conditions, codes.video)):
+            logits_BTNV = self._readout(features_BTND, codes.video[:, first - 1 : end - 1])
+            next_BTN = codes.video[:, first:end]
             nats_BT = self.factors.nats(logits_BTNV, next_BTN).sum(-1)
             is_right_BT = (self.factors.likeliest(logits_BTNV) == next_BTN).all(-1)
             parts.append((nats_BT, is_right_BT, *self._expected(features_BTND)))
         return Judged(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
-    def _futures(self, codes_BTN: Tensor, led_BTA: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield features of all frames but the first, masked behind the true past, some at a time, and their codes."""
+    def _futures(self, codes_BTN: Tensor, led_BTA: Tensor) -> Iterator[tuple[Tensor, int, int]]:
+        """Yield features of all frames but the first, masked behind the true past, some at a time: from, to before."""
         frames = codes_BTN.shape[1]
         masked_BTN = torch.ones_like(codes_BTN, dtype=torch.bool)
         if self.table is None and frames > LONGEST_AT_ONCE:
@@ -228,13 +237,13 @@ class MaskGIT(nn.Module):
             _, cache = self.transformer.prefill(x_BTND, film, ahead=2)
             hidden_B2N = torch.stack([~masked_BTN[:, 0], masked_BTN[:, 0]], 1)
             for t in range(1, frames):
-                both = slice(t - 1, t + 1)
-                yield self._pass(codes_BTN[:, both], hidden_B2N, led_BTA[:, both], cache, 1), codes_BTN[:, t : t + 1]
+                both, before_B1N = slice(t - 1, t + 1), codes_BTN[:, t - 1 : t]
+                yield self._pass(codes_BTN[:, both], hidden_B2N, before_B1N, led_BTA[:, both], cache, 1), t, t + 1
             return
         for begin, known, end in self._windows(frames):
             shown = Shown(codes_BTN[:, begin:end], masked_BTN[:, begin:end])
             features_BTND = self._features(shown, self._begun(led_BTA, begin, end), shown.codes)
-            yield features_BTND[:, known - begin - 1 :], codes_BTN[:, known:end]
+            yield features_BTND[:, known - begin - 1 :], known, end
 
     def _windows(self, frames: int) -> list[tuple[int, int, int]]:
         """Cut a clip as its steps would: where each window begins, how many frames are known then, where it ends."""
@@ -253,7 +262,8 @@ class MaskGIT(nn.Module):
         hidden = torch.cat([torch.zeros_like(shown.hidden), shown.hidden[:, 1:]], 1)
         led = torch.cat([led_BTA, led_BTA[:, 1:]], 1)
         is_draft = torch.arange(len(positions), device=positions.device) >= len(frames)
-        x_BTND, film = self._enter(codes, hidden, led, positions)
+        before = torch.cat([past_BTN, past_BTN[:, :-1]], 1)  # only drafts are masked
+        x_BTND, film = self._enter(codes, hidden, led, positions, before)
         return self.condition.strip(self.transformer(x_BTND, film, positions, is_draft))[:, len(frames) :]
 
     # ------------------------------------------------------------------ the two ends
@@ -280,17 +290,22 @@ class MaskGIT(nn.Module):
         return led_BTA if self.first_action is None else leading_actions(led_BTA[:, 1:], self.first_action)
 
     def _enter(
-        self, codes: Tensor, hidden: Tensor | None, led: Tensor, positions: Tensor | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Turn frames into what the transformer is fed."""
+        self, codes: Tensor, hidden: Tensor | None, led: Tensor, positions: Tensor | None = None,
+        before: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+        """Turn frames into what the transformer is fed; ``before`` are the codes before those that are hidden."""
         x_BTND = self.embed(codes, hidden)
+        if self.carried is not None and hidden is not None:
+            assert before is not None
+            x_BTND = self.carried.tell(x_BTND, before, hidden)
         if self.table is not None:
             x_BTND = self.table(x_BTND, positions)
         return self.condition(x_BTND, led)
 
-    def _readout(self, features: Tensor) -> Tensor:
+    def _readout(self, features: Tensor, before: Tensor) -> Tensor:
         base = self.config.mup_base_width
-        return self.head(features * (base / features.shape[-1]) if base else features)
+        logits: Tensor = self.head(features * (base / features.shape[-1]) if base else features)
+        return logits if self.carried is None else self.carried.expect(logits, before)
 
     def _expected(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Say what arriving at frames brings, (..., N, D) -> (...) each; nothing where it was not learned."""
@@ -336,9 +351,10 @@ class MaskGIT(nn.Module):
         led_BA = self._next_action(state, conditions)
         both_B2N = torch.stack([state.codes, masked_BN], 1)
         hidden_B2N = torch.stack([masked_BN.bool(), ~masked_BN.bool()], 1)
-        features_B1ND = self._pass(both_B2N, hidden_B2N, torch.stack([state.action, led_BA], 1), state.cache, keep=1)
+        led_B2A, before_B1N = torch.stack([state.action, led_BA], 1), state.codes[:, None]
+        features_B1ND = self._pass(both_B2N, hidden_B2N, before_B1N, led_B2A, state.cache, keep=1)
         reward_B1, ended_B1 = self._expected(features_B1ND)
-        codes_BN = self._decode(features_B1ND, led_BA, state.cache, sampler, generator)
+        codes_BN = self._decode(features_B1ND, before_B1N, led_BA, state.cache, sampler, generator)
         after = MaskGITState(
             codes=codes_BN,
             action=led_BA,
@@ -360,23 +376,25 @@ class MaskGIT(nn.Module):
         codes_BPN, led_BPA = state.history.last(rows, self.table.kept)
         state.replace(rows, self._read(codes_BPN, self._anew(led_BPA)))
 
-    def _pass(self, codes: Tensor, hidden: Tensor, led: Tensor, cache: STCache, keep: int) -> Tensor:
+    def _pass(self, codes: Tensor, hidden: Tensor, before: Tensor, led: Tensor, cache: STCache, keep: int) -> Tensor:
         """Read one or two frames; return the features of the last one, (B, 1, N, D)."""
         frames = torch.arange(codes.shape[1], device=codes.device)
-        x, film = self._enter(codes, hidden, led, cache.positions[:, None] + frames)
+        x, film = self._enter(codes, hidden, led, cache.positions[:, None] + frames, before.expand_as(codes))
         return self.condition.strip(self.transformer.step(x, cache, film, keep))[:, -1:]
 
     def _decode(
-        self, features_B1ND: Tensor, led_BA: Tensor, cache: STCache, sampler: Sampler, generator: Generators
-    ) -> Tensor:
+        self, features_B1ND: Tensor, before_B1N: Tensor, led_BA: Tensor, cache: STCache, sampler: Sampler,
+        generator: Generators,
+    ) -> Tensor:  # fmt: skip
         """Fill in the frame: each pass keeps the surest codes, the last one all."""
-        logits_B1NV = self._readout(features_B1ND)
+        logits_B1NV = self._readout(features_B1ND, before_B1N)
         ids_B1N = self.factors.draw(logits_B1NV, sampler, generator)
         known_B1N, tokens = torch.zeros_like(ids_B1N, dtype=torch.bool), ids_B1N.shape[-1]
         for i in range(1, sampler.steps):
             sure_B1N = sampler.order(-self.factors.nats(logits_B1NV, ids_B1N), generator, 1 - i / sampler.steps)
             kept = sure_B1N.masked_fill(known_B1N, float("inf")).topk(tokens - n_still_masked(tokens, i, sampler.steps))
             known_B1N = torch.zeros_like(known_B1N).scatter(-1, kept.indices, True)
-            logits_B1NV = self._readout(self._pass(ids_B1N, ~known_B1N, led_BA[:, None], cache, keep=0))
+            features_B1ND = self._pass(ids_B1N, ~known_B1N, before_B1N, led_BA[:, None], cache, keep=0)
+            logits_B1NV = self._readout(features_B1ND, before_B1N)
             ids_B1N = torch.where(known_B1N, ids_B1N, self.factors.draw(logits_B1NV, sampler, generator))
         return ids_B1N[:, 0]

@@ -84,6 +84,7 @@ def tile_section(one: OneStep, rare: set[tuple[int, int]], events: Mapping[str, 
         _share("one_step_changed_frames_exact", one, whole, moves, "frames", seed),
         _share("one_step_unchanged_frames_exact", one, whole, ~moves, "frames", seed),
         _share("one_step_changed_tiles_right", one, right, changed, "tiles", seed),
+        _change_f1(one, changed, seed),
         _share("one_step_tiles_right", one, right, everything, "tiles", seed),
         _share("rare_changes_exact", one, whole, _is_rare(one, changed, rare), "steps", seed),
     ]
@@ -102,6 +103,22 @@ def _share(name: str, one: OneStep, right: Mapping[str, np.ndarray], mask: np.nd
     hits = per_clip(right["world"] & mask, one.clip, n_clips)
     baselines = {k: float(v[mask].mean()) for k, v in right.items() if k != "world"} if mask.any() else {}
     return share_figure(name, hits, per_clip(mask, one.clip, n_clips), kind, seed, baselines)
+
+
+def _change_f1(one: OneStep, changed: np.ndarray, seed: int) -> Figure:
+    """F1 of changes: 2 * rightly foreseen / (foreseen + true); a share, so that it resamples like one."""
+    n_clips = int(one.clip.max()) + 1
+
+    def counts(predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        foreseen = predicted != one.before
+        hits = 2 * (foreseen & changed & (predicted == one.after))
+        return per_clip(hits, one.clip, n_clips), per_clip(foreseen.astype(int) + changed, one.clip, n_clips)
+
+    baselines = {}
+    for name, still in ((COPY, one.before), (FROZEN, one.first)):
+        hits, trials = counts(still)
+        baselines[name] = float(hits.sum() / max(trials.sum(), 1))
+    return share_figure("one_step_change_f1", *counts(one.predicted), "foreseen and true changes", seed, baselines)
 
 
 def _is_rare(one: OneStep, changed: np.ndarray, rare: set[tuple[int, int]]) -> np.ndarray:

@@ -173,6 +173,11 @@ WORDS = {
     "one_step_changed_tiles_right": Words(
         "Changed tiles right", "Only the tiles that differ from the frame before."
     ),
+    "one_step_change_f1": Words(
+        "F1 of changes",
+        "Tiles that the world changes beside tiles that change: rightly changed ones twice, over both together. A copy "
+        "of the last frame has 0.",
+    ),
     "rare_changes_exact": Words(
         "Rare changes right",
         "Steps with a change of tile that the training recordings show in under 3% of changing steps.",

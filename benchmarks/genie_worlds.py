@@ -1,0 +1,114 @@
+"""Train genie worlds without labels from three seeds and measure what they found: everything in docs/recipes/genie.md.
+
+    python benchmarks/genie_worlds.py --game doorkey --runs runs/genie --data runs/demo
+    python benchmarks/genie_worlds.py --game carracing --runs runs/genie-carracing --data runs/carracing
+
+Per seed: a world that finds its own actions; the map to real keys from 200 labels; for the tile game also the same
+size trained with the recorded actions, as the ceiling. DATA holds ``recording`` (trained on) and ``test-recording``
+(never seen). What is finished already is kept: run it again to go on. Seeds are fixed here, before any result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from reelworld.config import write_json
+from reelworld.evaluate.machine import commit, describe_machine, now
+
+SEEDS = (0, 1, 2)
+LABELS = 200
+GAMES: dict[str, dict[str, list[str]]] = {
+    "doorkey": {"train": ["--moved-share", "0.75"], "eval": ["--free-run-steps", "100"]},
+    "carracing": {"train": [], "eval": ["--free-run-steps", "300", "--clips", "20"]},
+}
+FOUND = (
+    "latent_purity", "latent_information", "latent_codes_used", "latent_perplexity", "tokenizer_psnr", "psnr_h1",
+    "psnr_h4", "gain_h4", "delta_uniform_h4", "delta_shuffled_h4", "one_step_change_f1", "one_step_frames_exact",
+    "free_run_frames_exact", "free_run_psnr", "free_run_motion", "free_run_live_codes",
+)  # fmt: skip
+STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
+
+
+class Worlds:
+    """The worlds of one game, made by the command line as anybody would."""
+
+    def __init__(self, game: str, runs: Path, data: Path, threads: int) -> None:
+        self.options, self.runs, self.data, self.threads = GAMES[game], runs, data, threads
+        self.commands: list[str] = []
+
+    def call(self, *words: str | Path) -> None:
+        """Run a verb, and note it."""
+        parts = [*map(str, words), "--threads", str(self.threads)]
+        self.commands.append(shlex.join(["reelworld", *parts]))
+        print(self.commands[-1], file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "reelworld", *parts], check=True)
+
+    def trained(self, name: str, seed: int, *words: str) -> Path:
+        """Train a world."""
+        run = self.runs / f"{name}-{seed}"
+        if not (run / "world" / "world.json").is_file():
+            self.call("train", "genie", "--data", self.data / "recording", "--out", run, "--seed", str(seed), *words)
+        return run
+
+    def measured(self, world: Path, report: Path, wanted: tuple[str, ...]) -> dict[str, Any]:
+        """Evaluate a world on the recording that training never saw."""
+        if not (report / "results.json").is_file():
+            test = self.data / "test-recording"
+            words = ["--split", "all", "--key-tests", "0", *self.options["eval"]]
+            self.call("eval", world, "--data", test, "--out", report, *words)
+        results = json.loads((report / "results.json").read_text(encoding="utf-8"))
+        found = {f["name"]: f for section in results["sections"] for f in section["figures"]}
+        return {name: found[name] for name in wanted if name in found}
+
+    def of_seed(self, seed: int, has_ceiling: bool) -> dict[str, Any]:
+        """Make and measure everything of one seed."""
+        run = self.trained("found", seed, *self.options["train"])
+        rows: dict[str, Any] = {"seed": seed, "found": self.measured(run / "world", run / "eval", FOUND)}
+        steered = run / "steered"
+        if not (steered / "world.json").is_file():
+            words = ["--labels", str(LABELS), "--out", steered]
+            self.call("actions", run / "world", "--data", self.data / "recording", *words)
+        world = json.loads((steered / "world.json").read_text(encoding="utf-8"))
+        rows["map"] = world["action_map"]["held_out"]
+        rows["steered"] = self.measured(steered, run / "eval-steered", STEERED)
+        if has_ceiling:
+            given = self.trained("given", seed, "--actions", "given")
+            rows["given"] = self.measured(given / "world", given / "eval", STEERED)
+        return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--game", choices=list(GAMES), required=True)
+    parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
+    parser.add_argument("--data", type=Path, required=True, help="folder with recording and test-recording")
+    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS), help="which seeds; kept results have all")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    arguments = parser.parse_args()
+    worlds = Worlds(arguments.game, arguments.runs, arguments.data, arguments.threads)
+    rows = [worlds.of_seed(seed, arguments.game == "doorkey") for seed in arguments.seeds]
+    result = {
+        "format_version": 1,
+        "kind": "genie-worlds",
+        "command": " ".join(["python benchmarks/genie_worlds.py", *sys.argv[1:]]),
+        "commit": commit(),
+        "created": now(),
+        "hardware": describe_machine(),
+        "seeds": arguments.seeds,
+        "labels": LABELS,
+        "results": rows,
+    }
+    print(json.dumps(result, indent=2))
+    if arguments.out:
+        write_json(arguments.out, result)
+
+
+if __name__ == "__main__":
+    main()

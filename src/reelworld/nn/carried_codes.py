@@ -1,0 +1,44 @@
+"""What stood at a place before, told to the code that is to be predicted there.
+
+Most of a picture stands still. A masked code that is told the code before it, and is taken for that code until
+something else is learned, leaves to the model what changes.
+
+Shapes: ... any leading shape, V = sum of the sizes of a code's digits, D width
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.nn.factored_codes import Factors
+
+__all__ = ["CarriedCodes"]
+
+FIRST_BIAS = 4.0
+"""Head start of the code before, in nats."""
+
+
+class CarriedCodes(nn.Module):
+    """A vector per digit of the code before, and a learned head start of it in the logits."""
+
+    def __init__(self, factors: Factors, width: int, std: float = 0.02) -> None:
+        super().__init__()
+        self.factors = factors
+        self.tables = nn.ModuleList([nn.Embedding(size, width) for size in factors.sizes])
+        for weight in self.tables.parameters():
+            nn.init.normal_(weight, std=std)
+        self.stays = nn.Parameter(torch.tensor(FIRST_BIAS))
+
+    def tell(self, x: Tensor, before: Tensor, hidden: Tensor) -> Tensor:
+        """Add the vectors of the codes before, int64 (...), to x (..., D) where ``hidden`` (...) is true."""
+        digits = self.factors.split(before).unbind(-1)
+        vectors = [table(digit) for table, digit in zip(self.tables, digits, strict=True)]
+        return torch.where(hidden[..., None], x + sum(vectors[1:], vectors[0]), x)
+
+    def expect(self, logits: Tensor, before: Tensor) -> Tensor:
+        """Raise the logits (..., V) of the codes before, int64 (...)."""
+        digits = self.factors.split(before).unbind(-1)
+        same = [functional.one_hot(digit, size) for digit, size in zip(digits, self.factors.sizes, strict=True)]
+        return logits + self.stays * torch.cat(same, -1).to(logits.dtype)
