@@ -111,8 +111,9 @@ def source(name: str, results: Mapping[str, Any]) -> str:
     machine = results.get("hardware") or results.get("machine") or {}
     path = f"benchmarks/results/{name}"
     seed = results.get("seed", results.get("config", {}).get("seed", 0))
+    seeds = f"seeds {', '.join(map(str, seed))}" if isinstance(seed, list) else f"seed {seed}"
     where = f"{machine.get('cpu')}, {machine.get('cores')} cores, torch {machine.get('torch')}"
-    return f"[{path}](LINK{path}): `{results['command']}`, commit {results['commit']}, {where}, seed {seed}."
+    return f"[{path}](LINK{path}): `{results['command']}`, commit {results['commit']}, {where}, {seeds}."
 
 
 def number(value: float) -> str:
@@ -171,6 +172,38 @@ def caching(name: str) -> str:
         limit = f"{row['gain_limit']:.1f}x"
         lines.append(f"| {row['passes']} | {row['dtype']} | {' | '.join(both)} | {gain} | {limit} |")
     return "\n".join(lines) + "\n\n" + source(name, results)
+
+
+PLAYERS = {
+    "video": "video of all steps; codes named by the labels of",
+    "labels": "labels alone, of",
+    "random": "nothing: random actions",
+    "solver": "the expert that is watched",
+}
+
+
+def cloning(name: str) -> str:
+    """Make a table of those who play the same games, and of what video gains over labels alone."""
+    results = load(name)
+    all_steps = max(row["labels"] for row in results["results"])
+    counts = {0: "", all_steps: f" all {all_steps:,} steps"}
+    lines = ["| learned from | return | 95% interval | by seed of the learning | games solved |", "|---" * 5 + "|"]
+    for row in sorted(results["results"], key=lambda r: (list(PLAYERS).index(r["who"]), r["labels"])):
+        who = PLAYERS[row["who"]] + counts.get(row["labels"], f" {row['labels']:,} steps")
+        seeds = ", ".join(f"{v:.2f}" for v in row["by_seed"]) if len(row["by_seed"]) > 1 else ""
+        interval = f"{row['low']:.2f} to {row['high']:.2f}"
+        lines.append(f"| {who} | **{row['return']:.2f}** | {interval} | {seeds} | {100 * row['solved']:.0f}% |")
+    lines += [
+        "",
+        "| labelled steps | return gained by watching | 95% interval | by seed of the learning |",
+        "|---" * 4 + "|",
+    ]
+    for row in results["gains"]:
+        seeds, interval = ", ".join(f"{v:+.2f}" for v in row["by_seed"]), f"{row['low']:+.2f} to {row['high']:+.2f}"
+        lines.append(f"| {row['labels']:,} | **{row['return']:+.2f}** | {interval} | {seeds} |")
+    games = results["results"][0]["games"]
+    time = f"{results['cpu_seconds'] / 60:.0f} CPU minutes with {results['threads']} thread"
+    return "\n".join(lines) + f"\n\n{games} games; {time}. " + source(name, results)
 
 
 def found_worlds(name: str) -> str:
@@ -255,6 +288,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "genie-carracing": lambda: found_worlds("genie-carracing.json"),
     "conditionings": lambda: conditionings("conditionings.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
+    "clone-from-video": lambda: cloning("clone-from-video.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
