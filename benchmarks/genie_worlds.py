@@ -47,7 +47,7 @@ class Worlds:
         parts = [*map(str, words), "--threads", str(self.threads)]
         self.commands.append(shlex.join(["reelworld", *parts]))
         print(self.commands[-1], file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "reelworld", *parts], check=True)
+        subprocess.run([sys.executable, "-m", "reelworld", *parts], check=True, stdout=sys.stderr)
 
     def trained(self, name: str, seed: int, *words: str) -> Path:
         """Train a world."""
