@@ -66,8 +66,8 @@ class Worlds:
         found = {f["name"]: f for section in results["sections"] for f in section["figures"]}
         return {name: found[name] for name in wanted if name in found}
 
-    def of_seed(self, seed: int, has_ceiling: bool) -> dict[str, Any]:
-        """Make and measure everything of one seed."""
+    def of_seed(self, seed: int, has_tiles: bool, has_ceiling: bool) -> dict[str, Any]:
+        """Make and measure everything of one seed; real keys and true actions are compared where tiles are."""
         run = self.trained("found", seed, *self.options["train"])
         rows: dict[str, Any] = {"seed": seed, "found": self.measured(run / "world", run / "eval", FOUND)}
         steered = run / "steered"
@@ -76,8 +76,9 @@ class Worlds:
             self.call("actions", run / "world", "--data", self.data / "recording", *words)
         world = json.loads((steered / "world.json").read_text(encoding="utf-8"))
         rows["map"] = world["action_map"]["held_out"]
-        if has_ceiling:
+        if has_tiles:
             rows["steered"] = self.measured(steered, run / "eval-steered", STEERED)
+        if has_tiles and has_ceiling:
             given = self.trained("given", seed, "--actions", "given")
             rows["given"] = self.measured(given / "world", given / "eval", STEERED)
         return rows
@@ -90,10 +91,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with recording and test-recording")
     parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS), help="which seeds; kept results have all")
+    parser.add_argument("--ceilings", type=int, nargs="*", default=list(SEEDS), help="seeds trained with true actions")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     arguments = parser.parse_args()
     worlds = Worlds(arguments.game, arguments.runs, arguments.data, arguments.threads)
-    rows = [worlds.of_seed(seed, arguments.game == "doorkey") for seed in arguments.seeds]
+    rows = [worlds.of_seed(seed, arguments.game == "doorkey", seed in arguments.ceilings) for seed in arguments.seeds]
     result = {
         "format_version": 1,
         "kind": "genie-worlds",

@@ -213,21 +213,22 @@ def found_worlds(name: str) -> str:
     names = " | ".join(f"seed {row['seed']}" for row in seeds)
     lines = [f"| | {names} | beside it |", "|---" * (len(seeds) + 2) + "|"]
     for (part, key), label in FOUND.items():
-        found = [row[part][key] for row in seeds if key in row.get(part, {})]
-        if len(found) < len(seeds):
+        found = [row.get(part, {}).get(key) for row in seeds]
+        first = next((f for f in found if f), None)
+        if first is None:
             continue
-        beside = {k: value_text({**found[0], "value": v}) for k, v in found[0]["baselines"].items()}
-        cells = [f"**{value_text(f)}** ({interval_text(f)})" for f in found]
+        beside = {k: value_text({**first, "value": v}) for k, v in first["baselines"].items()}
+        cells = [f"**{value_text(f)}** ({interval_text(f)})" if f else "not measured" for f in found]
         lines.append(f"| {label} | {' | '.join(cells)} | {'; '.join(f'{v} ({k})' for k, v in beside.items())} |")
     maps = [row["map"] for row in seeds]
     cells = [f"**{100 * m['accuracy']:.1f}%** ({100 * m['low']:.1f} to {100 * m['high']:.1f}%)" for m in maps]
     beside = f"{100 * maps[0]['most_frequent']:.1f}% (most frequent); {100 * maps[0]['chance']:.1f}% (drawn)"
     lines.append(f"| real action named, map from {results['labels']} labels | {' | '.join(cells)} | {beside} |")
-    if all("given" in row for row in seeds):
-        shares = [
-            row["steered"]["one_step_change_f1"]["value"] / row["given"]["one_step_change_f1"]["value"] for row in seeds
-        ]
-        cells = [f"**{100 * share:.0f}%**" for share in shares]
+    if any("given" in row for row in seeds):
+        cells = []
+        for row in seeds:
+            values = [row[part]["one_step_change_f1"]["value"] for part in ("steered", "given") if part in row]
+            cells.append(f"**{100 * values[0] / values[1]:.0f}%**" if len(values) == 2 else "not measured")
         lines.append(f"| F1 by real keys, of the F1 with true actions | {' | '.join(cells)} | |")
     return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, results["seeds"]))})
 
