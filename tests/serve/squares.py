@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from reelworld.generate.samplers import SamplerConfig
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.serve.server import find_port
@@ -29,23 +30,41 @@ class Info:
     width: int = SIZE
     fps: float = 0.0
     actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
 class SquareSession:
     """A red square on grey; it starts in a cell given by the seed, and the cell (7, 7) ends the episode."""
 
+    watch: Any = None
+
     def __init__(self, world: SquareWorld) -> None:
         self.world = world
+        self.sampler = world.info.sampler
+        self.cell = np.array([0, 0])
 
-    def reset(self, *, seed: int | None = None) -> StepResult:
+    def reset(self, context_frames: np.ndarray | None = None, *, seed: int | None = None) -> StepResult:
         self.cell = np.array([(seed or 0) % 8, 0])
         return self._result(0.0)
+
+    def snapshot(self) -> np.ndarray:
+        return self.cell.copy()
+
+    def restore(self, snapshot: np.ndarray) -> None:
+        self.cell = snapshot.copy()
+
+    def fork(self, n: int) -> Forks:
+        self.world.forks.append(n)
+        forks = Forks(self, n)
+        self.cell = np.array([0, 7])  # stands for the random numbers that forking takes from a game
+        return forks
 
     def step(self, action: Any) -> StepResult:
         time.sleep(self.world.step_seconds)
         if self.world.fails:
             raise RuntimeError("the model is broken")
         self.world.taken.append(action)
+        self.world.temperatures.append(self.sampler.temperature)
         self.cell = np.clip(self.cell + self.world.move(action), 0, 7)
         return self._result(0.5)
 
@@ -61,12 +80,31 @@ class SquareSession:
         )
 
 
+class Forks:
+    """Several squares that go on from one."""
+
+    def __init__(self, session: SquareSession, n: int) -> None:
+        self.world, self.cells = session.world, [session.cell.copy() for _ in range(n)]
+
+    def step(self, action: Any) -> StepResult:
+        frames = []
+        for i, cell in enumerate(self.cells):
+            one = SquareSession(SquareWorld(self.world.info))
+            one.cell = cell
+            frames.append(one.step({k: v[i : i + 1] for k, v in action.items()}).frame[0])
+            self.cells[i] = one.cell
+        no = np.zeros(len(frames), bool)
+        return StepResult(frame=np.stack(frames), reward=no.astype(np.float32), terminated=no, truncated=no)
+
+
 @dataclass
 class SquareWorld:
     info: Info
     step_seconds: float = 0.0
     fails: bool = False
     taken: list[Any] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
+    forks: list[int] = field(default_factory=list)
     sessions: weakref.WeakSet[SquareSession] = field(default_factory=weakref.WeakSet)
 
     def session(self, n: int = 1, seed: int | None = None) -> SquareSession:
@@ -103,12 +141,11 @@ def film_world(**kwargs: Any) -> SquareWorld:
 class WindowSession(SquareSession):
     """Makes three frames at once, a token at a time, whenever the test lets it."""
 
-    watch: Any = None
     n_made = 0
 
-    def reset(self, *, seed: int | None = None) -> StepResult:
+    def reset(self, context_frames: np.ndarray | None = None, *, seed: int | None = None) -> StepResult:
         self.n_made = 0
-        return super().reset(seed=seed)
+        return super().reset(context_frames, seed=seed)
 
     def step(self, action: Any) -> StepResult:
         if self.n_made == 0:

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,22 +29,27 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from reelworld.serve.player import Playable, Player, Stepper
+from reelworld.serve.playable import Playable, Stepper
+from reelworld.serve.player import Player
 from reelworld.serve.protocol import PROTOCOL, Ack, CloseCode, ProtocolError, read_message
 
 __all__ = ["Limits", "create_app"]
 
 logger = logging.getLogger(__name__)
 
-ASSETS = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/play.js": ("play.js", "text/javascript; charset=utf-8"),
-    "/connection.js": ("connection.js", "text/javascript; charset=utf-8"),
-    "/keyboard.js": ("keyboard.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
-}
-"""Address -> (file of the package, content type): all the files there are to ask for."""
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_FILES = (
+    "style.css",
+    "play.js",
+    "connection.js",
+    "keyboard.js",
+    "gamepad.js",
+    "effects.js",
+    "meters.js",
+    "settings.js",
+)
+ASSETS = {"/": "index.html", **{f"/{name}": name for name in (*_FILES, "icon.svg")}}
+"""Address -> file of the package: all the files there are to ask for."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -68,6 +74,8 @@ class Limits:
     """Messages a client may send at once."""
     idle_seconds: float = 900.0
     """A session without input for this long ends."""
+    rewind_bytes: int = 1 << 26
+    """Room for the moments that one player can go back to."""
 
 
 def create_app(
@@ -90,7 +98,7 @@ def create_app(
         n_threads: Threads torch may use for a step.
     """
     desk = _Desk(world, card, limits or Limits(), n_threads)
-    assets = [Route(path, _asset(name, kind)) for path, (name, kind) in ASSETS.items()]
+    assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
     return Starlette(
         routes=[*assets, Route("/api/world", desk.describe), WebSocketRoute("/api/play", desk.play)],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
@@ -98,7 +106,8 @@ def create_app(
     )
 
 
-def _asset(name: str, media_type: str) -> Any:
+def _asset(name: str) -> Any:
+    media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
     content = (resources.files("reelworld.serve") / "page" / name).read_bytes()
 
     async def answer(_: Request) -> Response:
@@ -139,6 +148,7 @@ class _Desk:
             "fps": player.fps,
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
+            "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
             "actions": player.controls.describe(),
         }
 
@@ -156,7 +166,7 @@ class _Desk:
             self._n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
-        player = Player(self._world, self._stepper, socket.send_bytes, socket.send_json)
+        player = Player(self._world, self._stepper, socket.send_bytes, socket.send_json, self._limits.rewind_bytes)
         code, reason = 1000, ""
         try:
             await socket.send_json(self._hello(player))

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import uvicorn
 
 from reelworld.serve.app import Limits, create_app
-from reelworld.serve.player import Playable
+from reelworld.serve.playable import Playable
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.types import UserError
 
