@@ -413,6 +413,22 @@ def test_everything_can_be_reached_by_the_keyboard_in_order(visit, turns):
     assert names == ["stage", "right (\u2192)", "down (\u2193)", "left (Space)", "reset", "settings"]
 
 
+def test_the_record_button_keeps_what_is_played(visit, tmp_path):
+    with running(turn_world(), record=tmp_path) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Record").click()
+        text(page, "#record", "Recording")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.get_by_role("button", name="Recording").click()
+        text(page, "#toast", r"^Kept 2 frames: films/square-played-.*\.mp4$")
+        assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("films/*.mp4"))) == 1
+
+
+def test_no_record_button_where_nothing_is_recorded(visit, turns):
+    assert visit(turns).locator("#record").is_hidden()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_stand_out_from_what_is_behind_them(visit, turns, scheme):
     page = visit(turns, color_scheme=scheme, **DESKTOP)

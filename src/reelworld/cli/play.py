@@ -5,6 +5,7 @@ Starts a small server on this machine and opens its page. Nothing is sent anywhe
 Examples:
   reelworld play runs/demo/world
   reelworld play runs/demo/world --port 9000 --no-browser
+  reelworld play runs/demo/world --record recordings/mine   (what you play becomes a data set, with films)
   reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address carries a token)
 """
 
@@ -38,6 +39,8 @@ class Options:
     """Tabs that may play at the same time."""
     threads: int = 1
     """CPU threads for the model; small worlds are fastest with one."""
+    record: Path | None = None
+    """Folder for what players record: a data set, and a film of every episode. Without it nobody can record."""
     device: str = "cpu"
     """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
@@ -73,6 +76,7 @@ def run(options: Options) -> None:
             open_browser=options.browser,
             limits=Limits(sessions=options.players),
             n_threads=options.threads,
+            record=options.record,
         )
     except KeyboardInterrupt:
         print("stopped")

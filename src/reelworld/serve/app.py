@@ -30,25 +30,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reelworld.serve.playable import Playable, Stepper
-from reelworld.serve.player import Player
+from reelworld.serve.player import Player, playing_fps
 from reelworld.serve.protocol import PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+from reelworld.serve.recording import Archive
 
 __all__ = ["Limits", "create_app"]
 
 logger = logging.getLogger(__name__)
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-_FILES = (
-    "style.css",
-    "play.js",
-    "connection.js",
-    "keyboard.js",
-    "gamepad.js",
-    "effects.js",
-    "meters.js",
-    "settings.js",
-)
-ASSETS = {"/": "index.html", **{f"/{name}": name for name in (*_FILES, "icon.svg")}}
+PAGE = resources.files("reelworld.serve") / "page"
+ASSETS = {
+    "/": "index.html",
+    **{f"/{file.name}": file.name for file in PAGE.iterdir() if Path(file.name).suffix in (".css", ".js", ".svg")},
+}
 """Address -> file of the package: all the files there are to ask for."""
 
 HEADERS = {
@@ -76,6 +71,8 @@ class Limits:
     """A session without input for this long ends."""
     rewind_bytes: int = 1 << 26
     """Room for the moments that one player can go back to."""
+    tape_bytes: int = 1 << 28
+    """Room for the frames of one episode that a player records."""
 
 
 def create_app(
@@ -86,6 +83,7 @@ def create_app(
     hosts: frozenset[str] = frozenset(),
     token: str = "",
     n_threads: int = 1,
+    record: Path | None = None,
 ) -> Starlette:
     """Build the web application for one world.
 
@@ -96,8 +94,9 @@ def create_app(
         hosts: Names of this machine that a Host header may carry besides localhost and IP addresses.
         token: When not empty, the secret that the API's addresses must carry as ``?token=``.
         n_threads: Threads torch may use for a step.
+        record: Folder for what players record; None lets nobody record.
     """
-    desk = _Desk(world, card, limits or Limits(), n_threads)
+    desk = _Desk(world, card, limits or Limits(), n_threads, record)
     assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
     return Starlette(
         routes=[*assets, Route("/api/world", desk.describe), WebSocketRoute("/api/play", desk.play)],
@@ -108,7 +107,7 @@ def create_app(
 
 def _asset(name: str) -> Any:
     media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
-    content = (resources.files("reelworld.serve") / "page" / name).read_bytes()
+    content = (PAGE / name).read_bytes()
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=media_type)
@@ -119,12 +118,13 @@ def _asset(name: str) -> Any:
 class _Desk:
     """Lets players in, keeps the limits, and sees them out."""
 
-    def __init__(self, world: Playable, card: str, limits: Limits, n_threads: int) -> None:
+    def __init__(self, world: Playable, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
         self._world = world
         self._card = card
         self._limits = limits
         self._stepper = Stepper(n_threads)
         self._n_players = 0
+        self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -148,6 +148,7 @@ class _Desk:
             "fps": player.fps,
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
+            "record": self._archive is not None,
             "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
             "actions": player.controls.describe(),
         }
@@ -166,7 +167,15 @@ class _Desk:
             self._n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
-        player = Player(self._world, self._stepper, socket.send_bytes, socket.send_json, self._limits.rewind_bytes)
+        player = Player(
+            self._world,
+            self._stepper,
+            socket.send_bytes,
+            socket.send_json,
+            rewind_bytes=self._limits.rewind_bytes,
+            archive=self._archive,
+            tape_bytes=self._limits.tape_bytes,
+        )
         code, reason = 1000, ""
         try:
             await socket.send_json(self._hello(player))
@@ -180,6 +189,7 @@ class _Desk:
             code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
         finally:
             player.leave()
+            await player.finish()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile
             await socket.close(code, reason)
 

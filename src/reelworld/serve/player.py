@@ -24,22 +24,25 @@ from PIL import Image
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import describe_effects, draw_effects
 from reelworld.serve.history import History, Moment
-from reelworld.serve.playable import Playable, PlaySession, Stepper
+from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, Stepper
 from reelworld.serve.protocol import (
     Ack,
     Act,
     Effects,
     Message,
     Pause,
+    ProtocolError,
+    Record,
     Reset,
     Rewind,
     Sample,
     SingleStep,
     pack_frame,
 )
-from reelworld.types import StepResult
+from reelworld.serve.recording import Archive, Tape, describe_saved
+from reelworld.types import Clip, StepResult, UserError
 
-__all__ = ["Player"]
+__all__ = ["Player", "playing_fps"]
 
 WINDOW = 2  # frames in flight: one on screen, one on its way
 MAX_TURNS = 4  # key presses that may wait for a slow turn-based world
@@ -53,6 +56,11 @@ class Abandoned(Exception):
     """Nobody wants the frames any more that are being made."""
 
 
+def playing_fps(info: PlayableInfo) -> float:
+    """Return the steps per second that a world is played at."""
+    return min(info.fps or DEFAULT_FPS, MAX_FPS)
+
+
 class Player:
     """A session with its clock, its input and its newest frame."""
 
@@ -62,7 +70,10 @@ class Player:
         stepper: Stepper,
         send: Callable[[bytes], Awaitable[None]],
         tell: Callable[[dict[str, Any]], Awaitable[None]],
+        *,
         rewind_bytes: int = 1 << 26,
+        archive: Archive | None = None,
+        tape_bytes: int = 1 << 28,
     ) -> None:
         """Get ready; nothing runs before ``play`` and ``deliver`` do.
 
@@ -72,12 +83,14 @@ class Player:
             send: Brings a frame to the client.
             tell: Brings a JSON message to the client.
             rewind_bytes: Room for the moments that can be gone back to.
+            archive: Where episodes go that the player records; None when nothing may be recorded.
+            tape_bytes: Room for the frames of one recorded episode.
         """
         self._world = world
         self._stepper = stepper
         self._send, self._tell = send, tell
         self.controls = Controls(world.info.actions)
-        self.fps = min(world.info.fps or DEFAULT_FPS, MAX_FPS)
+        self.fps = playing_fps(world.info)
         self.is_paused = not self.controls.is_turn_based
         self._turns: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_TURNS)
         self._held = (0, self.controls.rest())
@@ -88,6 +101,9 @@ class Player:
         self._wants_effects = False
         self._effects_at = 0.0
         self._history = History(rewind_bytes)
+        self._archive, self._tape_bytes = archive, tape_bytes
+        self._tape: Tape | None = None
+        self._saving: set[asyncio.Task[None]] = set()
         self._input_id = 0
         self._present = Moment(snapshot=None, frame=np.zeros((0, 0, 3), np.uint8), step=0, total=0.0, has_ended=False)
         self._frame: tuple[np.ndarray, dict[str, Any]] | None = None
@@ -104,7 +120,7 @@ class Player:
         """Take one message of the client; never waits.
 
         Raises:
-            ProtocolError: If an action does not fit the world.
+            ProtocolError: If an action does not fit the world, or nothing may be recorded.
         """
         match message:
             case Ack():
@@ -128,6 +144,8 @@ class Player:
                 self._sampler = replace(self._sampler, temperature=message.temperature, steps=message.steps)
             case Effects():
                 self._wants_effects = True
+            case Record():
+                self._record(message.on)
         self._input_changed.set()
 
     def _act(self, message: Act) -> None:
@@ -148,6 +166,53 @@ class Player:
         self.is_paused = not self.controls.is_turn_based
         self._single_steps.clear()
 
+    # ------------------------------------------------------------------ recording
+
+    def _record(self, on: bool) -> None:
+        if self._archive is None:
+            raise ProtocolError("nothing is recorded here; start the server with --record FOLDER")
+        if not on:
+            self._save()
+            self._tape = None
+        elif self._tape is None:
+            self._tape = Tape(self.controls, self._tape_bytes)
+            if self._sequence:
+                self._tape.begin(self._present.frame)
+        self._say({"type": "recording", "on": self._tape is not None})
+
+    def _save(self) -> None:
+        """Have the episode on the tape written, beside the game."""
+        clip = self._tape.clip() if self._tape else None
+        if clip is None or self._archive is None:
+            return
+        task = asyncio.ensure_future(self._write(self._archive, clip))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _write(self, archive: Archive, clip: Clip) -> None:
+        try:
+            self._say(describe_saved(await asyncio.to_thread(archive.save, clip)))
+        except UserError as error:
+            self._tape = None
+            self._say({"type": "recording", "on": False, "problem": str(error)})
+
+    def _tape_step(self, actions: dict[str, np.ndarray], reward: float, terminated: bool, truncated: bool) -> None:
+        """Add the newest step; an episode that is over, or that fills the tape, is written."""
+        if self._tape is None:
+            return
+        self._tape.add(self._present.frame, actions, reward, terminated, truncated)
+        if self._tape.is_full:
+            self._record(False)
+        elif terminated or truncated:
+            self._save()
+            self._tape.begin(self._present.frame)
+
+    async def finish(self) -> None:
+        """Write what was recorded: the client is gone."""
+        self._save()
+        self._tape = None
+        await asyncio.gather(*self._saving)
+
     def leave(self) -> None:
         """Give up what is being made: the client is gone."""
         self._has_left = True
@@ -162,9 +227,8 @@ class Player:
 
     def _say(self, message: dict[str, Any]) -> None:
         """Have a JSON message sent; one of its type that waits is replaced."""
-        for waiting in [w for w in self._news if w["type"] == message["type"]]:
-            self._news.remove(waiting)
-        self._news.append(message)
+        kept = [w for w in self._news if w["type"] != message["type"] or w["type"] == "recorded"]
+        self._news = deque([*kept, message])
         self._output_changed.set()
 
     # ------------------------------------------------------------------ the game
@@ -173,7 +237,7 @@ class Player:
         """Step the session for as long as the client stays."""
         session = await self._stepper.run(lambda: self._world.session(n=1))
         session.watch = partial(self._watch, asyncio.get_running_loop())
-        await self._advance(session, partial(session.reset, seed=None), starts=True)
+        await self._advance(session, partial(session.reset, seed=None))
         due = time.perf_counter()
         while True:
             due = await self._wait(due)
@@ -181,7 +245,7 @@ class Player:
             wish, self._wish = self._wish, None
             if isinstance(wish, Reset):
                 self._begin_anew(wish.id)
-                await self._advance(session, partial(session.reset, seed=wish.seed), starts=True)
+                await self._advance(session, partial(session.reset, seed=wish.seed))
             elif isinstance(wish, Rewind):
                 self._begin_anew(wish.id)
                 await self._go_back(session, wish.steps)
@@ -189,7 +253,7 @@ class Player:
                 await self._show_effects(session)
             else:
                 self._input_id, actions = self._next_actions()
-                await self._advance(session, partial(session.step, actions or None))
+                await self._advance(session, partial(session.step, actions or None), actions)
 
     def _begin_anew(self, input_id: int) -> None:
         self._input_id, self._tap = input_id, None
@@ -223,8 +287,11 @@ class Player:
         input_id, actions = tap or self._held
         return (self._single_steps.popleft(), actions) if self._single_steps else (input_id, actions)
 
-    async def _advance(self, session: PlaySession, move: Callable[[], StepResult], starts: bool = False) -> None:
-        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it."""
+    async def _advance(
+        self, session: PlaySession, move: Callable[[], StepResult], actions: dict[str, np.ndarray] | None = None
+    ) -> None:
+        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it; no actions: a start."""
+        starts = actions is None
 
         def timed() -> tuple[StepResult, float, Any]:
             self._told_at, start = time.monotonic(), time.perf_counter()
@@ -241,6 +308,7 @@ class Player:
         terminated, truncated = (bool(x[0]) and not starts for x in (result.terminated, result.truncated))
         if starts:
             self._history.clear()
+            self._save()
         self._present = Moment(
             snapshot=snapshot,
             frame=result.frame[0],
@@ -249,12 +317,19 @@ class Player:
             has_ended=terminated or truncated,
         )
         self._history.keep(self._present)
+        if actions is not None:
+            self._tape_step(actions, reward, terminated, truncated)
+        elif self._tape is not None:
+            self._tape.begin(self._present.frame)
         self._show(reward=reward, milliseconds=milliseconds, terminated=terminated, truncated=truncated)
 
     async def _go_back(self, session: PlaySession, n_steps: int) -> None:
         """Restore an earlier moment; one that ended the episode cannot come before the present one."""
         start = time.perf_counter()
+        before = self._present.step
         self._present = self._history.back(n_steps)
+        if self._tape is not None:
+            self._tape.back(before - self._present.step, self._present.frame)
         await self._stepper.run(partial(session.restore, self._present.snapshot))
         self._show(milliseconds=1000 * (time.perf_counter() - start))
 

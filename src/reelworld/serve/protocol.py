@@ -23,6 +23,7 @@ __all__ = [
     "Message",
     "Pause",
     "ProtocolError",
+    "Record",
     "Reset",
     "Rewind",
     "Sample",
@@ -124,7 +125,14 @@ class Effects:
     """Show what each action does from here."""
 
 
-Message = Act | Reset | Pause | Ack | SingleStep | Rewind | Sample | Effects
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Keep what is played from here on, or write what was kept."""
+
+    on: bool
+
+
+Message = Act | Reset | Pause | Ack | SingleStep | Rewind | Sample | Effects | Record
 
 
 def read_message(text: str) -> Message:
@@ -174,6 +182,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     ),
     "sample": _sample,
     "effects": lambda value: Effects(),
+    "record": lambda value: Record(on=_boolean(value, "on")),
     "ack": lambda value: Ack(sequence=_integer(value, "sequence", MAX_ID)),
 }
 

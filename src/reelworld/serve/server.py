@@ -15,6 +15,7 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
@@ -67,6 +68,7 @@ def serve(
     open_browser: bool = True,
     limits: Limits | None = None,
     n_threads: int = 1,
+    record: Path | None = None,
 ) -> None:
     """Serve one world until the process is interrupted.
 
@@ -79,6 +81,7 @@ def serve(
         open_browser: Open the page in the person's browser.
         limits: What clients may use.
         n_threads: Threads torch may use for a step.
+        record: Folder for what players record; None lets nobody record.
     """
     listener = find_port(host, port)
     bound = listener.getsockname()[1]
@@ -90,6 +93,7 @@ def serve(
         hosts=frozenset({host, socket.gethostname().lower()}),
         token=token,
         n_threads=n_threads,
+        record=record,
     )
     config = uvicorn.Config(
         app,

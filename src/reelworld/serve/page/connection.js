@@ -9,7 +9,7 @@ export class Connection {
   #wait = 500;
   #on;
 
-  /** @param on {{hello(world), making(progress), effects(pictures), frame(frame), lost(), closed(reason)}} what to do when these happen */
+  /** @param on {{hello(world), making(progress), effects(pictures), recording(state), recorded(files), frame(frame), lost(), closed(reason)}} what to do when these happen */
   constructor(on) {
     this.#on = on;
   }
@@ -38,6 +38,8 @@ export class Connection {
     const message = JSON.parse(text);
     if (message.type === "making") return this.#on.making(message);
     if (message.type === "effects") return this.#on.effects(message);
+    if (message.type === "recording") return this.#on.recording(message);
+    if (message.type === "recorded") return this.#on.recorded(message);
     if (message.type !== "hello") return; // newer servers may say more
     if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page
     this.#wait = 500;

@@ -5,6 +5,7 @@ import { clearEffects, needsPictures, showEffects } from "./effects.js";
 import { watchGamepads } from "./gamepad.js";
 import { KeyMap, glyph, makeButtons } from "./keyboard.js";
 import { forgetFrames, forgetInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
+import { offerRecording, showRecorded, showRecording } from "./recorder.js";
 import { Settings, rememberedKeys } from "./settings.js";
 
 const $ = (id) => document.getElementById(id);
@@ -30,7 +31,7 @@ let backTimer = 0;
 let glowedAt = 0;
 const held = []; // codes, oldest first
 
-const connection = new Connection({ hello, making, effects, frame, lost, closed });
+const connection = new Connection({ hello, making, effects, recording: showRecording, recorded: showRecorded, frame, lost, closed });
 const settings = new Settings({
   keys: useKeys,
   sample: (drawing) => connection.send({ type: "sample", ...drawing }),
@@ -102,6 +103,7 @@ function hello(message) {
   [screen.width, screen.height] = [world.width, world.height];
   useKeys();
   settings.show(world, keyMap);
+  offerRecording(world, (message) => connection.send(message));
   fit();
   if (needsPictures(keyMap)) connection.send({ type: "effects" });
   $("stage").focus({ preventScroll: true });
