@@ -17,7 +17,7 @@ from reelworld.generate.samplers import SamplerConfig
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.serve.server import find_port
-from reelworld.types import ActionSpec, StepResult
+from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
 SIZE, TILE = 32, 4
 
@@ -30,6 +30,7 @@ class Info:
     width: int = SIZE
     fps: float = 0.0
     actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+    context_frames: int = 3
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
@@ -43,8 +44,16 @@ class SquareSession:
         self.sampler = world.info.sampler
         self.cell = np.array([0, 0])
 
-    def reset(self, context_frames: np.ndarray | None = None, *, seed: int | None = None) -> StepResult:
+    def reset(
+        self, context_frames: np.ndarray | None = None, context_actions: Any = None, seed: int | None = None
+    ) -> StepResult:
         self.cell = np.array([(seed or 0) % 8, 0])
+        if context_frames is not None:
+            if len(context_frames) < self.world.least_context:
+                raise UserError("more frames are needed.")
+            self.world.contexts.append((context_frames, context_actions))
+            y, x = np.argwhere((context_frames[-1] == (255, 0, 0)).all(-1))[0] // TILE
+            self.cell = np.array([x, y])
         return self._result(0.0)
 
     def snapshot(self) -> np.ndarray:
@@ -105,6 +114,9 @@ class SquareWorld:
     taken: list[Any] = field(default_factory=list)
     temperatures: list[float] = field(default_factory=list)
     forks: list[int] = field(default_factory=list)
+    starts: list[Clip] = field(default_factory=list)
+    least_context: int = 0
+    contexts: list[Any] = field(default_factory=list)
     sessions: weakref.WeakSet[SquareSession] = field(default_factory=weakref.WeakSet)
 
     def session(self, n: int = 1, seed: int | None = None) -> SquareSession:
@@ -118,6 +130,13 @@ class SquareWorld:
             return np.array([1, 0])
         (value,) = action["action"]
         return np.array([(1, 0), (0, 1), (-1, 0)][value] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
+
+
+def picture(x: int, y: int) -> np.ndarray:
+    """A frame with the square in a cell."""
+    frame = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    frame[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE] = (255, 0, 0)
+    return frame
 
 
 def turn_world(**kwargs: Any) -> SquareWorld:
@@ -143,9 +162,9 @@ class WindowSession(SquareSession):
 
     n_made = 0
 
-    def reset(self, context_frames: np.ndarray | None = None, *, seed: int | None = None) -> StepResult:
+    def reset(self, *args: Any, **kwargs: Any) -> StepResult:
         self.n_made = 0
-        return super().reset(context_frames, seed=seed)
+        return super().reset(*args, **kwargs)
 
     def step(self, action: Any) -> StepResult:
         if self.n_made == 0:

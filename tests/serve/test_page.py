@@ -12,10 +12,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world, window_world
+from PIL import Image
+from tests.serve.squares import (
+    SIZE,
+    TILE,
+    SquareWorld,
+    film_world,
+    picture,
+    running,
+    time_world,
+    turn_world,
+    window_world,
+)
 
 from reelworld.serve.app import Limits
+from reelworld.types import Clip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 
@@ -108,7 +121,15 @@ def test_keys_move_the_square_and_r_starts_over(visit, turns):
 def test_legend_names_the_keys_and_its_buttons_work(visit, turns):
     page = visit(turns)
     shown = [" ".join(button.split()) for button in page.get_by_role("button").all_inner_texts()]
-    assert shown == ["\u2192 right", "\u2193 down", "Space left", "Start over R", "Back \u232b", "Settings"]
+    assert shown == [
+        "\u2192 right",
+        "\u2193 down",
+        "Space left",
+        "Start over R",
+        "Back \u232b",
+        "Start from",
+        "Settings",
+    ]
     page.get_by_role("button", name="right").click()
     text(page, "#step", "^1$")
     page.get_by_role("button", name="down").focus()
@@ -407,10 +428,10 @@ def test_pictures_of_actions_come_on_demand(visit, turns):
 def test_everything_can_be_reached_by_the_keyboard_in_order(visit, turns):
     page = visit(turns)
     names = []
-    for _ in range(6):
+    for _ in range(7):
         names.append(page.evaluate("document.activeElement.id || document.activeElement.ariaLabel"))
         page.keyboard.press("Tab")
-    assert names == ["stage", "right (\u2192)", "down (\u2193)", "left (Space)", "reset", "settings"]
+    assert names == ["stage", "right (\u2192)", "down (\u2193)", "left (Space)", "reset", "start-from", "settings"]
 
 
 def test_the_record_button_keeps_what_is_played(visit, tmp_path):
@@ -423,6 +444,26 @@ def test_the_record_button_keeps_what_is_played(visit, tmp_path):
         page.get_by_role("button", name="Recording").click()
         text(page, "#toast", r"^Kept 2 frames: films/square-played-.*\.mp4$")
         assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("films/*.mp4"))) == 1
+
+
+def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path):
+    world = turn_world(starts=[Clip(frames=picture(5, 3)[None], actions={"action": np.zeros(1, np.int64)})])
+    Image.fromarray(picture(2, 6)).save(tmp_path / "mine.png")
+    with running(world, Limits(upload_seconds=0)) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Start from").click()
+        page.get_by_role("button", name="Start at moment 1").click()
+        page.wait_for_timeout(300)
+        assert cell(page) == (5, 3)
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.locator("#start-file").set_input_files(tmp_path / "mine.png")
+        text(page, "#step", "^0$")
+        assert cell(page) == (2, 6)
+        page.get_by_role("button", name="Start from").click()
+        page.get_by_role("button", name="Anywhere").click()
+        page.wait_for_timeout(300)
+        assert cell(page) == (0, 0)
 
 
 def test_no_record_button_where_nothing_is_recorded(visit, turns):

@@ -6,6 +6,7 @@ Examples:
   reelworld play runs/demo/world
   reelworld play runs/demo/world --port 9000 --no-browser
   reelworld play runs/demo/world --record recordings/mine   (what you play becomes a data set, with films)
+  reelworld play runs/demo/world --data recordings/other   (begin at moments of these recordings)
   reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address carries a token)
 """
 
@@ -39,6 +40,8 @@ class Options:
     """Tabs that may play at the same time."""
     threads: int = 1
     """CPU threads for the model; small worlds are fastest with one."""
+    data: Path | None = None
+    """Recordings whose frames a game may begin at; without it, the world's own start clips."""
     record: Path | None = None
     """Folder for what players record: a data set, and a film of every episode. Without it nobody can record."""
     device: str = "cpu"
@@ -58,6 +61,10 @@ def run(options: Options) -> None:
     from reelworld.serve.server import serve
 
     world = load_world(options.world, options.device, options.allow_code)
+    if options.data is not None:
+        from reelworld.serve.starts import clips_of
+
+        world.starts = clips_of(options.data, world.info)
     is_run = not (options.world / "world.json").is_file()
     card = options.world / ("world/README.md" if is_run else "README.md")
 

@@ -12,9 +12,11 @@ import contextlib
 import hmac
 import ipaddress
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,10 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reelworld.serve.playable import Playable, Stepper
 from reelworld.serve.player import Player, playing_fps
-from reelworld.serve.protocol import PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
 from reelworld.serve.recording import Archive
+from reelworld.serve.starts import MAX_STARTS, describe_starts, read_image
+from reelworld.types import UserError
 
 __all__ = ["Limits", "create_app"]
 
@@ -73,6 +77,12 @@ class Limits:
     """Room for the moments that one player can go back to."""
     tape_bytes: int = 1 << 28
     """Room for the frames of one episode that a player records."""
+    upload_bytes: int = 1 << 23
+    """Largest picture a player may bring."""
+    upload_pixels: int = 1 << 24
+    """Most pixels of it that are unpacked."""
+    upload_seconds: float = 1.0
+    """From one picture of a player to the next."""
 
 
 def create_app(
@@ -99,7 +109,13 @@ def create_app(
     desk = _Desk(world, card, limits or Limits(), n_threads, record)
     assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
     return Starlette(
-        routes=[*assets, Route("/api/world", desk.describe), WebSocketRoute("/api/play", desk.play)],
+        routes=[
+            *assets,
+            Route("/api/world", desk.describe),
+            Route("/api/starts", desk.starts),
+            Route("/api/image", desk.upload, methods=["POST"]),
+            WebSocketRoute("/api/play", desk.play),
+        ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
         lifespan=desk.lifespan,
     )
@@ -115,6 +131,14 @@ def _asset(name: str) -> Any:
     return answer
 
 
+@dataclass
+class _Seat:
+    """A player who is here, and when the next picture may come."""
+
+    player: Player
+    next_upload: float = 0.0
+
+
 class _Desk:
     """Lets players in, keeps the limits, and sees them out."""
 
@@ -124,6 +148,8 @@ class _Desk:
         self._limits = limits
         self._stepper = Stepper(n_threads)
         self._n_players = 0
+        self._seats: dict[str, _Seat] = {}
+        self._starts: dict[str, Any] | None = None
         self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
 
     @contextlib.asynccontextmanager
@@ -135,6 +161,38 @@ class _Desk:
         player = Player(self._world, self._stepper, _send_nowhere, _send_nowhere)
         state = {"players": self._n_players, "sessions": self._limits.sessions}
         return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
+
+    async def starts(self, _: Request) -> Response:
+        """Show the moments that a game may begin at."""
+        if self._starts is None:
+            self._starts = await asyncio.to_thread(describe_starts, self._world.starts)
+        return JSONResponse(self._starts)
+
+    async def upload(self, request: Request) -> Response:
+        """Begin a player's game at a picture; the only thing a client may send that is not a message."""
+        key, id_text = (request.query_params.get(name, "") for name in ("player", "id"))
+        seat = self._seats.get(key)
+        if seat is None:
+            return PlainTextResponse("nobody plays here under that name", 404)
+        if not (id_text.isascii() and id_text.isdigit() and len(id_text) <= 10 and int(id_text) <= MAX_ID):
+            return PlainTextResponse("id must be a whole number", 400)
+        now = time.monotonic()
+        if now < seat.next_upload:
+            return PlainTextResponse("one picture at a time; wait a moment", 429)
+        seat.next_upload = now + self._limits.upload_seconds
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > self._limits.upload_bytes:
+                return PlainTextResponse(f"a picture is at most {self._limits.upload_bytes:,} bytes", 413)
+        info = self._world.info
+        read = partial(read_image, bytes(content), info.height, info.width, self._limits.upload_pixels)
+        try:
+            frame = await asyncio.to_thread(read)
+        except UserError as error:
+            return PlainTextResponse(str(error), 415)
+        seat.player.begin_from(frame[None], int(id_text))
+        return JSONResponse({"ok": True})
 
     def _hello(self, player: Player) -> dict[str, Any]:
         info = self._world.info
@@ -149,6 +207,7 @@ class _Desk:
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
             "record": self._archive is not None,
+            "starts": min(len(self._world.starts), MAX_STARTS),
             "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
             "actions": player.controls.describe(),
         }
@@ -177,8 +236,10 @@ class _Desk:
             tape_bytes=self._limits.tape_bytes,
         )
         code, reason = 1000, ""
+        key = secrets.token_urlsafe(16)
+        self._seats[key] = _Seat(player)
         try:
-            await socket.send_json(self._hello(player))
+            await socket.send_json({**self._hello(player), "player": key})
             await _first_to_end(self._listen(socket, player), player.play(), player.deliver())
         except WebSocketDisconnect:
             return
@@ -188,6 +249,7 @@ class _Desk:
             logger.exception("a session failed")
             code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
         finally:
+            del self._seats[key]
             player.leave()
             await player.finish()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile

@@ -11,7 +11,7 @@ import numpy as np
 
 from reelworld.generate.rolling import Watch
 from reelworld.generate.samplers import SamplerConfig
-from reelworld.types import ActionSpec, StepResult
+from reelworld.types import ActionSpec, Clip, StepResult
 
 __all__ = ["PlaySession", "Playable", "PlayableInfo", "Stepper"]
 
@@ -27,8 +27,10 @@ class PlaySession(Protocol):
     sampler: SamplerConfig
     """How the frames to come are drawn."""
 
-    def reset(self, context_frames: np.ndarray | None = None, *, seed: int | None = None) -> StepResult:
-        """Begin an episode, by itself or with frames, uint8 (T, H, W, 3)."""
+    def reset(
+        self, context_frames: np.ndarray | None = None, context_actions: Any = None, seed: int | None = None
+    ) -> StepResult:
+        """Begin an episode, by itself or with frames, uint8 (T, H, W, 3), and the actions between them."""
         ...
 
     def step(self, action: Any) -> StepResult:
@@ -64,11 +66,16 @@ class PlayableInfo(Protocol):
     @property
     def actions(self) -> Mapping[str, ActionSpec]: ...  # noqa: D102
     @property
+    def context_frames(self) -> int: ...  # noqa: D102
+    @property
     def sampler(self) -> SamplerConfig: ...  # noqa: D102
 
 
 class Playable(Protocol):
     """A world, or anything that opens sessions like one."""
+
+    starts: list[Clip]
+    """Moments that a player may begin at."""
 
     @property
     def info(self) -> PlayableInfo: ...  # noqa: D102

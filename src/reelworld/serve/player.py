@@ -40,6 +40,7 @@ from reelworld.serve.protocol import (
     pack_frame,
 )
 from reelworld.serve.recording import Archive, Tape, describe_saved
+from reelworld.serve.starts import MAX_STARTS, Beginning
 from reelworld.types import Clip, StepResult, UserError
 
 __all__ = ["Player", "playing_fps"]
@@ -95,7 +96,7 @@ class Player:
         self._turns: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_TURNS)
         self._held = (0, self.controls.rest())
         self._tap: tuple[int, dict[str, np.ndarray]] | None = None
-        self._wish: Reset | Rewind | None = None
+        self._wish: Beginning | Rewind | None = None
         self._single_steps: deque[int] = deque(maxlen=MAX_TURNS)
         self._sampler = world.info.sampler
         self._wants_effects = False
@@ -120,7 +121,7 @@ class Player:
         """Take one message of the client; never waits.
 
         Raises:
-            ProtocolError: If an action does not fit the world, or nothing may be recorded.
+            ProtocolError: If an action or a moment to begin at does not fit the world, or nothing may be recorded.
         """
         match message:
             case Ack():
@@ -131,7 +132,7 @@ class Player:
             case Act():
                 self._act(message)
             case Reset():
-                self._wish = message
+                self._wish = self._beginning(message)
             case Rewind():
                 self._rewind(message)
             case SingleStep():
@@ -148,6 +149,19 @@ class Player:
                 self._record(message.on)
         self._input_changed.set()
 
+    def begin_from(self, frames: np.ndarray, input_id: int) -> None:
+        """Begin a new episode with frames, uint8 (T, H, W, 3)."""
+        self._wish = Beginning(id=input_id, frames=frames)
+        self._input_changed.set()
+
+    def _beginning(self, message: Reset) -> Beginning:
+        if message.start is None:
+            return Beginning(id=message.id, seed=message.seed)
+        starts = self._world.starts[:MAX_STARTS]
+        if message.start >= len(starts):
+            raise ProtocolError(f"start must be less than {len(starts)}, the number of moments there are")
+        return Beginning.of_clip(starts[message.start], message.id, message.seed)
+
     def _act(self, message: Act) -> None:
         read = (message.id, self.controls.read(message.actions))
         if self.controls.is_turn_based:
@@ -159,7 +173,7 @@ class Player:
 
     def _rewind(self, message: Rewind) -> None:
         """Go back further if the last wish was to go back, too; a reset that waits comes first."""
-        if isinstance(self._wish, Reset):
+        if isinstance(self._wish, Beginning):
             return
         before = self._wish.steps if self._wish else 0
         self._wish = replace(message, steps=message.steps + before)
@@ -243,9 +257,9 @@ class Player:
             due = await self._wait(due)
             session.sampler = self._sampler
             wish, self._wish = self._wish, None
-            if isinstance(wish, Reset):
+            if isinstance(wish, Beginning):
                 self._begin_anew(wish.id)
-                await self._advance(session, partial(session.reset, seed=wish.seed))
+                await self._advance(session, partial(wish.start, session, self._world.info.context_frames))
             elif isinstance(wish, Rewind):
                 self._begin_anew(wish.id)
                 await self._go_back(session, wish.steps)

@@ -80,6 +80,8 @@ class Reset:
 
     id: int
     seed: int | None = None
+    start: int | None = None
+    """Number of a moment of ``/api/starts``; None lets the world choose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +163,8 @@ def read_message(text: str) -> Message:
 
 def _reset(value: dict[str, Any]) -> Reset:
     seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
-    return Reset(id=_integer(value, "id", MAX_ID), seed=seed)
+    start = _integer(value, "start", MAX_ID) if "start" in value else None
+    return Reset(id=_integer(value, "id", MAX_ID), seed=seed, start=start)
 
 
 def _sample(value: dict[str, Any]) -> Sample:

@@ -5,8 +5,10 @@ import { clearEffects, needsPictures, showEffects } from "./effects.js";
 import { watchGamepads } from "./gamepad.js";
 import { KeyMap, glyph, makeButtons } from "./keyboard.js";
 import { forgetFrames, forgetInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
+import { closePanel } from "./panel.js";
 import { offerRecording, showRecorded, showRecording } from "./recorder.js";
 import { Settings, rememberedKeys } from "./settings.js";
+import { offerStarts, showStarts } from "./starts.js";
 
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
@@ -36,7 +38,6 @@ const settings = new Settings({
   keys: useKeys,
   sample: (drawing) => connection.send({ type: "sample", ...drawing }),
   effects: () => connection.send({ type: "effects" }),
-  closed: () => {},
 });
 
 // ---------------------------------------------------------------- what the person is told
@@ -58,7 +59,7 @@ function showWhatIsExpected() {
   if (isOver) {
     const steps = `${last.step} ${last.step === 1 ? "step" : "steps"}`;
     const points = last.total ? `, reward ${number(last.total)}` : "";
-    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), reset);
+    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), () => reset());
   } else if (isPaused && !last?.step && keyMap.choices.length) {
     show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", "", "Play", () => pause(false));
   } else if (isPaused && !last?.step) {
@@ -103,6 +104,7 @@ function hello(message) {
   [screen.width, screen.height] = [world.width, world.height];
   useKeys();
   settings.show(world, keyMap);
+  showStarts(world);
   offerRecording(world, (message) => connection.send(message));
   fit();
   if (needsPictures(keyMap)) connection.send({ type: "effects" });
@@ -181,8 +183,8 @@ function sendInput(message) {
   connection.send({ ...message, id: inputId });
 }
 
-function reset() {
-  sendInput({ type: "reset" });
+function reset(start = undefined) {
+  sendInput({ type: "reset", start });
   if (isPaused) pause(false);
   $("stage").focus({ preventScroll: true });
 }
@@ -273,7 +275,7 @@ addEventListener("keydown", (event) => {
   const { code } = event;
   if (!world || event.ctrlKey || event.metaKey || event.altKey) return;
   if (settings.take(code)) return event.preventDefault();
-  if (code === "Escape" && settings.isOpen) return settings.close();
+  if (code === "Escape" && closePanel()) return;
   if (document.activeElement instanceof HTMLInputElement) return; // a slider has uses for keys
   const isOnButton = document.activeElement instanceof HTMLButtonElement;
   if (isOnButton && (code === "Enter" || code === "Space")) return;
@@ -295,7 +297,8 @@ document.addEventListener("visibilitychange", () => {
   pause(document.hidden || !wasPlaying);
 });
 $("pause").onclick = () => pause(!isPaused);
-$("reset").onclick = reset;
+$("reset").onclick = () => reset();
+offerStarts({ begin: reset, nextId: () => (inputId += 1), begun: () => $("stage").focus({ preventScroll: true }) });
 $("single").onclick = single;
 $("back").onpointerdown = () => {
   back();

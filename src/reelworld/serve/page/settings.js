@@ -1,6 +1,7 @@
 // The panel of settings: how the world draws, and which keys mean what.
 
 import { cap, glyph } from "./keyboard.js";
+import { Panel } from "./panel.js";
 
 const $ = (id) => document.getElementById(id);
 const storage = (keyMap, name) => {
@@ -34,11 +35,10 @@ export class Settings {
   #capturing = null; // the action that waits for its key
   #on;
 
-  /** @param on {{keys(), sample(drawing), effects(), closed()}} what to do when these change */
+  /** @param on {{keys(), sample(drawing), effects()}} what to do when these change */
   constructor(on) {
     this.#on = on;
-    $("settings").onclick = () => (this.isOpen ? this.close() : this.open());
-    $("panel-close").onclick = () => this.close();
+    new Panel("panel", "settings", () => this.#capture(null));
     $("effects").onclick = () => on.effects();
     for (const id of ["temperature", "passes"]) $(id).oninput = () => this.#sample();
     $("drawing-reset").onclick = () => {
@@ -49,26 +49,6 @@ export class Settings {
       this.#keyMap.useDefaults();
       this.#changed();
     };
-  }
-
-  get isOpen() {
-    return !$("panel").hidden;
-  }
-
-  open() {
-    $("panel").hidden = false;
-    document.body.classList.add("has-panel");
-    $("settings").ariaExpanded = "true";
-    $("panel-close").focus();
-  }
-
-  close() {
-    this.#capture(null);
-    $("panel").hidden = true;
-    document.body.classList.remove("has-panel");
-    $("settings").ariaExpanded = "false";
-    $("settings").focus();
-    this.#on.closed();
   }
 
   /** Show a world; what was set for it before a connection was lost holds again. */
