@@ -52,8 +52,8 @@ class SquareSession:
             if len(context_frames) < self.world.least_context:
                 raise UserError("more frames are needed.")
             self.world.contexts.append((context_frames, context_actions))
-            y, x = np.argwhere((context_frames[-1] == (255, 0, 0)).all(-1))[0] // TILE
-            self.cell = np.array([x, y])
+            found = np.argwhere((context_frames[-1] == (255, 0, 0)).all(-1))
+            self.cell = found[0][::-1] // TILE if len(found) else np.array([0, 0])
         return self._result(0.0)
 
     def snapshot(self) -> np.ndarray:
