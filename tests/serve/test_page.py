@@ -28,6 +28,7 @@ from tests.serve.squares import (
 )
 
 from reelworld.serve.app import Limits
+from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.types import Clip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
@@ -464,6 +465,23 @@ def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path):
         page.get_by_role("button", name="Anywhere").click()
         page.wait_for_timeout(300)
         assert cell(page) == (0, 0)
+
+
+def test_the_gallery_leads_to_a_world_and_back(visit):
+    worlds = [Shelved(name="Turns", load=turn_world, card="# All about turns"), Shelved(name="Time", load=time_world)]
+    with running(Shelf(worlds)) as address:
+        page = visit(address)
+        playwright.expect(page.locator(".world")).to_have_count(2)
+        page.get_by_text("About this world").click()
+        assert page.get_by_text("# All about turns").is_visible()
+        page.get_by_role("link", name="Play Turns").focus()
+        page.keyboard.press("Enter")
+        state(page, "playing")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.get_by_role("link", name="All worlds").click()
+        page.get_by_role("link", name="Play Time").click()
+        state(page, "ready")
 
 
 def test_no_record_button_where_nothing_is_recorded(visit, turns):

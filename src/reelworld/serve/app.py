@@ -14,7 +14,7 @@ import ipaddress
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -25,7 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -35,6 +35,7 @@ from reelworld.serve.playable import Playable, Stepper
 from reelworld.serve.player import Player, playing_fps
 from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
 from reelworld.serve.recording import Archive
+from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.serve.starts import MAX_STARTS, describe_starts, read_image
 from reelworld.types import UserError
 
@@ -49,6 +50,9 @@ ASSETS = {
     **{f"/{file.name}": file.name for file in PAGE.iterdir() if Path(file.name).suffix in (".css", ".js", ".svg")},
 }
 """Address -> file of the package: all the files there are to ask for."""
+
+MAX_OPEN = 4
+"""Worlds that stay loaded when nobody plays in them."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -86,7 +90,7 @@ class Limits:
 
 
 def create_app(
-    world: Playable,
+    world: Playable | Shelf,
     *,
     card: str = "",
     limits: Limits | None = None,
@@ -95,29 +99,33 @@ def create_app(
     n_threads: int = 1,
     record: Path | None = None,
 ) -> Starlette:
-    """Build the web application for one world.
+    """Build the web application.
 
     Args:
-        world: The world to play.
+        world: The world to play, or a shelf of worlds: then the first page is their gallery.
         card: Its card, Markdown, shown by ``/api/world``.
         limits: What clients may use.
         hosts: Names of this machine that a Host header may carry besides localhost and IP addresses.
         token: When not empty, the secret that the API's addresses must carry as ``?token=``.
         n_threads: Threads torch may use for a step.
-        record: Folder for what players record; None lets nobody record.
+        record: Folder for what players record, one inside it per world of a shelf; None lets nobody record.
     """
-    desk = _Desk(world, card, limits or Limits(), n_threads, record)
+    hall = _Hall(world, card, limits or Limits(), n_threads, record)
     assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
+    if isinstance(world, Shelf):
+        assets = [Route("/", _asset("gallery.html")), Route("/play", _asset("index.html")), *assets]
     return Starlette(
         routes=[
             *assets,
-            Route("/api/world", desk.describe),
-            Route("/api/starts", desk.starts),
-            Route("/api/image", desk.upload, methods=["POST"]),
-            WebSocketRoute("/api/play", desk.play),
+            Route("/api/worlds", hall.worlds),
+            Route("/api/preview", hall.preview),
+            Route("/api/world", hall.describe),
+            Route("/api/starts", hall.starts),
+            Route("/api/image", hall.upload, methods=["POST"]),
+            WebSocketRoute("/api/play", hall.play),
         ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
-        lifespan=desk.lifespan,
+        lifespan=hall.lifespan,
     )
 
 
@@ -139,27 +147,114 @@ class _Seat:
     next_upload: float = 0.0
 
 
-class _Desk:
-    """Lets players in, keeps the limits, and sees them out."""
+class _Hall:
+    """The desks of all worlds: opens one when somebody asks for its world, and counts all players."""
 
-    def __init__(self, world: Playable, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
-        self._world = world
-        self._card = card
-        self._limits = limits
-        self._stepper = Stepper(n_threads)
-        self._n_players = 0
-        self._seats: dict[str, _Seat] = {}
-        self._starts: dict[str, Any] | None = None
-        self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
+    def __init__(self, world: Playable | Shelf, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
+        self.limits = limits
+        self.stepper = Stepper(n_threads)
+        self.n_players = 0
+        self.is_gallery = isinstance(world, Shelf)
+        self._record = record
+        self._desks: dict[int, _Desk] = {}
+        self._opening = asyncio.Lock()
+        if isinstance(world, Shelf):
+            self._shelf = world
+        else:
+            self._shelf = Shelf([Shelved(name=world.info.name, load=lambda: world, card=card)])
+            self._desks[0] = _Desk(self, world, card, record)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
-        self._stepper.close()
+        self.stepper.close()
+
+    async def _desk(self, connection: HTTPConnection) -> _Desk:
+        """Open the desk of the world that a client names; those that nobody sits at are closed when there are many."""
+        number = self._shelf.number(connection.query_params.get("world", ""))
+        async with self._opening:
+            if number not in self._desks:
+                idle = [n for n, desk in self._desks.items() if not desk.is_busy]
+                for n in idle[: max(0, len(self._desks) - MAX_OPEN + 1)]:
+                    del self._desks[n]
+                world = await asyncio.to_thread(self._shelf.load, number)
+                shelved = self._shelf.worlds[number]
+                folder = None if self._record is None else self._record / shelved.folder_name
+                self._desks[number] = _Desk(self, world, shelved.card, folder)
+            desk = self._desks[number]
+            desk.n_coming += 1
+            return desk
+
+    async def _at_desk(self, request: Request, do: Callable[[_Desk], Awaitable[Response]]) -> Response:
+        try:
+            desk = await self._desk(request)
+        except KeyError:
+            return PlainTextResponse("there is no such world", 404)
+        except UserError as error:
+            return PlainTextResponse(str(error), 503)
+        try:
+            return await do(desk)
+        finally:
+            desk.n_coming -= 1
+
+    async def worlds(self, _: Request) -> Response:
+        """List the worlds."""
+        return JSONResponse({"worlds": [world.describe(i) for i, world in enumerate(self._shelf.worlds)]})
+
+    async def preview(self, request: Request) -> Response:
+        """Show a world in motion."""
+        try:
+            world = self._shelf.worlds[self._shelf.number(request.query_params.get("world", ""))]
+        except KeyError:
+            return PlainTextResponse("there is no such world", 404)
+        return Response(world.preview, media_type="image/gif") if world.preview else Response(status_code=404)
+
+    async def describe(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.describe(request))
+
+    async def starts(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.starts(request))
+
+    async def upload(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.upload(request))
+
+    async def play(self, socket: WebSocket) -> None:
+        """Lead a player to a desk."""
+        try:
+            desk = await self._desk(socket)
+        except (KeyError, UserError) as error:
+            await socket.accept()
+            reason = "there is no such world" if isinstance(error, KeyError) else str(error)
+            await socket.close(CloseCode.NO_WORLD, reason.encode()[:120].decode(errors="ignore"))
+            return
+        try:
+            await desk.play(socket)
+        finally:
+            desk.n_coming -= 1
+
+
+class _Desk:
+    """Lets players into one world, keeps the limits, and sees them out."""
+
+    def __init__(self, hall: _Hall, world: Playable, card: str, record: Path | None) -> None:
+        self._hall = hall
+        self._world = world
+        self._card = card
+        self._limits = hall.limits
+        self._stepper = hall.stepper
+        self.n_coming = 0
+        self._seats: dict[str, _Seat] = {}
+        self._starts: dict[str, Any] | None = None
+        self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
+
+    @property
+    def is_busy(self) -> bool:
+        """True while somebody plays here or is about to."""
+        return self.n_coming > 0
 
     async def describe(self, _: Request) -> Response:
         player = Player(self._world, self._stepper, _send_nowhere, _send_nowhere)
-        state = {"players": self._n_players, "sessions": self._limits.sessions}
+        state = {"players": self._hall.n_players, "sessions": self._limits.sessions}
         return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
 
     async def starts(self, _: Request) -> Response:
@@ -206,6 +301,7 @@ class _Desk:
             "fps": player.fps,
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
+            "gallery": self._hall.is_gallery,
             "record": self._archive is not None,
             "starts": min(len(self._world.starts), MAX_STARTS),
             "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
@@ -215,15 +311,15 @@ class _Desk:
     async def play(self, socket: WebSocket) -> None:
         """Serve one tab from its first message to its last."""
         await socket.accept()
-        if self._n_players >= self._limits.sessions:
+        if self._hall.n_players >= self._limits.sessions:
             reason = f"all {self._limits.sessions} places are taken; close another tab and try again"
             await socket.close(CloseCode.SERVER_FULL, reason)
             return
-        self._n_players += 1
+        self._hall.n_players += 1
         try:
             await self._serve(socket)
         finally:
-            self._n_players -= 1
+            self._hall.n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
         player = Player(

@@ -54,6 +54,7 @@ class CloseCode:
     SERVER_FULL = 4000
     IDLE = 4001
     TOO_FAST = 4002
+    NO_WORLD = 4003
 
 
 class ProtocolError(Exception):

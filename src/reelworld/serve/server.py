@@ -22,6 +22,7 @@ import uvicorn
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.playable import Playable
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
+from reelworld.serve.shelf import Shelf
 from reelworld.types import UserError
 
 __all__ = ["find_port", "serve"]
@@ -59,7 +60,7 @@ def find_port(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    world: Playable,
+    world: Playable | Shelf,
     *,
     announce: Callable[[str, int], None],
     card: str = "",
@@ -70,10 +71,10 @@ def serve(
     n_threads: int = 1,
     record: Path | None = None,
 ) -> None:
-    """Serve one world until the process is interrupted.
+    """Serve a world, or a shelf of them, until the process is interrupted.
 
     Args:
-        world: The world to play.
+        world: The world to play, or several behind a gallery.
         announce: Called once with the page's address and port when the page can be opened.
         card: The world's card, Markdown.
         host: Address to listen on; off loopback the page's address carries a token.

@@ -2,7 +2,7 @@
 
 const PROTOCOL = 2;
 const HEADER_BYTES = 28;
-const FINAL = new Set([1008, 1011, 4000, 4001, 4002]); // the server said why; only a person can mend it
+const FINAL = new Set([1008, 1011, 4000, 4001, 4002, 4003]); // the server said why; only a person can mend it
 
 export class Connection {
   #socket = null;

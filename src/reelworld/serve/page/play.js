@@ -94,6 +94,10 @@ function hello(message) {
   releaseAll();
   rememberedKeys(keyMap, world.name);
   for (const id of ["pause", "single", "fps-meter"]) $(id).hidden = world.turn_based;
+  const query = new URLSearchParams(location.search);
+  query.delete("world");
+  $("home").hidden = !world.gallery;
+  $("home").href = query.size ? `./?${query}` : "./";
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
   const alone = keyMap.choices.length ? "" : ", runs by itself";
