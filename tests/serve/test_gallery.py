@@ -99,6 +99,8 @@ def test_worlds_nobody_plays_are_unloaded_when_there_are_many(monkeypatch):
         gc.collect()
         assert made[0]() is not None  # somebody plays there
         assert sum(world() is not None for world in made) <= 3
+        get(address, "/api/world?world=0").close()
+        assert len(made) == 6  # it is still the world that is played
         client.frame()
         client.send(type="act", id=1, actions={"action": 0})
         assert client.frame()["cell"] == (1, 0)
