@@ -177,3 +177,6 @@ def test_moments_of_a_data_set_fit_the_world(tmp_path):
     world.info.actions = {"jump": spec}
     with pytest.raises(UserError, match="lacks the actions"):
         clips_of(tmp_path, world.info)
+    world.info.actions = {"action": ActionSpec(kind="discrete", n=4)}
+    with pytest.raises(UserError, match="has 3 discrete actions 'action', this world 4"):
+        clips_of(tmp_path, world.info)

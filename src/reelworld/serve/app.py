@@ -325,8 +325,8 @@ class _Desk:
         player = Player(
             self._world,
             self._stepper,
-            socket.send_bytes,
-            socket.send_json,
+            _unless_gone(socket.send_bytes),
+            _unless_gone(socket.send_json),
             rewind_bytes=self._limits.rewind_bytes,
             archive=self._archive,
             tape_bytes=self._limits.tape_bytes,
@@ -376,6 +376,18 @@ class _Desk:
             # Without controls, showing frames is all a player can do; else only input counts.
             if not isinstance(message, Ack) or not player.controls.specs:
                 asleep_at = now + limits.idle_seconds
+
+
+def _unless_gone(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Let a send to a client that has just left say so; the server's own word for it is a RuntimeError."""
+
+    async def sending(message: Any) -> None:
+        try:
+            await send(message)
+        except RuntimeError:
+            raise WebSocketDisconnect(1006) from None
+
+    return sending
 
 
 async def _first_to_end(*works: Any) -> None:

@@ -76,6 +76,13 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
     data = DataSet.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
     if missing := info.actions.keys() - data.info.actions.keys():
         raise UserError(f"{folder} lacks the actions {sorted(missing)} that this world takes; give recordings of it.")
+    for name, spec in info.actions.items():
+        theirs = data.info.actions[name]
+        if (theirs.kind, theirs.n, theirs.repeat) != (spec.kind, spec.n, spec.repeat):
+            raise UserError(
+                f"{folder} has {theirs.n} {theirs.kind} actions {name!r}, this world {spec.n} {spec.kind} ones; "
+                "give recordings of it."
+            )
     indices = data.indices("test") + data.indices("val") or data.indices("all")
     length = max(1, info.context_frames)
     indices = [i for i in indices if data.episodes[i].n_frames >= length]
