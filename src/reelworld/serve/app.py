@@ -1,16 +1,12 @@
 """The web side of playing: one page, one JSON description, one WebSocket per tab.
 
-Everything a client may ask for is listed here; no path, name or address it gives is ever opened. ``Guard``
-looks at each request first: the Host header (a page elsewhere could point its own name at this machine),
-the Origin header (pages elsewhere may open WebSockets anywhere) and, off loopback, the token.
+Everything a client may ask for is listed here; no path, name or address it gives is ever opened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import logging
 import secrets
 import time
@@ -20,17 +16,15 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from reelworld.serve.guard import Guard
 from reelworld.serve.playable import Playable, Stepper
 from reelworld.serve.player import Player, playing_fps
 from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
@@ -53,16 +47,6 @@ ASSETS = {
 
 MAX_OPEN = 4
 """Worlds that stay loaded when nobody plays in them."""
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,56 +389,3 @@ async def _first_to_end(*works: Any) -> None:
 
 async def _send_nowhere(_: Any) -> None:
     """Stand in for a client while a world is only described."""
-
-
-class Guard:
-    """Turns away requests that do not come from this server's own page, and adds the safety headers."""
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str) -> None:
-        self._app = app
-        self._hosts = hosts | {"localhost"}
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request and pass it on."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        if reason := self._objection(scope):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": CloseCode.BAD_MESSAGE, "reason": reason})
-                return
-            await PlainTextResponse(f"{reason}\n", 403, headers=HEADERS)(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-    def _objection(self, scope: Scope) -> str:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._is_our_name(host):
-            return "this host name is not served here; use the address that reelworld play printed"
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "requests from other pages are not answered"
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        is_open = not self._token or not scope["path"].startswith("/api/")
-        if not is_open and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return "the token is missing or wrong; use the address that reelworld play printed"
-        return ""
-
-    def _is_our_name(self, host: str) -> bool:
-        """Say whether a Host header names this server; a rebound DNS name is never an IP address."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            with contextlib.suppress(ValueError):
-                ipaddress.ip_address(name)
-                return True
-        except ValueError:
-            return False
-        return name in self._hosts
