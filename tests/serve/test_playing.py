@@ -177,6 +177,7 @@ def test_small_movements_are_shown_large():
     still = np.zeros((1, 60, 90, 3), np.uint8)
     moved = still.copy()
     moved[0, 50:58, 4:10] = 255
+    moved[0, 0, 80] = 10  # a decoder's noise
     assert _window([still, moved]) == (slice(40, 60), slice(0, 30))
     assert _window([still, still]) == (slice(0, 60), slice(0, 90))
 

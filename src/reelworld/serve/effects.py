@@ -22,6 +22,7 @@ __all__ = ["MAX_EFFECTS", "Effect", "describe_effects", "draw_effects"]
 
 MAX_EFFECTS = 16  # forks that run beside the game for a moment
 PICTURE_PIXELS = 64  # of the shorter side, at most
+NOISE = 16  # of 255: smaller changes of a pixel are none
 N_TURNS, N_TICKS = 4, 8  # steps that are shown: four quarter turns lead back, eight ticks are most of a second
 
 
@@ -79,7 +80,8 @@ def describe_effects(effects: list[Effect], step: int) -> dict[str, Any]:
 
 def _window(shown: list[np.ndarray]) -> tuple[slice, slice]:
     """Find the part of the picture, at least a third of each side, in which the actions do something."""
-    moves = np.any([(frames != shown[0]).any((0, 3)) for frames in shown[1:]], axis=0)
+    first = shown[0].astype(np.int16)  # decoders leave a little noise everywhere, which is no movement
+    moves = np.any([(np.abs(frames - first) > NOISE).any((0, 3)) for frames in shown[1:]], axis=0)
     height, width = moves.shape
     if not moves.any():
         return slice(0, height), slice(0, width)
