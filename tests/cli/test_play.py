@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +17,10 @@ import pytest
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.recipes import pocket
+from reelworld.serve.controls import Controls
+from reelworld.serve.effects import draw_effects
 from reelworld.types import ActionSpec, Clip
+from reelworld.worlds.world import World
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +64,40 @@ def test_settings_that_cannot_be_are_one_line(world_folder, capsys, flags, line)
 def test_a_folder_that_is_no_world_is_one_line(tmp_path, capsys):
     assert main(["play", str(tmp_path)]) == 2
     assert "is not a world" in capsys.readouterr().err
+
+
+def test_no_world_or_several_are_a_gallery(world_folder, tmp_path, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr("reelworld.serve.server.serve", lambda world, **_: served.append(world))
+    monkeypatch.chdir(tmp_path)
+    assert main(["play"]) == 2
+    assert "there are no worlds in runs/" in capsys.readouterr().err
+    shutil.copytree(world_folder, tmp_path / "runs" / "mine" / "world")
+    assert main(["play"]) == 0
+    assert main(["play", str(world_folder), str(tmp_path / "runs" / "mine")]) == 0
+    one, two = served
+    assert [len(shelf.worlds) for shelf in served] == [1, 2]
+    assert (one.worlds[0].where, one.worlds[0].n_actions, one.worlds[0].width) == ("mine", 3, 32)
+    assert two.load(0) is two.load(1)  # copies of one world
+    assert two.load(0).session(1, seed=0).step(1).frame.shape == (1, 32, 32, 3)
+    assert main(["play", str(world_folder), str(tmp_path)]) == 2
+    assert "is not a world" in capsys.readouterr().err
+    assert main(["play", "--data", str(tmp_path)]) == 2
+    assert "--data belongs to one world" in capsys.readouterr().err
+
+
+def test_pictures_of_actions_change_nothing_in_a_real_world(world_folder):
+    """Its frames are drawn, so one random number too many would show."""
+    world = World.load(world_folder)
+    futures = []
+    for looks in (False, True):
+        session = world.session(1, seed=3)
+        session.sampler = replace(session.sampler, temperature=1.0)
+        frame = session.reset().frame[0]
+        if looks:
+            assert len(draw_effects(session, frame, Controls(world.info.actions))) == 3
+        futures.append([session.step(a % 3).frame for a in range(4)])
+    assert np.array_equal(futures[0], futures[1])
 
 
 def test_play_starts_without_what_it_does_not_need(world_folder):

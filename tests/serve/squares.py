@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import uvicorn
 
+from reelworld.generate.samplers import SamplerConfig
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.serve.server import find_port
-from reelworld.types import ActionSpec, StepResult
+from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
 SIZE, TILE = 32, 4
 
@@ -29,23 +30,50 @@ class Info:
     width: int = SIZE
     fps: float = 0.0
     actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+    context_frames: int = 3
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
 
 class SquareSession:
     """A red square on grey; it starts in a cell given by the seed, and the cell (7, 7) ends the episode."""
 
+    watch: Any = None
+
     def __init__(self, world: SquareWorld) -> None:
         self.world = world
+        self.sampler = world.info.sampler
+        self.cell = np.array([0, 0])
 
-    def reset(self, *, seed: int | None = None) -> StepResult:
+    def reset(
+        self, context_frames: np.ndarray | None = None, context_actions: Any = None, seed: int | None = None
+    ) -> StepResult:
         self.cell = np.array([(seed or 0) % 8, 0])
+        if context_frames is not None:
+            if len(context_frames) < self.world.least_context:
+                raise UserError("more frames are needed.")
+            self.world.contexts.append((context_frames, context_actions))
+            found = np.argwhere((context_frames[-1] == (255, 0, 0)).all(-1))
+            self.cell = found[0][::-1] // TILE if len(found) else np.array([0, 0])
         return self._result(0.0)
+
+    def snapshot(self) -> np.ndarray:
+        return self.cell.copy()
+
+    def restore(self, snapshot: np.ndarray) -> None:
+        self.cell = snapshot.copy()
+
+    def fork(self, n: int) -> Forks:
+        self.world.forks.append(n)
+        forks = Forks(self, n)
+        self.cell = np.array([0, 7])  # stands for the random numbers that forking takes from a game
+        return forks
 
     def step(self, action: Any) -> StepResult:
         time.sleep(self.world.step_seconds)
         if self.world.fails:
             raise RuntimeError("the model is broken")
         self.world.taken.append(action)
+        self.world.temperatures.append(self.sampler.temperature)
         self.cell = np.clip(self.cell + self.world.move(action), 0, 7)
         return self._result(0.5)
 
@@ -61,12 +89,34 @@ class SquareSession:
         )
 
 
+class Forks:
+    """Several squares that go on from one."""
+
+    def __init__(self, session: SquareSession, n: int) -> None:
+        self.world, self.cells = session.world, [session.cell.copy() for _ in range(n)]
+
+    def step(self, action: Any) -> StepResult:
+        frames = []
+        for i, cell in enumerate(self.cells):
+            one = SquareSession(SquareWorld(self.world.info))
+            one.cell = cell
+            frames.append(one.step({k: v[i : i + 1] for k, v in action.items()}).frame[0])
+            self.cells[i] = one.cell
+        no = np.zeros(len(frames), bool)
+        return StepResult(frame=np.stack(frames), reward=no.astype(np.float32), terminated=no, truncated=no)
+
+
 @dataclass
 class SquareWorld:
     info: Info
     step_seconds: float = 0.0
     fails: bool = False
     taken: list[Any] = field(default_factory=list)
+    temperatures: list[float] = field(default_factory=list)
+    forks: list[int] = field(default_factory=list)
+    starts: list[Clip] = field(default_factory=list)
+    least_context: int = 0
+    contexts: list[Any] = field(default_factory=list)
     sessions: weakref.WeakSet[SquareSession] = field(default_factory=weakref.WeakSet)
 
     def session(self, n: int = 1, seed: int | None = None) -> SquareSession:
@@ -80,6 +130,13 @@ class SquareWorld:
             return np.array([1, 0])
         (value,) = action["action"]
         return np.array([(1, 0), (0, 1), (-1, 0)][value] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
+
+
+def picture(x: int, y: int) -> np.ndarray:
+    """A frame with the square in a cell."""
+    frame = np.full((SIZE, SIZE, 3), 90, np.uint8)
+    frame[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE] = (255, 0, 0)
+    return frame
 
 
 def turn_world(**kwargs: Any) -> SquareWorld:
@@ -103,12 +160,11 @@ def film_world(**kwargs: Any) -> SquareWorld:
 class WindowSession(SquareSession):
     """Makes three frames at once, a token at a time, whenever the test lets it."""
 
-    watch: Any = None
     n_made = 0
 
-    def reset(self, *, seed: int | None = None) -> StepResult:
+    def reset(self, *args: Any, **kwargs: Any) -> StepResult:
         self.n_made = 0
-        return super().reset(seed=seed)
+        return super().reset(*args, **kwargs)
 
     def step(self, action: Any) -> StepResult:
         if self.n_made == 0:

@@ -9,12 +9,27 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
-from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, running, time_world, turn_world, window_world
+from PIL import Image
+from tests.serve.squares import (
+    SIZE,
+    TILE,
+    SquareWorld,
+    film_world,
+    picture,
+    running,
+    time_world,
+    turn_world,
+    window_world,
+)
 
 from reelworld.serve.app import Limits
+from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.types import Clip
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need the package playwright")
 
@@ -107,7 +122,15 @@ def test_keys_move_the_square_and_r_starts_over(visit, turns):
 def test_legend_names_the_keys_and_its_buttons_work(visit, turns):
     page = visit(turns)
     shown = [" ".join(button.split()) for button in page.get_by_role("button").all_inner_texts()]
-    assert shown == ["\u2192 right", "\u2193 down", "Space left", "Start over R"]
+    assert shown == [
+        "\u2192 right",
+        "\u2193 down",
+        "Space left",
+        "Start over R",
+        "Back \u232b",
+        "Start from",
+        "Settings",
+    ]
     page.get_by_role("button", name="right").click()
     text(page, "#step", "^1$")
     page.get_by_role("button", name="down").focus()
@@ -162,6 +185,7 @@ def test_real_time_world_waits_for_the_first_key_then_runs_and_pauses(visit):
         n_steps = len(world.taken)
         page.wait_for_timeout(300)
         assert len(world.taken) == n_steps
+        assert page.locator("#overlay").is_hidden()  # people want to see where it stands
         page.get_by_role("button", name="Play").first.click()
         state(page, "playing")
 
@@ -253,3 +277,249 @@ def test_worlds_with_wide_frames_are_letterboxed(visit):
     with running(world) as address:
         box = visit(address).locator("#screen").bounding_box()
         assert box["width"] == 2 * box["height"]
+
+
+def test_back_takes_steps_back_and_the_game_goes_on_from_there(visit, turns):
+    page = visit(turns)
+    assert page.locator("#back").is_disabled()
+    for step, key in enumerate(["ArrowRight", "ArrowRight", "ArrowDown"], 1):
+        page.keyboard.press(key)
+        text(page, "#step", f"^{step}$")
+    page.keyboard.press("Backspace")
+    text(page, "#step", "^2$")
+    assert cell(page) == (2, 0)
+    page.locator("#back").click()
+    text(page, "#step", "^1$")
+    assert cell(page) == (1, 0)
+    page.locator("#back").focus()
+    page.keyboard.press("Enter")
+    text(page, "#step", "^0$")
+    page.keyboard.press("ArrowDown")
+    text(page, "#step", "^1$")
+    assert cell(page) == (0, 1)
+
+
+def test_a_real_time_world_is_stepped_and_taken_back_while_paused(visit):
+    world = time_world(fps=20)
+    with running(world) as address:
+        page = visit(address)
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", r"^\d+$")
+        page.keyboard.press("KeyP")
+        state(page, "paused")
+        page.wait_for_timeout(200)
+        step = int(page.locator("#step").inner_text())
+        page.locator("#single").click()
+        text(page, "#step", f"^{step + 1}$")
+        page.keyboard.press("Period")
+        text(page, "#step", f"^{step + 2}$")
+        page.keyboard.press("Backspace")
+        text(page, "#step", f"^{step + 1}$")
+        page.keyboard.press("KeyP")
+        state(page, "playing")
+        assert page.locator("#single").is_disabled()
+
+
+def test_temperature_and_passes_are_set_while_playing(visit):
+    world = turn_world()
+    with running(world) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Settings").click()
+        text(page, "#temperature-value", "^1.00$")
+        page.get_by_label("Temperature").focus()
+        page.keyboard.press("ArrowLeft")  # the slider's, not the game's
+        text(page, "#temperature-value", "^0.95$")
+        page.keyboard.press("Escape")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        assert world.temperatures == [0.95]
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="As the world comes").click()
+        text(page, "#temperature-value", "^1.00$")
+
+
+def test_keys_are_edited_and_remembered(visit):
+    with running(turn_world()) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="Add a key for down").click()
+        page.keyboard.press("KeyJ")
+        page.get_by_role("button", name="Take \u2192 away from right").click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("KeyJ")
+        text(page, "#step", "^1$")
+        assert cell(page) == (0, 1)
+        page.reload()
+        state(page, "playing")
+        page.keyboard.press("ArrowRight")  # means nothing any more
+        page.keyboard.press("KeyJ")
+        text(page, "#step", "^1$")
+        page.get_by_role("button", name=re.compile("^right$")).click()  # without a key it can still be touched
+        text(page, "#step", "^2$")
+        assert cell(page) == (1, 1)
+        page.get_by_role("button", name="Settings").click()
+        page.get_by_role("button", name="The world's own keys").click()
+        page.keyboard.press("Escape")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^3$")
+
+
+@pytest.mark.parametrize(
+    "kept", ["", "{", "null", "7", '{"jump": {"KeyA": 1}}', '{"action": {"KeyA": 99}}', '{"action": 3}']
+)
+def test_keys_that_do_not_fit_the_world_are_forgotten(visit, turns, kept):
+    page = visit(turns)
+    page.evaluate("kept => localStorage.setItem('reelworld keys Square action:discrete:3', kept)", kept)
+    page.reload()
+    state(page, "playing")
+    page.keyboard.press("ArrowRight")
+    text(page, "#step", "^1$")
+
+
+GAMEPAD = """
+  const buttons = Array.from({ length: 16 }, () => ({ pressed: false, value: 0 }));
+  window.pad = { connected: true, axes: [0, 0], buttons };
+  navigator.getGamepads = () => [window.pad, null];
+"""
+
+
+def test_a_gamepad_plays_by_the_key_map(visit, turns):
+    page = visit(turns)
+    page.evaluate(GAMEPAD)
+    page.evaluate("dispatchEvent(new Event('gamepadconnected'))")
+    moves = [
+        ("pad.buttons[15].pressed = true", (1, 0)),
+        ("pad.axes = [0, 0.9]", (1, 1)),
+        ("pad.buttons[0].pressed = true", (0, 1)),
+    ]
+    letting_go = "pad.axes = [0, 0]; pad.buttons.forEach((button) => (button.pressed = false))"
+    for step, (press, wanted) in enumerate(moves, 1):
+        page.evaluate(f"() => {{ {press}; setTimeout(() => {{ {letting_go}; }}, 100); }}")  # held longer, it repeats
+        text(page, "#step", f"^{step}$")
+        assert cell(page) == wanted
+        page.wait_for_timeout(200)
+
+
+def test_actions_without_names_show_what_they_do(visit):
+    world = turn_world()
+    spec = world.info.actions["action"]
+    world.info.actions = {"action": replace(spec, names=(), keys={})}
+    with running(world) as address:
+        page = visit(address)
+        page.wait_for_selector(".key canvas")
+        assert page.locator(".key").count() == page.locator(".key canvas").count() == 3
+        page.wait_for_function(
+            """() => {
+              const [canvas] = document.querySelectorAll(".key canvas");
+              const { data } = canvas.getContext("2d").getImageData(16, 0, 4, 4);
+              return canvas.width === 24 && data[0] === 255 && data[1] === 0;  // four steps to the right
+            }"""
+        )
+
+
+def test_pictures_of_actions_come_on_demand(visit, turns):
+    page = visit(turns)
+    assert page.locator(".key canvas").count() == 0
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Show what each action does").click()
+    page.wait_for_selector(".key canvas")
+    assert page.locator(".key canvas").count() == 3
+
+
+def test_everything_can_be_reached_by_the_keyboard_in_order(visit, turns):
+    page = visit(turns)
+    names = []
+    for _ in range(7):
+        names.append(page.evaluate("document.activeElement.id || document.activeElement.ariaLabel"))
+        page.keyboard.press("Tab")
+    assert names == ["stage", "right (\u2192)", "down (\u2193)", "left (Space)", "reset", "start-from", "settings"]
+
+
+def test_the_record_button_keeps_what_is_played(visit, tmp_path):
+    with running(turn_world(), record=tmp_path) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Record").click()
+        text(page, "#record", "Recording")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.get_by_role("button", name="Recording").click()
+        text(page, "#toast", r"^Kept 2 frames: films/square-played-.*\.mp4$")
+        assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("films/*.mp4"))) == 1
+
+
+def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path):
+    world = turn_world(starts=[Clip(frames=picture(5, 3)[None], actions={"action": np.zeros(1, np.int64)})])
+    Image.fromarray(picture(2, 6)).save(tmp_path / "mine.png")
+    with running(world, Limits(upload_seconds=0)) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Start from").click()
+        page.get_by_role("button", name="Start at moment 1").click()
+        page.wait_for_timeout(300)
+        assert cell(page) == (5, 3)
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.locator("#start-file").set_input_files(tmp_path / "mine.png")
+        text(page, "#step", "^0$")
+        assert cell(page) == (2, 6)
+        page.get_by_role("button", name="Start from").click()
+        page.get_by_role("button", name="Anywhere").click()
+        page.wait_for_timeout(300)
+        assert cell(page) == (0, 0)
+
+
+def test_the_gallery_leads_to_a_world_and_back(visit):
+    worlds = [Shelved(name="Turns", load=turn_world, card="# All about turns"), Shelved(name="Time", load=time_world)]
+    with running(Shelf(worlds)) as address:
+        page = visit(address)
+        playwright.expect(page.locator(".world")).to_have_count(2)
+        page.get_by_text("About this world").click()
+        assert page.get_by_text("# All about turns").is_visible()
+        page.get_by_role("link", name="Play Turns").focus()
+        page.keyboard.press("Enter")
+        state(page, "playing")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.get_by_role("link", name="All worlds").click()
+        page.get_by_role("link", name="Play Time").click()
+        state(page, "ready")
+
+
+def test_no_record_button_where_nothing_is_recorded(visit, turns):
+    assert visit(turns).locator("#record").is_hidden()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(visit, turns, scheme):
+    page = visit(turns, color_scheme=scheme, **DESKTOP)
+    page.get_by_role("button", name="Settings").click()
+    page.wait_for_timeout(300)
+    ratios = page.evaluate(CONTRAST)
+    assert len(ratios) > 20
+    low = {text: ratio for text, ratio in ratios if ratio < 4.5}
+    assert low == {}
+
+
+CONTRAST = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => {
+    const linear = (x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = c.slice(0, 3).map((x) => linear(x / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = rgb(getComputedStyle(e).backgroundColor);
+      if ((colour[3] ?? 1) > 0.75) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const e of document.querySelectorAll("body *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    const seen = e.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true });
+    if (!own || !seen || e.closest(":disabled, .arrow")) continue; // an arrow is a shape, not a word
+    const [a, b] = [light(rgb(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+    found.push([e.textContent.trim(), (a + 0.05) / (b + 0.05)]);
+  }
+  return found;
+}"""

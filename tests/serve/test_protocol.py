@@ -33,8 +33,8 @@ BAD = {
     '{"type":"act","id":NaN}': "one JSON object",
     "9" * 4090: "one JSON object",
     "{" + " " * 5000 + "}": "at most 4096 bytes",
-    '{"type":"open","path":"/etc/passwd"}': "act, reset, pause or ack",
-    '{"type":["act"],"id":1}': "act, reset, pause or ack",
+    '{"type":"open","path":"/etc/passwd"}': "act, reset, pause, step",
+    '{"type":["act"],"id":1}': "act, reset, pause, step",
     '{"type":"act"}': "id must be a whole number",
     '{"type":"act","id":1.5}': "id must be a whole number",
     '{"type":"act","id":true}': "id must be a whole number",
@@ -88,8 +88,9 @@ def test_frames_are_laid_out_as_the_protocol_page_says():
         milliseconds=3.25,
         terminated=False,
         truncated=True,
+        waiting=3,
     )
-    assert struct.unpack("<4B3I3f", message[:28]) == (1, 1, 2, 0, 9, 4, 2, 0.5, -1.5, 3.25)
+    assert struct.unpack("<4B3I3f", message[:28]) == (2, 1, 2, 3, 9, 4, 2, 0.5, -1.5, 3.25)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(message[28:]))), frame)
 
 

@@ -3,81 +3,30 @@
 from __future__ import annotations
 
 import gc
-import io
 import json
 import logging
 import random
 import socket
-import struct
 import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.serve.squares import SIZE, TILE, WindowWorld, film_world, running, time_world, turn_world, window_world
+from tests.serve.client import Client, get, refusal
+from tests.serve.squares import SIZE, WindowWorld, film_world, running, time_world, turn_world, window_world
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from reelworld.serve.app import Limits
 from reelworld.serve.server import find_port
 from reelworld.types import UserError
 
 
-class Client:
-    """A player in another language would look like this."""
-
-    def __init__(self, address: str, path: str = "/api/play", **kwargs) -> None:
-        self.connection = connect(f"ws://{address}{path}", **kwargs)
-
-    def __enter__(self) -> Client:
-        self.socket: ClientConnection = self.connection.__enter__()
-        self.hello = json.loads(self.socket.recv(timeout=10))
-        return self
-
-    def __exit__(self, *error) -> None:
-        self.connection.__exit__(*error)
-
-    def send(self, **message) -> None:
-        self.socket.send(json.dumps(message))
-
-    def frame(self, ack: bool = True) -> dict:
-        while isinstance(data := self.socket.recv(timeout=10), str):
-            pass  # how far a slow world is
-        names = ("version", "encoding", "flags", "reserved", "sequence", "step", "input", "reward", "total", "ms")
-        frame = dict(zip(names, struct.unpack("<4B3I3f", data[:28]), strict=True))
-        pixels = np.asarray(Image.open(io.BytesIO(data[28:])))
-        rows, columns = np.nonzero((pixels == (255, 0, 0)).all(-1))
-        if ack:
-            self.send(type="ack", sequence=frame["sequence"])
-        return frame | {"cell": (columns.min() // TILE, rows.min() // TILE), "shape": pixels.shape}
-
-    def closing(self) -> tuple[int, str]:
-        """Read until the server closes; return its code and reason."""
-        with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                self.socket.recv(timeout=10)
-        return closed.value.rcvd.code, closed.value.rcvd.reason
-
-
-def get(address: str, path: str = "/", **headers: str):
-    request = urllib.request.Request(f"http://{address}{path}", headers=headers)
-    return urllib.request.urlopen(request, timeout=10)
-
-
-def refusal(address: str, path: str = "/", **headers: str) -> int:
-    with pytest.raises(urllib.error.HTTPError) as error:
-        get(address, path, **headers)
-    with error.value:
-        return error.value.code
-
-
 def test_turn_based_world_takes_one_step_per_act(turns):
     with Client(turns) as client:
-        assert client.hello["protocol"] == 1 and client.hello["turn_based"] and not client.hello["paused"]
+        assert client.hello["protocol"] == 2 and client.hello["turn_based"] and not client.hello["paused"]
         first = client.frame()
         assert (first["step"], first["input"], first["cell"], first["shape"]) == (0, 0, (0, 0), (SIZE, SIZE, 3))
         for id, action, cell in ((1, 0, (1, 0)), (2, 1, (1, 1)), (3, 2, (0, 1))):
@@ -251,7 +200,7 @@ def test_acknowledging_frames_of_the_future_opens_nothing():
     ("message", "reason"),
     [
         ("{", "one JSON object"),
-        ('{"type":"dance"}', "act, reset, pause or ack"),
+        ('{"type":"dance"}', "act, reset, pause, step"),
         ('{"type":"act","id":1,"actions":{"action":99}}', "from 0 to 2"),
         ('{"type":"act","id":1,"actions":{"../../x":1}}', "this world's actions are action"),
         (b"\x00\xff", "text"),

@@ -110,7 +110,7 @@ def run(options: Options) -> None:
     print(f"\nThe world is {world}; how good it is stands in {report} (open it in a browser).")
     if sys.stdout.isatty() and os.environ.get("PLAY") != "0":
         _announce(5, "playing", "until Ctrl-C", world)
-        play.run(play.Options(world=world))
+        play.run(play.Options(worlds=(world,)))
     else:
         print(f"play it:  reelworld play {world}")
 

@@ -1,10 +1,13 @@
-"""Play a world in the browser.
+"""Play worlds in the browser: one that is named, or a gallery of several, by default of all in runs/.
 
 Starts a small server on this machine and opens its page. Nothing is sent anywhere else.
 
 Examples:
+  reelworld play                                       (a gallery of the worlds in runs/)
   reelworld play runs/demo/world
   reelworld play runs/demo/world --port 9000 --no-browser
+  reelworld play runs/demo/world --record recordings/mine   (what you play becomes a data set, with films)
+  reelworld play runs/demo/world --data recordings/other   (begin at moments of these recordings)
   reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address carries a token)
 """
 
@@ -12,12 +15,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from reelworld.cli.loading import load_world
 from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from reelworld.serve.shelf import Shelf
+    from reelworld.worlds.world import World
 
 __all__ = ["Options", "run"]
 
@@ -26,8 +33,8 @@ __all__ = ["Options", "run"]
 class Options:
     """Flags of ``reelworld play``."""
 
-    world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
-    """Folder of a world, e.g. runs/demo/world."""
+    worlds: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[WORLD ...]")] = ()
+    """Folders of worlds, e.g. runs/demo/world; without any, all that are found in runs/."""
     host: str = "127.0.0.1"
     """Address to listen on; the default admits this machine only."""
     port: int = 8000
@@ -38,6 +45,10 @@ class Options:
     """Tabs that may play at the same time."""
     threads: int = 1
     """CPU threads for the model; small worlds are fastest with one."""
+    data: Path | None = None
+    """Recordings whose frames a game may begin at; without it, the world's own start clips."""
+    record: Path | None = None
+    """Folder for what players record: a data set, and a film of every episode. Without it nobody can record."""
     device: str = "cpu"
     """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
@@ -54,25 +65,50 @@ def run(options: Options) -> None:
     from reelworld.serve.app import Limits
     from reelworld.serve.server import serve
 
-    world = load_world(options.world, options.device, options.allow_code)
-    is_run = not (options.world / "world.json").is_file()
-    card = options.world / ("world/README.md" if is_run else "README.md")
+    world, name, card = _gallery(options) if len(options.worlds) != 1 else _one_world(options)
 
     def announce(url: str, port: int) -> None:
         if port != options.port and options.port:
             print(f"port {options.port} is in use, took {port}")
-        print(f"playing {world.info.name} at {url}\nCtrl-C ends it", flush=True)
+        print(f"playing {name} at {url}\nCtrl-C ends it", flush=True)
 
     try:
         serve(
             world,
             announce=announce,
-            card=card.read_text(encoding="utf-8") if card.is_file() else "",
+            card=card,
             host=options.host,
             port=options.port,
             open_browser=options.browser,
             limits=Limits(sessions=options.players),
             n_threads=options.threads,
+            record=options.record,
         )
     except KeyboardInterrupt:
         print("stopped")
+
+
+def _one_world(options: Options) -> tuple[World, str, str]:
+    """Load the world; return it with its name and its card."""
+    (folder,) = options.worlds
+    world = load_world(folder, options.device, options.allow_code)
+    if options.data is not None:
+        from reelworld.serve.starts import clips_of
+
+        world.starts = clips_of(options.data, world.info)
+    is_run = not (folder / "world.json").is_file()
+    card = folder / ("world/README.md" if is_run else "README.md")
+    return world, world.info.name, card.read_text(encoding="utf-8") if card.is_file() else ""
+
+
+def _gallery(options: Options) -> tuple[Shelf, str, str]:
+    """Put the worlds on a shelf; they are loaded when somebody plays them."""
+    from reelworld.serve.shelf import Shelf, find_worlds, shelve
+
+    if options.data is not None:
+        raise UserError("--data belongs to one world; name the world as well.")
+    folders = options.worlds or tuple(find_worlds(Path("runs")))
+    if not folders:
+        raise UserError("there are no worlds in runs/; train one (reelworld demo) or name the folder of a world.")
+    shelved = [shelve(folder, lambda f: load_world(f, options.device, options.allow_code)) for folder in folders]
+    return Shelf(shelved), f"{len(shelved)} world{'s' if len(shelved) > 1 else ''}", ""

@@ -75,9 +75,10 @@ def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str,
         return
     if suffix == ".png":
         content = encode_png(contact_sheet(frames, scale=viewing_scale(frames, 96)))
+    elif suffix == ".mp4":
+        content = encode_mp4(frames, fps, scale=viewing_scale(frames, 256))
     else:
-        shown = enlarge(frames, viewing_scale(frames, 256))
-        content = (encode_mp4 if suffix == ".mp4" else encode_gif)(shown, fps)
+        content = encode_gif(enlarge(frames, viewing_scale(frames, 256)), fps)
     write_file(path, content)
 
 
@@ -100,26 +101,28 @@ def _write_aside(path: Path, write: Callable[[Any], object]) -> None:
         ) from None
 
 
-def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18) -> bytes:
+def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18, scale: int = 1) -> bytes:
     """Encode frames as H.264 in an mp4 that browsers play.
 
     Args:
         frames: uint8, (T, H, W, 3); an odd last row or column is repeated once, H.264 wants even sizes.
         fps: Frames per second; 0 or less counts as 10.
         crf: Quality, lower is better; 18 hides the loss at the enlarged sizes used for viewing.
+        scale: Whole enlargement of every pixel, one frame at a time: long films would fill the memory.
     """
     import av
 
     _check_frames(frames)
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    height, width = (side * scale for side in frames.shape[1:3])
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(_rate(fps)).limit_denominator(1000))
-        stream.height, stream.width = frames.shape[1:3]
+        stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
         stream.options = {"crf": str(crf), "preset": "veryfast", "threads": "1"}
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+            even = np.pad(enlarge(frame, scale), ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(even), format="rgb24")))
         container.mux(stream.encode())
     return buffer.getvalue()
 

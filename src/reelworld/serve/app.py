@@ -1,59 +1,52 @@
 """The web side of playing: one page, one JSON description, one WebSocket per tab.
 
-Everything a client may ask for is listed here; no path, name or address it gives is ever opened. ``Guard``
-looks at each request first: the Host header (a page elsewhere could point its own name at this machine),
-the Origin header (pages elsewhere may open WebSockets anywhere) and, off loopback, the token.
+Everything a client may ask for is listed here; no path, name or address it gives is ever opened.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import logging
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
+from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from reelworld.serve.player import Playable, Player, Stepper
-from reelworld.serve.protocol import PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+from reelworld.serve.guard import Guard
+from reelworld.serve.playable import Playable, Stepper
+from reelworld.serve.player import Player, playing_fps
+from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+from reelworld.serve.recording import Archive
+from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.serve.starts import MAX_STARTS, describe_starts, read_image
+from reelworld.types import UserError
 
 __all__ = ["Limits", "create_app"]
 
 logger = logging.getLogger(__name__)
 
+_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+PAGE = resources.files("reelworld.serve") / "page"
 ASSETS = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/play.js": ("play.js", "text/javascript; charset=utf-8"),
-    "/connection.js": ("connection.js", "text/javascript; charset=utf-8"),
-    "/keyboard.js": ("keyboard.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": "index.html",
+    **{f"/{file.name}": file.name for file in PAGE.iterdir() if Path(file.name).suffix in (".css", ".js", ".svg")},
 }
-"""Address -> (file of the package, content type): all the files there are to ask for."""
+"""Address -> file of the package: all the files there are to ask for."""
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
+MAX_OPEN = 4
+"""Worlds that stay loaded when nobody plays in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,38 +61,61 @@ class Limits:
     """Messages a client may send at once."""
     idle_seconds: float = 900.0
     """A session without input for this long ends."""
+    rewind_bytes: int = 1 << 26
+    """Room for the moments that one player can go back to."""
+    tape_bytes: int = 1 << 28
+    """Room for the frames of one episode that a player records."""
+    upload_bytes: int = 1 << 23
+    """Largest picture a player may bring."""
+    upload_pixels: int = 1 << 24
+    """Most pixels of it that are unpacked."""
+    upload_seconds: float = 1.0
+    """From one picture of a player to the next."""
 
 
 def create_app(
-    world: Playable,
+    world: Playable | Shelf,
     *,
     card: str = "",
     limits: Limits | None = None,
     hosts: frozenset[str] = frozenset(),
     token: str = "",
     n_threads: int = 1,
+    record: Path | None = None,
 ) -> Starlette:
-    """Build the web application for one world.
+    """Build the web application.
 
     Args:
-        world: The world to play.
+        world: The world to play, or a shelf of worlds: then the first page is their gallery.
         card: Its card, Markdown, shown by ``/api/world``.
         limits: What clients may use.
         hosts: Names of this machine that a Host header may carry besides localhost and IP addresses.
         token: When not empty, the secret that the API's addresses must carry as ``?token=``.
         n_threads: Threads torch may use for a step.
+        record: Folder for what players record, one inside it per world of a shelf; None lets nobody record.
     """
-    desk = _Desk(world, card, limits or Limits(), n_threads)
-    assets = [Route(path, _asset(name, kind)) for path, (name, kind) in ASSETS.items()]
+    hall = _Hall(world, card, limits or Limits(), n_threads, record)
+    assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
+    if isinstance(world, Shelf):
+        assets = [Route("/", _asset("gallery.html")), Route("/play", _asset("index.html")), *assets]
     return Starlette(
-        routes=[*assets, Route("/api/world", desk.describe), WebSocketRoute("/api/play", desk.play)],
+        routes=[
+            *assets,
+            Route("/api/worlds", hall.worlds),
+            Route("/api/preview", hall.preview),
+            Route("/api/world", hall.describe),
+            Route("/api/starts", hall.starts),
+            Route("/api/image", hall.upload, methods=["POST"]),
+            WebSocketRoute("/api/play", hall.play),
+        ],
         middleware=[Middleware(Guard, hosts=hosts, token=token)],
-        lifespan=desk.lifespan,
+        lifespan=hall.lifespan,
     )
 
 
-def _asset(name: str, media_type: str) -> Any:
-    content = (resources.files("reelworld.serve") / "page" / name).read_bytes()
+def _asset(name: str) -> Any:
+    media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
+    content = (PAGE / name).read_bytes()
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=media_type)
@@ -107,25 +123,155 @@ def _asset(name: str, media_type: str) -> Any:
     return answer
 
 
-class _Desk:
-    """Lets players in, keeps the limits, and sees them out."""
+@dataclass
+class _Seat:
+    """A player who is here, and when the next picture may come."""
 
-    def __init__(self, world: Playable, card: str, limits: Limits, n_threads: int) -> None:
-        self._world = world
-        self._card = card
-        self._limits = limits
-        self._stepper = Stepper(n_threads)
-        self._n_players = 0
+    player: Player
+    next_upload: float = 0.0
+
+
+class _Hall:
+    """The desks of all worlds: opens one when somebody asks for its world, and counts all players."""
+
+    def __init__(self, world: Playable | Shelf, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
+        self.limits = limits
+        self.stepper = Stepper(n_threads)
+        self.n_players = 0
+        self.is_gallery = isinstance(world, Shelf)
+        self._record = record
+        self._desks: dict[int, _Desk] = {}
+        self._opening = asyncio.Lock()
+        if isinstance(world, Shelf):
+            self._shelf = world
+        else:
+            self._shelf = Shelf([Shelved(name=world.info.name, load=lambda: world, card=card)])
+            self._desks[0] = _Desk(self, world, card, record)
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
-        self._stepper.close()
+        self.stepper.close()
+
+    async def _desk(self, connection: HTTPConnection) -> _Desk:
+        """Open the desk of the world that a client names; those that nobody sits at are closed when there are many."""
+        number = self._shelf.number(connection.query_params.get("world", ""))
+        async with self._opening:
+            if number not in self._desks:
+                idle = [n for n, desk in self._desks.items() if not desk.is_busy]
+                for n in idle[: max(0, len(self._desks) - MAX_OPEN + 1)]:
+                    del self._desks[n]
+                world = await asyncio.to_thread(self._shelf.load, number)
+                shelved = self._shelf.worlds[number]
+                folder = None if self._record is None else self._record / shelved.folder_name
+                self._desks[number] = _Desk(self, world, shelved.card, folder)
+            desk = self._desks[number]
+            desk.n_coming += 1
+            return desk
+
+    async def _at_desk(self, request: Request, do: Callable[[_Desk], Awaitable[Response]]) -> Response:
+        try:
+            desk = await self._desk(request)
+        except KeyError:
+            return PlainTextResponse("there is no such world", 404)
+        except UserError as error:
+            return PlainTextResponse(str(error), 503)
+        try:
+            return await do(desk)
+        finally:
+            desk.n_coming -= 1
+
+    async def worlds(self, _: Request) -> Response:
+        """List the worlds."""
+        return JSONResponse({"worlds": [world.describe(i) for i, world in enumerate(self._shelf.worlds)]})
+
+    async def preview(self, request: Request) -> Response:
+        """Show a world in motion."""
+        try:
+            world = self._shelf.worlds[self._shelf.number(request.query_params.get("world", ""))]
+        except KeyError:
+            return PlainTextResponse("there is no such world", 404)
+        return Response(world.preview, media_type="image/gif") if world.preview else Response(status_code=404)
+
+    async def describe(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.describe(request))
+
+    async def starts(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.starts(request))
+
+    async def upload(self, request: Request) -> Response:
+        return await self._at_desk(request, lambda desk: desk.upload(request))
+
+    async def play(self, socket: WebSocket) -> None:
+        """Lead a player to a desk."""
+        try:
+            desk = await self._desk(socket)
+        except (KeyError, UserError) as error:
+            await socket.accept()
+            reason = "there is no such world" if isinstance(error, KeyError) else str(error)
+            await socket.close(CloseCode.NO_WORLD, reason.encode()[:120].decode(errors="ignore"))
+            return
+        try:
+            await desk.play(socket)
+        finally:
+            desk.n_coming -= 1
+
+
+class _Desk:
+    """Lets players into one world, keeps the limits, and sees them out."""
+
+    def __init__(self, hall: _Hall, world: Playable, card: str, record: Path | None) -> None:
+        self._hall = hall
+        self._world = world
+        self._card = card
+        self._limits = hall.limits
+        self._stepper = hall.stepper
+        self.n_coming = 0
+        self._seats: dict[str, _Seat] = {}
+        self._starts: dict[str, Any] | None = None
+        self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
+
+    @property
+    def is_busy(self) -> bool:
+        """True while somebody plays here or is about to."""
+        return self.n_coming > 0
 
     async def describe(self, _: Request) -> Response:
         player = Player(self._world, self._stepper, _send_nowhere, _send_nowhere)
-        state = {"players": self._n_players, "sessions": self._limits.sessions}
+        state = {"players": self._hall.n_players, "sessions": self._limits.sessions}
         return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
+
+    async def starts(self, _: Request) -> Response:
+        """Show the moments that a game may begin at."""
+        if self._starts is None:
+            self._starts = await asyncio.to_thread(describe_starts, self._world.starts)
+        return JSONResponse(self._starts)
+
+    async def upload(self, request: Request) -> Response:
+        """Begin a player's game at a picture; the only thing a client may send that is not a message."""
+        key, id_text = (request.query_params.get(name, "") for name in ("player", "id"))
+        seat = self._seats.get(key)
+        if seat is None:
+            return PlainTextResponse("nobody plays here under that name", 404)
+        if not (id_text.isascii() and id_text.isdigit() and len(id_text) <= 10 and int(id_text) <= MAX_ID):
+            return PlainTextResponse("id must be a whole number", 400)
+        now = time.monotonic()
+        if now < seat.next_upload:
+            return PlainTextResponse("one picture at a time; wait a moment", 429)
+        seat.next_upload = now + self._limits.upload_seconds
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > self._limits.upload_bytes:
+                return PlainTextResponse(f"a picture is at most {self._limits.upload_bytes:,} bytes", 413)
+        info = self._world.info
+        read = partial(read_image, bytes(content), info.height, info.width, self._limits.upload_pixels)
+        try:
+            frame = await asyncio.to_thread(read)
+        except UserError as error:
+            return PlainTextResponse(str(error), 415)
+        seat.player.begin_from(frame[None], int(id_text))
+        return JSONResponse({"ok": True})
 
     def _hello(self, player: Player) -> dict[str, Any]:
         info = self._world.info
@@ -139,27 +285,41 @@ class _Desk:
             "fps": player.fps,
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
+            "gallery": self._hall.is_gallery,
+            "record": self._archive is not None,
+            "starts": min(len(self._world.starts), MAX_STARTS),
+            "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
             "actions": player.controls.describe(),
         }
 
     async def play(self, socket: WebSocket) -> None:
         """Serve one tab from its first message to its last."""
         await socket.accept()
-        if self._n_players >= self._limits.sessions:
+        if self._hall.n_players >= self._limits.sessions:
             reason = f"all {self._limits.sessions} places are taken; close another tab and try again"
             await socket.close(CloseCode.SERVER_FULL, reason)
             return
-        self._n_players += 1
+        self._hall.n_players += 1
         try:
             await self._serve(socket)
         finally:
-            self._n_players -= 1
+            self._hall.n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
-        player = Player(self._world, self._stepper, socket.send_bytes, socket.send_json)
+        player = Player(
+            self._world,
+            self._stepper,
+            _unless_gone(socket.send_bytes),
+            _unless_gone(socket.send_json),
+            rewind_bytes=self._limits.rewind_bytes,
+            archive=self._archive,
+            tape_bytes=self._limits.tape_bytes,
+        )
         code, reason = 1000, ""
+        key = secrets.token_urlsafe(16)
+        self._seats[key] = _Seat(player)
         try:
-            await socket.send_json(self._hello(player))
+            await socket.send_json({**self._hello(player), "player": key})
             await _first_to_end(self._listen(socket, player), player.play(), player.deliver())
         except WebSocketDisconnect:
             return
@@ -169,7 +329,9 @@ class _Desk:
             logger.exception("a session failed")
             code, reason = CloseCode.WORLD_FAILED, "the world failed; the server's log says why"
         finally:
+            del self._seats[key]
             player.leave()
+            await player.finish()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile
             await socket.close(code, reason)
 
@@ -200,6 +362,18 @@ class _Desk:
                 asleep_at = now + limits.idle_seconds
 
 
+def _unless_gone(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:
+    """Let a send to a client that has just left say so; the server's own word for it is a RuntimeError."""
+
+    async def sending(message: Any) -> None:
+        try:
+            await send(message)
+        except RuntimeError:
+            raise WebSocketDisconnect(1006) from None
+
+    return sending
+
+
 async def _first_to_end(*works: Any) -> None:
     """Run coroutines together; when one ends, cancel the others and raise what it raised."""
     tasks = [asyncio.ensure_future(work) for work in works]
@@ -215,56 +389,3 @@ async def _first_to_end(*works: Any) -> None:
 
 async def _send_nowhere(_: Any) -> None:
     """Stand in for a client while a world is only described."""
-
-
-class Guard:
-    """Turns away requests that do not come from this server's own page, and adds the safety headers."""
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str) -> None:
-        self._app = app
-        self._hosts = hosts | {"localhost"}
-        self._token = token
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Check one request and pass it on."""
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        if reason := self._objection(scope):
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": CloseCode.BAD_MESSAGE, "reason": reason})
-                return
-            await PlainTextResponse(f"{reason}\n", 403, headers=HEADERS)(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(HEADERS)
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-    def _objection(self, scope: Scope) -> str:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if not self._is_our_name(host):
-            return "this host name is not served here; use the address that reelworld play printed"
-        origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return "requests from other pages are not answered"
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        is_open = not self._token or not scope["path"].startswith("/api/")
-        if not is_open and not hmac.compare_digest(given.encode(), self._token.encode()):
-            return "the token is missing or wrong; use the address that reelworld play printed"
-        return ""
-
-    def _is_our_name(self, host: str) -> bool:
-        """Say whether a Host header names this server; a rebound DNS name is never an IP address."""
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-            with contextlib.suppress(ValueError):
-                ipaddress.ip_address(name)
-                return True
-        except ValueError:
-            return False
-        return name in self._hosts

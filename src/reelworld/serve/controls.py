@@ -42,6 +42,14 @@ class Controls:
         """Return the streams as JSON values: kind, n, names, low, high, null, keys, repeat."""
         return {name: to_json(spec) for name, spec in self.specs.items()}
 
+    def choices(self) -> list[tuple[str, Any]]:
+        """List the single actions a player has: (stream, id or list of numbers), those of single keys at least."""
+        found: list[tuple[str, Any]] = []
+        for name, spec in self.specs.items():
+            values = range(spec.n) if spec.kind == "discrete" else [list(v) for v in _key_values(spec)]
+            found += [(name, value) for value in values]
+        return found
+
     def rest(self) -> dict[str, np.ndarray]:
         """Return the actions of a player who presses nothing, one (1,) or (1, A) array per stream."""
         return self.read({})
@@ -63,6 +71,11 @@ class Controls:
             if name not in self.specs:
                 raise ProtocolError(f"this world's actions are {', '.join(self.specs) or 'none'}")
         return {name: _read(name, spec, actions.get(name, _resting(spec))) for name, spec in self.specs.items()}
+
+
+def _key_values(spec: ActionSpec) -> list[tuple[float, ...]]:
+    single = [v for keys, v in spec.keys.items() if "+" not in keys and not isinstance(v, int)]
+    return list(dict.fromkeys(tuple(v) for v in single))
 
 
 def _resting(spec: ActionSpec) -> int | list[float]:

@@ -13,97 +13,53 @@ import asyncio
 import io
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from reelworld.generate.rolling import Watch
 from reelworld.serve.controls import Controls
-from reelworld.serve.protocol import Ack, Act, Message, Pause, Reset, pack_frame
-from reelworld.types import ActionSpec, StepResult
+from reelworld.serve.effects import describe_effects, draw_effects
+from reelworld.serve.history import History, Moment
+from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, Stepper
+from reelworld.serve.protocol import (
+    Ack,
+    Act,
+    Effects,
+    Message,
+    Pause,
+    ProtocolError,
+    Record,
+    Reset,
+    Rewind,
+    Sample,
+    SingleStep,
+    pack_frame,
+)
+from reelworld.serve.recording import Archive, Tape, describe_saved
+from reelworld.serve.starts import MAX_STARTS, Beginning
+from reelworld.types import Clip, StepResult, UserError
 
-__all__ = ["PlaySession", "Playable", "PlayableInfo", "Player", "Stepper"]
+__all__ = ["Player", "playing_fps"]
 
 WINDOW = 2  # frames in flight: one on screen, one on its way
 MAX_TURNS = 4  # key presses that may wait for a slow turn-based world
 DEFAULT_FPS = 10.0  # for worlds whose recordings did not say
 MAX_FPS = 60.0  # more than screens show
 TELL_SECONDS = 0.3  # how often a client is told how far the frames are that take longer
-
-R = TypeVar("R")
+EFFECTS_SECONDS = 1.0  # from one drawing of the actions' pictures to the next
 
 
 class Abandoned(Exception):
     """Nobody wants the frames any more that are being made."""
 
 
-class PlaySession(Protocol):
-    """The part of a session that playing needs; a real environment can offer it as well."""
-
-    watch: Watch | None
-    """To be called often, with the share that is done and their number, while several frames are made at once; what
-    it raises must end the making."""
-
-    def reset(self, *, seed: int | None = None) -> StepResult:
-        """Begin an episode."""
-        ...
-
-    def step(self, action: Any) -> StepResult:
-        """Take an action: stream name -> int64 (1,) or float32 (1, A), or None without streams."""
-        ...
-
-
-class PlayableInfo(Protocol):
-    """What a player is told about a world."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def recipe(self) -> str: ...  # noqa: D102
-    @property
-    def height(self) -> int: ...  # noqa: D102
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def fps(self) -> float: ...  # noqa: D102
-    @property
-    def actions(self) -> Mapping[str, ActionSpec]: ...  # noqa: D102
-
-
-class Playable(Protocol):
-    """A world, or anything that opens sessions like one."""
-
-    @property
-    def info(self) -> PlayableInfo: ...  # noqa: D102
-
-    def session(self, n: int = 1, seed: int | None = None) -> PlaySession:
-        """Open a session."""
-        ...
-
-
-class Stepper:
-    """The one thread in which sessions run, so that the event loop never waits for a model."""
-
-    def __init__(self, n_threads: int = 1) -> None:
-        def prepare() -> None:
-            import torch
-
-            # OpenMP keeps this number per thread: set in the main thread it would not hold here.
-            torch.set_num_threads(n_threads)
-
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stepper", initializer=prepare)
-
-    async def run(self, work: Callable[[], R]) -> R:
-        """Run ``work`` after everything asked for earlier, first come, first served."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-    def close(self) -> None:
-        """Let the running step end and drop the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+def playing_fps(info: PlayableInfo) -> float:
+    """Return the steps per second that a world is played at."""
+    return min(info.fps or DEFAULT_FPS, MAX_FPS)
 
 
 class Player:
@@ -115,34 +71,57 @@ class Player:
         stepper: Stepper,
         send: Callable[[bytes], Awaitable[None]],
         tell: Callable[[dict[str, Any]], Awaitable[None]],
+        *,
+        rewind_bytes: int = 1 << 26,
+        archive: Archive | None = None,
+        tape_bytes: int = 1 << 28,
     ) -> None:
+        """Get ready; nothing runs before ``play`` and ``deliver`` do.
+
+        Args:
+            world: What is played.
+            stepper: Where its steps run.
+            send: Brings a frame to the client.
+            tell: Brings a JSON message to the client.
+            rewind_bytes: Room for the moments that can be gone back to.
+            archive: Where episodes go that the player records; None when nothing may be recorded.
+            tape_bytes: Room for the frames of one recorded episode.
+        """
         self._world = world
         self._stepper = stepper
         self._send, self._tell = send, tell
         self.controls = Controls(world.info.actions)
-        self.fps = min(world.info.fps or DEFAULT_FPS, MAX_FPS)
+        self.fps = playing_fps(world.info)
         self.is_paused = not self.controls.is_turn_based
         self._turns: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_TURNS)
         self._held = (0, self.controls.rest())
         self._tap: tuple[int, dict[str, np.ndarray]] | None = None
-        self._reset: Reset | None = None
+        self._wish: Beginning | Rewind | None = None
+        self._single_steps: deque[int] = deque(maxlen=MAX_TURNS)
+        self._sampler = world.info.sampler
+        self._wants_effects = False
+        self._effects_at = 0.0
+        self._history = History(rewind_bytes)
+        self._archive, self._tape_bytes = archive, tape_bytes
+        self._tape: Tape | None = None
+        self._saving: set[asyncio.Task[None]] = set()
         self._input_id = 0
-        self._total = 0.0
-        self._step = 0
-        self._has_ended = False
+        self._present = Moment(snapshot=None, frame=np.zeros((0, 0, 3), np.uint8), step=0, total=0.0, has_ended=False)
         self._frame: tuple[np.ndarray, dict[str, Any]] | None = None
-        self._making: dict[str, Any] | None = None
+        self._news: deque[dict[str, Any]] = deque()
         self._told_at = 0.0
         self._has_left = False
         self._sequence = self._sent = self._acked = 0
         self._input_changed = asyncio.Event()
         self._output_changed = asyncio.Event()
 
+    # ------------------------------------------------------------------ what the client asks for
+
     def handle(self, message: Message) -> None:
         """Take one message of the client; never waits.
 
         Raises:
-            ProtocolError: If an action does not fit the world.
+            ProtocolError: If an action or a moment to begin at does not fit the world, or nothing may be recorded.
         """
         match message:
             case Ack():
@@ -153,23 +132,100 @@ class Player:
             case Act():
                 self._act(message)
             case Reset():
-                self._reset = message
+                self._wish = self._beginning(message)
+            case Rewind():
+                self._rewind(message)
+            case SingleStep():
+                if self.is_paused:
+                    self._single_steps.append(message.id)
             case Pause():
                 self.is_paused = message.paused and not self.controls.is_turn_based
+                self._single_steps.clear()
+            case Sample():
+                self._sampler = replace(self._sampler, temperature=message.temperature, steps=message.steps)
+            case Effects():
+                self._wants_effects = True
+            case Record():
+                self._record(message.on)
         self._input_changed.set()
 
-    def _act(self, message: Act) -> None:
-        actions = self.controls.read(message.actions)
-        if self.controls.is_turn_based:
-            self._turns.append((message.id, actions))
-            return
-        self._held = (message.id, actions)
-        is_resting = all(np.array_equal(a, b) for a, b in zip(actions.values(), self._rest(), strict=True))
-        if self._tap is None and not is_resting:
-            self._tap = self._held
+    def begin_from(self, frames: np.ndarray, input_id: int) -> None:
+        """Begin a new episode with frames, uint8 (T, H, W, 3)."""
+        self._wish = Beginning(id=input_id, frames=frames)
+        self._input_changed.set()
 
-    def _rest(self) -> list[np.ndarray]:
-        return list(self.controls.rest().values())
+    def _beginning(self, message: Reset) -> Beginning:
+        if message.start is None:
+            return Beginning(id=message.id, seed=message.seed)
+        starts = self._world.starts[:MAX_STARTS]
+        if message.start >= len(starts):
+            raise ProtocolError(f"start must be less than {len(starts)}, the number of moments there are")
+        return Beginning.of_clip(starts[message.start], message.id, message.seed)
+
+    def _act(self, message: Act) -> None:
+        read = (message.id, self.controls.read(message.actions))
+        if self.controls.is_turn_based:
+            self._turns.append(read)
+            return
+        if message.actions:
+            self._tap = read
+        self._held = read
+
+    def _rewind(self, message: Rewind) -> None:
+        """Go back further if the last wish was to go back, too; a reset that waits comes first."""
+        if isinstance(self._wish, Beginning):
+            return
+        before = self._wish.steps if self._wish else 0
+        self._wish = replace(message, steps=message.steps + before)
+        self.is_paused = not self.controls.is_turn_based
+        self._single_steps.clear()
+
+    # ------------------------------------------------------------------ recording
+
+    def _record(self, on: bool) -> None:
+        if self._archive is None:
+            raise ProtocolError("nothing is recorded here; start the server with --record FOLDER")
+        if not on:
+            self._save()
+            self._tape = None
+        elif self._tape is None:
+            self._tape = Tape(self.controls, self._tape_bytes)
+            if self._sequence:
+                self._tape.begin(self._present.frame)
+        self._say({"type": "recording", "on": self._tape is not None})
+
+    def _save(self) -> None:
+        """Have the episode on the tape written, beside the game."""
+        clip = self._tape.clip() if self._tape else None
+        if clip is None or self._archive is None:
+            return
+        task = asyncio.ensure_future(self._write(self._archive, clip))
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _write(self, archive: Archive, clip: Clip) -> None:
+        try:
+            self._say(describe_saved(await asyncio.to_thread(archive.save, clip)))
+        except UserError as error:
+            self._tape = None
+            self._say({"type": "recording", "on": False, "problem": str(error)})
+
+    def _tape_step(self, actions: dict[str, np.ndarray], reward: float, terminated: bool, truncated: bool) -> None:
+        """Add the newest step; an episode that is over, or that fills the tape, is written."""
+        if self._tape is None:
+            return
+        self._tape.add(self._present.frame, actions, reward, terminated, truncated)
+        if self._tape.is_full:
+            self._record(False)
+        elif terminated or truncated:
+            self._save()
+            self._tape.begin(self._present.frame)
+
+    async def finish(self) -> None:
+        """Write what was recorded: the client is gone."""
+        self._save()
+        self._tape = None
+        await asyncio.gather(*self._saving)
 
     def leave(self) -> None:
         """Give up what is being made: the client is gone."""
@@ -177,41 +233,59 @@ class Player:
 
     def _watch(self, loop: asyncio.AbstractEventLoop, share: float, n_frames: int) -> None:
         """Take note of how far the frames are that are being made; runs in the stepper's thread."""
-        if self._has_left or self._reset is not None:
+        if self._has_left or self._wish is not None:
             raise Abandoned
         if (now := time.monotonic()) - self._told_at >= TELL_SECONDS:
             self._told_at = now
-            self._making = {"type": "making", "share": round(share, 3), "frames": n_frames}
-            loop.call_soon_threadsafe(self._output_changed.set)
+            loop.call_soon_threadsafe(self._say, {"type": "making", "share": round(share, 3), "frames": n_frames})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        """Have a JSON message sent; one of its type that waits is replaced."""
+        kept = [w for w in self._news if w["type"] != message["type"] or w["type"] == "recorded"]
+        self._news = deque([*kept, message])
+        self._output_changed.set()
+
+    # ------------------------------------------------------------------ the game
 
     async def play(self) -> None:
         """Step the session for as long as the client stays."""
         session = await self._stepper.run(lambda: self._world.session(n=1))
         session.watch = partial(self._watch, asyncio.get_running_loop())
-        await self._advance(partial(session.reset, seed=None), starts=True)
+        await self._advance(session, partial(session.reset, seed=None))
         due = time.perf_counter()
         while True:
             due = await self._wait(due)
-            if self._reset is not None:
-                reset, self._reset = self._reset, None
-                self._input_id, self._tap = reset.id, None
-                self._turns.clear()
-                await self._advance(partial(session.reset, seed=reset.seed), starts=True)
+            session.sampler = self._sampler
+            wish, self._wish = self._wish, None
+            if isinstance(wish, Beginning):
+                self._begin_anew(wish.id)
+                await self._advance(session, partial(wish.start, session, self._world.info.context_frames))
+            elif isinstance(wish, Rewind):
+                self._begin_anew(wish.id)
+                await self._go_back(session, wish.steps)
+            elif self._wants_effects:
+                await self._show_effects(session)
             else:
                 self._input_id, actions = self._next_actions()
-                await self._advance(partial(session.step, actions or None))
+                await self._advance(session, partial(session.step, actions or None), actions)
+
+    def _begin_anew(self, input_id: int) -> None:
+        self._input_id, self._tap = input_id, None
+        self._turns.clear()
+        self._single_steps.clear()
 
     async def _wait(self, due: float) -> float:
         """Wait until there is something to do; return when the step after it is due."""
-        while self._reset is None:
-            is_waiting = not self._turns if self.controls.is_turn_based else self.is_paused
-            if self._has_ended:
+        while self._wish is None and not self._wants_effects:
+            is_waiting = not self._turns if self.controls.is_turn_based else self.is_paused and not self._single_steps
+            if self._present.has_ended:
                 self._turns.clear()
-            if is_waiting or self._has_ended:
+                self._single_steps.clear()
+            if is_waiting or self._present.has_ended:
                 self._input_changed.clear()
                 await self._input_changed.wait()
                 continue
-            if self.controls.is_turn_based:
+            if self.controls.is_turn_based or self._single_steps:
                 break
             if (rest := due - time.perf_counter()) <= 0:
                 break
@@ -224,51 +298,95 @@ class Player:
         if self.controls.is_turn_based:
             return self._turns.popleft()
         tap, self._tap = self._tap, None
-        return tap or self._held
+        input_id, actions = tap or self._held
+        return (self._single_steps.popleft(), actions) if self._single_steps else (input_id, actions)
 
-    async def _advance(self, move: Callable[[], StepResult], starts: bool = False) -> None:
-        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it."""
+    async def _advance(
+        self, session: PlaySession, move: Callable[[], StepResult], actions: dict[str, np.ndarray] | None = None
+    ) -> None:
+        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it; no actions: a start."""
+        starts = actions is None
 
-        def timed() -> tuple[StepResult, float]:
+        def timed() -> tuple[StepResult, float, Any]:
             self._told_at, start = time.monotonic(), time.perf_counter()
-            return move(), 1000 * (time.perf_counter() - start)
+            result = move()
+            return result, 1000 * (time.perf_counter() - start), session.snapshot()
 
         try:
-            result, milliseconds = await self._stepper.run(timed)
+            result, milliseconds, snapshot = await self._stepper.run(timed)
         except Abandoned:
             return
         finally:
-            self._making = None
+            self._news = deque(n for n in self._news if n["type"] != "making")
         reward = 0.0 if starts else float(result.reward[0])
-        self._step = 0 if starts else self._step + 1
-        self._total = 0.0 if starts else self._total + reward
-        terminated, truncated = bool(result.terminated[0]), bool(result.truncated[0])
-        self._has_ended = not starts and (terminated or truncated)
-        self._sequence += 1
-        self._frame = (
-            result.frame[0],
-            {
-                "sequence": self._sequence,
-                "step": self._step,
-                "input_id": self._input_id,
-                "reward": reward,
-                "total": self._total,
-                "milliseconds": milliseconds,
-                "terminated": terminated and self._has_ended,
-                "truncated": truncated and self._has_ended,
-            },
+        terminated, truncated = (bool(x[0]) and not starts for x in (result.terminated, result.truncated))
+        if starts:
+            self._history.clear()
+            self._save()
+        self._present = Moment(
+            snapshot=snapshot,
+            frame=result.frame[0],
+            step=0 if starts else self._present.step + 1,
+            total=0.0 if starts else self._present.total + reward,
+            has_ended=terminated or truncated,
         )
+        self._history.keep(self._present)
+        if actions is not None:
+            self._tape_step(actions, reward, terminated, truncated)
+        elif self._tape is not None:
+            self._tape.begin(self._present.frame)
+        self._show(reward=reward, milliseconds=milliseconds, terminated=terminated, truncated=truncated)
+
+    async def _go_back(self, session: PlaySession, n_steps: int) -> None:
+        """Restore an earlier moment; one that ended the episode cannot come before the present one."""
+        start = time.perf_counter()
+        before = self._present.step
+        self._present = self._history.back(n_steps)
+        if self._tape is not None:
+            self._tape.back(before - self._present.step, self._present.frame)
+        await self._stepper.run(partial(session.restore, self._present.snapshot))
+        self._show(milliseconds=1000 * (time.perf_counter() - start))
+
+    async def _show_effects(self, session: PlaySession) -> None:
+        self._wants_effects = False
+        if (now := time.monotonic()) - self._effects_at < EFFECTS_SECONDS:
+            return
+        self._effects_at = now
+        present = self._present
+
+        def draw() -> dict[str, Any]:
+            return describe_effects(draw_effects(session, present.frame, self.controls), present.step)
+
+        self._say(await self._stepper.run(draw))
+
+    # ------------------------------------------------------------------ frames on their way
+
+    def _show(
+        self, *, milliseconds: float, reward: float = 0.0, terminated: bool = False, truncated: bool = False
+    ) -> None:
+        self._sequence += 1
+        header = {
+            "sequence": self._sequence,
+            "step": self._present.step,
+            "input_id": self._input_id,
+            "reward": reward,
+            "total": self._present.total,
+            "milliseconds": milliseconds,
+            "terminated": terminated,
+            "truncated": truncated,
+            "waiting": len(self._turns) + self._stepper.n_waiting,
+        }
+        self._frame = self._present.frame, header
         self._output_changed.set()
 
     async def deliver(self) -> None:
-        """Send the newest frame each time the client is ready for one, and how far the next ones are."""
+        """Send the newest frame each time the client is ready for one, and what there is to tell."""
         in_flight: deque[int] = deque()
         while True:
             while in_flight and in_flight[0] <= self._acked:
                 in_flight.popleft()
-            if self._making is not None:
-                making, self._making = self._making, None
-                await self._tell(making)
+            while self._news:
+                await self._tell(self._news.popleft())
             if self._frame is None or len(in_flight) >= WINDOW:
                 self._output_changed.clear()
                 await self._output_changed.wait()

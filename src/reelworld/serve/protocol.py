@@ -1,14 +1,14 @@
-"""The words a player and the server exchange, version 1; ``docs/protocol.md`` is the same in prose.
+"""The words a player and the server exchange, version 2; ``docs/protocol.md`` is the same in prose.
 
 Client to server: small JSON objects, read by ``read_message``, which trusts nothing it is given.
-Server to client: ``hello`` and ``state`` as JSON, frames as binary messages made by ``pack_frame``.
+Server to client: ``hello``, ``making``, ``effects`` as JSON, frames as binary messages made by ``pack_frame``.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -19,22 +19,30 @@ __all__ = [
     "Ack",
     "Act",
     "CloseCode",
+    "Effects",
     "Message",
     "Pause",
     "ProtocolError",
+    "Record",
     "Reset",
+    "Rewind",
+    "Sample",
+    "SingleStep",
     "pack_frame",
     "read_message",
 ]
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_MESSAGE_BYTES = 4096  # an action of a 256-wide continuous stream fits
 MAX_ID = 2**32 - 1  # ids travel back in a uint32
 MAX_SEED = 2**63 - 1  # what torch.Generator takes
 PNG = 1  # encoding of a frame's bytes; 2 and up are reserved for lossy ones
 _TERMINATED, _TRUNCATED = 1, 2
 
-# version, encoding, flags, reserved: uint8; sequence, step, input id: uint32; reward, total, milliseconds: float32
+MAX_REWIND = 10_000  # steps; no history is longer
+MAX_TEMPERATURE, MAX_STEPS = 10.0, 64  # what SamplerConfig takes
+
+# version, encoding, flags, waiting: uint8; sequence, step, input id: uint32; reward, total, milliseconds: float32
 FRAME_HEADER = struct.Struct("<BBBBIIIfff")
 
 
@@ -46,6 +54,7 @@ class CloseCode:
     SERVER_FULL = 4000
     IDLE = 4001
     TOO_FAST = 4002
+    NO_WORLD = 4003
 
 
 class ProtocolError(Exception):
@@ -72,6 +81,8 @@ class Reset:
 
     id: int
     seed: int | None = None
+    start: int | None = None
+    """Number of a moment of ``/api/starts``; None lets the world choose."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +99,43 @@ class Ack:
     sequence: int
 
 
-Message = Act | Reset | Pause | Ack
+@dataclass(frozen=True, kw_only=True)
+class SingleStep:
+    """Take one step of a real-time world that is paused, with the actions that hold."""
+
+    id: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rewind:
+    """Go back to an earlier moment of the episode; a real-time world is paused there."""
+
+    id: int
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Draw the frames to come in another way."""
+
+    temperature: float
+    steps: int
+    """Passes per frame."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effects:
+    """Show what each action does from here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """Keep what is played from here on, or write what was kept."""
+
+    on: bool
+
+
+Message = Act | Reset | Pause | Ack | SingleStep | Rewind | Sample | Effects | Record
 
 
 def read_message(text: str) -> Message:
@@ -106,30 +153,52 @@ def read_message(text: str) -> Message:
     if not isinstance(value, dict):
         raise ProtocolError("a message must be one JSON object")
     kind = value.pop("type", None)
-    if kind == "act":
-        message: Message = Act(id=_integer(value, "id", MAX_ID), actions=_mapping(value, "actions"))
-    elif kind == "reset":
-        seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
-        message = Reset(id=_integer(value, "id", MAX_ID), seed=seed)
-    elif kind == "pause":
-        message = Pause(paused=_boolean(value, "paused"))
-    elif kind == "ack":
-        message = Ack(sequence=_integer(value, "sequence", MAX_ID))
-    else:
-        raise ProtocolError("the type of a message is act, reset, pause or ack")
+    reader = _READERS.get(kind) if isinstance(kind, str) else None
+    if reader is None:
+        raise ProtocolError(f"the type of a message is {', '.join([*_READERS][:-1])} or {[*_READERS][-1]}")
+    message = reader(value)
     if value:
         raise ProtocolError(f"a message of type {kind} has unknown fields")
     return message
+
+
+def _reset(value: dict[str, Any]) -> Reset:
+    seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
+    start = _integer(value, "start", MAX_ID) if "start" in value else None
+    return Reset(id=_integer(value, "id", MAX_ID), seed=seed, start=start)
+
+
+def _sample(value: dict[str, Any]) -> Sample:
+    temperature = value.pop("temperature", None)
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 <= temperature <= MAX_TEMPERATURE:
+        raise ProtocolError(f"temperature must be a number from 0 to {MAX_TEMPERATURE:g}")
+    return Sample(temperature=float(temperature), steps=_integer(value, "steps", MAX_STEPS, least=1))
+
+
+_READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
+    "act": lambda value: Act(id=_integer(value, "id", MAX_ID), actions=_mapping(value, "actions")),
+    "reset": _reset,
+    "pause": lambda value: Pause(paused=_boolean(value, "paused")),
+    "step": lambda value: SingleStep(id=_integer(value, "id", MAX_ID)),
+    "rewind": lambda value: Rewind(
+        id=_integer(value, "id", MAX_ID), steps=_integer(value, "steps", MAX_REWIND, least=1)
+    ),
+    "sample": _sample,
+    "effects": lambda value: Effects(),
+    "record": lambda value: Record(on=_boolean(value, "on")),
+    "ack": lambda value: Ack(sequence=_integer(value, "sequence", MAX_ID)),
+}
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are not JSON
 
 
-def _integer(value: dict[str, Any], name: str, most: int) -> int:
+def _integer(value: dict[str, Any], name: str, most: int, least: int = 0) -> int:
     number = value.pop(name, None)
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= most:
-        raise ProtocolError(f"{name} must be a whole number from 0 to {most}")
+    if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
+        raise ProtocolError(f"{name} must be a whole number from {least} to {most}")
     return number
 
 
@@ -158,6 +227,7 @@ def pack_frame(
     milliseconds: float,
     terminated: bool,
     truncated: bool,
+    waiting: int = 0,
 ) -> bytes:
     """Put the 28-byte header before an encoded image.
 
@@ -171,9 +241,10 @@ def pack_frame(
         milliseconds: Time the world took for this step.
         terminated: The episode has ended.
         truncated: The episode was cut.
+        waiting: Moves that wait for the model, those of other players included; more than 255 count as 255.
     """
     flags = _TERMINATED * terminated | _TRUNCATED * truncated
     header = FRAME_HEADER.pack(
-        PROTOCOL, PNG, flags, 0, sequence & MAX_ID, step & MAX_ID, input_id, reward, total, milliseconds
+        PROTOCOL, PNG, flags, min(waiting, 255), sequence & MAX_ID, step & MAX_ID, input_id, reward, total, milliseconds
     )
     return header + image

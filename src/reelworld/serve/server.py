@@ -15,12 +15,14 @@ import sys
 import threading
 import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 
 import uvicorn
 
 from reelworld.serve.app import Limits, create_app
-from reelworld.serve.player import Playable
+from reelworld.serve.playable import Playable
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
+from reelworld.serve.shelf import Shelf
 from reelworld.types import UserError
 
 __all__ = ["find_port", "serve"]
@@ -58,7 +60,7 @@ def find_port(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    world: Playable,
+    world: Playable | Shelf,
     *,
     announce: Callable[[str, int], None],
     card: str = "",
@@ -67,11 +69,12 @@ def serve(
     open_browser: bool = True,
     limits: Limits | None = None,
     n_threads: int = 1,
+    record: Path | None = None,
 ) -> None:
-    """Serve one world until the process is interrupted.
+    """Serve a world, or a shelf of them, until the process is interrupted.
 
     Args:
-        world: The world to play.
+        world: The world to play, or several behind a gallery.
         announce: Called once with the page's address and port when the page can be opened.
         card: The world's card, Markdown.
         host: Address to listen on; off loopback the page's address carries a token.
@@ -79,6 +82,7 @@ def serve(
         open_browser: Open the page in the person's browser.
         limits: What clients may use.
         n_threads: Threads torch may use for a step.
+        record: Folder for what players record; None lets nobody record.
     """
     listener = find_port(host, port)
     bound = listener.getsockname()[1]
@@ -90,6 +94,7 @@ def serve(
         hosts=frozenset({host, socket.gethostname().lower()}),
         token=token,
         n_threads=n_threads,
+        record=record,
     )
     config = uvicorn.Config(
         app,

@@ -1,15 +1,15 @@
 // One WebSocket to the server: opens it, opens it again when it is lost, reads frames. See docs/protocol.md.
 
-const PROTOCOL = 1;
+const PROTOCOL = 2;
 const HEADER_BYTES = 28;
-const FINAL = new Set([1008, 1011, 4000, 4001, 4002]); // the server said why; only a person can mend it
+const FINAL = new Set([1008, 1011, 4000, 4001, 4002, 4003]); // the server said why; only a person can mend it
 
 export class Connection {
   #socket = null;
   #wait = 500;
   #on;
 
-  /** @param on {{hello(world), making(progress), frame(frame), lost(), closed(reason)}} what to do when these happen */
+  /** @param on {{hello(world), making(progress), effects(pictures), recording(state), recorded(files), frame(frame), lost(), closed(reason)}} what to do when these happen */
   constructor(on) {
     this.#on = on;
   }
@@ -37,6 +37,9 @@ export class Connection {
   #readText(text) {
     const message = JSON.parse(text);
     if (message.type === "making") return this.#on.making(message);
+    if (message.type === "effects") return this.#on.effects(message);
+    if (message.type === "recording") return this.#on.recording(message);
+    if (message.type === "recorded") return this.#on.recorded(message);
     if (message.type !== "hello") return; // newer servers may say more
     if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page
     this.#wait = 500;
@@ -51,6 +54,7 @@ function readFrame(buffer) {
   return {
     terminated: (flags & 1) !== 0,
     truncated: (flags & 2) !== 0,
+    waiting: view.getUint8(3),
     sequence: view.getUint32(4, true),
     step: view.getUint32(8, true),
     input: view.getUint32(12, true),

@@ -1,26 +1,87 @@
-// Keys to actions, and the buttons that show them.
+// Keys to actions, and the buttons that show them. A gamepad's buttons are keys, too (see gamepad.js).
+
+import { padGlyph, withGamepad } from "./gamepad.js";
 
 const GLYPHS = {
   ArrowLeft: "\u2190", ArrowRight: "\u2192", ArrowUp: "\u2191", ArrowDown: "\u2193", Space: "Space", Enter: "Enter",
   ShiftLeft: "Shift", ShiftRight: "Shift", ControlLeft: "Ctrl", ControlRight: "Ctrl", Escape: "Esc", Tab: "Tab",
-  Backspace: "Backspace", Comma: ",", Period: ".", Slash: "/", Semicolon: ";", Minus: "-", Equal: "=",
+  Backspace: "\u232b", Comma: ",", Period: ".", Slash: "/", Semicolon: ";", Minus: "-", Equal: "=",
 };
 const PADS = [
   { ArrowUp: "up", ArrowLeft: "left", ArrowDown: "down", ArrowRight: "right" },
   { KeyW: "up", KeyA: "left", KeyS: "down", KeyD: "right" },
 ];
 
-export const glyph = (code) => GLYPHS[code] ?? code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
+export const glyph = (code) =>
+  GLYPHS[code] ?? padGlyph(code) ?? code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
+export const isOnKeyboard = (code) => !code.startsWith("Pad") && !code.startsWith("@");
 
 /** The key map of a world: which keys mean which actions. */
 export class KeyMap {
   /** @param actions {Object} stream name -> {kind, names, low, high, null, keys} */
   constructor(actions) {
     this.streams = actions;
-    this.chords = Object.entries(actions).flatMap(([stream, spec]) =>
-      Object.entries(spec.keys).map(([keys, value]) => ({ stream, value, codes: keys.split("+") })),
-    );
-    this.codes = new Set(this.chords.flatMap((chord) => chord.codes));
+    this.edited = false;
+    this.choices = Object.entries(actions).flatMap(([stream, spec]) => singleActions(stream, spec));
+    this.useDefaults();
+  }
+
+  /** Take the world's own keys. */
+  useDefaults() {
+    const keys = Object.entries(this.streams).map(([stream, spec]) => [stream, withGamepad(spec.keys)]);
+    this.#use(Object.fromEntries(keys));
+    this.edited = false;
+  }
+
+  /** Take keys that were kept as JSON; says whether they fit this world. */
+  restore(text) {
+    try {
+      const keys = JSON.parse(text);
+      const fits = isPlain(keys) && Object.entries(keys).every(([stream, map]) =>
+        isPlain(map) && Object.values(map).every((value) => isAction(this.streams[stream], value)));
+      if (!fits) return false;
+      this.#use(keys);
+      this.edited = true;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** The keys as JSON, for ``restore``. */
+  toText = () => JSON.stringify(this.keys);
+
+  /** Give an action one more key; whoever had the key before loses it. */
+  bind(choice, code) {
+    this.#drop((codes) => codes === code);
+    (this.keys[choice.stream] ??= {})[code] = choice.value;
+    this.#use(this.keys);
+    this.edited = true;
+  }
+
+  /** Take a key away. */
+  unbind(code) {
+    this.#drop((codes) => codes === code);
+    this.#use(this.keys);
+    this.edited = true;
+  }
+
+  /** The single keys of an action. */
+  codesOf = (choice) =>
+    this.chords.filter((c) => c.codes.length === 1 && c.action === choice.action && !c.codes[0].startsWith("@")).map((c) => c.codes[0]);
+
+  #drop(which) {
+    for (const map of Object.values(this.keys)) for (const codes of Object.keys(map)) if (which(codes)) delete map[codes];
+  }
+
+  #use(keys) {
+    this.keys = keys;
+    const chord = (stream, value, codes) => ({ stream, value, codes, action: `${stream} ${JSON.stringify(value)}` });
+    this.chords = Object.entries(keys).flatMap(([stream, map]) =>
+      Object.entries(map).map(([codes, value]) => chord(stream, value, codes.split("+"))));
+    // Every button is a key as well, so that an action without one can still be touched.
+    this.chords.push(...this.choices.map((c) => chord(c.stream, c.value, [c.button])));
+    this.codes = new Set(this.chords.flatMap((c) => c.codes));
   }
 
   /**
@@ -43,6 +104,25 @@ export class KeyMap {
   }
 }
 
+/** The actions of a stream that single keys of the world reach: each has a button and a line in the settings. */
+function singleActions(stream, spec) {
+  const found = new Map();
+  for (const [codes, value] of Object.entries(spec.keys)) {
+    const action = `${stream} ${JSON.stringify(value)}`;
+    if (!codes.includes("+") && !found.has(action)) {
+      found.set(action, { stream, value, action, button: `@${action}`, name: nameOf(spec, value).replaceAll("_", " ") });
+    }
+  }
+  return [...found.values()];
+}
+
+const isPlain = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+
+const isAction = (spec, value) =>
+  spec.kind === "discrete"
+    ? Number.isInteger(value) && value >= 0 && value < spec.n
+    : Array.isArray(value) && value.length === spec.n && value.every(Number.isFinite);
+
 const newest = (chord, held) => Math.max(...chord.codes.map((code) => held.indexOf(code)));
 
 function blend(active, spec) {
@@ -59,7 +139,7 @@ function blend(active, spec) {
 
 /** Name an action for a person. */
 function nameOf(spec, value) {
-  if (spec.kind === "discrete") return spec.names[value] ?? `action ${value}`;
+  if (spec.kind === "discrete") return spec.names[value] ?? `action ${value + 1}`;
   const rest = spec.null ?? value.map(() => 0);
   const moved = value.map((_, i) => i).filter((i) => value[i] !== rest[i]);
   const sign = (i) => (rest[i] <= spec.low[i] ? "" : value[i] > rest[i] ? " +" : " \u2212"); // a pedal has one way
@@ -67,47 +147,35 @@ function nameOf(spec, value) {
 }
 
 /**
- * Make one button per action that single keys reach; directions go to the pad, the rest to the list.
+ * Make one button per single action; directions go to the pad, the rest to the list.
  * @returns {Map<string, HTMLElement>} code -> its button
  */
 export function makeButtons(keyMap, pad, list) {
   pad.replaceChildren();
   list.replaceChildren();
-  const singles = keyMap.chords.filter((chord) => chord.codes.length === 1);
-  const places = PADS.find((p) => singles.some(({ codes: [code] }) => code in p)) ?? {};
+  const places = PADS.find((p) => keyMap.choices.some((c) => keyMap.codesOf(c).some((code) => code in p))) ?? {};
   const buttons = new Map();
-  const byAction = new Map();
-  for (const { stream, value, codes: [code] } of singles) {
-    const name = nameOf(keyMap.streams[stream], value).replaceAll("_", " ");
-    const action = `${stream} ${JSON.stringify(value)}`;
-    const known = byAction.get(action);
-    if (known && !(code in places)) {
-      known.insertBefore(cap(code), known.lastChild);
-      buttons.set(code, known);
-      continue;
-    }
+  for (const choice of keyMap.choices) {
+    const codes = keyMap.codesOf(choice);
+    const shown = codes.filter(isOnKeyboard);
+    const direction = shown.find((code) => code in places);
     const button = document.createElement("button");
     button.type = "button";
     button.className = "key";
-    button.dataset.code = code;
-    button.ariaLabel = `${name} (${glyph(code)})`;
+    button.dataset.code = choice.button;
+    button.ariaLabel = shown.length ? `${choice.name} (${shown.map(glyph).join(", ")})` : choice.name;
     const label = document.createElement("span");
     label.className = "label";
-    label.textContent = name;
-    button.append(cap(code), label);
-    if (code in places) {
-      button.classList.add(places[code]);
-      pad.append(button);
-    } else {
-      list.append(button);
-    }
-    byAction.set(action, button);
-    buttons.set(code, button);
+    label.textContent = choice.name;
+    button.append(...(direction ? [direction] : shown).map(cap), label);
+    if (direction) button.classList.add(places[direction]);
+    (direction ? pad : list).append(button);
+    for (const code of [choice.button, ...codes]) buttons.set(code, button);
   }
   return buttons;
 }
 
-function cap(code) {
+export function cap(code) {
   const key = document.createElement("kbd");
   key.textContent = glyph(code);
   key.classList.toggle("arrow", code.startsWith("Arrow"));

@@ -1,7 +1,14 @@
 // The player: keys and touches in, frames out, and a word for the person whenever something is expected of them.
 
 import { Connection } from "./connection.js";
+import { clearEffects, needsPictures, showEffects } from "./effects.js";
+import { watchGamepads } from "./gamepad.js";
 import { KeyMap, glyph, makeButtons } from "./keyboard.js";
+import { forgetFrames, forgetInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
+import { closePanel } from "./panel.js";
+import { offerRecording, showRecorded, showRecording } from "./recorder.js";
+import { Settings, rememberedKeys } from "./settings.js";
+import { offerStarts, showStarts } from "./starts.js";
 
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
@@ -18,16 +25,20 @@ let shortcuts = {};
 let isPaused = false;
 let wasPlaying = false; // when the tab was hidden
 let last = null; // newest frame shown
+let lastEffects = null; // newest pictures of what actions do
 let inputId = 0;
 let sent = ""; // actions the server holds, as JSON
 let repeatTimer = 0;
+let backTimer = 0;
 let glowedAt = 0;
 const held = []; // codes, oldest first
-const sentAt = new Map(); // input id -> time
-const delays = [];
-const shownAt = [];
 
-const connection = new Connection({ hello, making, frame, lost, closed });
+const connection = new Connection({ hello, making, effects, recording: showRecording, recorded: showRecorded, frame, lost, closed });
+const settings = new Settings({
+  keys: useKeys,
+  sample: (drawing) => connection.send({ type: "sample", ...drawing }),
+  effects: () => connection.send({ type: "effects" }),
+});
 
 // ---------------------------------------------------------------- what the person is told
 
@@ -48,37 +59,27 @@ function showWhatIsExpected() {
   if (isOver) {
     const steps = `${last.step} ${last.step === 1 ? "step" : "steps"}`;
     const points = last.total ? `, reward ${number(last.total)}` : "";
-    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), reset);
-  } else if (isPaused && !last?.step && keyMap.codes.size) {
+    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), () => reset());
+  } else if (isPaused && !last?.step && keyMap.choices.length) {
     show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", "", "Play", () => pause(false));
+  } else if (isPaused && !last?.step) {
+    show("paused", "Ready", "", "Play", () => pause(false));
   } else if (isPaused) {
-    show("paused", keyMap.codes.size ? "Paused" : "Ready", "", "Play", () => pause(false));
+    show("paused"); // nothing covers the picture: people look at it, go back and step
+    $("status").textContent = "Paused";
   } else {
     show("playing");
   }
-  $("pause").firstElementChild.textContent = isPaused ? "Play" : "Pause";
+  document.body.classList.toggle("is-paused", isPaused);
+  $("pause").querySelector(".label").textContent = isPaused ? "Play" : "Pause";
   $("pause").disabled = isOver;
+  $("single").disabled = !isPaused || isOver;
+  $("back").disabled = !last?.step;
 }
 
 const hasKeyboard = () => matchMedia("(hover: hover)").matches; // as far as a page can know
 const again = () => (hasKeyboard() ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
-const number = (x) => (Number.isInteger(x) ? String(x) : x.toFixed(2));
-const median = (sorted) => sorted[Math.floor(sorted.length / 2)];
-
-function showMeters() {
-  if (!last) return;
-  $("step").textContent = last.step;
-  $("reward").textContent = number(last.total);
-  $("model").innerHTML = `${last.milliseconds.toFixed(last.milliseconds < 10 ? 1 : 0)} <small>ms</small>`;
-  const now = performance.now();
-  while (shownAt.length && shownAt[0] < now - 1000) shownAt.shift();
-  $("fps").textContent = isPaused || document.body.dataset.state !== "playing" ? "\u2013" : shownAt.length;
-  if (delays.length) {
-    const sorted = [...delays].sort((a, b) => a - b);
-    const p95 = sorted[Math.floor(0.95 * (sorted.length - 1))];
-    $("delay").innerHTML = `${Math.round(median(sorted))} <small>/ ${Math.round(p95)} ms</small>`;
-  }
-}
+const isRunning = () => !isPaused && document.body.dataset.state === "playing";
 
 // ---------------------------------------------------------------- what the server says
 
@@ -86,28 +87,52 @@ function hello(message) {
   world = message;
   keyMap = new KeyMap(world.actions);
   isPaused = world.paused;
-  last = null;
+  last = lastEffects = null;
   sent = "";
   inputId = 0;
-  sentAt.clear();
+  forgetInputs();
   releaseAll();
-  const free = (codes) => codes.find((code) => !keyMap.codes.has(code));
-  shortcuts = { reset: free(["KeyR", "Backspace", "F2"]), pause: free(["KeyP", "Escape", "F4"]) };
-  $("reset").lastElementChild.textContent = glyph(shortcuts.reset);
-  $("pause").lastElementChild.textContent = glyph(shortcuts.pause);
-  $("pause").hidden = $("fps-meter").hidden = world.turn_based;
+  rememberedKeys(keyMap, world.name);
+  for (const id of ["pause", "single", "fps-meter"]) $(id).hidden = world.turn_based;
+  const query = new URLSearchParams(location.search);
+  query.delete("world");
+  $("home").hidden = !world.gallery;
+  $("home").href = query.size ? `./?${query}` : "./";
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
-  const alone = keyMap.codes.size ? "" : ", runs by itself";
+  const alone = keyMap.choices.length ? "" : ", runs by itself";
   $("about").textContent = `recipe ${world.recipe}, ${world.width}\u00d7${world.height}, ${pace}${alone}`;
-  $("delay").parentElement.hidden = !keyMap.codes.size;
+  $("delay").parentElement.hidden = !keyMap.choices.length;
   $("hint").hidden = !world.turn_based;
   $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
   [screen.width, screen.height] = [world.width, world.height];
+  useKeys();
+  settings.show(world, keyMap);
+  showStarts(world);
+  offerRecording(world, (message) => connection.send(message));
+  fit();
+  if (needsPictures(keyMap)) connection.send({ type: "effects" });
+  $("stage").focus({ preventScroll: true });
+}
+
+/** The keys are known, or others now: make the buttons, and find keys for the player's own wishes. */
+function useKeys() {
+  releaseAll();
+  clearEffects();
   buttons = makeButtons(keyMap, $("pad"), $("keys"));
   for (const button of new Set(buttons.values())) listenToTouch(button);
-  fit();
-  $("stage").focus({ preventScroll: true });
+  const free = (codes) => codes.find((code) => !keyMap.codes.has(code));
+  shortcuts = {
+    reset: free(["KeyR", "Home", "F2"]), back: free(["Backspace", "KeyB", "F6"]),
+    pause: free(["KeyP", "KeyK", "F4"]), single: free(["Period", "KeyN", "F7"]),
+  };
+  for (const [id, code] of Object.entries(shortcuts)) $(id).querySelector("kbd").textContent = glyph(code);
+  if (lastEffects) showEffects(lastEffects, buttons);
+}
+
+function effects(message) {
+  lastEffects = message;
+  showEffects(message, buttons);
 }
 
 /** The world makes several frames at once, and it takes a while. */
@@ -130,18 +155,13 @@ async function frame(message) {
   }
   image.close();
   connection.send({ type: "ack", sequence: message.sequence });
-  if (sentAt.has(message.input)) {
-    delays.push(now - sentAt.get(message.input));
-    if (delays.length > 60) delays.shift();
-  }
-  for (const id of sentAt.keys()) if (id <= message.input) sentAt.delete(id);
-  shownAt.push(now);
+  shownFrame(message);
   const before = last;
   last = message;
   const isNewState = !before || before.terminated || before.truncated || last.terminated || last.truncated;
-  if (isNewState || before.step === 0) showWhatIsExpected();
+  if (isNewState || before.step === 0 || last.step === 0 || isPaused) showWhatIsExpected();
   if (last.step > 0 || !world.turn_based) $("hint").hidden = true;
-  if (world.turn_based || isNewState) showMeters();
+  if (world.turn_based || isPaused || isNewState) showMeters(last, isRunning());
 }
 
 function lost() {
@@ -163,12 +183,12 @@ const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
 function sendInput(message) {
   inputId += 1;
-  sentAt.set(inputId, performance.now());
+  sentInput(inputId);
   connection.send({ ...message, id: inputId });
 }
 
-function reset() {
-  sendInput({ type: "reset" });
+function reset(start = undefined) {
+  sendInput({ type: "reset", start });
   if (isPaused) pause(false);
   $("stage").focus({ preventScroll: true });
 }
@@ -177,12 +197,24 @@ function pause(value) {
   if (world.turn_based || isPaused === value) return;
   isPaused = value;
   connection.send({ type: "pause", paused: value });
-  shownAt.length = 0;
+  forgetFrames();
   showWhatIsExpected();
   $("stage").focus({ preventScroll: true });
 }
 
+/** Go one step back; a real-time world waits there. */
+function back() {
+  if (!last?.step) return;
+  if (!world.turn_based && !isPaused) isPaused = true; // the server pauses by itself
+  sendInput({ type: "rewind", steps: 1 });
+}
+
+function single() {
+  if (isPaused && !world.turn_based) sendInput({ type: "step" });
+}
+
 function press(code) {
+  if (settings.take(code)) return;
   if (!world || held.includes(code)) return;
   held.push(code);
   buttons.get(code)?.classList.add("is-held");
@@ -246,9 +278,14 @@ function listenToTouch(button) {
 addEventListener("keydown", (event) => {
   const { code } = event;
   if (!world || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (settings.take(code)) return event.preventDefault();
+  if (code === "Escape" && closePanel()) return;
+  if (document.activeElement instanceof HTMLInputElement) return; // a slider has uses for keys
   const isOnButton = document.activeElement instanceof HTMLButtonElement;
   if (isOnButton && (code === "Enter" || code === "Space")) return;
-  if (keyMap.codes.has(code) || code === shortcuts.reset || code === shortcuts.pause) event.preventDefault();
+  if (keyMap.codes.has(code) || Object.values(shortcuts).includes(code)) event.preventDefault();
+  if (code === shortcuts.back) return back(); // held, it goes on going back
+  if (code === shortcuts.single) return single();
   if (event.repeat) return;
   if (code === shortcuts.reset) reset();
   else if (code === shortcuts.pause) pause(!isPaused);
@@ -264,7 +301,19 @@ document.addEventListener("visibilitychange", () => {
   pause(document.hidden || !wasPlaying);
 });
 $("pause").onclick = () => pause(!isPaused);
-$("reset").onclick = reset;
+$("reset").onclick = () => reset();
+offerStarts({ begin: reset, nextId: () => (inputId += 1), begun: () => $("stage").focus({ preventScroll: true }) });
+$("single").onclick = single;
+$("back").onpointerdown = () => {
+  back();
+  clearTimeout(backTimer);
+  backTimer = setTimeout(function again() {
+    back();
+    backTimer = setTimeout(again, REPEAT_EVERY);
+  }, REPEAT_AFTER);
+};
+$("back").onpointerup = $("back").onpointerleave = $("back").onpointercancel = () => clearTimeout(backTimer);
+$("back").onclick = ({ detail }) => detail === 0 && back(); // the keyboard's click; a pointer was seen above
 $("screen").onclick = () => $("stage").focus({ preventScroll: true });
 
 // ---------------------------------------------------------------- the canvas
@@ -281,5 +330,6 @@ function fit() {
 }
 
 new ResizeObserver(fit).observe($("stage"));
-setInterval(showMeters, 250);
+setInterval(() => showMeters(last, isRunning()), 250);
+watchGamepads({ press: (code) => world && press(code), release, here: (isHere) => document.body.classList.toggle("has-gamepad", isHere) });
 connection.open();

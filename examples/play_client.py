@@ -1,0 +1,81 @@
+"""A player without a browser: takes random actions in a world that is being served, and measures how fast it answers.
+
+    reelworld play runs/demo/world --no-browser        (in another terminal)
+    python examples/play_client.py ws://127.0.0.1:8000/api/play --steps 50 --out last.png
+
+It needs the package websockets and nothing of reelworld: docs/protocol.md is all there is to know.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import struct
+import time
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+PROTOCOL = 2
+HEADER = struct.Struct("<4B3I3f")  # version, encoding, flags, waiting; sequence, step, input; reward, total, ms
+
+
+def main() -> None:
+    """Play for a while and say how it went."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address", help="ws://HOST:PORT/api/play, with ?token=... where the server printed one")
+    parser.add_argument("--steps", type=int, default=50, help="actions to take")
+    parser.add_argument("--seed", type=int, default=0, help="of the random actions")
+    parser.add_argument("--out", type=Path, help="where the last frame goes, a PNG")
+    options = parser.parse_args()
+    with connect(options.address) as socket:
+        hello = json.loads(socket.recv())
+        if hello["protocol"] != PROTOCOL:
+            raise SystemExit(f"the server speaks version {hello['protocol']}, this client {PROTOCOL}")
+        print(f"{hello['name']}, {hello['width']}x{hello['height']}")
+        play(socket, hello, options)
+
+
+def play(socket: ClientConnection, hello: dict[str, Any], options: argparse.Namespace) -> None:
+    """Take actions, each when the frame of the one before is here."""
+    draw, delays, total, image = random.Random(options.seed), [], 0.0, b""
+    if not hello["turn_based"]:
+        socket.send(json.dumps({"type": "pause", "paused": False}))
+    for number in range(1, options.steps + 1):
+        start = time.perf_counter()
+        actions = {name: action(spec, draw) for name, spec in hello["actions"].items()}
+        socket.send(json.dumps({"type": "act", "id": number, "actions": actions}))
+        shown, has_ended = 0, False
+        while shown < number and not has_ended:
+            shown, has_ended, total, image = next_frame(socket)
+        delays.append(1000 * (time.perf_counter() - start))
+        if has_ended:
+            socket.send(json.dumps({"type": "reset", "id": number}))
+    p50, p95 = statistics.median(delays), sorted(delays)[int(0.95 * (len(delays) - 1))]
+    print(f"{len(delays)} actions, reward {total:.2f}, action to frame {p50:.1f} ms (p95 {p95:.1f} ms)")
+    if options.out:
+        options.out.write_bytes(image)
+
+
+def action(spec: dict[str, Any], draw: random.Random) -> int | list[float]:
+    """Draw an action of a stream."""
+    if spec["kind"] == "discrete":
+        return draw.randrange(spec["n"])
+    low, high = spec["low"] or [-1.0] * spec["n"], spec["high"] or [1.0] * spec["n"]
+    return [draw.uniform(a, b) for a, b in zip(low, high, strict=True)]
+
+
+def next_frame(socket: ClientConnection) -> tuple[int, bool, float, bytes]:
+    """Read and acknowledge a frame: the newest action it shows, whether the episode is over, the rewards, the PNG."""
+    while isinstance(data := socket.recv(), str):
+        pass  # what else a server may tell
+    _, _, flags, _, sequence, _, shown, _, total, _ = HEADER.unpack_from(data)
+    socket.send(json.dumps({"type": "ack", "sequence": sequence}))
+    return shown, flags != 0, total, data[HEADER.size :]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+// A gamepad is a second keyboard: its buttons have codes ("Pad0", ...) that key maps may use. The left stick is the
+// directions, too.
+
+const GLYPHS = ["A", "B", "X", "Y", "LB", "RB", "LT", "RT", "Select", "Start", "L3", "R3", "\u2191", "\u2193", "\u2190", "\u2192"];
+const DIRECTIONS = { ArrowUp: "Pad12", ArrowDown: "Pad13", ArrowLeft: "Pad14", ArrowRight: "Pad15" };
+const LETTERS = { KeyW: "Pad12", KeyS: "Pad13", KeyA: "Pad14", KeyD: "Pad15" };
+const OTHERS = ["Pad0", "Pad1", "Pad2", "Pad3", "Pad5", "Pad4", "Pad7", "Pad6"];
+const THRESHOLD = 0.5; // how far a stick or a trigger goes before it counts as pressed
+
+export const padGlyph = (code) => (code.startsWith("Pad") ? GLYPHS[code.slice(3)] ?? code.slice(3) : undefined);
+
+/** Add a gamepad's buttons to a world's keys: the directions where it has arrows (or WASD), the rest in order. */
+export function withGamepad(keys) {
+  const singles = Object.keys(keys).filter((codes) => !codes.includes("+"));
+  const directions = singles.some((code) => code in DIRECTIONS) ? DIRECTIONS : LETTERS;
+  const others = [...OTHERS];
+  const places = new Map(singles.map((code) => [code, directions[code] ?? others.shift()]));
+  const all = { ...keys };
+  for (const [codes, value] of Object.entries(keys)) {
+    const pads = codes.split("+").map((code) => places.get(code) ?? directions[code]);
+    if (pads.every(Boolean)) all[pads.join("+")] ??= value;
+  }
+  return all;
+}
+
+/** Call ``press`` and ``release`` with codes while a gamepad is there; ``here`` says whether one is. */
+export function watchGamepads({ press, release, here }) {
+  let down = new Set();
+  let request = 0;
+  const look = () => {
+    const pads = navigator.getGamepads().filter((pad) => pad?.connected);
+    const now = new Set(pads.flatMap(pressedOn));
+    for (const code of now) if (!down.has(code)) press(code);
+    for (const code of down) if (!now.has(code)) release(code);
+    down = now;
+    request = pads.length ? requestAnimationFrame(look) : 0;
+    if (!request) here(false);
+  };
+  addEventListener("gamepadconnected", () => {
+    here(true);
+    if (!request) look();
+  });
+}
+
+function pressedOn(pad) {
+  const codes = pad.buttons.flatMap((button, i) => (button.pressed || button.value > THRESHOLD ? [`Pad${i}`] : []));
+  const [x = 0, y = 0] = pad.axes;
+  if (y < -THRESHOLD) codes.push("Pad12");
+  if (y > THRESHOLD) codes.push("Pad13");
+  if (x < -THRESHOLD) codes.push("Pad14");
+  if (x > THRESHOLD) codes.push("Pad15");
+  return codes;
+}
