@@ -249,7 +249,8 @@ def conditionings(name: str) -> str:
         for column in columns:
             values = [row[column] for row in rows]
             spread = f"{number(min(values))} to {number(max(values))}"
-            cells.append(f"{number(sum(values) / len(values))} ({spread})")
+            mean = number(sum(values) / len(values))
+            cells.append(f"{mean} ({spread})" if len(values) > 1 else mean)
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     seeds = sorted({row["seed"] for row in results["results"]})
     return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, seeds))})
