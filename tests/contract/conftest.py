@@ -49,7 +49,7 @@ def untrained(recipe: ModuleType, kind: str) -> World:
     Fresh weights copy the current frame, whatever the action: tests on them could not fail.
     """
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
-    config = recipe.tiny()
+    config = recipe.SIZES["tiny"]()
     if kind == "classes":
         config = replace(config, class_cond=True)
     elif kind != "latent" and hasattr(config, "latent_codes"):
