@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import hashlib
 import inspect
 import json
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -17,16 +19,15 @@ from tests.contract.conftest import actions, classes, frames
 from reelworld import recipes
 from reelworld.config import from_json, to_json
 from reelworld.recipes import RECIPES
+from reelworld.recipes.settings import Settings
 from reelworld.types import UserError
 from reelworld.worlds.world import World
-
-COMMON_FIELDS = {"seed", "size", "fit", "max_minutes"}
 
 
 def test_table_matches_the_folder() -> None:
     files = {p.stem for p in Path(recipes.__file__).parent.glob("*.py") if not p.stem.startswith("convert_")}
     halves = {f for f in files for name in RECIPES if f.startswith(f"{name}_")}  # settings, and parts of a recipe
-    assert {name: f"reelworld.recipes.{name}" for name in files - halves - {"__init__"}} == RECIPES
+    assert {name: f"reelworld.recipes.{name}" for name in files - halves - {"__init__", "settings"}} == RECIPES
 
 
 def test_sizes_survive_json(recipe: ModuleType) -> None:
@@ -43,13 +44,18 @@ def test_a_misspelt_field_names_the_closest(recipe: ModuleType) -> None:
 
 
 def test_every_field_has_help(recipe: ModuleType) -> None:
-    tree = ast.parse(Path(inspect.getfile(recipe.Config)).read_text())
-    config = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Config")
-    fields = {ast.unparse(n.target): i for i, n in enumerate(config.body) if isinstance(n, ast.AnnAssign)}
-    after = {name: config.body[i + 1] for name, i in fields.items()}
-    bare = [n for n, x in after.items() if not (isinstance(x, ast.Expr) and isinstance(x.value, ast.Constant))]
+    fields, bare = set(), []
+    for kind in recipe.Config.__mro__[:-1]:
+        (config,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(config, ast.ClassDef)
+        for field, after in pairwise(config.body):
+            if isinstance(field, ast.AnnAssign):
+                fields.add(name := ast.unparse(field.target))
+                if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
+                    bare.append(name)
     assert bare == []
-    assert set(fields) >= COMMON_FIELDS
+    assert fields == {field.name for field in dataclasses.fields(recipe.Config)}
+    assert issubclass(recipe.Config, Settings)
 
 
 def weights(world: World) -> dict[str, torch.Tensor]:

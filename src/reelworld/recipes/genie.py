@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reelworld.recipes.genie_actions import action_specs, labelled, latent_model, latent_stage, optim
-from reelworld.recipes.genie_sizes import DEFAULT_SIZE, SIZES, Config
+from reelworld.recipes.genie_settings import Config
+from reelworld.recipes.genie_sizes import DEFAULT_SIZE, SIZES
 
 if TYPE_CHECKING:
     from torch import nn

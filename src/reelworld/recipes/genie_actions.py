@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from reelworld.recipes.genie_sizes import Config
+from reelworld.recipes.genie_settings import Config
 from reelworld.types import UserError
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from reelworld.recipes.pocket_sizes import DEFAULT_SIZE, SIZES, Config
+from reelworld.recipes.pocket_settings import Config
+from reelworld.recipes.pocket_sizes import DEFAULT_SIZE, SIZES
 from reelworld.types import UserError
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from reelworld.recipes.videogpt_sizes import DEFAULT_SIZE, SIZES, Config
+from reelworld.recipes.videogpt_settings import Config
+from reelworld.recipes.videogpt_sizes import DEFAULT_SIZE, SIZES
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
