@@ -89,7 +89,9 @@ def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) 
     assert packed.info.limits == ("It fades.", "It forgets.") and packed.info.measured is None
     size, before = ((path / "dynamics.safetensors").stat().st_size for path in (copy, folder))
     assert size < 0.6 * before
-    for (name, mine), theirs in zip(packed.dynamics.state_dict().items(), whole.dynamics.state_dict().values()):
+    for (name, mine), theirs in zip(
+        packed.dynamics.state_dict().items(), whole.dynamics.state_dict().values(), strict=True
+    ):
         wanted = theirs.bfloat16().float() if theirs.is_floating_point() else theirs
         assert mine.dtype == theirs.dtype and torch.equal(mine, wanted), name
 
@@ -102,9 +104,7 @@ def test_a_copy_onto_itself_is_refused(folder: Path, capsys: pytest.CaptureFixtu
     assert (folder / "dynamics.safetensors").read_bytes() == before
 
 
-def test_worlds_are_found_by_folder_run_and_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_worlds_are_found_by_folder_run_and_name(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert world_folder(folder) == world_folder(folder.parent) == folder
     monkeypatch.setattr(finding, "SHIPPED", ("toy",))
     monkeypatch.setattr(finding.resources, "files", lambda _: tmp_path)
@@ -116,5 +116,5 @@ def test_worlds_are_found_by_folder_run_and_name(
     world.save(tmp_path / "shipped" / "toy")
     assert world_folder("toy") == tmp_path / "shipped" / "toy"
     (tmp_path / "toy").mkdir()  # what is on disk comes first
-    with pytest.raises(UserError, match="toy is not a world: .* or a shipped world: toy"):
+    with pytest.raises(UserError, match=r"toy is not a world: .* or a shipped world: toy"):
         world_folder("toy")
