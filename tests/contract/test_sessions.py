@@ -235,6 +235,28 @@ def test_a_batch_equals_its_streams_alone(world: World) -> None:
         assert_same(of_alone, (pixels[i : i + 1], codes[i : i + 1]))
 
 
+def test_sessions_that_step_together_play_as_if_alone(world: World) -> None:
+    """They join and leave in the middle, are of different age and draw by different seeds."""
+    seeds, here = (5, 6, 7), (range(N_STEPS), range(2, 7), range(1, 4))
+    steps = [actions(world, 1, N_STEPS, seed=seed) for seed in seeds]
+    alone = [play_codes(started(world, 1, s), a, 0, len(t)) for s, a, t in zip(seeds, steps, here, strict=True)]
+    sessions, made, n_in_company = [started(world, 1, seed) for seed in seeds], [[], [], []], []
+    for tick in range(7):
+        waiting = [i for i in range(3) if tick in here[i]]
+        while waiting:
+            group = [i for i in waiting if sessions[i].company == sessions[waiting[0]].company]
+            waiting = [i for i in waiting if i not in group]
+            wanted = [{k: v[:, tick - here[i].start] for k, v in steps[i].items()} for i in group]
+            for i, result in zip(group, Session.step_together([sessions[i] for i in group], wanted), strict=True):
+                made[i].append(result)
+            n_in_company.append(len(group))
+    assert max(n_in_company) >= 2
+    for i in range(3):
+        frames_made, codes_made = (np.stack(x, 1) for x in zip(*((r.frame, r.info["codes"]) for r in made[i])))
+        assert_same((frames_made, codes_made), alone[i])
+        assert sessions[i].n_steps == len(here[i]) and np.array_equal(sessions[i].frame, frames_made[:, -1])
+
+
 def test_streams_that_begin_anew_leave_the_others_alone(world: World) -> None:
     """One of three is reset in the middle: the others go on as if nothing had happened, and it as if alone."""
     steps, context = actions(world, 3, N_STEPS), frames(1, 2, seed=6)

@@ -8,6 +8,7 @@ Shapes: B streams, T frames of the window, N tokens per frame, D width, A width 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -102,6 +103,15 @@ class History:
     def last(self, streams: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Return the last frames of some streams, and what led to them."""
         return self.codes[streams, -frames:], self.actions[streams, -frames:]
+
+    @classmethod
+    def joined(cls, histories: Sequence[History]) -> History:
+        """Copy several histories into one, their streams in this order."""
+        return cls(
+            codes=torch.cat([history.codes for history in histories]),
+            actions=torch.cat([history.actions for history in histories]),
+            ages=[age for history in histories for age in history.ages],
+        )
 
     def select(self, streams: Tensor) -> History:
         """Copy the given streams."""

@@ -16,7 +16,7 @@ Shapes: B batch, T frames, F = B * T, N tokens per frame, R C grid rows and colu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -79,6 +79,15 @@ class GridState:
     """Expected reward of the last step, (B,)."""
     terminated: Tensor
     """Predicted probability that the last step ended the episode, (B,)."""
+
+    @classmethod
+    def joined(cls, states: Sequence[GridState]) -> GridState:
+        """Copy several states into one, their streams in this order."""
+        names = ("codes", "positions", "reward", "terminated")
+        return cls(
+            caches=[FrameCache.joined(ring) for ring in zip(*(state.caches for state in states), strict=True)],
+            **{name: torch.cat([getattr(state, name) for state in states]) for name in names},
+        )
 
     def select(self, streams: Tensor) -> GridState:
         """Copy the given streams."""

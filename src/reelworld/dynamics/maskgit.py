@@ -14,7 +14,7 @@ Shapes: B batch, T frames, P context frames, N tokens per frame, D width, A widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -111,6 +111,19 @@ class MaskGITState:
     """Predicted probability that the last step ended the episode, (B,)."""
     history: History | None = None
     """The frames themselves, where a full window is read again."""
+
+    @classmethod
+    def joined(cls, states: Sequence[MaskGITState]) -> MaskGITState:
+        """Copy several states into one, their streams in this order."""
+        histories = [state.history for state in states if state.history is not None]
+        return cls(
+            codes=torch.cat([state.codes for state in states]),
+            action=torch.cat([state.action for state in states]),
+            cache=STCache.joined([state.cache for state in states]),
+            reward=torch.cat([state.reward for state in states]),
+            terminated=torch.cat([state.terminated for state in states]),
+            history=History.joined(histories) if histories else None,
+        )
 
     def select(self, streams: Tensor) -> MaskGITState:
         """Copy the given streams."""

@@ -43,6 +43,9 @@ class FrameByFrame:
         codes = self._encode(beginning.frames)
         return beginning.frames[:, -1], self._dynamics.prefill(codes, self._conditions(beginning.actions))
 
+    def phase(self, state: Any) -> None:
+        """Every step is like every other."""
+
     def advance(
         self,
         state: Any,
@@ -77,6 +80,12 @@ class Remembered:
 
     dynamics: Any
     memory: Any
+
+    @classmethod
+    def joined(cls, states: Sequence[Remembered]) -> Remembered:
+        """Copy several states into one, their streams in this order."""
+        dynamics, memories = [state.dynamics for state in states], [state.memory for state in states]
+        return cls(dynamics=type(dynamics[0]).joined(dynamics), memory=type(memories[0]).joined(memories))
 
     def select(self, streams: Tensor) -> Remembered:
         """Copy the given streams."""

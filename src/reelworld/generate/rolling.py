@@ -8,7 +8,7 @@ Shapes: n streams, T frames, H W pixel rows and columns, A action width, N token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reelworld.types import Sampler
 
-__all__ = ["Beginning", "Rolling", "Shown", "State", "Watch"]
+__all__ = ["Beginning", "Rolling", "Shown", "State", "Watch", "Watches"]
 
 Watch = Callable[[float, int], Any]
 """Told, while a world makes several frames at once, the share that is done (0 to 1) and how many frames they are."""
@@ -26,6 +26,11 @@ Watch = Callable[[float, int], Any]
 
 class State(Protocol):
     """Where n streams stand: tensors with one row per stream."""
+
+    @classmethod
+    def joined(cls, states: Sequence[Any]) -> Any:
+        """Copy several states into one, their streams in this order."""
+        ...
 
     def select(self, streams: Tensor) -> Any:
         """Copy the given streams."""
@@ -61,6 +66,37 @@ class Shown:
     codes: np.ndarray
     """int64, (n, N): of the latent frame that the frame belongs to."""
 
+    def select(self, streams: np.ndarray) -> Shown:
+        """Copy the given streams, so that none keeps the others in memory."""
+        return Shown(**{name: rows[streams] for name, rows in vars(self).items()})
+
+
+class Watches:
+    """Tells several watches how far the making is; one that raises is told no more, and when all have, it ends.
+
+    Attributes:
+        raised: What watches raised, by their number.
+    """
+
+    class AllGaveUp(Exception):
+        """Nobody wants the frames any more."""
+
+    def __init__(self, watches: Sequence[Watch | None]) -> None:
+        self._watches = watches
+        self.raised: dict[int, Exception] = {}
+
+    def __call__(self, share: float, n_frames: int) -> None:
+        """Tell those that still want to know."""
+        for i, watch in enumerate(self._watches):
+            if watch is None or i in self.raised:
+                continue
+            try:
+                watch(share, n_frames)
+            except Exception as error:  # noqa: BLE001 (it is handed to whoever gave the watch)
+                self.raised[i] = error
+        if len(self.raised) == len(self._watches):
+            raise Watches.AllGaveUp
+
 
 class Rolling(Protocol):
     """A way in which frames come out of a world."""
@@ -86,6 +122,10 @@ class Rolling(Protocol):
         Returns:
             The frames that are shown first, uint8 (n, H, W, 3): the last given ones; and the state.
         """
+        ...
+
+    def phase(self, state: Any) -> Hashable:
+        """Say what the next frame takes: streams of equal phase go well side by side."""
         ...
 
     def advance(

@@ -8,7 +8,7 @@ Shapes: n streams, T frames, H W pixel rows and columns, A action width, N token
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from reelworld.generate.frame_by_frame import FrameByFrame, RememberedFrames
 from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids, stream_generators
-from reelworld.generate.rolling import Beginning, Rolling, Watch
+from reelworld.generate.rolling import Beginning, Rolling, Shown, Watch, Watches
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.types import ActionSpec, Clip, StepResult, UserError
@@ -163,6 +163,9 @@ class Session:
         shown, self._state = self._rolling.advance(
             self._state, actions, TokenSampler(self.sampler), self._generators, self.watch
         )
+        return self._result(shown)
+
+    def _result(self, shown: Shown) -> StepResult:
         self._frame = shown.frame
         self.n_steps += 1
         return StepResult(
@@ -172,6 +175,62 @@ class Session:
             truncated=np.zeros(self.n, bool),
             info={"n_steps": self.n_steps, "terminated_probability": shown.terminated, "codes": shown.codes},
         )
+
+    # ------------------------------------------------------------------ together
+
+    @property
+    def company(self) -> Hashable:
+        """What the next step asks of a batch; sessions of one world with equal company may ``step_together``."""
+        if self._state is None:
+            raise UserError("company needs a session that was reset.")
+        return self.sampler, self._rolling.phase(self._state)
+
+    @staticmethod
+    @torch.inference_mode()
+    def step_together(sessions: Sequence[Session], actions: Sequence[Action]) -> list[StepResult | Exception]:
+        """Step several sessions of one world as one batch, each with its own action and random numbers.
+
+        Every session goes on as if alone, up to rounding: products of matrices of another size add up in another
+        order. So codes are the same but for near ties, and pixels of the same codes differ by 1 of 255 at most.
+
+        Args:
+            sessions: Sessions of one world, of equal ``company``.
+            actions: What ``step`` takes, one per session.
+
+        Returns:
+            Results in the order of the sessions. Where a session's ``watch`` raised, that error stands instead, and
+            the session stands where it stood; the making ends early when all have raised.
+
+        Raises:
+            UserError: If the sessions are not of equal company, or an action does not fit.
+        """
+        first = sessions[0]
+        if len({session.company for session in sessions}) > 1:
+            raise UserError("sessions of different company cannot step together; step them one after the other.")
+        given = [
+            action_tensors(session.action_specs, action, (session.n, 1), is_step=True)
+            for session, action in zip(sessions, actions, strict=True)
+        ]
+        watches = Watches([session.watch for session in sessions])
+        try:
+            shown, state = first._rolling.advance(
+                type(first._state).joined([session._state for session in sessions]),
+                {name: torch.cat([tensors[name] for tensors in given]) for name in first.action_specs},
+                TokenSampler(first.sampler),
+                [generator for session in sessions for generator in session._generators],
+                watches,
+            )
+        except Watches.AllGaveUp:
+            return [watches.raised[i] for i in range(len(sessions))]
+        results: list[StepResult | Exception] = []
+        rows = torch.arange(sum(session.n for session in sessions)).split([session.n for session in sessions])
+        for i, session in enumerate(sessions):
+            if i in watches.raised:
+                results.append(watches.raised[i])
+                continue
+            session._state = state.select(rows[i])
+            results.append(session._result(shown.select(rows[i].numpy())))
+        return results
 
     # ------------------------------------------------------------------ copies
 

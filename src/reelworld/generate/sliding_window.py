@@ -44,6 +44,13 @@ class WindowState:
     class_id: Tensor | None
     """int64, (B,); None in worlds without classes."""
 
+    @classmethod
+    def joined(cls, states: Sequence[WindowState]) -> WindowState:
+        """Copy several states into one, their streams in this order."""
+        classes = [state.class_id for state in states if state.class_id is not None]
+        tensors = {k: torch.cat([getattr(s, k) for s in states]) for k in ("codes", "frames", "known", "shown")}
+        return cls(**tensors, class_id=torch.cat(classes) if classes else None)
+
     def select(self, streams: Tensor) -> WindowState:
         """Copy the given streams."""
         class_id = None if self.class_id is None else self.class_id[streams]
@@ -146,6 +153,11 @@ class SlidingWindow:
         return shown.frame, state
 
     # ------------------------------------------------------------------ the window
+
+    def phase(self, state: WindowState) -> tuple[int, ...]:
+        """Latent frames that each stream knows when the next frame is asked for; all of them: nothing must be made."""
+        used_up = state.shown == self._n_frames
+        return tuple(torch.where(used_up, self._n_latents - 1, state.known).tolist())
 
     def advance(
         self,

@@ -5,6 +5,9 @@ Shapes: B batch (streams), G grid positions per stream, H heads, W window (frame
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor
 
 __all__ = ["FrameCache"]
@@ -39,6 +42,14 @@ class FrameCache:
         cache.positions[:, :keep] = positions[:, positions.shape[1] - keep :]
         return cache
 
+    @classmethod
+    def joined(cls, caches: Sequence[FrameCache]) -> FrameCache:
+        """Copy several caches into one, their streams in this order, each with the order of its frames."""
+        cursor = caches[0].cursor
+        turned = [cache._turned(cursor - cache.cursor) for cache in caches]
+        keys, values, positions = (torch.cat(parts) for parts in zip(*turned, strict=True))
+        return cls(keys, values, positions, cursor)
+
     def write(self, keys: Tensor, values: Tensor, positions: Tensor) -> None:
         """Store one frame over the oldest: keys and values (B * G, H, 1, D), positions (B,)."""
         self.number(positions[:, None])
@@ -71,10 +82,16 @@ class FrameCache:
 
     def replace(self, streams: Tensor, other: FrameCache) -> None:
         """Overwrite streams in place with those of another cache, keeping the order of its frames."""
-        turn = self.cursor - other.cursor
-        self._grouped(self.keys)[streams] = other._grouped(other.keys).roll(turn, 3)
-        self._grouped(self.values)[streams] = other._grouped(other.values).roll(turn, 3)
-        self.positions[streams] = other.positions.roll(turn, 1)
+        keys, values, positions = other._turned(self.cursor - other.cursor)
+        self._grouped(self.keys)[streams] = other._grouped(keys)
+        self._grouped(self.values)[streams] = other._grouped(values)
+        self.positions[streams] = positions
+
+    def _turned(self, turn: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return keys, values and positions as they lie when the ring is turned by some slots."""
+        if turn == 0:
+            return self.keys, self.values, self.positions
+        return self.keys.roll(turn, 2), self.values.roll(turn, 2), self.positions.roll(turn, 1)
 
     def _slots(self, frames: int) -> list[int]:
         window = self.keys.shape[2]

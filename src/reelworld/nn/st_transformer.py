@@ -291,6 +291,15 @@ class STCache:
     positions: Tensor
     """Number of the frame that comes next in each stream, int64, (B,)."""
 
+    @classmethod
+    def joined(cls, caches: Sequence[STCache]) -> STCache:
+        """Copy several caches into one, their streams in this order."""
+        layers = zip(*(cache.layers for cache in caches), strict=True)
+        return cls(
+            layers=[FrameCache.joined(layer) for layer in layers],
+            positions=torch.cat([cache.positions for cache in caches]),
+        )
+
     def select(self, streams: Tensor) -> STCache:
         """Copy the given streams."""
         return STCache(layers=[cache.select(streams) for cache in self.layers], positions=self.positions[streams])
