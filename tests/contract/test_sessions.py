@@ -252,8 +252,8 @@ def test_sessions_that_step_together_play_as_if_alone(world: World) -> None:
             n_in_company.append(len(group))
     assert max(n_in_company) >= 2
     for i in range(3):
-        frames_made, codes_made = (np.stack(x, 1) for x in zip(*((r.frame, r.info["codes"]) for r in made[i])))
-        assert_same((frames_made, codes_made), alone[i])
+        frames_made = np.stack([r.frame for r in made[i]], 1)
+        assert_same((frames_made, np.stack([r.info["codes"] for r in made[i]], 1)), alone[i])
         assert sessions[i].n_steps == len(here[i]) and np.array_equal(sessions[i].frame, frames_made[:, -1])
 
 

@@ -34,15 +34,21 @@ class Client:
     def send(self, **message) -> None:
         self.socket.send(json.dumps(message))
 
-    def frame(self, ack: bool = True) -> dict:
+    def message(self, ack: bool = True) -> dict[str, Any]:
+        """Read the next frame, its image as it came."""
         while isinstance(data := self.socket.recv(timeout=10), str):
             pass  # how far a slow world is
         names = ("version", "encoding", "flags", "reserved", "sequence", "step", "input", "reward", "total", "ms")
         frame = dict(zip(names, struct.unpack("<4B3I3f", data[:28]), strict=True))
-        pixels = np.asarray(Image.open(io.BytesIO(data[28:])))
-        rows, columns = np.nonzero((pixels == (255, 0, 0)).all(-1))
         if ack:
             self.send(type="ack", sequence=frame["sequence"])
+        return frame | {"image": data[28:]}
+
+    def frame(self, ack: bool = True) -> dict[str, Any]:
+        """Read the next frame and find the square in it."""
+        frame = self.message(ack)
+        pixels = np.asarray(Image.open(io.BytesIO(frame["image"])))
+        rows, columns = np.nonzero((pixels == (255, 0, 0)).all(-1))
         return frame | {"cell": (columns.min() // TILE, rows.min() // TILE), "shape": pixels.shape}
 
     def told(self, kind: str) -> dict[str, Any]:

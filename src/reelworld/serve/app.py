@@ -25,12 +25,13 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from reelworld.serve.guard import Guard
-from reelworld.serve.playable import Playable, Stepper
+from reelworld.serve.playable import Playable
 from reelworld.serve.player import Player, playing_fps
 from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
 from reelworld.serve.recording import Archive
 from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.serve.starts import MAX_STARTS, describe_starts, read_image
+from reelworld.serve.stepper import Stepper
 from reelworld.types import UserError
 
 __all__ = ["Limits", "create_app"]
@@ -136,7 +137,7 @@ class _Hall:
 
     def __init__(self, world: Playable | Shelf, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
         self.limits = limits
-        self.stepper = Stepper(n_threads)
+        self._n_threads = n_threads
         self.n_players = 0
         self.is_gallery = isinstance(world, Shelf)
         self._record = record
@@ -146,12 +147,13 @@ class _Hall:
             self._shelf = world
         else:
             self._shelf = Shelf([Shelved(name=world.info.name, load=lambda: world, card=card)])
-            self._desks[0] = _Desk(self, world, card, record)
+            self._desks[0] = _Desk(self, world, card, record, Stepper(n_threads))
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
-        self.stepper.close()
+        for desk in self._desks.values():
+            desk.stepper.close()
 
     async def _desk(self, connection: HTTPConnection) -> _Desk:
         """Open the desk of the world that a client names; those that nobody sits at are closed when there are many."""
@@ -160,14 +162,21 @@ class _Hall:
             if number not in self._desks:
                 idle = [n for n, desk in self._desks.items() if not desk.is_busy]
                 for n in idle[: max(0, len(self._desks) - MAX_OPEN + 1)]:
-                    del self._desks[n]
+                    self._close_desk(n)
                 world = await asyncio.to_thread(self._shelf.load, number)
                 shelved = self._shelf.worlds[number]
                 folder = None if self._record is None else self._record / shelved.folder_name
-                self._desks[number] = _Desk(self, world, shelved.card, folder)
+                stepper = next((d.stepper for d in self._desks.values() if d.world is world), Stepper(self._n_threads))
+                self._desks[number] = _Desk(self, world, shelved.card, folder, stepper)
             desk = self._desks[number]
             desk.n_coming += 1
             return desk
+
+    def _close_desk(self, number: int) -> None:
+        """Close a desk, and its world's stepper if no other desk has the same world."""
+        stepper = self._desks.pop(number).stepper
+        if all(desk.stepper is not stepper for desk in self._desks.values()):
+            stepper.close(wait=False)
 
     async def _at_desk(self, request: Request, do: Callable[[_Desk], Awaitable[Response]]) -> Response:
         try:
@@ -220,12 +229,12 @@ class _Hall:
 class _Desk:
     """Lets players into one world, keeps the limits, and sees them out."""
 
-    def __init__(self, hall: _Hall, world: Playable, card: str, record: Path | None) -> None:
+    def __init__(self, hall: _Hall, world: Playable, card: str, record: Path | None, stepper: Stepper) -> None:
         self._hall = hall
-        self._world = world
+        self.world = world
         self._card = card
         self._limits = hall.limits
-        self._stepper = hall.stepper
+        self.stepper = stepper
         self.n_coming = 0
         self._seats: dict[str, _Seat] = {}
         self._starts: dict[str, Any] | None = None
@@ -237,14 +246,14 @@ class _Desk:
         return self.n_coming > 0
 
     async def describe(self, _: Request) -> Response:
-        player = Player(self._world, self._stepper, _send_nowhere, _send_nowhere)
+        player = Player(self.world, self.stepper, _send_nowhere, _send_nowhere)
         state = {"players": self._hall.n_players, "sessions": self._limits.sessions}
         return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
 
     async def starts(self, _: Request) -> Response:
         """Show the moments that a game may begin at."""
         if self._starts is None:
-            self._starts = await asyncio.to_thread(describe_starts, self._world.starts)
+            self._starts = await asyncio.to_thread(describe_starts, self.world.starts)
         return JSONResponse(self._starts)
 
     async def upload(self, request: Request) -> Response:
@@ -264,7 +273,7 @@ class _Desk:
             content += chunk
             if len(content) > self._limits.upload_bytes:
                 return PlainTextResponse(f"a picture is at most {self._limits.upload_bytes:,} bytes", 413)
-        info = self._world.info
+        info = self.world.info
         read = partial(read_image, bytes(content), info.height, info.width, self._limits.upload_pixels)
         try:
             frame = await asyncio.to_thread(read)
@@ -274,7 +283,7 @@ class _Desk:
         return JSONResponse({"ok": True})
 
     def _hello(self, player: Player) -> dict[str, Any]:
-        info = self._world.info
+        info = self.world.info
         return {
             "type": "hello",
             "protocol": PROTOCOL,
@@ -287,7 +296,7 @@ class _Desk:
             "paused": player.is_paused,
             "gallery": self._hall.is_gallery,
             "record": self._archive is not None,
-            "starts": min(len(self._world.starts), MAX_STARTS),
+            "starts": min(len(self.world.starts), MAX_STARTS),
             "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
             "actions": player.controls.describe(),
         }
@@ -307,8 +316,8 @@ class _Desk:
 
     async def _serve(self, socket: WebSocket) -> None:
         player = Player(
-            self._world,
-            self._stepper,
+            self.world,
+            self.stepper,
             _unless_gone(socket.send_bytes),
             _unless_gone(socket.send_json),
             rewind_bytes=self._limits.rewind_bytes,

@@ -1,11 +1,9 @@
-"""What playing needs of a world and its sessions, and the one thread in which sessions run."""
+"""What playing needs of a world and its sessions."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,9 +11,7 @@ from reelworld.generate.rolling import Watch
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.types import ActionSpec, Clip, StepResult
 
-__all__ = ["PlaySession", "Playable", "PlayableInfo", "Stepper"]
-
-R = TypeVar("R")
+__all__ = ["PlaySession", "Playable", "PlayableInfo"]
 
 
 class PlaySession(Protocol):
@@ -83,33 +79,3 @@ class Playable(Protocol):
     def session(self, n: int = 1, seed: int | None = None) -> PlaySession:
         """Open a session."""
         ...
-
-
-class Stepper:
-    """The one thread in which sessions run, so that the event loop never waits for a model.
-
-    Attributes:
-        n_waiting: Pieces of work that were asked for and have not ended, of all players.
-    """
-
-    def __init__(self, n_threads: int = 1) -> None:
-        def prepare() -> None:
-            import torch
-
-            # OpenMP keeps this number per thread: set in the main thread it would not hold here.
-            torch.set_num_threads(n_threads)
-
-        self.n_waiting = 0
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="stepper", initializer=prepare)
-
-    async def run(self, work: Callable[[], R]) -> R:
-        """Run ``work`` after everything asked for earlier, first come, first served."""
-        self.n_waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, work)
-        finally:
-            self.n_waiting -= 1
-
-    def close(self) -> None:
-        """Let the running step end and drop the rest."""
-        self._pool.shutdown(wait=True, cancel_futures=True)

@@ -3,8 +3,9 @@
 Two loops share a ``Player``. ``play`` steps the session, in time with the world's fps or, in a turn-based
 world, once per input. ``deliver`` sends the newest frame whenever the client has acknowledged all but
 ``WINDOW`` of the earlier ones; frames that a slow client had no time for are skipped, so nothing queues up.
-Steps of all players run one after the other in the server's single ``Stepper`` thread. A world that makes several
-frames at once tells how far it is; that is passed on to the client, and given up when nobody wants the frames.
+Steps of all players of a world run in its ``Stepper``, those that wait at the same time side by side. A world that
+makes several frames at once tells how far it is; that is passed on to the client, and given up when nobody wants the
+frames.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from PIL import Image
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import describe_effects, draw_effects
 from reelworld.serve.history import History, Moment
-from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, Stepper
+from reelworld.serve.playable import Playable, PlayableInfo, PlaySession
 from reelworld.serve.protocol import (
     Ack,
     Act,
@@ -41,6 +42,8 @@ from reelworld.serve.protocol import (
 )
 from reelworld.serve.recording import Archive, Tape, describe_saved
 from reelworld.serve.starts import MAX_STARTS, Beginning
+from reelworld.serve.stepper import Stepped, Stepper
+from reelworld.serve.turns import Share
 from reelworld.types import Clip, StepResult, UserError
 
 __all__ = ["Player", "playing_fps"]
@@ -88,7 +91,7 @@ class Player:
             tape_bytes: Room for the frames of one recorded episode.
         """
         self._world = world
-        self._stepper = stepper
+        self._stepper, self._share = stepper, Share()
         self._send, self._tell = send, tell
         self.controls = Controls(world.info.actions)
         self.fps = playing_fps(world.info)
@@ -249,9 +252,9 @@ class Player:
 
     async def play(self) -> None:
         """Step the session for as long as the client stays."""
-        session = await self._stepper.run(lambda: self._world.session(n=1))
+        session = await self._stepper.run(lambda: self._world.session(n=1), self._share)
         session.watch = partial(self._watch, asyncio.get_running_loop())
-        await self._advance(session, partial(session.reset, seed=None))
+        await self._begin(session, partial(session.reset, seed=None))
         due = time.perf_counter()
         while True:
             due = await self._wait(due)
@@ -259,7 +262,7 @@ class Player:
             wish, self._wish = self._wish, None
             if isinstance(wish, Beginning):
                 self._begin_anew(wish.id)
-                await self._advance(session, partial(wish.start, session, self._world.info.context_frames))
+                await self._begin(session, partial(wish.start, session, self._world.info.context_frames))
             elif isinstance(wish, Rewind):
                 self._begin_anew(wish.id)
                 await self._go_back(session, wish.steps)
@@ -267,7 +270,7 @@ class Player:
                 await self._show_effects(session)
             else:
                 self._input_id, actions = self._next_actions()
-                await self._advance(session, partial(session.step, actions or None), actions)
+                await self._step(session, actions)
 
     def _begin_anew(self, input_id: int) -> None:
         self._input_id, self._tap = input_id, None
@@ -301,41 +304,50 @@ class Player:
         input_id, actions = tap or self._held
         return (self._single_steps.popleft(), actions) if self._single_steps else (input_id, actions)
 
-    async def _advance(
-        self, session: PlaySession, move: Callable[[], StepResult], actions: dict[str, np.ndarray] | None = None
-    ) -> None:
-        """Make one move in the stepper's thread and put its frame where ``deliver`` finds it; no actions: a start."""
-        starts = actions is None
+    async def _begin(self, session: PlaySession, move: Callable[[], StepResult]) -> None:
+        """Begin an episode."""
 
-        def timed() -> tuple[StepResult, float, Any]:
-            self._told_at, start = time.monotonic(), time.perf_counter()
+        def timed() -> Stepped:
+            start = time.perf_counter()
             result = move()
-            return result, 1000 * (time.perf_counter() - start), session.snapshot()
+            return Stepped(result, 1000 * (time.perf_counter() - start), session.snapshot())
 
-        try:
-            result, milliseconds, snapshot = await self._stepper.run(timed)
-        except Abandoned:
+        if (made := await self._made(self._stepper.run(timed, self._share))) is None:
             return
-        finally:
-            self._news = deque(n for n in self._news if n["type"] != "making")
-        reward = 0.0 if starts else float(result.reward[0])
-        terminated, truncated = (bool(x[0]) and not starts for x in (result.terminated, result.truncated))
-        if starts:
-            self._history.clear()
-            self._save()
-        self._present = Moment(
-            snapshot=snapshot,
-            frame=result.frame[0],
-            step=0 if starts else self._present.step + 1,
-            total=0.0 if starts else self._present.total + reward,
-            has_ended=terminated or truncated,
+        self._history.clear()
+        self._save()
+        self._present = self._moment(made, step=0, total=0.0, has_ended=False)
+        self._history.keep(self._present)
+        if self._tape is not None:
+            self._tape.begin(self._present.frame)
+        self._show(milliseconds=made.milliseconds)
+
+    async def _step(self, session: PlaySession, actions: dict[str, np.ndarray]) -> None:
+        """Take a step and put its frame where ``deliver`` finds it."""
+        if (made := await self._made(self._stepper.step(session, actions or None, self._share))) is None:
+            return
+        reward = float(made.result.reward[0])
+        terminated, truncated = bool(made.result.terminated[0]), bool(made.result.truncated[0])
+        before = self._present
+        self._present = self._moment(
+            made, step=before.step + 1, total=before.total + reward, has_ended=terminated or truncated
         )
         self._history.keep(self._present)
-        if actions is not None:
-            self._tape_step(actions, reward, terminated, truncated)
-        elif self._tape is not None:
-            self._tape.begin(self._present.frame)
-        self._show(reward=reward, milliseconds=milliseconds, terminated=terminated, truncated=truncated)
+        self._tape_step(actions, reward, terminated, truncated)
+        self._show(reward=reward, milliseconds=made.milliseconds, terminated=terminated, truncated=truncated)
+
+    async def _made(self, making: Awaitable[Stepped]) -> Stepped | None:
+        """Wait for frames; None when they were given up."""
+        self._told_at = time.monotonic()
+        try:
+            return await making
+        except Abandoned:
+            return None
+        finally:
+            self._news = deque(n for n in self._news if n["type"] != "making")
+
+    def _moment(self, made: Stepped, **said: Any) -> Moment:
+        return Moment(snapshot=made.snapshot, frame=made.result.frame[0], **said)
 
     async def _go_back(self, session: PlaySession, n_steps: int) -> None:
         """Restore an earlier moment; one that ended the episode cannot come before the present one."""
@@ -344,7 +356,7 @@ class Player:
         self._present = self._history.back(n_steps)
         if self._tape is not None:
             self._tape.back(before - self._present.step, self._present.frame)
-        await self._stepper.run(partial(session.restore, self._present.snapshot))
+        await self._stepper.run(partial(session.restore, self._present.snapshot), self._share)
         self._show(milliseconds=1000 * (time.perf_counter() - start))
 
     async def _show_effects(self, session: PlaySession) -> None:
@@ -357,7 +369,7 @@ class Player:
         def draw() -> dict[str, Any]:
             return describe_effects(draw_effects(session, present.frame, self.controls), present.step)
 
-        self._say(await self._stepper.run(draw))
+        self._say(await self._stepper.run(draw, self._share))
 
     # ------------------------------------------------------------------ frames on their way
 

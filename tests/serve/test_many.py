@@ -1,0 +1,367 @@
+"""Several players of one world: steps that wait together run together, nobody starves, and who leaves is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import io
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.contract.conftest import untrained
+from tests.serve.client import Client
+from tests.serve.squares import running
+
+from reelworld.generate.session import Session
+from reelworld.nn.kv_cache import FrameCache
+from reelworld.recipes import RECIPES
+from reelworld.serve.history import n_bytes
+from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.serve.stepper import Stepped, Stepper
+from reelworld.serve.turns import MAX_BATCH, Share, Turns
+from reelworld.types import StepResult, UserError
+from reelworld.worlds.world import World
+
+# ---------------------------------------------------------------- who is next, with sessions that only count
+
+
+class Counter:
+    """A session whose frame is the number of its steps; it writes down who stepped beside it."""
+
+    def __init__(self, company: str, batches: list[list[Counter]]) -> None:
+        self.company, self.batches = company, batches
+        self.n = 0
+        self.fails = False
+
+    def step(self, action: Any) -> StepResult:
+        return self.step_together([self], [action])[0]
+
+    def step_together(self, sessions: Sequence[Counter], actions: Sequence[Any]) -> list[StepResult]:
+        self.batches.append(list(sessions))
+        if any(session.fails for session in sessions):
+            raise RuntimeError("the model is broken")
+        for session, action in zip(sessions, actions, strict=True):
+            session.n += action
+        one = np.zeros(1)
+        return [StepResult(frame=np.array([s.n]), reward=one, terminated=one, truncated=one) for s in sessions]
+
+    def snapshot(self) -> int:
+        return self.n
+
+
+def together(work: Callable[[Stepper], Any], n_waiting: int) -> Any:
+    """Run a coroutine with a stepper whose thread is kept busy until so many pieces of work wait."""
+
+    async def run() -> Any:
+        stepper = Stepper()
+
+        def block() -> None:
+            while stepper.n_waiting <= n_waiting:
+                time.sleep(0.001)
+
+        try:
+            blocker = asyncio.ensure_future(stepper.run(block, Share()))
+            result = await work(stepper)
+            await blocker
+            return result
+        finally:
+            stepper.close()
+
+    return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_steps_that_wait_run_as_one_batch_per_company():
+    batches: list[list[Counter]] = []
+    sessions = [Counter("ab"[i % 2], batches) for i in range(6)]
+
+    async def work(stepper: Stepper) -> list[Stepped]:
+        return await asyncio.gather(*(stepper.step(s, i, Share()) for i, s in enumerate(sessions)))
+
+    stepped = together(work, 6)
+    assert [int(s.result.frame[0]) for s in stepped] == list(range(6)) == [s.snapshot for s in stepped]
+    assert sorted(sorted(s.n for s in batch) for batch in batches) == [[0, 2, 4], [1, 3, 5]]
+
+
+def test_a_batch_has_an_end():
+    batches: list[list[Counter]] = []
+
+    async def work(stepper: Stepper) -> None:
+        await asyncio.gather(*(stepper.step(Counter("a", batches), 1, Share()) for _ in range(MAX_BATCH + 3)))
+
+    together(work, MAX_BATCH + 3)
+    assert [len(batch) for batch in batches] == [MAX_BATCH, 3]
+
+
+def test_one_that_fails_takes_nobody_along():
+    batches: list[list[Counter]] = []
+    sessions = [Counter("a", batches) for _ in range(3)]
+    sessions[1].fails = True
+
+    async def work(stepper: Stepper) -> list[Any]:
+        return await asyncio.gather(*(stepper.step(s, 1, Share()) for s in sessions), return_exceptions=True)
+
+    first, second, third = together(work, 3)
+    assert isinstance(second, RuntimeError) and first.snapshot == third.snapshot == 1
+
+
+def test_who_is_cancelled_while_waiting_is_never_stepped():
+    batches: list[list[Counter]] = []
+    gone, stays = Counter("a", batches), Counter("a", batches)
+
+    async def work(stepper: Stepper) -> None:
+        leaving = asyncio.ensure_future(stepper.step(gone, 1, Share()))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await stepper.step(stays, 1, Share())
+
+    together(work, 1)
+    assert batches == [[stays]] and gone.n == 0
+
+
+# ---------------------------------------------------------------- shares, in a world where time is a number
+
+
+@dataclass(eq=False)
+class Person:
+    """Wants ``cost`` seconds of work at a time, and the next one ``pause`` seconds after it was done."""
+
+    cost: float
+    pause: float = 0.002
+    period: float = 0.0
+    """Seconds from one wish to the next of a real-time world; it does not catch up."""
+    company: str | None = None
+    n_wishes: int = 1
+    """Asked for at the same time."""
+    share: Share = field(default_factory=Share)
+    granted: int = 0
+
+    @property
+    def used(self) -> float:
+        return self.granted * self.cost
+
+
+def simulate(people: Sequence[Person], seconds: float = 60.0) -> None:
+    """Let one world work for people for a while."""
+    turns: Turns[Person] = Turns()
+    coming = [(0.0, i, p) for i, p in enumerate(p for p in people for _ in range(p.n_wishes))]
+    n, now = len(coming), 0.0
+    while now < seconds:
+        coming.sort()
+        while coming and coming[0][0] <= now:
+            at, _, person = coming.pop(0)
+            turns.add(person, at)
+        batch = turns.take(now)
+        if not batch:
+            waits = [turns.ready_at(p.share, now) for p in turns.waiting]
+            now = min([at for at, _, _ in coming[:1]] + [at for at in waits if at > now])
+            continue
+        start, took = now, max(p.cost for p in batch)
+        now += took
+        turns.ended(batch, took, now)
+        for person in batch:
+            person.granted += 1
+            n += 1
+            coming.append((max(now + person.pause, start + person.period), n, person))
+
+
+def shares(people: Sequence[Person], seconds: float = 60.0) -> list[float]:
+    """What each got, as a share of the evenly divided time, or of what it could use alone if that is less."""
+    simulate(people, seconds)
+    fair = [min(seconds / len(people), seconds * p.cost / max(p.cost + p.pause, p.period)) for p in people]
+    return [p.used / f for p, f in zip(people, fair, strict=True)]
+
+
+CROWDS = {
+    "equal": [Person(0.02) for _ in range(4)],
+    "one with forty passes": [Person(0.8), Person(0.02), Person(0.02), Person(0.02)],
+    "one with forty passes, one in real time": [Person(0.8), Person(0.02, period=0.1)],
+    "one that resets all the time": [Person(0.06, pause=0.0), *(Person(0.02, company="a") for _ in range(6))],
+    "one with ten wishes at a time": [Person(0.02, n_wishes=10), Person(0.02), Person(0.02)],
+    "two with forty passes": [Person(0.8), Person(0.8), Person(0.02), Person(0.02), Person(0.02)],
+    "one alone": [Person(0.05)],
+    "many in one batch and one beside": [*(Person(0.05, company="a") for _ in range(40)), Person(0.02)],
+}
+
+
+@pytest.mark.parametrize("crowd", CROWDS)
+def test_everybody_gets_at_least_half_of_a_fair_share(crowd):
+    got = shares([replace(person, share=Share()) for person in CROWDS[crowd]])
+    assert min(got) >= 0.5, got
+
+
+def test_one_who_is_alone_never_waits():
+    person = Person(0.05, pause=0.01)
+    simulate([person], 60.0)
+    assert person.granted >= 60 / 0.06 - 1
+
+
+def test_players_of_one_company_lose_no_time():
+    """Those who were served together, and those who alternate, are served again at once."""
+    people = [Person(0.05, company="a") for _ in range(8)]
+    simulate(people, 60.0)
+    assert min(p.granted for p in people) >= 0.9 * 60 / (2 * 0.052)
+
+
+def test_who_comes_late_has_saved_nothing_up():
+    turns: Turns[Person] = Turns()
+    early, late = Person(1.0), Person(1.0)
+    for now in range(50):
+        turns.add(early, now)
+        turns.ended(turns.take(now), 1.0, now + 1)
+    order = []
+    turns.add(early, 50), turns.add(late, 50)
+    for now in range(50, 60):
+        (one,) = turns.take(now)
+        turns.ended([one], 1.0, now + 1)
+        order.append(one is late)
+        turns.add(one, now + 1)
+    assert 4 <= sum(order) <= 6, order
+
+
+# ---------------------------------------------------------------- real sessions behind a real server
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return untrained(importlib.import_module(RECIPES["pocket"]), "discrete")
+
+
+@pytest.fixture
+def batches(monkeypatch) -> Iterator[list[int]]:
+    """Sizes of the batches; a step lasts until all four players wait, until a batch was seen."""
+    steppers: list[Stepper] = []
+    sizes: list[int] = []
+    step, step_together = Session.step, Session.step_together
+
+    class Known(Stepper):
+        def __init__(self, n_threads: int = 1) -> None:
+            super().__init__(n_threads)
+            steppers.append(self)
+
+    def held(self: Session, action: Any = None) -> StepResult:
+        deadline = time.monotonic() + 10
+        while not sizes and steppers and steppers[0].n_waiting < 4 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return step(self, action)
+
+    def counted(sessions: Sequence[Session], actions: Sequence[Any]) -> list[Any]:
+        sizes.append(len(sessions))
+        return step_together(sessions, actions)
+
+    monkeypatch.setattr("reelworld.serve.app.Stepper", Known)
+    monkeypatch.setattr(Session, "step", held)
+    monkeypatch.setattr(Session, "step_together", staticmethod(counted))
+    yield sizes
+
+
+def play_four(address: str, paths: Sequence[str], n_steps: int) -> list[np.ndarray]:
+    """Let four players act at the same time, each with a seed and actions of its own; return their frames."""
+    clients = [Client(address, path).__enter__() for path in paths]
+    try:
+        frames: list[list[np.ndarray]] = [[] for _ in clients]
+        for i, client in enumerate(clients):
+            read(client, 0)
+            client.send(type="reset", id=1, seed=i)
+            frames[i].append(read(client, 1))
+        for t in range(n_steps):
+            for i, client in enumerate(clients):
+                client.send(type="act", id=2 + t, actions={"action": (t + i) % 4})
+            for i, client in enumerate(clients):
+                frames[i].append(read(client, 2 + t))
+        return [np.stack(f) for f in frames]
+    finally:
+        for client in clients:
+            client.__exit__(None, None, None)
+
+
+def read(client: Client, input_id: int) -> np.ndarray:
+    message = client.message()
+    assert message["input"] == input_id
+    return np.asarray(Image.open(io.BytesIO(message["image"])))
+
+
+def alone(world: World, seed: int, n_steps: int) -> np.ndarray:
+    session = world.session()
+    shown = [session.reset(seed=seed).frame[0]]
+    shown += [session.step({"action": np.array([(t + seed) % 4])}).frame[0] for t in range(n_steps)]
+    return np.stack(shown)
+
+
+def test_players_of_one_world_step_together_and_see_what_they_would_see_alone(world, batches):
+    expected = [alone(world, seed, 6) for seed in range(4)]
+    assert len({frames.tobytes() for frames in expected}) == 4
+    with running(world) as address:
+        seen = play_four(address, ["/api/play"] * 4, 6)
+    assert max(batches) >= 3
+    for one, other in zip(seen, expected, strict=True):
+        assert np.abs(one.astype(np.int16) - other).max() <= 1  # batches of two sizes add up in another order
+
+
+def test_equal_worlds_step_together_too(world, batches):
+    weights: list[World] = []
+
+    def load() -> World:
+        weights.append(world)
+        return world
+
+    names = ("first", "copy")
+    shelf = Shelf([Shelved(name=name, load=load, fingerprint="same") for name in names])
+    with running(shelf) as address:
+        play_four(address, [f"/api/play?world={i % 2}" for i in range(4)], 2)
+    assert len(weights) == 1 and max(batches) >= 3
+
+
+def n_caches() -> int:
+    gc.collect()
+    return sum(type(thing) is FrameCache for thing in gc.get_objects())
+
+
+def test_who_leaves_a_batch_is_forgotten(world, batches):
+    before = n_caches()
+    sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+    opened = World.session
+
+    class Watched(World):
+        def session(self, n: int = 1, seed: int | None = None) -> Session:
+            sessions.add(session := opened(self, n, seed))
+            return session
+
+    watched = Watched(**{k: v for k, v in vars(world).items() if not k.startswith("_")})
+    with running(watched) as address:
+        play_four(address, ["/api/play"] * 4, 3)
+        deadline = time.monotonic() + 10
+        while (n_caches() > before or len(sessions)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert len(sessions) == 0 and n_caches() == before and max(batches) >= 3
+
+
+def test_what_a_session_keeps_of_a_batch_is_its_own(world):
+    """Else every moment of one player would keep those of all the others."""
+    sessions = [world.session(seed=i) for i in range(8)]
+    for session in sessions:
+        session.reset()
+    alone = world.session(seed=0)
+    alone.reset()
+    result = alone.step(1)
+    together = Session.step_together(sessions, [1] * 8)[0]
+    assert isinstance(together, StepResult)
+    assert n_bytes(sessions[0].snapshot()) == n_bytes(alone.snapshot())
+    assert together.frame.base is None and together.frame.nbytes == result.frame.nbytes
+    assert n_bytes(sessions[0]._state) == n_bytes(alone._state)
+
+
+def test_sessions_that_do_not_fit_are_one_line(world):
+    one, other = world.session(seed=0), world.session(seed=0)
+    with pytest.raises(UserError, match="was reset"):
+        Session.step_together([one, other], [0, 0])
+    one.reset(), other.reset()
+    other.sampler = type(one.sampler)(temperature=0.5, steps=3)
+    with pytest.raises(UserError, match="different company"):
+        Session.step_together([one, other], [0, 0])
