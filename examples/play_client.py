@@ -19,7 +19,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-PROTOCOL = 2
+PROTOCOL = 3
+RAW = 2  # encoding of an image: its pixels; the others are files
 HEADER = struct.Struct("<4B3I3f")  # version, encoding, flags, waiting; sequence, step, input; reward, total, ms
 
 
@@ -29,9 +30,10 @@ def main() -> None:
     parser.add_argument("address", help="ws://HOST:PORT/api/play, with ?token=... where the server printed one")
     parser.add_argument("--steps", type=int, default=50, help="actions to take")
     parser.add_argument("--seed", type=int, default=0, help="of the random actions")
-    parser.add_argument("--out", type=Path, help="where the last frame goes, a PNG")
+    parser.add_argument("--takes", default="", help="how frames may come besides PNG, e.g. raw,jpeg")
+    parser.add_argument("--out", type=Path, help="where the last frame goes: a PNG, or as it came (raw ones as PPM)")
     options = parser.parse_args()
-    with connect(options.address) as socket:
+    with connect(f"{options.address}{'&' if '?' in options.address else '?'}takes={options.takes}") as socket:
         hello = json.loads(socket.recv())
         if hello["protocol"] != PROTOCOL:
             raise SystemExit(f"the server speaks version {hello['protocol']}, this client {PROTOCOL}")
@@ -69,12 +71,15 @@ def action(spec: dict[str, Any], draw: random.Random) -> int | list[float]:
 
 
 def next_frame(socket: ClientConnection) -> tuple[int, bool, float, bytes]:
-    """Read and acknowledge a frame: the newest action it shows, whether the episode is over, the rewards, the PNG."""
+    """Read and acknowledge a frame: the newest action it shows, whether the episode is over, the rewards, its image."""
     while isinstance(data := socket.recv(), str):
         pass  # what else a server may tell
-    _, _, flags, _, sequence, _, shown, _, total, _ = HEADER.unpack_from(data)
+    _, encoding, flags, _, sequence, _, shown, _, total, _ = HEADER.unpack_from(data)
     socket.send(json.dumps({"type": "ack", "sequence": sequence}))
-    return shown, flags != 0, total, data[HEADER.size :]
+    image = data[HEADER.size :]
+    if encoding == RAW:
+        image = b"P6 %d %d 255\n" % struct.unpack_from("<2H", image) + image[4:]
+    return shown, flags != 0, total, image
 
 
 if __name__ == "__main__":

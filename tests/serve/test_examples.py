@@ -8,23 +8,25 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tests.serve.squares import SIZE, film_world, running, time_world, turn_world
+from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
 CLIENT = Path(__file__).parents[2] / "examples" / "play_client.py"
 
 
+@pytest.mark.parametrize("takes", ["", "raw,jpeg"])
 @pytest.mark.parametrize("make", [turn_world, time_world, film_world])
-def test_the_example_client_plays(make, monkeypatch, capsys, tmp_path):
+def test_the_example_client_plays(make, takes, monkeypatch, capsys, tmp_path):
     world = make()
     with running(world) as address:
         out = tmp_path / "last.png"
-        given = [f"ws://{address}/api/play", "--steps", "6", "--out", str(out)]
+        given = [f"ws://{address}/api/play", "--steps", "6", "--takes", takes, "--out", str(out)]
         monkeypatch.setattr(sys, "argv", [str(CLIENT), *given])
         runpy.run_path(str(CLIENT), run_name="__main__")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"Square, {SIZE}x{SIZE}" and said[1].startswith("6 actions, reward ")
     with Image.open(out) as image:
-        assert image.size == (SIZE, SIZE)
+        assert image.size == (SIZE, SIZE) and image.format == ("PPM" if takes else "PNG")
+        assert image.getcolors() == [(TILE * TILE, (255, 0, 0)), (SIZE * SIZE - TILE * TILE, (90, 90, 90))]
     assert make is film_world or len(world.taken) >= 6
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from reelworld.serve.controls import Controls
-from reelworld.serve.player import encode_png
+from reelworld.serve.encodings import ENCODINGS, JPEG, PNG, RAW, choose_encoding
 from reelworld.serve.protocol import Ack, Act, Pause, ProtocolError, Reset, pack_frame, read_message
 from reelworld.types import ActionSpec
 
@@ -79,7 +80,8 @@ def test_any_text_is_a_message_or_a_refusal(text):
 def test_frames_are_laid_out_as_the_protocol_page_says():
     frame = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
     message = pack_frame(
-        encode_png(frame),
+        PNG.encode(frame),
+        encoding=PNG.number,
         sequence=9,
         step=4,
         input_id=2,
@@ -90,7 +92,7 @@ def test_frames_are_laid_out_as_the_protocol_page_says():
         truncated=True,
         waiting=3,
     )
-    assert struct.unpack("<4B3I3f", message[:28]) == (2, 1, 2, 3, 9, 4, 2, 0.5, -1.5, 3.25)
+    assert struct.unpack("<4B3I3f", message[:28]) == (3, 1, 2, 3, 9, 4, 2, 0.5, -1.5, 3.25)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(message[28:]))), frame)
 
 
@@ -141,3 +143,43 @@ def test_streams_without_a_key_map_get_one():
     spec = ActionSpec(kind="continuous", n=2, low=(-2.0, 0.0), high=(2.0, 1.0), null=(0.0, 0.0))
     continuous = Controls({"a": spec}).describe()["a"]["keys"]
     assert continuous == {"ArrowLeft": [-2.0, 0.0], "ArrowRight": [2.0, 0.0], "ArrowUp": [0.0, 1.0]}
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_raw_frames_are_laid_out_as_the_protocol_page_says():
+    frame = noise(7, 300)
+    assert RAW.encode(frame) == struct.pack("<2H", 300, 7) + b"".join(bytes(p) for row in frame for p in row)
+
+
+def test_jpeg_keeps_thin_red_lines_red():
+    """With colour at half resolution they would be pink smears."""
+    frame = np.full((160, 160, 3), 90, np.uint8)
+    frame[:, ::8] = (255, 0, 0)
+    shown = np.asarray(Image.open(io.BytesIO(JPEG.encode(frame)))).astype(int)
+    assert shown.shape == frame.shape and np.abs(shown - frame).max() <= 40
+
+
+@pytest.mark.parametrize(
+    ("takes", "size", "name"),
+    [
+        ("raw,jpeg", (64, 64), "raw"),
+        ("raw,jpeg", (64, 65), "png"),
+        ("raw,jpeg", (128, 128), "png"),
+        ("raw,jpeg", (128, 129), "jpeg"),
+        ("raw", (256, 256), "png"),
+        ("jpeg", (64, 64), "png"),
+        ("", (64, 64), "png"),
+        ("rawjpeg", (64, 64), "png"),
+        ("hologram,png,,raw", (8, 8), "raw"),
+    ],
+)
+def test_what_a_client_takes_and_the_size_decide_the_encoding(takes, size, name):
+    assert choose_encoding(takes, *size).name == name
+
+
+def test_the_protocol_page_lists_the_encodings():
+    page = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
+    assert [f"| {e.number} | `{e.name}` |" in page for e in ENCODINGS] == [True] * 3

@@ -26,7 +26,7 @@ from reelworld.types import UserError
 
 def test_turn_based_world_takes_one_step_per_act(turns):
     with Client(turns) as client:
-        assert client.hello["protocol"] == 2 and client.hello["turn_based"] and not client.hello["paused"]
+        assert client.hello["protocol"] == 3 and client.hello["turn_based"] and not client.hello["paused"]
         first = client.frame()
         assert (first["step"], first["input"], first["cell"], first["shape"]) == (0, 0, (0, 0), (SIZE, SIZE, 3))
         for id, action, cell in ((1, 0, (1, 0)), (2, 1, (1, 1)), (3, 2, (0, 1))):

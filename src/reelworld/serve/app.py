@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from reelworld.serve.encodings import choose_encoding
 from reelworld.serve.guard import Guard
 from reelworld.serve.playable import Playable
 from reelworld.serve.player import Player, playing_fps
@@ -320,6 +321,9 @@ class _Desk:
             self.stepper,
             _unless_gone(socket.send_bytes),
             _unless_gone(socket.send_json),
+            encoding=choose_encoding(
+                socket.query_params.get("takes", ""), self.world.info.height, self.world.info.width
+            ),
             rewind_bytes=self._limits.rewind_bytes,
             archive=self._archive,
             tape_bytes=self._limits.tape_bytes,

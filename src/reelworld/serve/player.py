@@ -11,7 +11,6 @@ frames.
 from __future__ import annotations
 
 import asyncio
-import io
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -20,10 +19,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import describe_effects, draw_effects
+from reelworld.serve.encodings import PNG, Encoding
 from reelworld.serve.history import History, Moment
 from reelworld.serve.playable import Playable, PlayableInfo, PlaySession
 from reelworld.serve.protocol import (
@@ -75,6 +74,7 @@ class Player:
         send: Callable[[bytes], Awaitable[None]],
         tell: Callable[[dict[str, Any]], Awaitable[None]],
         *,
+        encoding: Encoding = PNG,
         rewind_bytes: int = 1 << 26,
         archive: Archive | None = None,
         tape_bytes: int = 1 << 28,
@@ -86,13 +86,14 @@ class Player:
             stepper: Where its steps run.
             send: Brings a frame to the client.
             tell: Brings a JSON message to the client.
+            encoding: How frames are sent.
             rewind_bytes: Room for the moments that can be gone back to.
             archive: Where episodes go that the player records; None when nothing may be recorded.
             tape_bytes: Room for the frames of one recorded episode.
         """
         self._world = world
         self._stepper, self._share = stepper, Share()
-        self._send, self._tell = send, tell
+        self._send, self._tell, self._encoding = send, tell, encoding
         self.controls = Controls(world.info.actions)
         self.fps = playing_fps(world.info)
         self.is_paused = not self.controls.is_turn_based
@@ -404,14 +405,8 @@ class Player:
                 await self._output_changed.wait()
                 continue
             (pixels, header), self._frame = self._frame, None
-            image = await asyncio.to_thread(encode_png, pixels)
+            encode = self._encoding.encode
+            image = encode(pixels) if self._encoding.is_instant else await asyncio.to_thread(encode, pixels)
             self._sent = header["sequence"]
             in_flight.append(self._sent)
-            await self._send(pack_frame(image, **header))
-
-
-def encode_png(pixels: np.ndarray) -> bytes:
-    """Encode uint8 (H, W, 3) as PNG, fast rather than small."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
+            await self._send(pack_frame(image, encoding=self._encoding.number, **header))

@@ -1,4 +1,4 @@
-"""The words a player and the server exchange, version 2; ``docs/protocol.md`` is the same in prose.
+"""The words a player and the server exchange, version 3; ``docs/protocol.md`` is the same in prose.
 
 Client to server: small JSON objects, read by ``read_message``, which trusts nothing it is given.
 Server to client: ``hello``, ``making``, ``effects`` as JSON, frames as binary messages made by ``pack_frame``.
@@ -14,7 +14,6 @@ from typing import Any, NoReturn
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
-    "PNG",
     "PROTOCOL",
     "Ack",
     "Act",
@@ -32,11 +31,10 @@ __all__ = [
     "read_message",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_MESSAGE_BYTES = 4096  # an action of a 256-wide continuous stream fits
 MAX_ID = 2**32 - 1  # ids travel back in a uint32
 MAX_SEED = 2**63 - 1  # what torch.Generator takes
-PNG = 1  # encoding of a frame's bytes; 2 and up are reserved for lossy ones
 _TERMINATED, _TRUNCATED = 1, 2
 
 MAX_REWIND = 10_000  # steps; no history is longer
@@ -219,6 +217,7 @@ def _mapping(value: dict[str, Any], name: str) -> dict[str, Any]:
 def pack_frame(
     image: bytes,
     *,
+    encoding: int,
     sequence: int,
     step: int,
     input_id: int,
@@ -232,7 +231,8 @@ def pack_frame(
     """Put the 28-byte header before an encoded image.
 
     Args:
-        image: PNG bytes.
+        image: Its bytes.
+        encoding: How they are to be read.
         sequence: Number of this frame on this connection; gaps are frames that were skipped.
         step: Steps since the episode began.
         input_id: Id of the newest act or reset this frame shows; 0 when there was none.
@@ -245,6 +245,15 @@ def pack_frame(
     """
     flags = _TERMINATED * terminated | _TRUNCATED * truncated
     header = FRAME_HEADER.pack(
-        PROTOCOL, PNG, flags, min(waiting, 255), sequence & MAX_ID, step & MAX_ID, input_id, reward, total, milliseconds
+        PROTOCOL,
+        encoding,
+        flags,
+        min(waiting, 255),
+        sequence & MAX_ID,
+        step & MAX_ID,
+        input_id,
+        reward,
+        total,
+        milliseconds,
     )
     return header + image

@@ -1,7 +1,8 @@
 // One WebSocket to the server: opens it, opens it again when it is lost, reads frames. See docs/protocol.md.
 
-const PROTOCOL = 2;
+const PROTOCOL = 3;
 const HEADER_BYTES = 28;
+const [RAW, JPEG] = [2, 3]; // encodings of an image; 1 is PNG
 const FINAL = new Set([1008, 1011, 4000, 4001, 4002, 4003]); // the server said why; only a person can mend it
 
 export class Connection {
@@ -18,6 +19,7 @@ export class Connection {
     const address = new URL("api/play", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     address.search = location.search; // carries the token when there is one
+    address.searchParams.set("takes", "raw,jpeg");
     const socket = new WebSocket(address);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
@@ -61,6 +63,19 @@ function readFrame(buffer) {
     reward: view.getFloat32(16, true),
     total: view.getFloat32(20, true),
     milliseconds: view.getFloat32(24, true),
-    image: new Blob([new Uint8Array(buffer, HEADER_BYTES)], { type: "image/png" }),
+    image: readImage(view.getUint8(1), new Uint8Array(buffer, HEADER_BYTES)),
   };
+}
+
+/** What createImageBitmap takes: a file as it came, or the pixels themselves. */
+function readImage(encoding, bytes) {
+  if (encoding !== RAW) return new Blob([bytes], { type: encoding === JPEG ? "image/jpeg" : "image/png" });
+  const image = new ImageData(bytes[0] + 256 * bytes[1], bytes[2] + 256 * bytes[3]);
+  for (let from = 4, to = 0; from < bytes.length; from += 3, to += 4) {
+    image.data[to] = bytes[from];
+    image.data[to + 1] = bytes[from + 1];
+    image.data[to + 2] = bytes[from + 2];
+    image.data[to + 3] = 255;
+  }
+  return image;
 }
