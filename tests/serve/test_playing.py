@@ -205,8 +205,16 @@ def test_bytes_are_counted_once_wherever_they_are_held():
     assert n_bytes([tensor, tensor[:5], {"a": (array, array)}, "text", 3, None]) == 40 + 7
 
 
-def test_memory_for_going_back_is_a_limit_of_the_server():
-    with running(turn_world(), Limits(rewind_bytes=3 * (SIZE * SIZE * 3 + 16))) as address, Client(address) as client:
+THREE_MOMENTS = 3 * (SIZE * SIZE * 3 + 16)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Limits(rewind_bytes=THREE_MOMENTS), Limits(sessions=100, rewind_bytes_of_all=100 * THREE_MOMENTS)],
+    ids=["of one", "of all"],
+)
+def test_memory_for_going_back_is_a_limit_of_the_server(limits):
+    with running(turn_world(), limits) as address, Client(address) as client:
         client.frame()
         walk(client, 6)
         client.send(type="rewind", id=9, steps=6)

@@ -64,7 +64,9 @@ class Limits:
     idle_seconds: float = 900.0
     """A session without input for this long ends."""
     rewind_bytes: int = 1 << 26
-    """Room for the moments that one player can go back to."""
+    """Room for the moments that one player can go back to, at most."""
+    rewind_bytes_of_all: int = 1 << 29
+    """Room for the moments of all players, when every place is taken."""
     tape_bytes: int = 1 << 28
     """Room for the frames of one episode that a player records."""
     upload_bytes: int = 1 << 23
@@ -316,6 +318,7 @@ class _Desk:
             self._hall.n_players -= 1
 
     async def _serve(self, socket: WebSocket) -> None:
+        limits = self._limits
         player = Player(
             self.world,
             self.stepper,
@@ -324,9 +327,9 @@ class _Desk:
             encoding=choose_encoding(
                 socket.query_params.get("takes", ""), self.world.info.height, self.world.info.width
             ),
-            rewind_bytes=self._limits.rewind_bytes,
+            rewind_bytes=min(limits.rewind_bytes, limits.rewind_bytes_of_all // limits.sessions),
             archive=self._archive,
-            tape_bytes=self._limits.tape_bytes,
+            tape_bytes=limits.tape_bytes,
         )
         code, reason = 1000, ""
         key = secrets.token_urlsafe(16)
