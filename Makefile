@@ -13,12 +13,12 @@ INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-videogpt test lint types layers ci clean
+.PHONY: help install demo demo-videogpt test fuzz lint types layers ci clean
 
 help:
 	@echo "make demo     record a game, learn it, measure it, play it (about 10 minutes on 2 cores)"
 	@echo "make demo-videogpt   the same for the recipe videogpt, a world that runs by itself"
-	@echo "make test     run the tests"
+	@echo "make test     run the tests                      make fuzz     100,000 malformed messages to the play server"
 	@echo "make lint     ruff: style and formatting       make types    mypy, strict"
 	@echo "make layers   who may import whom              make ci       everything the CI runs"
 	@echo "make install  only the virtual environment     make clean    remove it and the caches"
@@ -49,6 +49,9 @@ demo-videogpt: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest $(TESTS)
+
+fuzz: $(INSTALLED)
+	@REELWORLD_FUZZ=100000 $(BIN)/python -m pytest tests/serve/test_fuzz.py
 
 lint: $(INSTALLED)
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

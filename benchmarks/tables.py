@@ -174,6 +174,46 @@ def caching(name: str) -> str:
     return "\n".join(lines) + "\n\n" + source(name, results)
 
 
+def playing(name: str) -> str:
+    """Make a table of how it is to play: the delay of a key, crowds of players, the start."""
+    results = load(name)
+    key, start = results["key_to_pixel"], results["first_frame_seconds"]["median"]
+    lines = [
+        f"First frame {start:.1f} s after the command. From a key to a changed pixel {both(key['delay_ms'])} ms (p50, "
+        f"p95), of which the world's own step took {both(key['step_ms'])} ms; "
+        f"{key['presses_that_changed_a_pixel']} presses.",
+        "",
+        "| players | frames/s, all | action to frame, p50 | p95 | least share of a fair one | MiB per player |",
+        "|" + "---|" * 6,
+    ]
+    for crowd in results["crowds"]:
+        rate, share = f"{crowd['frames_per_second']:.1f}", f"{100 * crowd['least_share_of_fair']:.0f}%"
+        p50, p95 = (f"{crowd['delay_ms'][name]:.0f} ms" for name in ("p50", "p95"))
+        memory = f"{crowd['mib_per_player_after']:.1f}"
+        lines.append(f"| {' | '.join([str(crowd['players']), rate, p50, p95, share, memory])} |")
+    note = f" Note: {results['note']}" if results["note"] else ""
+    return "\n".join(lines) + "\n\n" + source(name, results) + note
+
+
+def both(values: Mapping[str, float]) -> str:
+    """Show a median and a 95th percentile."""
+    return f"{values['p50']:.0f} and {values['p95']:.0f}"
+
+
+def encodings(name: str) -> str:
+    """Make a table of what frames cost: milliseconds and bytes by encoding, size and picture."""
+    results = load(name)
+    rows = results["encodings"]
+    columns = list(dict.fromkeys((row["picture"], row["size"]) for row in rows))
+    found = {(row["encoding"], row["picture"], row["size"]): row for row in rows}
+    lines = ["| | " + " | ".join(f"{kind}, {size}x{size}" for kind, size in columns) + " |"]
+    lines.append("|" + "---|" * (len(columns) + 1))
+    for way in dict.fromkeys(row["encoding"] for row in rows):
+        cells = [found[way, *column] for column in columns]
+        lines.append(f"| {way} | " + " | ".join(f"{c['ms']:.2f} ms, {c['bytes'] / 1e3:.1f} kB" for c in cells) + " |")
+    return "\n".join(lines)
+
+
 PLAYERS = {
     "video": "video of all steps; codes named by the labels of",
     "labels": "labels alone, of",
@@ -290,6 +330,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "genie-carracing": lambda: found_worlds("genie-carracing.json"),
     "conditionings": lambda: conditionings("conditionings.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
+    "playing": lambda: playing("playing.json"),
+    "encodings": lambda: encodings("playing.json"),
     "clone-from-video": lambda: cloning("clone-from-video.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),

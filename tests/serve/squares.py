@@ -15,8 +15,7 @@ import uvicorn
 
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.serve.app import Limits, create_app
-from reelworld.serve.protocol import MAX_MESSAGE_BYTES
-from reelworld.serve.server import find_port
+from reelworld.serve.server import configure, find_port
 from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
 SIZE, TILE = 32, 4
@@ -129,7 +128,7 @@ class SquareWorld:
         if action is None:
             return np.array([1, 0])
         (value,) = action["action"]
-        return np.array([(1, 0), (0, 1), (-1, 0)][value] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
+        return np.array([(1, 0), (0, 1), (-1, 0)][value % 3] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
 
 
 def picture(x: int, y: int) -> np.ndarray:
@@ -169,7 +168,7 @@ class WindowSession(SquareSession):
     def step(self, action: Any) -> StepResult:
         if self.n_made == 0:
             for i in range(1, 41):
-                self.world.tokens.acquire(timeout=20)
+                self.world.tokens.acquire(timeout=5)
                 try:
                     self.watch(i / 40, 3)
                 except Exception:
@@ -200,10 +199,7 @@ def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **k
     """Serve a world; yields the host and port."""
     listener = find_port("127.0.0.1", port)
     app = create_app(world, limits=limits, **kwargs)
-    config = uvicorn.Config(
-        app, log_level="error", ws="websockets-sansio", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(configure(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -15,8 +15,9 @@ from tests.serve.client import Client
 from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
 from reelworld.serve.app import Limits
-from reelworld.serve.effects import _window
+from reelworld.serve.effects import MAX_EFFECTS, _window
 from reelworld.serve.history import History, Moment, n_bytes
+from reelworld.types import ActionSpec
 
 
 def walk(client: Client, n: int) -> None:
@@ -146,6 +147,15 @@ def test_pictures_are_drawn_at_most_once_a_second():
             time.sleep(0.01)
         walk(client, 1)
     assert len(world.forks) == 1
+
+
+def test_pictures_of_many_actions_are_a_few():
+    world = turn_world()
+    world.info.actions = {"action": ActionSpec(kind="discrete", n=40)}
+    with running(world) as address, Client(address) as client:
+        client.send(type="effects")
+        assert len(client.told("effects")["effects"]) == MAX_EFFECTS
+    assert world.forks == [MAX_EFFECTS]
 
 
 def test_a_world_without_actions_has_no_pictures_of_them():

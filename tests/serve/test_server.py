@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import logging
@@ -13,14 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
+from tests.serve import asgi
 from tests.serve.client import Client, get, refusal
 from tests.serve.squares import SIZE, WindowWorld, film_world, running, time_world, turn_world, window_world
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from reelworld.serve.app import Limits
-from reelworld.serve.server import find_port
+from reelworld.serve.server import find_port, serve
 from reelworld.types import UserError
 
 
@@ -219,8 +222,8 @@ def test_nonsense_ends_its_own_connection_with_a_reason(turns, message, reason):
 def test_huge_messages_are_refused_before_they_are_read(turns):
     with Client(turns) as client:
         client.frame()
-        client.socket.send("x" * 1_000_000)
-        assert client.closing()[0] in (1008, 1009)
+        client.socket.send("x" * 5000)
+        assert client.closing()[0] == 1009  # 1008 would mean that it was read
     with Client(turns) as client:
         assert client.frame()["step"] == 0
 
@@ -274,6 +277,11 @@ def test_idle_players_are_sent_away_and_acknowledging_is_not_playing():
             awake.frame()
         watcher.join(timeout=10)
     assert stopped == [4001]
+
+
+def test_who_never_says_anything_is_sent_away_too():
+    with running(turn_world(), Limits(idle_seconds=0.3)) as address, Client(address) as client:
+        assert client.closing() == (4001, "no input for 0.3 seconds")
 
 
 def test_places_are_limited_and_come_free_again():
@@ -361,6 +369,17 @@ def test_turns_that_pile_up_are_dropped():
     assert len(world.taken) <= 6
 
 
+def test_single_steps_that_pile_up_are_dropped():
+    world = time_world(step_seconds=0.1)
+    with running(world) as address, Client(address) as client:
+        client.frame()
+        for id in range(1, 51):
+            client.send(type="step", id=id)
+        while client.frame()["input"] != 50:
+            pass
+    assert len(world.taken) <= 6
+
+
 def test_world_is_described(turns):
     with get(turns, "/api/world") as answer:
         world = json.load(answer)
@@ -408,6 +427,25 @@ def test_token_is_wanted_where_one_is_set():
             pass
         with Client(address, "/api/play?token=secret") as client:
             assert client.frame()["step"] == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_a_server_for_other_machines_wants_a_token_that_its_address_carries(host, monkeypatch):
+    apps, urls = [], []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: apps.append(self.config.app))
+    for _ in range(2):
+        serve(turn_world(), announce=lambda url, _: urls.append(url), host=host, port=0, open_browser=False)
+
+    def asked(query: str) -> int:
+        return asyncio.run(asgi.request(apps[0], "GET", "/api/world", query))[0]
+
+    tokens = [url.partition("?")[2] for url in urls]
+    if host == "127.0.0.1":
+        assert tokens == ["", ""] and asked("") == 200
+    else:
+        assert tokens[0] != tokens[1] and all(len(token) > len("token=") + 16 for token in tokens)
+        assert asked(tokens[0]) == 200
+        assert asked("") == asked(tokens[1]) == 403
 
 
 def test_a_busy_port_gives_the_next_free_one():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import io
 import json
 import struct
@@ -19,7 +20,7 @@ from tests.serve.squares import SIZE, film_world, picture, running, turn_world
 
 from reelworld.data.folder import DataInfo, Episode, write_episode, write_info
 from reelworld.serve.app import Limits
-from reelworld.serve.starts import clips_of, read_image
+from reelworld.serve.starts import MAX_STARTS, clips_of, read_image
 from reelworld.types import ActionSpec, Clip, UserError
 
 
@@ -59,6 +60,19 @@ def test_a_game_begins_at_a_recorded_moment_with_its_actions():
         client.send(type="reset", id=4, start=2)
         code, reason = client.closing()
         assert code == 1008 and "less than 2" in reason
+
+
+def test_of_many_moments_a_few_are_offered():
+    world = turn_world()
+    world.starts = [Clip(frames=picture(i % 8, i // 8)[None], actions={}) for i in range(MAX_STARTS + 1)]
+    with running(world) as address, Client(address) as client:
+        with get(address, "/api/starts") as answer:
+            assert len(json.load(answer)["starts"]) == MAX_STARTS == client.hello["starts"]
+        client.frame()
+        client.send(type="reset", id=1, start=MAX_STARTS - 1)
+        assert client.frame()["cell"] == (7, 2)
+        client.send(type="reset", id=2, start=MAX_STARTS)
+        assert client.closing()[0] == 1008
 
 
 def test_a_game_begins_at_a_picture():
@@ -142,6 +156,37 @@ def test_uploads_have_limits():
         time.sleep(0.6)
         assert upload(address, player, encoded(Image.fromarray(picture(4, 2))))[0] == 200
         assert client.frame()["cell"] == (4, 2)
+
+
+def test_a_picture_that_dribbles_in_keeps_its_player_from_sending_others():
+    """Else each could hold its bytes in memory for as long as it likes."""
+    with running(turn_world(), Limits(upload_seconds=0)) as address, Client(address) as client:
+        player, content = client.hello["player"], encoded(Image.fromarray(picture(4, 2)))
+        slow = http.client.HTTPConnection(address, timeout=10)
+        slow.putrequest("POST", f"/api/image?player={player}&id=1")
+        slow.putheader("Content-Length", str(len(content)))
+        slow.endheaders(content[:10])
+        deadline = time.monotonic() + 10
+        while upload(address, player, content)[0] != 429 and time.monotonic() < deadline:
+            time.sleep(0.01)  # the first bytes are still on their way
+        assert upload(address, player, content)[0] == 429
+        slow.send(content[10:])
+        with slow.getresponse() as answer:
+            assert answer.status == 200
+        slow.close()
+        assert upload(address, player, content)[0] == 200
+
+
+def test_an_upload_without_an_end_is_cut_off():
+    """It is answered at the limit; waiting for the end would take as much memory as somebody sends."""
+    with running(turn_world(), Limits(upload_bytes=1000)) as address, Client(address) as client:
+        endless = http.client.HTTPConnection(address, timeout=10)
+        endless.putrequest("POST", f"/api/image?player={client.hello['player']}&id=1")
+        endless.putheader("Content-Length", str(1 << 40))
+        endless.endheaders(b"x" * 1500)
+        with endless.getresponse() as answer:
+            assert answer.status == 413
+        endless.close()
 
 
 @pytest.mark.parametrize(

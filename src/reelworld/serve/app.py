@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -270,20 +271,30 @@ class _Desk:
         now = time.monotonic()
         if now < seat.next_upload:
             return PlainTextResponse("one picture at a time; wait a moment", 429)
-        seat.next_upload = now + self._limits.upload_seconds
-        content = bytearray()
-        async for chunk in request.stream():
-            content += chunk
-            if len(content) > self._limits.upload_bytes:
-                return PlainTextResponse(f"a picture is at most {self._limits.upload_bytes:,} bytes", 413)
+        seat.next_upload = math.inf  # until this one is here, however long it takes
+        try:
+            content = await self._body(request)
+        finally:
+            seat.next_upload = now + self._limits.upload_seconds
+        if len(content) > self._limits.upload_bytes:
+            return PlainTextResponse(f"a picture is at most {self._limits.upload_bytes:,} bytes", 413)
         info = self.world.info
-        read = partial(read_image, bytes(content), info.height, info.width, self._limits.upload_pixels)
+        read = partial(read_image, content, info.height, info.width, self._limits.upload_pixels)
         try:
             frame = await asyncio.to_thread(read)
         except UserError as error:
             return PlainTextResponse(str(error), 415)
         seat.player.begin_from(frame[None], int(id_text))
         return JSONResponse({"ok": True})
+
+    async def _body(self, request: Request) -> bytes:
+        """Read what is sent, or as much of it as shows that it is too long."""
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > self._limits.upload_bytes:
+                break
+        return bytes(content)
 
     def _hello(self, player: Player) -> dict[str, Any]:
         info = self.world.info

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
+from starlette.applications import Starlette
 
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.playable import Playable
@@ -25,7 +26,7 @@ from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.serve.shelf import Shelf
 from reelworld.types import UserError
 
-__all__ = ["find_port", "serve"]
+__all__ = ["configure", "find_port", "serve"]
 
 N_PORTS = 50  # ports tried before giving up
 
@@ -57,6 +58,19 @@ def find_port(host: str, port: int) -> socket.socket:
                     "e.g. --host 127.0.0.1."
                 ) from None
     raise UserError(f"no port from {port} to {port + N_PORTS - 1} is free; choose another with --port.")
+
+
+def configure(app: Starlette) -> uvicorn.Config:
+    """Set a web server up for a play page."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        ws="websockets-sansio",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # frames are compressed already
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
 
 
 def serve(
@@ -96,15 +110,6 @@ def serve(
         n_threads=n_threads,
         record=record,
     )
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        ws="websockets-sansio",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        ws_per_message_deflate=False,  # frames are compressed already
-        timeout_graceful_shutdown=1,
-        server_header=False,
-    )
     shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/{f'?token={token}' if token else ''}"
     with listener:
@@ -112,7 +117,7 @@ def serve(
         if open_browser and _has_screen():
             # Connections wait in the listening socket until the server answers.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(configure(app)).run(sockets=[listener])
 
 
 def _is_loopback(host: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Generic, Protocol, TypeVar
 
 __all__ = ["MAX_BATCH", "Share", "Turns"]
 
-MAX_BATCH = 32  # steps in one batch: beyond it a step costs as much per player, and all of them wait for the last
+MAX_BATCH = 16  # steps in one batch: beyond it a step costs as much per player, and all of them wait for the last
 HERE_SECONDS = 1.0  # who asked for something in this time is counted among those who are left room
 
 
