@@ -183,3 +183,23 @@ def test_every_named_policy_exists_and_own_ones_are_checked():
         resolve_policy("no_such_module:play")
     with pytest.raises(UserError, match="did you mean 'uniform'"):
         resolve_policy("reelworld.data.policies.random:unifrm")
+
+
+def test_glances_turn_away_wait_and_turn_back():
+    simulator = Simulator(configure("MiniGrid-Fetch-8x8-N3-v0").simulator)
+    simulator.reset(0)
+    env, waited, glances = simulator.env.unwrapped, 0, Counter()
+    before = int(env.agent_dir)
+    actions = resolve_policy("glancer")(simulator, np.random.default_rng(0))
+    for action, _ in zip(actions, range(2000), strict=False):
+        heading = int(env.agent_dir)
+        simulator.step(action)
+        if action == minigrid.DONE:
+            waited += 1
+        elif waited:  # what ends a wait is the turn back
+            assert int(env.agent_dir) == before
+            glances[waited], waited = glances[waited] + 1, 0
+        if action != minigrid.DONE:
+            before = heading
+    assert glances.total() > 80 and min(glances) == 1 and max(glances) == 19
+    assert env.carrying is None

@@ -69,6 +69,8 @@ class Options:
     recording. Default: --data."""
     i3d: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TorchScript file of the I3D network, for FVD. Code from it runs: give only a file you trust."""
+    card: bool = False
+    """Write the figures on the world's card too (README.md and world.json)."""
     seed: int = 0
     """Of every draw: clips, starts, noise, bootstrap."""
     allow_train: bool = False
@@ -86,16 +88,20 @@ def run(options: Options) -> None:
     import dataclasses
 
     from reelworld.evaluate.clips import open_for
+    from reelworld.evaluate.onto_card import measured_from
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.evaluate.run import evaluate_to_folder
     from reelworld.train.log import Display
+    from reelworld.worlds.card import write_measured
+    from reelworld.worlds.finding import world_folder
+    from reelworld.worlds.measured import weights_of
 
     names = {f.name for f in dataclasses.fields(EvalConfig)}
     config = EvalConfig(**{k: v for k, v in vars(options).items() if k in names})
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)
     dataset = open_for(world, options.data)
-    folder = options.world / "world" if (options.world / "world").is_dir() else options.world
+    folder = world_folder(options.world)
     out = options.out or folder.resolve().parent / "eval"
     check_folder(out)
     with Display("evaluating") as display:
@@ -108,6 +114,8 @@ def run(options: Options) -> None:
             training_log=folder.resolve().parent / "log.jsonl",
             progress=lambda what, share: display.update(share, lambda: what),
         )
+    if options.card:
+        write_measured(world, folder, measured_from(results, weights_of(world.info.parts)))
     for line in _headlines(results):
         print(line)
     print(f"report: {out / 'report.html'}")

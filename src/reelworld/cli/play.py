@@ -1,9 +1,12 @@
-"""Play worlds in the browser: one that is named, or a gallery of several, by default of all in runs/.
+"""Play worlds in the browser: one that is named, or a gallery of several.
+
+Without a name the gallery has the worlds that come with the package and all in runs/.
 
 Starts a small server on this machine and opens its page. Nothing is sent anywhere else.
 
 Examples:
-  reelworld play                                       (a gallery of the worlds in runs/)
+  reelworld play                                       (a gallery: shipped worlds, and those in runs/)
+  reelworld play doorkey                               (a shipped world, by its name)
   reelworld play runs/demo/world
   reelworld play runs/demo/world --port 9000 --no-browser
   reelworld play runs/demo/world --record recordings/mine   (what you play becomes a data set, with films)
@@ -34,7 +37,7 @@ class Options:
     """Flags of ``reelworld play``."""
 
     worlds: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[WORLD ...]")] = ()
-    """Folders of worlds, e.g. runs/demo/world; without any, all that are found in runs/."""
+    """Folders of worlds, e.g. runs/demo/world, or names of shipped ones; without any, all there are."""
     host: str = "127.0.0.1"
     """Address to listen on; the default admits this machine only."""
     port: int = 8000
@@ -90,24 +93,27 @@ def run(options: Options) -> None:
 
 def _one_world(options: Options) -> tuple[World, str, str]:
     """Load the world; return it with its name and its card."""
+    from reelworld.worlds.finding import world_folder
+
     (folder,) = options.worlds
     world = load_world(folder, options.device, options.allow_code)
     if options.data is not None:
         from reelworld.serve.starts import clips_of
 
         world.starts = clips_of(options.data, world.info)
-    is_run = not (folder / "world.json").is_file()
-    card = folder / ("world/README.md" if is_run else "README.md")
+    card = world_folder(folder) / "README.md"
     return world, world.info.name, card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
 def _gallery(options: Options) -> tuple[Shelf, str, str]:
     """Put the worlds on a shelf; they are loaded when somebody plays them."""
     from reelworld.serve.shelf import Shelf, find_worlds, shelve
+    from reelworld.worlds.finding import SHIPPED, shipped_folder
 
     if options.data is not None:
         raise UserError("--data belongs to one world; name the world as well.")
-    folders = options.worlds or tuple(find_worlds(Path("runs")))
+    shipped = tuple(shipped_folder(name) for name in SHIPPED)
+    folders = options.worlds or (*shipped, *find_worlds(Path("runs")))
     if not folders:
         raise UserError("there are no worlds in runs/; train one (reelworld demo) or name the folder of a world.")
     shelved = [shelve(folder, lambda f: load_world(f, options.device, options.allow_code)) for folder in folders]

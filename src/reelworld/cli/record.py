@@ -44,7 +44,7 @@ class Options:
     seed: int = 0
     """Episode i is made from seed + i; give held-out recordings a range of their own."""
     policy: str | None = None
-    """Who acts: random; explorer, solver, waypoints (MiniGrid); driver (CarRacing); your 'module:function'; or a
+    """Who acts: random; explorer, solver, waypoints, glancer (MiniGrid); driver (CarRacing); 'module:function'; or a
     mixture such as 'explorer:0.6,solver:0.2,random:0.2'. Default: the preset's, else random."""
     max_steps: int | None = None
     """Steps after which an episode is cut. Default: the preset's (MiniGrid, CarRacing), else 1,000."""

@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -205,8 +206,26 @@ def train_world(
             log_every=loop.log_every,
             console=console,
         )
-        module.finish(config, parts, dataset, training).save(world)
+        finished = module.finish(config, parts, dataset, training)
+        made = {**finished.info.provenance, "training": _how_it_was_made(out)}
+        finished.info = replace(finished.info, provenance=made)
+        finished.save(world)
     return world
+
+
+def _how_it_was_made(out: Path) -> dict[str, Any]:
+    """Say by which command, on what and in which time a run was trained, for the world's card."""
+    from reelworld.evaluate.machine import commit, describe_machine, now
+    from reelworld.evaluate.results import read_training_log
+
+    last = {str(point["stage"]): point for point in read_training_log(out / "log.jsonl")}
+    return {
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "finished": now(),
+        "hardware": describe_machine(),
+        "stages": {stage: {k: point[k] for k in ("stage_step", "minutes")} for stage, point in last.items()},
+    }
 
 
 def _mirror(training: Any, loop: LoopOptions, record: dict[str, Any]) -> None:

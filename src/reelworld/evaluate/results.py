@@ -91,7 +91,7 @@ def read_training_log(path: Path, n_points: int = 300) -> list[dict[str, Any]]:
         n_points: At most this many points per stage.
 
     Returns:
-        One {stage, step, loss, seconds} per kept line, in order. Broken lines (a killed run) are skipped.
+        One {stage, step, stage_step, minutes, loss} per kept line, in order. Broken lines (a killed run) are skipped.
     """
     if not path.is_file():
         return []
@@ -102,7 +102,7 @@ def read_training_log(path: Path, n_points: int = 300) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
         if isinstance(record, dict) and isinstance(record.get("loss"), int | float) and "stage" in record:
-            point = {k: record.get(k) for k in ("stage", "step", "stage_step", "loss")}
+            point = {k: record.get(k) for k in ("stage", "step", "stage_step", "minutes", "loss")}
             stages.setdefault(str(record["stage"]), []).append(point)
     return [point for points in stages.values() for point in _thin(points, n_points)]
 

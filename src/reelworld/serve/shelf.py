@@ -16,6 +16,7 @@ from typing import Any
 from reelworld.config import read_json
 from reelworld.serve.playable import Playable
 from reelworld.types import UserError
+from reelworld.worlds.finding import world_folder
 
 __all__ = ["Shelf", "Shelved", "find_worlds", "shelve"]
 
@@ -98,11 +99,8 @@ def shelve(folder: Path, load: Callable[[Path], Playable]) -> Shelved:
     Raises:
         UserError: If there is no world.
     """
-    if not (folder / "world.json").is_file() and (folder / "world" / "world.json").is_file():
-        folder = folder / "world"
+    folder = world_folder(folder)
     file, card, preview = folder / "world.json", folder / "README.md", folder / "preview.gif"
-    if not file.is_file():
-        raise UserError(f"{folder} is not a world: it has no world.json; give the folder that training wrote.")
     info = read_json(file)
     if not isinstance(info, dict):
         raise UserError(f"{file} is no JSON object; restore the world.")

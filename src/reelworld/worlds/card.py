@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelworld.config import to_json
-from reelworld.data.media import write_media
+from reelworld.config import to_json, write_json
+from reelworld.data.media import write_file, write_media
 from reelworld.types import TokenSpec
 from reelworld.worlds.continuing import random_actions
+from reelworld.worlds.measured import Measured, check_measured, measured_lines
 
 if TYPE_CHECKING:
     from reelworld.worlds.world import World, WorldInfo
 
-__all__ = ["write_card"]
+__all__ = ["write_card", "write_measured"]
 
 PREVIEW_STEPS = 48
 
@@ -29,6 +31,20 @@ def write_card(world: World, folder: Path) -> None:
         # beyond its first window a world of whole clips takes much longer per frame
         steps = spec.clip_frames - len(world.starts[0].frames) if spec.clip_frames else PREVIEW_STEPS
         write_media(folder / "preview.gif", _preview(world, max(1, steps)), fps=min(world.info.fps or 10.0, 20.0))
+
+
+def write_measured(world: World, folder: Path, measured: Measured) -> None:
+    """Write figures onto the card of a world on disk; its weights are not touched.
+
+    Raises:
+        UserError: If the figures are those of other weights.
+    """
+    check_measured(measured, world.info.parts, str(folder / "world.json"))
+    world.info = replace(world.info, measured=measured)
+    spec = world.tokenizer.spec(1, world.info.height, world.info.width)
+    text = card_text(world.info, spec, has_preview=bool(world.starts))
+    write_file(folder / "README.md", text.encode())
+    write_json(folder / "world.json", world.info)
 
 
 def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
@@ -54,6 +70,7 @@ def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
         *(["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.classes)), ""] if info.classes else []),
         *_how_frames_come(info, spec),
         "",
+        *measured_lines(info.measured, info.limits),
         *(["## Measured on the validation split", *measured, ""] if measured else []),
         "## Use",
         "```",

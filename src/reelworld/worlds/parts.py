@@ -12,6 +12,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from reelworld.config import from_json, to_json, unknown
@@ -53,10 +54,12 @@ def type_name(part: nn.Module) -> str:
     return next((name for name, known in PARTS.items() if known == path), path)
 
 
-def save_part(part: nn.Module, folder: Path, name: str) -> PartInfo:
-    """Write a part's weights to ``folder`` and describe it."""
+def save_part(part: nn.Module, folder: Path, name: str, dtype: torch.dtype | None = None) -> PartInfo:
+    """Write a part's weights to ``folder``, floating ones as ``dtype`` if one is given, and describe it."""
     path = folder / f"{name}.safetensors"
     tensors = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
+    if dtype is not None:
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     # not save_file: its files can be read by their owner only, and worlds are made to be shared
     path.write_bytes(safetensors.torch.save(tensors))
     config: Any = part.config

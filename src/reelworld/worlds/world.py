@@ -37,7 +37,9 @@ from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.nn.pixels import to_float
 from reelworld.types import ActionSpec, Clip, Codes, Conditions, Score, UserError
 from reelworld.worlds.card import write_card
+from reelworld.worlds.finding import world_folder
 from reelworld.worlds.fitting import check_parts
+from reelworld.worlds.measured import Measured, check_measured, weights_of
 from reelworld.worlds.parts import PartInfo, load_part, save_part
 
 __all__ = ["FORMAT_VERSION", "World", "WorldInfo"]
@@ -75,6 +77,10 @@ class WorldInfo:
     """Numbers about the training data."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Data, command, versions, seeds, hardware, time."""
+    limits: tuple[str, ...] = ()
+    """Known failures, in words."""
+    measured: Measured | None = None
+    """How good it is, on held-out recordings; written by an evaluation."""
     parts: Mapping[str, PartInfo] = field(default_factory=dict)
     """Part name -> its type, config, file and hash; filled by ``World.save``."""
     format_version: int = FORMAT_VERSION
@@ -127,21 +133,17 @@ class World:
 
     @classmethod
     def load(cls, path: Path | str, device: str = "cpu", allow_code: Sequence[str] = ()) -> World:
-        """Load a world from its folder, or from a run folder that holds one.
+        """Load a world from its folder, from a run folder that holds one, or one that comes with the package.
 
         Args:
-            path: Folder with world.json, or a run with world/ inside.
+            path: Folder with world.json, a run with world/ inside, or the name of a shipped world.
             device: Where to put the weights.
             allow_code: Modules outside reelworld that the world's parts may come from.
 
         Raises:
             UserError: If the folder is no world, is newer than this version, or is damaged.
         """
-        folder = Path(path)
-        if not (folder / "world.json").is_file() and (folder / "world" / "world.json").is_file():
-            folder = folder / "world"
-        if not (folder / "world.json").is_file():
-            raise UserError(f"{path} is not a world: it has no world.json; give the folder that training wrote.")
+        folder = world_folder(path)
         raw = read_json(folder / "world.json")
         version = raw.get("format_version") if isinstance(raw, dict) else None
         if isinstance(version, int) and version > FORMAT_VERSION:
@@ -152,14 +154,19 @@ class World:
         for name in ("tokenizer", "dynamics"):
             if name not in info.parts:
                 raise UserError(f"{folder / 'world.json'} lists no part {name!r}; it is not a whole world.")
+        check_measured(info.measured, info.parts, str(folder / "world.json"))
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
         world = cls(info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
         check_parts(world, str(folder / "world.json"))
         world.starts = _load_starts(folder / "starts.npz", info)
         return world
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, dtype: torch.dtype | None = None) -> None:
         """Write the world; an old one in ``folder`` is replaced as a whole or not at all.
+
+        Args:
+            folder: Where to.
+            dtype: What weights are stored as, e.g. torch.bfloat16 for half the size; None keeps them as they are.
 
         Raises:
             UserError: If ``folder`` holds something else, or the disk is full.
@@ -172,8 +179,10 @@ class World:
         shutil.rmtree(aside, ignore_errors=True)
         try:
             aside.mkdir(parents=True)
-            parts = {name: save_part(part, aside, name) for name, part in self.parts.items()}
-            self.info = replace(self.info, parts=parts)
+            parts = {name: save_part(part, aside, name, dtype) for name, part in self.parts.items()}
+            measured = self.info.measured
+            is_same = measured is not None and dict(measured.weights) == weights_of(parts)
+            self.info = replace(self.info, parts=parts, measured=measured if is_same else None)
             _save_starts(aside / "starts.npz", self.starts)
             write_json(aside / "world.json", self.info)
             write_card(self, aside)

@@ -26,6 +26,7 @@ POLICIES = {
     "explorer": "reelworld.data.policies.minigrid:explorer",
     "carrier": "reelworld.data.policies.minigrid:carrier",
     "solver": "reelworld.data.policies.minigrid:solver",
+    "glancer": "reelworld.data.policies.minigrid:glancer",
     "waypoints": "reelworld.data.policies.minigrid:waypoints",
     "driver": "reelworld.data.policies.carracing:driver",
 }

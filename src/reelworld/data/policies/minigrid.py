@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from reelworld.data.simulator import Simulator
 
-__all__ = ["carrier", "explorer", "solver", "waypoints"]
+__all__ = ["carrier", "explorer", "glancer", "solver", "waypoints"]
 
-LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE = range(6)
+LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE, DONE = range(7)
 FACING = -1
 """What ``_way`` says when the agent faces the cell already."""
 
@@ -69,6 +69,23 @@ def waypoints(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
             n_steps += 1
         n_visits += 1
     yield from _solve(env, rng)
+
+
+def glancer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
+    """Walk about, and again and again turn to one side, wait there for 1 to 20 frames, and turn back.
+
+    In the agent's own view (the observation, not the map) what lies on the other side is then out of sight: what is
+    there on turning back must be remembered.
+    """
+    _world(simulator)
+    while True:
+        for _ in range(rng.integers(1, 7)):
+            yield int(rng.choice([LEFT, RIGHT, FORWARD, FORWARD]))
+        away, back = (LEFT, RIGHT) if rng.random() < 0.5 else (RIGHT, LEFT)
+        yield away
+        for _ in range(rng.integers(0, 20)):
+            yield DONE  # does nothing
+        yield back
 
 
 def _world(simulator: Simulator) -> Any:
