@@ -33,6 +33,12 @@ FOUND = (
 STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
 
 
+def minutes(run: Path) -> dict[str, float]:
+    """Read how many minutes each stage of a training took, by the clock on the wall."""
+    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return {entry["stage"]: entry["minutes"] for entry in entries}
+
+
 class Worlds:
     """The worlds of one game, made by the command line as anybody would."""
 
@@ -65,7 +71,8 @@ class Worlds:
     def of_seed(self, seed: int, has_tiles: bool, has_ceiling: bool) -> dict[str, Any]:
         """Make and measure everything of one seed; real keys and true actions are compared where tiles are."""
         run = self.trained("found", seed, *self.options["train"])
-        rows: dict[str, Any] = {"seed": seed, "found": self.measured(run / "world", run / "eval", FOUND)}
+        rows: dict[str, Any] = {"seed": seed, "training_minutes": minutes(run)}
+        rows["found"] = self.measured(run / "world", run / "eval", FOUND)
         steered = run / "steered"
         if not (steered / "world.json").is_file():
             words = ["--labels", str(LABELS), "--out", steered]
