@@ -1,12 +1,12 @@
-"""Make the pictures of README.md from finished runs: nothing in docs/images is drawn by hand.
+"""Make the pictures of README.md and docs/ from finished runs: nothing in docs/images is drawn by hand.
 
     make demo
     make demo-videogpt
     python benchmarks/pictures.py --demo runs/demo --smooth runs/carracing --futures runs/demo-videogpt
 
 Writes docs/images/*.gif (recording beside world under the same actions, the longest of the first test episodes;
-several futures of one start) and,
-where Chromium is installed, screenshots of the play page and of the report.
+several futures of one start) and, where Chromium is installed, screenshots of the play page and of the report. Curves
+come from kept results: clone_plot.py draws clone-from-video.png.
 """
 
 from __future__ import annotations

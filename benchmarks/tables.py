@@ -232,7 +232,7 @@ def found_worlds(name: str) -> str:
             cells.append(f"**{100 * values[0] / values[1]:.0f}%**" if len(values) == 2 else "not measured")
         lines.append(f"| F1 by real keys, of the F1 with true actions | {' | '.join(cells)} | |")
     minutes = sorted(sum(row["training_minutes"].values()) for row in seeds)
-    spent = f"Trained for {minutes[0]:.0f} to {minutes[-1]:.0f} minutes, one thread of a machine that did other work."
+    spent = f"Trained for {minutes[0]:.0f} to {minutes[-1]:.0f} minutes, by the clock on the wall."
     return "\n".join(lines) + f"\n\n{spent} " + source(name, results)
 
 
