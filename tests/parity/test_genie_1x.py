@@ -23,7 +23,9 @@ from torch import Tensor
 from reelworld.dynamics.maskgit import MaskGIT
 from reelworld.dynamics.masking import Shown
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.recipes.convert_genie_1x import import_world, load_dynamics, published
+from reelworld.recipes.convert_genie_1x import import_world
+from reelworld.recipes.convert_genie_1x_dynamics import load_dynamics
+from reelworld.recipes.convert_genie_1x_names import published
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.foreign_checkpoint import read_folder
 from reelworld.worlds.world import World

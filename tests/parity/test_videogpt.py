@@ -22,7 +22,10 @@ from reelworld.dynamics.autoregressive import AutoregressivePrior
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.block_layout import strided_layout
 from reelworld.nn.pixels import to_uint8
-from reelworld.recipes.convert_videogpt import import_world, load_prior, load_vqvae, published
+from reelworld.recipes.convert_videogpt import import_world
+from reelworld.recipes.convert_videogpt_names import published
+from reelworld.recipes.convert_videogpt_prior import load_prior
+from reelworld.recipes.convert_videogpt_vqvae import load_vqvae
 from reelworld.tokenizers.vqvae3d import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.foreign_checkpoint import read_checkpoint
