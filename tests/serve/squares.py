@@ -32,6 +32,7 @@ class Info:
     actions: Mapping[str, ActionSpec] = field(default_factory=dict)
     context_frames: int = 3
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SquareSession:

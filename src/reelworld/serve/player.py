@@ -24,7 +24,7 @@ from PIL import Image
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import describe_effects, draw_effects
 from reelworld.serve.history import History, Moment
-from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, Stepper
+from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, Stepper, rules_of
 from reelworld.serve.protocol import (
     Ack,
     Act,
@@ -87,7 +87,7 @@ class Player:
             archive: Where episodes go that the player records; None when nothing may be recorded.
             tape_bytes: Room for the frames of one recorded episode.
         """
-        self._world = world
+        self._world, self._rules = world, rules_of(world)
         self._stepper = stepper
         self._send, self._tell = send, tell
         self.controls = Controls(world.info.actions)
@@ -114,6 +114,11 @@ class Player:
         self._sequence = self._sent = self._acked = 0
         self._input_changed = asyncio.Event()
         self._output_changed = asyncio.Event()
+
+    @property
+    def can_record(self) -> bool:
+        """True when there is a place for what is played."""
+        return self._archive is not None
 
     # ------------------------------------------------------------------ what the client asks for
 
@@ -215,9 +220,9 @@ class Player:
         if self._tape is None:
             return
         self._tape.add(self._present.frame, actions, reward, terminated, truncated)
-        if self._tape.is_full:
+        if self._tape.is_full and not self._rules.keeps_all:
             self._record(False)
-        elif terminated or truncated:
+        elif terminated or truncated or self._tape.is_full:
             self._save()
             self._tape.begin(self._present.frame)
 
@@ -331,6 +336,8 @@ class Player:
             has_ended=terminated or truncated,
         )
         self._history.keep(self._present)
+        if "news" in result.info:
+            self._say(result.info["news"])
         if actions is not None:
             self._tape_step(actions, reward, terminated, truncated)
         elif self._tape is not None:
