@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.parity.golden import family
+from tests.parity.golden import entries, family
 from torch import Tensor
 
 from reelworld.dynamics.autoregressive import AutoregressivePrior
@@ -41,16 +40,7 @@ STEM_GRADIENT = 5e-4
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no golden set at {FOLDER}")
 
-
-def entries() -> list[str]:
-    """Names in io.safetensors."""
-    if not IO.is_file():
-        return []
-    with safe_open(IO, "pt") as file:
-        return sorted(file.keys())
-
-
-ENTRIES = entries()
+ENTRIES = entries(IO)
 PRIORS = sorted(p.stem for p in FOLDER.glob("gpt*.safetensors"))
 
 
