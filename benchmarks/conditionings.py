@@ -24,9 +24,8 @@ from keeping import flags, keep
 
 from reelworld.config import from_json
 from reelworld.data.loader import Loader, to_batch
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.dynamics.maskgit import MaskGIT
-from reelworld.evaluate.checks import spread
 from reelworld.evaluate.clips import open_for
 from reelworld.nn.action_conditioning import Conditioning
 from reelworld.recipes import genie

@@ -15,7 +15,7 @@ Expected: docs/recipes/genie.md, "Acting from video alone". Needs pip install 'r
 
 Examples:
   python examples/clone_from_video.py
-  python examples/clone_from_video.py --seeds 1 --labels 200       a third of the work
+  python examples/clone_from_video.py --seeds 1 --labels 200       a first look
   python examples/clone_from_video.py --env-id MiniGrid-DoorKey-8x8-v0 --steps 3000
 
 Shapes: B frames, H W pixel rows and columns, R C rows and columns of tiles, N tiles, D width, A actions
@@ -40,8 +40,9 @@ from torch import Tensor, nn
 from reelworld.actions.real import fit_map
 from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
-from reelworld.config import to_json, write_json
+from reelworld.config import require, to_json, write_json
 from reelworld.data.dataset import DataSet
+from reelworld.data.events import changes
 from reelworld.data.loader import Loader
 from reelworld.data.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
 from reelworld.data.windows import Windows
@@ -93,9 +94,10 @@ class Options:
     """JSON file for the result."""
 
     def __post_init__(self) -> None:
-        counts = (self.episodes, self.seeds, self.games - 1, self.latent_steps, self.steps, *self.labels)
-        if min(counts) < 1 or not self.labels:
-            raise UserError("--games must be at least 2, the other numbers at least 1.")
+        require(self, "episodes seeds latent_steps steps", lambda v: v >= 1, "at least 1")
+        require(self, "labels", lambda v: v and min(v) >= 1, "one or more numbers of at least 1")
+        require(self, "games", lambda v: v >= 2, "at least 2, for an interval")
+        require(self, "first_game", lambda v: v >= 0, "at least 0")
 
 
 class Policy(nn.Module):
@@ -166,8 +168,7 @@ def find_actions(video: DataSet, seed: int, options: Options) -> Any:
 def changing_steps(dataset: DataSet, split: str) -> Windows:
     """Find the steps that change the picture: of others nobody can see what was done."""
     steps = Windows(dataset, split, 2)
-    frames = (dataset.arrays(i, 0, dataset.episodes[i].n_frames)["frames"] for i in dataset.indices(split))
-    steps.index = steps.index[np.concatenate([(f[1:] != f[:-1]).any((1, 2, 3)) for f in frames])]
+    steps.index = steps.index[np.concatenate([changes(dataset, i) for i in dataset.indices(split)])]
     return steps
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.actions.counting import ALLOWED, TO_LATENT, counting_world, episode, write
+from tests.actions.counting import ALLOWED, TO_LATENT, counting_world, write
 from tests.cli.test_bad_input import contents, refused
 
 from reelworld.cli.main import main
@@ -175,7 +175,6 @@ def test_other_verbs_take_a_mapped_world(verb: str, run: Path, tmp_path: Path) -
 
 
 def two_streams(folder: Path) -> Path:
-    _, actions = episode(0)
     write(folder)
     for path in folder.rglob("*.npz"):
         with np.load(path) as stored:

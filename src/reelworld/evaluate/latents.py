@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from reelworld.data.events import changes
 from reelworld.data.labelled import LabelledDataSet
 from reelworld.evaluate.figures import Figure, Section, Unit, bootstrap, build, share_interval
 
@@ -69,15 +70,13 @@ def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section 
 
 def _count(dataset: LabelledDataSet, episode: int, n_codes: int, n_actions: int) -> np.ndarray:
     """Count pairs of code and recorded action in an episode, float64 (K, A)."""
-    n_frames = dataset.episodes[episode].n_frames
-    frames = dataset.arrays(episode, 0, n_frames)["frames"]
     codes, recorded = (
         next(rows for name, rows in source.steps(episode).items() if name.startswith("actions/"))
         for source in (dataset, dataset.recorded)
     )
-    changes = (frames[1:] != frames[:-1]).any((1, 2, 3))
+    is_seen = changes(dataset, episode)
     table = np.zeros((n_codes, n_actions))
-    np.add.at(table, (codes[:-1][changes], recorded[:-1][changes]), 1)
+    np.add.at(table, (codes[:-1][is_seen], recorded[:-1][is_seen]), 1)
     return table
 
 

@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import reelworld
 from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo, DataSet
 from reelworld.data.splits import SPLITS
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.types import ActionSpec
 from reelworld.worlds.foreign_checkpoint import ForeignCheckpoint
@@ -67,8 +66,7 @@ def make_world(
 
 def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:
     """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
-    picks = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), N_STARTS)).astype(int))
-    world.starts = [starts.clip(int(i)) for i in picks]
+    world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
     return world
