@@ -1,4 +1,4 @@
-"""The tutorial, word for word: its game is saved, its commands run in its order, shorter; a client plays for a person."""
+"""The tutorial, word for word: its game is saved, its commands run, shorter; a client plays for a person."""
 
 from __future__ import annotations
 

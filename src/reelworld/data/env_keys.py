@@ -25,7 +25,8 @@ def own_keys(env: gym.Env) -> dict[str, Any]:
 
     Keys we have no name for, and actions outside the space, are left out.
     """
-    space, hints = env.action_space, {}
+    space = env.action_space
+    hints: dict[str, Any] = {}
     if env.has_wrapper_attr("get_keys_to_action"):
         told = env.get_wrapper_attr("get_keys_to_action")()
         keys = {_held(key): action for key, action in told.items()} if isinstance(told, Mapping) else {}
