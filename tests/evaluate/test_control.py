@@ -49,3 +49,14 @@ def test_one_clip_has_no_other(clips):
     assert missing.n == 0 and "second clip, and one came" in missing.explanation
     assert math.isnan(figures["delta_uniform_h4"].low), "and no interval"
     assert list(section.curves[0].series) == ["random keys"]
+
+
+def test_frames_past_the_end_of_a_clip_do_not_count():
+    clips = [toy.episode(seed, 4 + 12 * (seed % 2)) for seed in range(10)]
+    figures, _ = control(toy.perfect, clips, 20)
+    starts = control_starts(clips, 2, 20, 0)
+    for h in (1, 4, 8):
+        assert figures[f"delta_uniform_h{h}"].n == starts.valid[:, h - 1].sum()
+        assert figures[f"delta_shuffled_h{h}"].n <= starts.valid[:, h - 1].sum()
+        assert figures[f"delta_shuffled_h{h}"].value == figures[f"delta_uniform_h{h}"].value == math.inf
+    assert 0 < figures["delta_shuffled_h8"].n < 10

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluate import toy
+from evaluate.toy_clips import OpenWorld, random_walk
 from reelworld.evaluate.drift import BLOCK, NUMBERS, RealRange, block_numbers, cycled_actions, drift_section
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.types import Clip, UserError
@@ -113,8 +114,18 @@ def test_worlds_that_hold_together_and_worlds_that_do_not(tmp_path):
         sections = evaluate(toy.ToyWorld(predict), dataset, config).sections
         section = next(s for s in sections if s.name == "drift")
         values[predict.__name__] = figure = next(f for f in section.figures if f.name == "drift_within")
-        assert figure.n == 12 and figure.baselines["standing still"] == 0 and figure.baselines["other recordings"] > 0.8
+        assert (
+            figure.n == 12 and figure.baselines["standing still"] == 0 and figure.baselines["held-out recordings"] > 0.8
+        )
     assert values["perfect"].value > 0.8 and values["copying"].value == values["noise"].value == 0
+
+
+def test_worlds_without_actions_run_by_themselves(tmp_path):
+    dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
+    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=0, drift_steps=100, drift_runs=3)
+    section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "drift")
+    assert "by itself" in section.explanation and section.figures[0].n == 6
+    assert section.figures[0].value > 0.5 and "the game itself, same actions" not in section.figures[0].baselines
 
 
 @pytest.mark.parametrize("steps", [-1, 1, 49])

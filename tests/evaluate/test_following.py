@@ -132,6 +132,31 @@ def test_numbers_are_read_too(tmp_path):
     assert frozen.value < 0.1 and frozen.baselines[RECORDED] == right.value
 
 
+def test_every_stream_has_a_figure_of_its_own():
+    rng = np.random.default_rng(0)
+    specs = {"key": ActionSpec(kind="discrete", n=4, repeat=2), "mouse": ActionSpec(kind="continuous", n=3)}
+    specs |= {"pad": ActionSpec(kind="discrete", n=2)}
+    frames = rng.integers(0, 256, (3, 6, 32, 32, 3), dtype=np.uint8)
+    actions = {"key": rng.integers(0, 4, (3, 4, 2)), "pad": rng.integers(0, 2, (3, 4))}
+    actions["mouse"] = rng.normal(size=(3, 4, 3)).astype(np.float32)
+    starts = Starts(
+        clip=np.arange(3), context=frames[:, :2], context_actions={}, actions=actions, future=frames[:, 2:],
+        valid=np.ones((3, 4), bool), first=frames[:, 0],
+    )  # fmt: skip
+    info = SimpleNamespace(actions=specs)
+    world = SimpleNamespace(info=info, tokenizer=toy.ExactTokenizer(), device=torch.device("cpu"))
+    model = InverseDynamics(specs)
+    found = {f.name: f for f in compare_readings(world, model, starts, starts.future, 0)}
+    assert list(found) == ["following", "following_r2_mouse", "following_pad"]
+    assert (found["following"].n, found["following_pad"].n) == (24, 12)
+    said = model.read(frames)
+    assert found["following"].value == (said["key"] == actions["key"]).mean()
+    assert found["following_pad"].value == (said["pad"][..., 0] == actions["pad"]).mean()
+    error = ((said["mouse"] - actions["mouse"]) ** 2).sum((0, 1))
+    variance = actions["mouse"].var((0, 1)) * 12
+    assert found["following_r2_mouse"].value == pytest.approx((1 - error / variance).mean(), rel=1e-5)
+
+
 def test_frames_and_actions_are_matched():
     """The action read from windows t..t+2 is the one between the last two frames."""
     torch.manual_seed(0)

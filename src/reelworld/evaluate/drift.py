@@ -21,7 +21,7 @@ from reelworld.evaluate.figures import Curve, Figure, Section, missing_figure, s
 if TYPE_CHECKING:
     from reelworld.types import Clip
 
-__all__ = ["BLOCK", "NUMBERS", "RealRange", "block_numbers", "cycled_actions", "drift_section"]
+__all__ = ["ALONE", "BLOCK", "NUMBERS", "TOLD", "RealRange", "block_numbers", "cycled_actions", "drift_section"]
 
 BLOCK = 50
 """Frames of a block."""
@@ -32,6 +32,8 @@ MIN_BLOCKS = 20
 QUANTILES = (0.005, 0.995)
 NUMBERS = ("red", "green", "blue", "contrast", "edges", "motion")
 """What is computed of a block, in this order."""
+TOLD = "under recorded actions, those of the next clip when a clip ends"
+ALONE = "by itself"
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 MOST_FRAMES = 15_000
 """Recorded frames that are looked at."""
@@ -124,7 +126,7 @@ def cycled_actions(clips: Sequence[Clip], context: int, n_steps: int) -> dict[st
 
 
 def drift_section(
-    runs: np.ndarray, beside: Mapping[str, Sequence[np.ndarray]], real: RealRange | None, seed: int
+    runs: np.ndarray, beside: Mapping[str, Sequence[np.ndarray]], real: RealRange | None, seed: int, how: str = TOLD
 ) -> Section:
     """Compare the blocks of long runs with the range of recordings.
 
@@ -133,6 +135,7 @@ def drift_section(
         beside: Name -> other videos, uint8 (T, H, W, 3) each, judged in the same way.
         real: None where the recordings show no range.
         seed: Of the bootstrap.
+        how: What the runs were told, in words.
     """
     n_steps = runs.shape[1]
     figures: list[Figure] = []
@@ -152,9 +155,8 @@ def drift_section(
     return Section(
         name="drift",
         label=f"Does it still look like the game after {n_steps} frames?",
-        explanation=f"The world runs for {n_steps} frames under recorded actions, those of the next clip when a clip "
-        f"ends. Blocks of {BLOCK} frames are compared with {real.n_blocks if real else 0} blocks of recordings: a "
-        "number counts as usual where 99% of those lie.",
+        explanation=f"The world runs for {n_steps} frames {how}. Blocks of {BLOCK} frames are compared with "
+        f"{real.n_blocks if real else 0} blocks of recordings: a number counts as usual where 99% of those lie.",
         figures=tuple(figures),
         curves=tuple(curves),
     )

@@ -6,6 +6,7 @@ Shapes: n starts, T context frames, S steps, H W pixel rows and columns, K colum
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,22 +107,24 @@ def compare_readings(
         true = true.reshape(*true.shape[:2], -1)[is_seen]
         rows = {name: reading[stream][is_seen] for name, reading in said.items()}
         make = _accuracy if spec.kind == "discrete" else _explained
-        named = "" if number == 0 else f"_{stream}"
-        figures.append(make(f"following{named}", true, rows, clip, seed))
+        figure = make(true, rows, clip, seed)
+        if number:  # names of figures differ; the first stream has the plain one
+            figure = replace(figure, name=f"{figure.name}_{stream}", label=f"{figure.label}: {stream}")
+        figures.append(figure)
     return figures
 
 
-def _accuracy(name: str, true: np.ndarray, rows: dict[str, np.ndarray], clip: np.ndarray, seed: int) -> Figure:
+def _accuracy(true: np.ndarray, rows: dict[str, np.ndarray], clip: np.ndarray, seed: int) -> Figure:
     """Count actions that are read rightly; true int64 (m, K), rows the same."""
     beside = {k: float((v == true).mean()) for k, v in rows.items() if k != "world"}
     beside[FREQUENT] = float(np.bincount(true.flatten()).max() / true.size)
     n_clips = int(clip.max()) + 1
     hits = per_clip(rows["world"] == true, clip, n_clips)
-    return share_figure(name, hits, per_clip(np.ones_like(true), clip, n_clips), "actions", seed, beside)
+    return share_figure("following", hits, per_clip(np.ones_like(true), clip, n_clips), "actions", seed, beside)
 
 
-def _explained(name: str, true: np.ndarray, rows: dict[str, np.ndarray], clip: np.ndarray, seed: int) -> Figure:
+def _explained(true: np.ndarray, rows: dict[str, np.ndarray], clip: np.ndarray, seed: int) -> Figure:
     """Compute how much of the variance of actions is read; true float (m, K), rows the same."""
-    beside = {k: r2_figure(f"{name}_r2", true, v, clip, "steps").value for k, v in rows.items() if k != "world"}
+    beside = {k: r2_figure("following_r2", true, v, clip, "steps").value for k, v in rows.items() if k != "world"}
     beside[MEAN] = 0.0
-    return r2_figure(f"{name}_r2", true, rows["world"], clip, "steps", seed, beside)
+    return r2_figure("following_r2", true, rows["world"], clip, "steps", seed, beside)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelworld.data.labelled import LabelledDataSet
-from reelworld.evaluate import minigrid
+from reelworld.evaluate import drift, minigrid
 from reelworld.evaluate.agent import AgentFinder
 from reelworld.evaluate.clips import (
     Starts,
@@ -264,11 +264,12 @@ class Plan:
         actions = cycled_actions(clips, context, n_steps)
         runs = roll(world, starts, config.seed, actions)
         beside = {
-            "other recordings": [clip.frames for clip in self.wide],
+            "held-out recordings": [clip.frames for clip in self.wide],
             "standing still": [np.repeat(last[-1:], BLOCK, 0) for last in starts.context],
             **self._game_runs(actions),
         }
-        yield drift_section(runs, beside, RealRange.of(self._real_frames()), config.seed)
+        how = drift.ALONE if self.is_open else drift.TOLD
+        yield drift_section(runs, beside, RealRange.of(self._real_frames()), config.seed, how)
         if can_drive(world, self.dataset.info):
             self.progress(f"driving for {n_steps} steps", 0.87)
             yield driving_section(world, self.dataset.info, self.wide, config.drift_runs, n_steps, config.seed)
