@@ -115,10 +115,10 @@ def test_code_that_a_recording_names_is_not_run(info, change, tmp_path, monkeypa
     (tmp_path / "mine.py").write_text("raise SystemExit('foreign code was run')")
     monkeypatch.chdir(tmp_path)
     named = SimpleNamespace(provenance={"simulator": {**info.provenance["simulator"], **change}})
-    with pytest.raises(UserError, match="code outside reelworld"), open_simulator(named):
+    with pytest.raises(UserError, match="--allow-code mine"), open_simulator(named):
         pass
     (figure,) = simulated_section(Known([]), named, 1, 0).figures
-    assert figure.n == 0 and "code outside reelworld" in figure.explanation
+    assert figure.n == 0 and "--allow-code mine" in figure.explanation
 
 
 def test_policies_that_a_recording_names_are_not_run(info, tmp_path, monkeypatch):

@@ -100,7 +100,7 @@ class Options:
     device: str = "cpu"
     """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
-    """Modules outside reelworld that the world's parts may come from."""
+    """Modules outside reelworld that the world's parts, or the simulator of the recordings, may come from."""
 
 
 def run(options: Options) -> None:
