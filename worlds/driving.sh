@@ -10,5 +10,5 @@ reelworld pack "$runs/run" --out "$out" --name "Driving" --limits \
   "After some seconds of free driving the road is another one than it was: the world does not remember where it has been." \
   "Far bends appear, move and vanish; textures of grass and kerbs are soft." \
   "It learned from six CPU-minutes on 60 short drives; crashes, skids and driving backwards are rare in them."
-reelworld eval "$out" --data "$runs/test-recording" --split all --clips 64 --free-run-steps 300 --out "$runs/eval" \
-  --threads 1 --card
+reelworld eval "$out" --data "$runs/test-recording" --train-data "$runs/recording" --split all --clips 64 \
+  --free-run-steps 300 --drift-steps 1000 --out "$runs/eval" --threads 1 --card

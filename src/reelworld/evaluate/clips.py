@@ -16,7 +16,7 @@ import numpy as np
 
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
-from reelworld.data.windows import merge_actions
+from reelworld.data.windows import Merge, merge_actions
 from reelworld.train.label import label
 from reelworld.types import UserError
 from reelworld.worlds.origin import frame_stride, recipe_config
@@ -33,6 +33,7 @@ __all__ = [
     "clip_frames_of",
     "draw_starts",
     "given_frames",
+    "merge_of",
     "open_for",
     "open_like",
     "read_episode",
@@ -123,7 +124,7 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         start: First frame, counted in recorded frames.
         n_frames: At most this many kept frames; None reads to the end.
     """
-    config, stride = recipe_config(world.info.provenance), frame_stride(world.info.provenance)
+    stride = frame_stride(world.info.provenance)
     stop = dataset.episodes[episode].n_frames
     if not 0 <= start < stop:
         raise UserError(f"start is {start}; the episode has frames 0 to {stop - 1}.")
@@ -134,7 +135,13 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         clip = replace(clip, class_id=world.info.classes.index(dataset.info.classes[clip.class_id]))
     if stride == 1:
         return clip
-    return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
+    return replace(clip, actions={k: merge_actions(v, merge_of(world)) for k, v in clip.actions.items()})
+
+
+def merge_of(world: World) -> Merge:
+    """Return what becomes of the recorded actions between two kept frames."""
+    merge: Merge = recipe_config(world.info.provenance).get("merge", "stack")
+    return merge
 
 
 def clip_frames_of(world: World) -> int:
