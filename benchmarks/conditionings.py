@@ -10,7 +10,6 @@ much it grows when every clip is told the actions of another clip. The trivial b
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -21,14 +20,13 @@ from typing import Any, get_args
 
 import numpy as np
 import torch
+from keeping import flags, keep
 
-from reelworld.config import from_json, write_json
+from reelworld.config import from_json
 from reelworld.data.loader import Loader, to_batch
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.dynamics.maskgit import MaskGIT
-from reelworld.evaluate.checks import spread
 from reelworld.evaluate.clips import open_for
-from reelworld.evaluate.machine import commit, describe_machine, now
 from reelworld.nn.action_conditioning import Conditioning
 from reelworld.recipes import genie
 from reelworld.train.loop import train
@@ -78,10 +76,9 @@ def judged(dynamics: MaskGIT, codes: Codes, conditions: Conditions) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__)
     parser.add_argument("--world", type=Path, required=True, help="a trained world of the recipe genie")
     parser.add_argument("--data", type=Path, required=True, help="its recordings")
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
     parser.add_argument("--steps", type=int, default=400, help="optimizer steps of each training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings per conditioning")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
@@ -103,20 +100,7 @@ def main() -> None:
             row = {"conditioning": kind, "seed": seed, "cpu_seconds": time.process_time() - begun}
             results.append({**row, **judged(dynamics, batch.codes, batch.conditions)})
             print(json.dumps(results[-1]), file=sys.stderr)
-    result = {
-        "format_version": 1,
-        "kind": "conditionings",
-        "command": " ".join(["python benchmarks/conditionings.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
-        "steps": arguments.steps,
-        "clips": len(rows),
-        "results": results,
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+    keep("conditionings", arguments.out, steps=arguments.steps, clips=len(rows), results=results)
 
 
 if __name__ == "__main__":

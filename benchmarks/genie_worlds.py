@@ -10,7 +10,6 @@ size trained with the recorded actions, as the ceiling. DATA holds ``recording``
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import subprocess
@@ -18,8 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from reelworld.config import write_json
-from reelworld.evaluate.machine import commit, describe_machine, now
+from keeping import flags, keep
 
 SEEDS = (0, 1, 2)
 LABELS = 200
@@ -35,18 +33,22 @@ FOUND = (
 STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
 
 
+def minutes(run: Path) -> dict[str, float]:
+    """Read how many minutes each stage of a training took, by the clock on the wall."""
+    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return {entry["stage"]: entry["minutes"] for entry in entries}
+
+
 class Worlds:
     """The worlds of one game, made by the command line as anybody would."""
 
     def __init__(self, game: str, runs: Path, data: Path, threads: int) -> None:
         self.options, self.runs, self.data, self.threads = GAMES[game], runs, data, threads
-        self.commands: list[str] = []
 
     def call(self, *words: str | Path) -> None:
-        """Run a verb, and note it."""
+        """Run a verb."""
         parts = [*map(str, words), "--threads", str(self.threads)]
-        self.commands.append(shlex.join(["reelworld", *parts]))
-        print(self.commands[-1], file=sys.stderr, flush=True)
+        print(shlex.join(["reelworld", *parts]), file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "reelworld", *parts], check=True, stdout=sys.stderr)
 
     def trained(self, name: str, seed: int, *words: str) -> Path:
@@ -69,7 +71,8 @@ class Worlds:
     def of_seed(self, seed: int, has_tiles: bool, has_ceiling: bool) -> dict[str, Any]:
         """Make and measure everything of one seed; real keys and true actions are compared where tiles are."""
         run = self.trained("found", seed, *self.options["train"])
-        rows: dict[str, Any] = {"seed": seed, "found": self.measured(run / "world", run / "eval", FOUND)}
+        rows: dict[str, Any] = {"seed": seed, "training_minutes": minutes(run)}
+        rows["found"] = self.measured(run / "world", run / "eval", FOUND)
         steered = run / "steered"
         if not (steered / "world.json").is_file():
             words = ["--labels", str(LABELS), "--out", steered]
@@ -85,31 +88,17 @@ class Worlds:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__)
     parser.add_argument("--game", choices=list(GAMES), required=True)
     parser.add_argument("--runs", type=Path, required=True, help="folder for the runs")
     parser.add_argument("--data", type=Path, required=True, help="folder with recording and test-recording")
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS), help="which seeds; kept results have all")
     parser.add_argument("--ceilings", type=int, nargs="*", default=list(SEEDS), help="seeds trained with true actions")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     arguments = parser.parse_args()
     worlds = Worlds(arguments.game, arguments.runs, arguments.data, arguments.threads)
     rows = [worlds.of_seed(seed, arguments.game == "doorkey", seed in arguments.ceilings) for seed in arguments.seeds]
-    result = {
-        "format_version": 1,
-        "kind": "genie-worlds",
-        "command": " ".join(["python benchmarks/genie_worlds.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
-        "seeds": arguments.seeds,
-        "labels": LABELS,
-        "results": rows,
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+    keep("genie-worlds", arguments.out, seeds=arguments.seeds, labels=LABELS, results=rows)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,6 @@ The limit is measured in the same run, interleaved: copying the same windows str
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from keeping import keep, look_if_idle, speed_flags
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
 from reelworld.data.loader import Loader
 from reelworld.data.windows import Windows
-from reelworld.evaluate.bench import BenchResult, check_idle
-from reelworld.evaluate.machine import commit, describe_machine, now
-from reelworld.types import ActionSpec, Clip, UserError
+from reelworld.evaluate.bench import BenchResult
+from reelworld.types import ActionSpec, Clip
 
 N_EPISODES, N_FRAMES, SIZE = 32, 640, 64
 LENGTH, BATCH, N_BATCHES, ROUNDS = 16, 16, 40, 5
@@ -100,35 +97,23 @@ def describe(name: str, rates: list[float], limit: float) -> BenchResult:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
-    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
+    parser = speed_flags(__doc__)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    try:
-        state = check_idle(arguments.allow_busy)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    state = look_if_idle(parser, arguments.allow_busy)
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder))
         rates = measure(Path(folder))
     limit = float(np.median(rates["memory map"]))
-    result = {
-        "format_version": 1,
-        "kind": "loader",
-        "what": f"{SIZE}x{SIZE} frames, windows of {LENGTH} from {N_FRAMES}-frame episodes, batches of {BATCH}",
-        "command": "python benchmarks/loader.py",
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
+    keep(
+        "loader",
+        arguments.out,
+        what=f"{SIZE}x{SIZE} frames, windows of {LENGTH} from {N_FRAMES}-frame episodes, batches of {BATCH}",
         **state,
-        "seed": 0,
-        "target": TARGET,
-        "results": [to_json(describe(name, r, limit)) for name, r in rates.items()],
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+        seed=0,
+        target=TARGET,
+        results=[to_json(describe(name, r, limit)) for name, r in rates.items()],
+    )
 
 
 if __name__ == "__main__":

@@ -15,27 +15,26 @@ tokens fall out of the processor's caches.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from keeping import keep, look_if_idle, speed_flags
 from torch import Tensor
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.dynamics.maskgit import MaskGIT, MaskGITConfig
 from reelworld.dynamics.masking import n_still_masked
-from reelworld.evaluate.bench import BenchResult, check_idle
-from reelworld.evaluate.machine import commit, describe_machine, load_average, now, peak_memory_mb
+from reelworld.evaluate.bench import BenchResult
+from reelworld.evaluate.machine import load_average, peak_memory_mb
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.st_transformer import STConfig
-from reelworld.types import Codes, Conditions, GridSpec, UserError
+from reelworld.types import Codes, Conditions, GridSpec
 
 SEED = 0
 WINDOW = 16
@@ -167,43 +166,31 @@ def check_same(model: MaskGIT, codes: Tensor, sampler: TokenSampler) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    parser = speed_flags(__doc__)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
     parser.add_argument("--form", default="35M", choices=["35M", "tiny"], help="tiny tries this file")
     parser.add_argument("--passes", type=int, nargs="*", default=[2, 25], help="kept results have 2 and 25")
     parser.add_argument("--repeats", type=int, default=5, help="turns per number of passes")
-    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    try:
-        state = check_idle(arguments.allow_busy)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    state = look_if_idle(parser, arguments.allow_busy)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():
         model = make_model(arguments.form)
         for steps in arguments.passes:
             results += compare(model, steps, arguments.repeats, arguments.threads)
             print(json.dumps(results[-2:], indent=2), file=sys.stderr)
-    result = {
-        "format_version": 1,
-        "kind": "maskgit-cache",
-        "command": " ".join(["python benchmarks/maskgit_cache.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
+    keep(
+        "maskgit-cache",
+        arguments.out,
         **state,
-        "load_average_after": load_average(),
-        "seed": SEED,
-        "peak_memory_mb": peak_memory_mb(),
-        "form": arguments.form,
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "results": results,
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+        load_average_after=load_average(),
+        seed=SEED,
+        peak_memory_mb=peak_memory_mb(),
+        form=arguments.form,
+        parameters=sum(p.numel() for p in model.parameters()),
+        results=results,
+    )
 
 
 if __name__ == "__main__":

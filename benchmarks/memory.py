@@ -13,7 +13,6 @@ Shapes: n starts, T context frames, H W pixel rows and columns
 
 from __future__ import annotations
 
-import argparse
 import copy
 import subprocess
 import sys
@@ -23,14 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from keeping import flags, keep
 
-from reelworld.config import write_json
 from reelworld.data.policies.minigrid import DONE, LEFT, RIGHT, glancer
 from reelworld.data.presets import WrapperConfig
 from reelworld.data.recorder import configure
 from reelworld.data.simulator import Simulator
 from reelworld.evaluate.figures import share_interval
-from reelworld.evaluate.machine import commit, describe_machine, now
 from reelworld.worlds.world import World
 
 ENV = "MiniGrid-Fetch-8x8-N3-v0"
@@ -144,12 +142,11 @@ def _is_same(one: np.ndarray, other: np.ndarray, row: int, column: int) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = flags(__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/memory"), help="folder for recording and runs")
     parser.add_argument("--steps", type=int, default=4000, help="optimizer steps of each dynamics")
     parser.add_argument("--starts", type=int, default=200, help="starts that are played")
     parser.add_argument("--seed", type=int, default=0, help="of training and playing")
-    parser.add_argument("--out", type=Path, help="file for the result")
     arguments = parser.parse_args()
     worlds = {name: trained(arguments.runs, n, arguments.steps, arguments.seed) for name, n in WINDOWS.items()}
     starts = find_starts(arguments.starts, 1_000_000)
@@ -160,23 +157,17 @@ def main() -> None:
             right, total = recall(world, starts, n_away, arguments.seed)
             value, low, high = share_interval(right, total)
             rows.append({"window": name, "away": n_away, "recall": value, "low": low, "high": high})
-            print(rows[-1], flush=True)
-    result = {
-        "format_version": 1,
-        "kind": "memory",
-        "command": " ".join(["python benchmarks/memory.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
-        "seed": arguments.seed,
-        "starts": len(starts),
-        "objects": kinds.total(),
-        "commonest_object": max(kinds.values()) / kinds.total(),
-        "steps": {name: world.info.provenance["training"]["stages"] for name, world in worlds.items()},
-        "rows": rows,
-    }
-    if arguments.out:
-        write_json(arguments.out, result)
+            print(rows[-1], file=sys.stderr, flush=True)
+    keep(
+        "memory",
+        arguments.out,
+        seed=arguments.seed,
+        starts=len(starts),
+        objects=kinds.total(),
+        commonest_object=max(kinds.values()) / kinds.total(),
+        steps={name: world.info.provenance["training"]["stages"] for name, world in worlds.items()},
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Make the pictures of README.md from finished runs: nothing in docs/images is drawn by hand.
+"""Make the pictures of README.md and docs/ from finished runs: nothing in docs/images is drawn by hand.
 
     make demo
     make demo-videogpt
     python benchmarks/pictures.py --demo runs/demo --smooth runs/carracing --futures runs/demo-videogpt
 
 Writes docs/images/*.gif (recording beside world under the same actions, the longest of the first test episodes;
-several futures of one start) and,
-where Chromium is installed, screenshots of the play page and of the report.
+several futures of one start) and, where Chromium is installed, screenshots of the play page and of the report. Curves
+come from kept results: clone_plot.py draws clone-from-video.png.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ def screenshots(demo: Path) -> None:
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-            for name, size in (("play", (1100, 760)), ("play-phone", (390, 780))):
+            for name, size in (("play.png", (1100, 760)), ("play-phone.png", (390, 780))):
                 page = browser.new_page(viewport={"width": size[0], "height": size[1]}, color_scheme="dark")
                 page.goto(address)
                 play_some_keys(page)
-                page.screenshot(path=IMAGES / f"{name}.png")
+                page.screenshot(path=IMAGES / name)
             page = browser.new_page(viewport={"width": 1100, "height": 1250}, color_scheme="light")
             page.goto((demo / "report.html").resolve().as_uri())
             page.wait_for_timeout(1500)

@@ -28,9 +28,9 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.events import event_weights, reward_scale
 from reelworld.data.loader import Loader
 from reelworld.data.store import TokenStore
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.dynamics.grid import GridDynamics
-from reelworld.evaluate.checks import dynamics_check, spread
+from reelworld.evaluate.checks import dynamics_check
 from reelworld.evaluate.machine import commit, describe_machine
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.nn import grid as grid_module

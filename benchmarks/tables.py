@@ -110,8 +110,9 @@ def source(name: str, results: Mapping[str, Any]) -> str:
     """Say where a table comes from."""
     machine = results.get("hardware") or results.get("machine") or {}
     path = f"benchmarks/results/{name}"
-    seed = results.get("seed", results.get("config", {}).get("seed", 0))
-    seeds = f"seeds {', '.join(map(str, seed))}" if isinstance(seed, list) else f"seed {seed}"
+    seed = results.get("seeds", results.get("seed", results.get("config", {}).get("seed", 0)))
+    seed = seed if isinstance(seed, list) else [seed]
+    seeds = f"seed{'s' if len(seed) > 1 else ''} {', '.join(map(str, seed))}"
     where = f"{machine.get('cpu')}, {machine.get('cores')} cores, torch {machine.get('torch')}"
     return f"[{path}](LINK{path}): `{results['command']}`, commit {results['commit']}, {where}, {seeds}."
 
@@ -270,7 +271,9 @@ def found_worlds(name: str) -> str:
             values = [row[part]["one_step_change_f1"]["value"] for part in ("steered", "given") if part in row]
             cells.append(f"**{100 * values[0] / values[1]:.0f}%**" if len(values) == 2 else "not measured")
         lines.append(f"| F1 by real keys, of the F1 with true actions | {' | '.join(cells)} | |")
-    return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, results["seeds"]))})
+    minutes = sorted(sum(row["training_minutes"].values()) for row in seeds)
+    spent = f"Trained for {minutes[0]:.0f} to {minutes[-1]:.0f} minutes, by the clock on the wall."
+    return "\n".join(lines) + f"\n\n{spent} " + source(name, results)
 
 
 def conditionings(name: str) -> str:
@@ -293,7 +296,21 @@ def conditionings(name: str) -> str:
             cells.append(f"{mean} ({spread})" if len(values) > 1 else mean)
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     seeds = sorted({row["seed"] for row in results["results"]})
-    return "\n".join(lines) + "\n\n" + source(name, {**results, "seed": ", ".join(map(str, seeds))})
+    return "\n".join(lines) + "\n\n" + source(name, {**results, "seeds": seeds})
+
+
+def waiting(name: str) -> str:
+    """Make a table of ways in which threads wait: steps per second alone and beside a busy program."""
+    results = load(name)
+    rates = {(row["waiting"], row["beside"]): number(row["median"]) for row in results["results"]}
+    lines = ["| steps per second | alone | beside one busy program |", "|---|---|---|"]
+    for way in dict.fromkeys(row["waiting"] for row in results["results"]):
+        lines.append(f"| {WAYS.get(way, way)} | {rates[way, 'nothing']} | {rates[way, 'one busy program']} |")
+    rounds = len(results["results"][0]["all"])
+    return "\n".join(lines) + f"\n\nMedians of {rounds} runs, {results['threads']} threads. " + source(name, results)
+
+
+WAYS = {"default": "default (spin for long)", "passive": "OMP_WAIT_POLICY=PASSIVE (sleep at once)"}
 
 
 def variants(name: str, columns: Mapping[str, str]) -> str:
@@ -333,6 +350,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "playing": lambda: playing("playing.json"),
     "encodings": lambda: encodings("playing.json"),
     "clone-from-video": lambda: cloning("clone-from-video.json"),
+    "waiting": lambda: waiting("waiting.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 from reelworld.data.dataset import DataSet
 from reelworld.data.loader import Loader
 from reelworld.data.patches import PatchPool
-from reelworld.data.windows import Windows
-from reelworld.evaluate.checks import spread
+from reelworld.data.windows import Windows, spread
 from reelworld.evaluate.machine import commit, describe_machine
 from reelworld.nn.pixels import patchify, to_float, to_uint8
 from reelworld.recipes import pocket

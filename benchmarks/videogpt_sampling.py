@@ -16,33 +16,32 @@ best of each six reads is kept beside it.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from keeping import keep, look_if_idle, speed_flags
 from published_videogpt import PublishedSampler
 from published_videogpt import decode as published_decode
 from published_videogpt import encode as published_encode
 from torch import Tensor
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.dynamics.autoregressive import AutoregressivePrior, PriorConfig
-from reelworld.evaluate.bench import BenchResult, check_idle
-from reelworld.evaluate.machine import commit, describe_machine, load_average, now, peak_memory_mb
+from reelworld.evaluate.bench import BenchResult
+from reelworld.evaluate.machine import load_average, peak_memory_mb
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.block_layout import BLOCK
 from reelworld.nn.large_pages import LargePages
 from reelworld.nn.token_cache import Sight
 from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
-from reelworld.types import Codes, Conditions, GridSpec, UserError
+from reelworld.types import Codes, Conditions, GridSpec
 
 GRID = GridSpec(rows=32, columns=32, codebook_size=2048)
 FORMS = {
@@ -311,18 +310,13 @@ def coding(threads: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    parser = speed_flags(__doc__)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
     parser.add_argument("--latents", type=int, default=4, help="latent frames to draw; kept results draw all 4")
     parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS), help="which priors")
-    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    try:
-        state = check_idle(arguments.allow_busy)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    state = look_if_idle(parser, arguments.allow_busy)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():
         memory = look_at_memory()
@@ -331,23 +325,16 @@ def main() -> None:
                 results += sampling(form, dtype, memory, arguments.threads, arguments.latents)
                 print(json.dumps(results[-2:], indent=2), file=sys.stderr)
         results += coding(arguments.threads)
-    result = {
-        "format_version": 1,
-        "kind": "videogpt-sampling",
-        "command": " ".join(["python benchmarks/videogpt_sampling.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
+    keep(
+        "videogpt-sampling",
+        arguments.out,
         **state,
-        "load_average_after": load_average(),
-        "seed": SEED,
-        "peak_memory_mb": peak_memory_mb(),
-        "memory_gb_per_second": memory.speeds,
-        "results": results,
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+        load_average_after=load_average(),
+        seed=SEED,
+        peak_memory_mb=peak_memory_mb(),
+        memory_gb_per_second=memory.speeds,
+        results=results,
+    )
 
 
 if __name__ == "__main__":

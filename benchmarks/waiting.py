@@ -10,12 +10,18 @@ turn, because it is read when torch is loaded.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+import numpy as np
+import torch
+from keeping import keep, look_if_idle, speed_flags
+
+from reelworld.data.dataset import DataInfo
+from reelworld.recipes import videogpt
+from reelworld.types import Batch, Codes
 
 WAYS: dict[str, dict[str, str]] = {
     "default": {},
@@ -27,12 +33,6 @@ SECONDS = 6.0
 
 def learn(threads: int) -> float:
     """Train the prior of videogpt:small on random codes; steps per second."""
-    import torch
-
-    from reelworld.data.dataset import DataInfo
-    from reelworld.recipes import videogpt
-    from reelworld.types import Batch, Codes
-
     torch.set_num_threads(threads)
     prior = videogpt.build(videogpt.SIZES["small"](), DataInfo(fps=10.0, height=64, width=64, actions={}))["dynamics"]
     prior.codebook.normal_()  # type: ignore[operator, union-attr]
@@ -65,42 +65,26 @@ def measured(way: str, threads: int, busy: bool) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
+    parser = speed_flags(__doc__)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
-    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
     parser.add_argument("--learn", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.learn:
         print(learn(arguments.learn))
         return
-    import numpy as np
-
-    from reelworld.config import write_json
-    from reelworld.evaluate.bench import check_idle
-    from reelworld.evaluate.machine import commit, describe_machine, now
-    from reelworld.types import UserError
-
-    try:
-        state = check_idle(arguments.allow_busy)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    state = look_if_idle(parser, arguments.allow_busy)
     rates: dict[tuple[str, bool], list[float]] = {(way, busy): [] for busy in (False, True) for way in WAYS}
     for _ in range(arguments.rounds):
         for (way, busy), found in rates.items():
             found.append(measured(way, arguments.threads, busy))
-    result = {
-        "format_version": 1,
-        "kind": "waiting",
-        "command": " ".join(["python benchmarks/waiting.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
+    keep(
+        "waiting",
+        arguments.out,
         **state,
-        "seed": 0,
-        "threads": arguments.threads,
-        "results": [
+        seed=0,
+        threads=arguments.threads,
+        results=[
             {
                 "waiting": way,
                 "beside": "one busy program" if busy else "nothing",
@@ -110,10 +94,7 @@ def main() -> None:
             }
             for (way, busy), found in rates.items()
         ],
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+    )
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ Source: Bruce et al. 2024 (arXiv:2402.15391), section 3.3; Schmidt and Jiang 202
 Expected: docs/recipes/genie.md, "Acting from video alone". Needs pip install 'reelworld[envs]'.
 
 Examples:
-  python examples/clone_from_video.py                              about 20 minutes on one core
-  python examples/clone_from_video.py --seeds 1 --labels 200       about 5 minutes
+  python examples/clone_from_video.py
+  python examples/clone_from_video.py --seeds 1 --labels 200       a first look
   python examples/clone_from_video.py --env-id MiniGrid-DoorKey-8x8-v0 --steps 3000
 
 Shapes: B frames, H W pixel rows and columns, R C rows and columns of tiles, N tiles, D width, A actions
@@ -38,9 +38,11 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.actions.real import fit_map
+from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
-from reelworld.config import to_json, write_json
+from reelworld.config import require, to_json, write_json
 from reelworld.data.dataset import DataSet
+from reelworld.data.events import changes
 from reelworld.data.loader import Loader
 from reelworld.data.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
 from reelworld.data.windows import Windows
@@ -92,9 +94,10 @@ class Options:
     """JSON file for the result."""
 
     def __post_init__(self) -> None:
-        counts = (self.episodes, self.seeds, self.games - 1, self.latent_steps, self.steps, *self.labels)
-        if min(counts) < 1 or not self.labels:
-            raise UserError("--games must be at least 2, the other numbers at least 1.")
+        require(self, "episodes seeds latent_steps steps", lambda v: v >= 1, "at least 1")
+        require(self, "labels", lambda v: v and min(v) >= 1, "one or more numbers of at least 1")
+        require(self, "games", lambda v: v >= 2, "at least 2, for an interval")
+        require(self, "first_game", lambda v: v >= 0, "at least 0")
 
 
 class Policy(nn.Module):
@@ -124,6 +127,7 @@ def learn_policy(steps: Windows, held_out: Windows, seed: int, options: Options,
     optimizer = make_optimizer(policy, optim)
     checked, batches = some_clips(held_out, 600), Loader(steps, 32, seed).batches()
     best, weights = float("inf"), policy.state_dict()
+    turning = torch.default_generator.clone_state()  # goes on where the draws of the weights ended
 
     def nats(batch: Batch, quarters: int = 0) -> Tensor:
         assert batch.video is not None
@@ -133,7 +137,7 @@ def learn_policy(steps: Windows, held_out: Windows, seed: int, options: Options,
     with Display("learning to act") as display:
         for step in range(1, options.steps + 1):
             # actions are relative to who acts: a frame that is turned by quarters asks for the same one
-            loss = nats(next(batches), int(torch.randint(4, ())) if is_turned else 0)
+            loss = nats(next(batches), int(torch.randint(4, (), generator=turning)) if is_turned else 0)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(policy.parameters(), optim.clip)
@@ -164,8 +168,7 @@ def find_actions(video: DataSet, seed: int, options: Options) -> Any:
 def changing_steps(dataset: DataSet, split: str) -> Windows:
     """Find the steps that change the picture: of others nobody can see what was done."""
     steps = Windows(dataset, split, 2)
-    frames = (dataset.arrays(i, 0, dataset.episodes[i].n_frames)["frames"] for i in dataset.indices(split))
-    steps.index = steps.index[np.concatenate([(f[1:] != f[:-1]).any((1, 2, 3)) for f in frames])]
+    steps.index = steps.index[np.concatenate([changes(dataset, i) for i in dataset.indices(split)])]
     return steps
 
 
@@ -282,17 +285,9 @@ def run(options: Options) -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Read the flags, run, print the table."""
-    try:
-        options = parse(Options, sys.argv[1:], "clone_from_video.py", (__doc__ or "").split("\n\nShapes:")[0])
-        result = run(options)
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stopped:
-        print(str(stopped) or "interrupted", file=sys.stderr)
-        return 130
+def show(options: Options) -> int:
+    """Run, print the table, and keep the result."""
+    result = run(options)
     print("\nwho plays, labels   return (95% interval)  solved")
     for row in result["results"]:
         figures = f"{row['return']:.2f} ({row['low']:.2f} to {row['high']:.2f})   {row['solved']:>7.0%}"
@@ -300,6 +295,12 @@ def main() -> int:
     if options.out:
         write_json(options.out, result)
     return 0
+
+
+def main() -> int:
+    """Read the flags and run."""
+    about = (__doc__ or "").split("\n\nShapes:")[0]
+    return in_one_line(lambda: show(parse(Options, sys.argv[1:], "clone_from_video.py", about)))
 
 
 if __name__ == "__main__":

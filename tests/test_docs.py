@@ -42,6 +42,20 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
+def test_every_picture_is_shown_and_made_by_a_command() -> None:
+    shown = {Path(t).name for page in PAGES for t in re.findall(r"images/[\w.-]+", page.read_text())}
+    named = {word for script in ("pictures.py", "clone_plot.py") for word in words_of(ROOT / "benchmarks" / script)}
+    pictures = {path.name for path in (ROOT / "docs" / "images").iterdir()}
+    assert pictures and pictures == shown
+    assert pictures <= named
+
+
+def words_of(script: Path) -> set[str]:
+    """Return the strings of a script, docstrings left out."""
+    constants = [node.value for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Constant)]
+    return {value for value in constants if isinstance(value, str) and "\n" not in value}
+
+
 def test_architecture_lists_every_file() -> None:
     wanted = set(re.findall(r"\(\.\./(src/reelworld/[^)]+\.py)\)", file_list()))
     listed = set(re.findall(r"\(\.\./(src/reelworld/[^)]+\.py)\)", LIST.read_text().split(HEADING)[1]))

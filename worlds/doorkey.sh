@@ -14,4 +14,5 @@ reelworld pack "$runs/run" --out "$out" --name "DoorKey" --limits \
   "The step counter and the time limit of 640 steps are not in the picture: the world never ends an episode by time." \
   "After the goal is reached recordings end, so what happens there is made up; start over." \
   "Larger rooms, other objects and other colours than DoorKey-8x8's have never been seen."
-reelworld eval "$out" --data "$runs/test-recording" --split all --clips 64 --out "$runs/eval" --threads 1 --card
+reelworld eval "$out" --data "$runs/test-recording" --train-data "$runs/recording" --split all --clips 64 \
+  --out "$runs/eval" --threads 1 --card

@@ -146,10 +146,13 @@ class TokenSpec:
     remembers: bool = False
     """True when a frame's codes and pixels depend on earlier frames: frames that come one after the other are decoded
     with ``begin(codes) -> memory`` and ``advance(codes of one frame, memory) -> video``."""
+    context_frames: int = 0
+    """First frames of a clip that have codes in a grid of their own ("context") and are seen by all others; their rows
+    of "video" hold nothing, nor do the others' of "context" (``Codes.keep``). 0: all frames are coded alike."""
 
     @property
     def video(self) -> GridSpec:
-        """The grid of one-grid tokenizers."""
+        """The grid of one-grid tokenizers; where the context has its own, that of all later frames."""
         return self.grids["video"]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.actions.counting import ALLOWED, TO_LATENT, counting_world, episode, write
+from tests.actions.counting import ALLOWED, TO_LATENT, counting_world, write
 from tests.cli.test_bad_input import contents, refused
 
 from reelworld.cli.main import main
@@ -161,7 +161,10 @@ def test_other_verbs_take_a_mapped_world(verb: str, run: Path, tmp_path: Path) -
     data = write(tmp_path / "data")
     assert main(words(run, "--data", data, "--labels", 40)) == 0
     few = {
-        "eval": ["--data", data, "--clips", 2, "--single-steps", 4, "--free-run-steps", 3, "--tiles", "no"],
+        "eval": [
+            *["--data", data, "--clips", 2, "--single-steps", 4, "--free-run-steps", 3, "--tiles", "no"],
+            *["--control-starts", 4, "--inverse-steps", 1, "--drift-steps", 0],
+        ],
         "generate": ["--out", tmp_path / "film.npz", "--actions", "1,2,3,4,0", "--frames", 5],
         "bench": ["--steps", 5, "--warmup", 1, "--threads", 1, "--allow-busy"],
     }
@@ -175,7 +178,6 @@ def test_other_verbs_take_a_mapped_world(verb: str, run: Path, tmp_path: Path) -
 
 
 def two_streams(folder: Path) -> Path:
-    _, actions = episode(0)
     write(folder)
     for path in folder.rglob("*.npz"):
         with np.load(path) as stored:

@@ -23,7 +23,7 @@ from reelworld.train.signals import Interrupted
 from reelworld.types import UserError
 
 CLI_FOLDER = Path(cli.__file__).parent
-FRAME = {"__init__", "loading", "main", "parsing"}
+FRAME = {"__init__", "loading", "main", "page", "parsing"}
 
 
 def test_verbs_table_names_every_verb_file() -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelworld.data.events import event_weights, reward_scale
+from reelworld.data.dataset import DataSet, write_episode
+from reelworld.data.events import PIECE, changes, event_weights, reward_scale
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.data.store import TokenStore, TokenWriter
 from reelworld.data.windows import Windows
-from reelworld.types import GridSpec, TokenSpec
+from reelworld.types import Clip, GridSpec, TokenSpec
 
 N_FRAMES = 60
 
@@ -35,6 +36,18 @@ def test_rare_changes_outweigh_common_ones(tmp_path: Path) -> None:
     weights = event_weights(windows)
     has_rare = (windows.index[:, 1] <= 41) & (windows.index[:, 1] + 3 >= 41)
     assert weights[has_rare].min() > 5 * weights[~has_rare].max() > 0
+
+
+@pytest.mark.parametrize("n_frames", [1, 2, PIECE, PIECE + 1, 2 * PIECE + 3])
+def test_steps_that_change_a_pixel_are_found_across_the_pieces(tmp_path: Path, n_frames: int) -> None:
+    rng = np.random.default_rng(n_frames)
+    is_changed = rng.random(n_frames - 1) < 0.5
+    is_changed[PIECE - 1 : PIECE + 1] = [True, False][: len(is_changed[PIECE - 1 : PIECE + 1])]  # at the seam
+    frames = np.zeros((n_frames, 8, 8, 3), np.uint8)
+    frames[1:, 3, 5, 1] = np.cumsum(is_changed) % 256
+    for name in ("a", "b", "c"):  # one recording alone is cut into stretches
+        write_episode(tmp_path / f"{name}.npz", Clip(frames=frames, actions={}))
+    assert changes(DataSet.open(tmp_path), 0).tolist() == is_changed.tolist()
 
 
 @pytest.mark.parametrize("name", ["rewards", "terminated"])

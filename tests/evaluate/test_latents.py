@@ -50,6 +50,9 @@ def measured(recordings: DataSet, kind: str) -> dict[str, Any]:
 def test_codes_that_know_all_something_or_nothing(recordings: DataSet) -> None:
     everything, half, nothing, one = (measured(recordings, kind) for kind in ("all", "half", "nothing", "one"))
     assert everything["latent_purity"].value == pytest.approx(everything["latent_information"].value) == 1
+    n = everything["latent_purity"].n  # all right n times: 95% sure that it happens at least so often
+    assert everything["latent_purity"].low ** n == pytest.approx(0.025) and everything["latent_purity"].high == 1
+    assert np.isnan(everything["latent_information"].low) and not np.isnan(half["latent_information"].low)
     assert everything["latent_codes_used"].value == pytest.approx(5 / 8)
     assert 0.4 < half["latent_information"].value < 0.8
     assert nothing["latent_information"].value < 0.1 < half["latent_information"].low

@@ -19,7 +19,7 @@ from reelworld.evaluate.report import headlines, render_report
 from reelworld.evaluate.run import evaluate_to_folder
 from reelworld.types import UserError
 
-CONFIG = EvalConfig(clips=6, single_steps=40, free_run_steps=100, samples=4, train_clips=20)
+CONFIG = EvalConfig(clips=6, single_steps=40, free_run_steps=100, samples=4, train_clips=20, drift_steps=0)
 
 
 @pytest.fixture(scope="module")

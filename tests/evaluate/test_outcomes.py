@@ -33,7 +33,7 @@ def figures(*pairs):
 
 def test_by_hand():
     made = figures(ONE, TWO)
-    assert set(made) == {"reward_error", "reward_error_paid", "ends_foreseen", "ends_true"}
+    assert set(made) == {"reward_r2", "reward_error", "reward_error_paid", "ends_auc", "ends_foreseen", "ends_true"}
     error = made["reward_error"]
     assert (error.value, error.n, error.n_clips) == (pytest.approx((0.1 + 0.4 + 0.3) / 7), 7, 2)
     mean = 1.5 / 7
@@ -53,12 +53,60 @@ def test_what_cannot_be_measured_is_left_out():
     silent = Clip(frames=np.zeros((4, 8, 8, 3), np.uint8)), Score(nats_per_frame=1.0, kind="exact")
     assert measure_outcomes([silent], 0) is None
     unrewarded = scored(None, [0.5, 0.5], [False, True], [0.1, 0.2])
-    assert set(figures(unrewarded, silent)) == {"ends_foreseen"}
+    assert set(figures(unrewarded, silent)) == {"ends_auc", "ends_foreseen"}
     assert figures(unrewarded)["ends_foreseen"].value == 0
     always_paid = scored([1, 2], [1, 1], None, [0.9, 0.9])
     made = figures(always_paid)
-    assert set(made) == {"reward_error"}
+    assert set(made) == {"reward_r2", "reward_error"}
     assert made["reward_error"].value == 0.5
     assert math.isnan(made["reward_error"].low), "one clip"
     false_alarm = scored([0, 0], [0, 0], [False, False], [0.9, 0.1])
     assert set(figures(false_alarm)) == {"reward_error", "ends_true"}
+
+
+def test_explained_reward_by_hand():
+    made = figures(ONE, TWO)["reward_r2"]
+    true = np.array([0, 0, 1, 0, 0.5, 0, 0])
+    expected = np.array([0.1, 0, 0.6, 0, 0.5, 0.3, 0])
+    variance = ((true - true.mean()) ** 2).sum()
+    assert made.value == pytest.approx(1 - ((true - expected) ** 2).sum() / variance)
+    assert made.baselines == pytest.approx(
+        {"always the mean reward": 0, "always zero": 1 - (true**2).sum() / variance}, abs=1e-12
+    )
+    right = figures(scored([0, 3, 1], [0, 3, 1], None, [0, 0, 0]))["reward_r2"]
+    assert right.value == 1
+    assert "reward_r2" not in figures(scored([2, 2], [1, 2], None, [0, 0])), "nothing to explain"
+
+
+def auc(pairs):
+    """Every end against every other step, one by one."""
+    ends = [odds[t] for true, odds in pairs for t in np.flatnonzero(true)]
+    others = [odds[t] for true, odds in pairs for t in np.flatnonzero(~true)]
+    return np.mean([1.0 if e > o else 0.5 if e == o else 0.0 for e in ends for o in others])
+
+
+def test_ends_told_apart_pair_by_pair():
+    rng = np.random.default_rng(0)
+    pairs, clips = [], []
+    for n in (5, 9, 1, 14, 6):
+        ends, odds = rng.random(n) < 0.3, rng.integers(0, 5, n) / 5  # many ties
+        pairs.append((ends, odds.astype(np.float32)))
+        clips.append(scored(None, [0] * n, ends, odds))
+    made = figures(*clips)["ends_auc"]
+    assert made.value == pytest.approx(auc(pairs)) and made.n == sum(e.sum() for e, _ in pairs)
+    assert made.low <= made.value <= made.high and made.baselines == {"chance": 0.5}
+    sure = figures(scored(None, [0] * 4, [False, False, True, True], [0.1, 0.2, 0.3, 0.4]))["ends_auc"]
+    assert sure.value == 1
+    wrong = figures(scored(None, [0] * 4, [True, True, False, False], [0.1, 0.2, 0.3, 0.4]))["ends_auc"]
+    assert wrong.value == 0
+    blind = figures(scored(None, [0] * 4, [True, False, False, False], [0.5] * 4))["ends_auc"]
+    assert blind.value == 0.5
+    assert "ends_auc" not in figures(scored(None, [0] * 2, [True, True], [0.5] * 2)), "nothing else to tell from"
+
+
+def test_the_interval_of_ends_told_apart_resamples_clips():
+    """Drawing only one clip gives that clip's own number; the interval reaches between those."""
+    good = scored(None, [0] * 4, [False, True, False, False], [0.1, 0.9, 0.2, 0.1])
+    bad = scored(None, [0] * 4, [False, True, False, False], [0.5, 0.1, 0.5, 0.5])
+    made = figures(good, bad)["ends_auc"]
+    assert (made.low, made.high) == (0, 1)

@@ -20,7 +20,7 @@ def dataset(tmp_path_factory):
     return toy.write_dataset(tmp_path_factory.mktemp("toy") / "data")
 
 
-CONFIG = EvalConfig(clips=6, single_steps=300, free_run_steps=20)
+CONFIG = EvalConfig(clips=6, single_steps=300, free_run_steps=20, control_starts=24, inverse_steps=0, drift_steps=100)
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def test_a_copying_world_is_exactly_its_baseline(measured):
     assert figures["one_step_unchanged_frames_exact"].value == 1.0
     for h in (1, 2, 4, 8, 16):
         assert figures[f"gain_h{h}"].value == 0.0
+    for h in (1, 4, 8):
         assert figures[f"delta_uniform_h{h}"].value == 0.0, "a world that ignores actions has no control"
 
 
@@ -130,7 +131,9 @@ def test_training_clips_are_refused_unless_asked_for(dataset):
     world = toy.ToyWorld(toy.copying, train=[dataset.episodes[0].source])
     with pytest.raises(UserError, match="training list"):
         evaluate(world, dataset, EvalConfig(split="train"))
-    allowed = EvalConfig(split="train", allow_train=True, clips=20, single_steps=10, free_run_steps=2)
+    allowed = EvalConfig(
+        split="train", allow_train=True, clips=20, single_steps=10, free_run_steps=2, inverse_steps=0, drift_steps=0
+    )
     assert evaluate(world, dataset, allowed).n_trained_on == 1
 
 

@@ -25,7 +25,7 @@ from reelworld.evaluate.run import evaluate_to_folder
 from reelworld.evaluate.runs import FreeRun
 from reelworld.types import UserError
 
-CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12)
+CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12, inverse_steps=2, drift_steps=50, drift_runs=2)
 
 
 class Recipe(toy.ToyWorld):
@@ -53,7 +53,7 @@ def written(tmp_path_factory):
 def test_the_files_are_there_and_the_json_is_strict(written):
     folder, results = written
     names = {p.name for p in (folder / "out").iterdir()}
-    assert names == {"results.json", "report.html", "videos"}
+    assert names == {"results.json", "report.html", "videos", "inverse_dynamics"}
     assert len(list((folder / "out/videos").glob("*.mp4"))) == len(list((folder / "out/videos").glob("*.gif"))) == 4
 
     def refuse(constant):

@@ -38,6 +38,7 @@ def made(tmp_path_factory):
 
 def test_eval_writes_results_and_report_beside_the_world(made, capsys):
     few = ["--clips", "2", "--single-steps", "20", "--free-run-steps", "6", "--key-tests", "2"]
+    few += ["--control-starts", "4", "--inverse-steps", "0", "--drift-steps", "50", "--simulator-episodes", "1"]
     assert main(["eval", str(made / "run"), "--data", str(made / "data"), *few]) == 0
     out = capsys.readouterr().out
     assert "Next frame exactly right" in out and str(made / "run/eval/report.html") in out

@@ -127,6 +127,8 @@ class ToyWorld:
     """A world around a function (frame, action, action before, rng) -> next frame."""
 
     device = torch.device("cpu")
+    latent_actions = None
+    starts = ()
 
     def __init__(self, predict, tokenizer=None, train=()):
         self.predict = predict

@@ -102,7 +102,8 @@ def test_policy_learns_its_labels_and_plays_what_they_mean(example: ModuleType, 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--games", "1"], "--games must be at least 2"),
+        (["--games", "1"], "games is 1; it must be at least 2"),
+        (["--labels", "0"], "labels is (0,); it must be one or more numbers of at least 1"),
         (["--episode", "3"], "--episodes"),
         (["--env-id", "MiniGrid-DoorKey-9x9"], "unknown environment"),
     ],

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.parity.golden import family
+from tests.parity.golden import entries, family, needed
 from torch import Tensor
 
 from reelworld.dynamics.maskgit import MaskGIT
 from reelworld.dynamics.masking import Shown
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.recipes.convert_genie_1x import import_world, load_dynamics, published
+from reelworld.recipes.convert_genie_1x import import_world
+from reelworld.recipes.convert_genie_1x_dynamics import load_dynamics
+from reelworld.recipes.convert_genie_1x_names import published
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.foreign_checkpoint import read_folder
 from reelworld.worlds.world import World
@@ -38,21 +39,12 @@ GRADIENT = r"grad\.(?:layer(?P<layer>\d+)\.(?P<part>\w+)_(?P<matrix>qkv|proj)|(?
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no golden set at {FOLDER}")
 
-
-def entries() -> list[str]:
-    """Names in io.safetensors."""
-    if not IO.is_file():
-        return []
-    with safe_open(IO, "pt") as file:
-        return sorted(file.keys())
-
-
-ENTRIES = entries()
+ENTRIES = entries(IO)
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
     """Skip where the set lacks an entry."""
-    return pytest.mark.skipif(not set(names) <= set(ENTRIES), reason=f"the set lacks one of {', '.join(names)}")
+    return needed(names, ENTRIES)
 
 
 @dataclass

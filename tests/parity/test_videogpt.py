@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
-from tests.parity.golden import family
+from tests.parity.golden import entries, family
 from torch import Tensor
 
 from reelworld.dynamics.autoregressive import AutoregressivePrior
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.block_layout import strided_layout
 from reelworld.nn.pixels import to_uint8
-from reelworld.recipes.convert_videogpt import import_world, load_prior, load_vqvae, published
+from reelworld.recipes.convert_videogpt import import_world
+from reelworld.recipes.convert_videogpt_names import published
+from reelworld.recipes.convert_videogpt_prior import load_prior
+from reelworld.recipes.convert_videogpt_vqvae import load_vqvae
 from reelworld.tokenizers.vqvae3d import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.foreign_checkpoint import read_checkpoint
@@ -38,16 +40,7 @@ STEM_GRADIENT = 5e-4
 
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no golden set at {FOLDER}")
 
-
-def entries() -> list[str]:
-    """Names in io.safetensors."""
-    if not IO.is_file():
-        return []
-    with safe_open(IO, "pt") as file:
-        return sorted(file.keys())
-
-
-ENTRIES = entries()
+ENTRIES = entries(IO)
 PRIORS = sorted(p.stem for p in FOLDER.glob("gpt*.safetensors"))
 
 

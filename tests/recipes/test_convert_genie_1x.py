@@ -14,7 +14,8 @@ from tests.recipes.genie_1x_files import BASE, VARIANTS, logits, random_weights,
 from torch import Tensor
 
 from reelworld.generate.samplers import SamplerConfig
-from reelworld.recipes.convert_genie_1x import import_world, published
+from reelworld.recipes.convert_genie_1x import import_world
+from reelworld.recipes.convert_genie_1x_names import published
 from reelworld.types import Codes, Conditions, UserError
 from reelworld.worlds.world import World
 

@@ -26,8 +26,9 @@ from tests.recipes.videogpt_files import (
 )
 
 from reelworld.nn.transformer import CrossAttention, SelfAttention
-from reelworld.recipes.convert_videogpt import import_world, load_vqvae, published
-from reelworld.recipes.convert_videogpt_names import _attention_names, _cross_attention_names
+from reelworld.recipes.convert_videogpt import import_world
+from reelworld.recipes.convert_videogpt_names import _attention_names, _cross_attention_names, published
+from reelworld.recipes.convert_videogpt_vqvae import load_vqvae
 from reelworld.types import Batch, Codes, Conditions, UserError
 from reelworld.worlds.foreign_checkpoint import read_checkpoint
 from reelworld.worlds.world import World

@@ -11,7 +11,7 @@ from tests.lightning_files import write_lightning
 
 from reelworld.data.folder import DataInfo
 from reelworld.recipes import videogpt
-from reelworld.recipes.convert_videogpt import published
+from reelworld.recipes.convert_videogpt_names import published
 
 SIDE = 32
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -31,6 +31,7 @@ class Info:
     actions: Mapping[str, ActionSpec] = field(default_factory=dict)
     context_frames: int = 3
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SquareSession:
@@ -128,7 +129,9 @@ class SquareWorld:
         if action is None:
             return np.array([1, 0])
         (value,) = action["action"]
-        return np.array([(1, 0), (0, 1), (-1, 0)][value % 3] if np.ndim(value) == 0 else np.round(value), dtype=np.int64)
+        return np.array(
+            [(1, 0), (0, 1), (-1, 0)][value % 3] if np.ndim(value) == 0 else np.round(value), dtype=np.int64
+        )
 
 
 def picture(x: int, y: int) -> np.ndarray:

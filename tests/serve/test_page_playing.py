@@ -153,7 +153,7 @@ def test_a_full_server_says_so_and_lets_try_again(visit):
         first = visit(address)
         second = visit(address)
         state(second, "closed")
-        text(second, "#overlay-text", "All 1 places are taken")
+        text(second, "#overlay-text", "Somebody plays here already")
         first.close()
         second.wait_for_timeout(300)
         second.locator("#overlay-button").click()

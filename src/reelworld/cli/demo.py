@@ -142,9 +142,11 @@ def _train(out: Path, recipe: str, config: Any) -> None:
 def _measurement(options: Options, out: Path) -> measuring.Options:
     if PLANS[options.recipe].test_episodes:
         # every episode of the test recording is fresh, whichever split its name falls into
-        full = measuring.Options(world=out / "run", data=out / "test-recording", out=out, split="all")
+        fresh, known = out / "test-recording", out / "recording"
+        full = measuring.Options(world=out / "run", data=fresh, train_data=known, out=out, split="all")
     else:
         full = measuring.Options(world=out / "run", data=out / "recording", out=out, split="test")
     if not options.quick:
         return full
-    return replace(full, clips=4, single_steps=100, free_run_steps=20, key_tests=4)
+    few = replace(full, clips=4, single_steps=100, free_run_steps=20, key_tests=4)
+    return replace(few, control_starts=8, inverse_steps=20, drift_steps=50, drift_runs=2, simulator_episodes=2)

@@ -4,7 +4,13 @@ Writes results.json, report.html and videos of the world beside the recording. W
 
   every world             how pictures survive the tokenizer, prediction by
                           horizon, a free run, surprise at recorded clips
-  with actions            what other actions do; expected rewards and ends
+  with actions            what other actions do; whether a network that
+                          learned from recordings can read the action off
+                          the world's frames; expected rewards and ends
+  coding frame by frame   long runs in blocks of 50 frames beside the range
+                          of recorded blocks
+  recorded from a         closeness to the live game under the same actions;
+  simulator               in CarRacing, a driver that steers on the pixels
   drawn from 8x8 tiles    single steps tile by tile; the carried key (DoorKey)
   without actions         several futures of each start: their mean beside
                           repeating the last frame, how far apart they are,
@@ -17,9 +23,12 @@ Writes results.json, report.html and videos of the world beside the recording. W
 --i3d wants the I3D network that papers use, as TorchScript: i3d_torchscript.pt of StyleGAN-V (its address is in
 github.com/universome/fvd-comparison). Loading such a file runs code from it.
 
+docs/evaluation.md defines every figure.
+
 Examples:
   reelworld eval runs/doors/world --data recordings/doors
-  reelworld eval runs/doors --data recordings/fresh --split all --out runs/doors/fresh
+  reelworld eval runs/doors --data recordings/fresh --split all --train-data recordings/doors --out runs/doors/fresh
+  reelworld eval runs/car --data recordings/car --drift-steps 1000 --out runs/car/long
   reelworld eval runs/film --data films/fresh --split all --train-data films/mine --i3d i3d_torchscript.pt
 """
 
@@ -56,6 +65,17 @@ class Options:
     """Single steps from true frames (worlds drawn from tiles)."""
     free_run_steps: int = 100
     """Length of the run on the world's own predictions; at most three whole clips where those are coded."""
+    control_starts: int = 200
+    """Starts from which wrong actions are tried (worlds with actions), 1, 4 and 8 steps ahead."""
+    inverse_steps: int = 800
+    """Training steps of the network that reads actions off frames; 0 leaves that out. It learns from episodes that are
+    not measured: give --train-data where --data is a test recording. Kept beside the report."""
+    drift_steps: int = 300
+    """Length of the runs that are looked at in blocks of 50 frames, and of the drives; 0 leaves them out."""
+    drift_runs: int = 8
+    """Number of those runs."""
+    simulator_episodes: int = 16
+    """Fresh episodes of the simulator that --data was recorded from; 0 leaves them out."""
     key_tests: int = 64
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
@@ -65,7 +85,7 @@ class Options:
     train_clips: int = 512
     """Training clips for the predictors beside nats per code (worlds that code whole clips)."""
     train_data: Path | None = None
-    """Recordings to take those clips from; give the ones the world was trained on where --data is a fresh test
+    """Recordings to take training clips from; give the ones the world was trained on where --data is a fresh test
     recording. Default: --data."""
     i3d: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TorchScript file of the I3D network, for FVD. Code from it runs: give only a file you trust."""
@@ -80,7 +100,7 @@ class Options:
     device: str = "cpu"
     """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
-    """Modules outside reelworld that the world's parts may come from."""
+    """Modules outside reelworld that the world's parts, or the simulator of the recordings, may come from."""
 
 
 def run(options: Options) -> None:

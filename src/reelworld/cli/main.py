@@ -13,13 +13,13 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from reelworld import __version__
 from reelworld.config import unknown
 from reelworld.types import UserError
 
-__all__ = ["VERBS", "main"]
+__all__ = ["VERBS", "in_one_line", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("reelworld.cli.demo", "record a game, learn it, measure it, play it: all in one"),
@@ -47,8 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    return in_one_line(lambda: _dispatch(list(sys.argv[1:] if argv is None else argv)))
+
+
+def in_one_line(work: Callable[[], int]) -> int:
+    """Do the work of a command; what a user can mend, and an interruption, become one line and an exit code.
+
+    Args:
+        work: Returns the exit code.
+    """
     try:
-        code = _dispatch(list(sys.argv[1:] if argv is None else argv))
+        code = work()
         sys.stdout.flush()  # a closed pipe shows here, not at exit
         return code
     except UserError as error:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from reelworld.cli.loading import load_world
+from reelworld.cli.page import check_port, serve_page
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -55,40 +56,31 @@ class Options:
     device: str = "cpu"
     """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
-    """Modules outside reelworld that the world's parts may come from."""
+    """Modules outside reelworld that the world's parts, and the game beside it, may come from."""
 
 
 def run(options: Options) -> None:
     """Load the world and serve its page until Ctrl-C."""
-    if not 0 <= options.port <= 65535:
-        raise UserError(f"--port is {options.port}; it must be from 0 to 65535 (0 takes any free port).")
     if options.players < 1 or options.threads < 1:
         raise UserError(f"--players is {options.players}, --threads {options.threads}; both must be 1 or more.")
 
+    check_port(options.port)
     from reelworld.serve.app import Limits
-    from reelworld.serve.server import serve
 
     world, name, card = _gallery(options) if len(options.worlds) != 1 else _one_world(options)
 
-    def announce(url: str, port: int) -> None:
-        if port != options.port and options.port:
-            print(f"port {options.port} is in use, took {port}")
-        print(f"playing {name} at {url}\nCtrl-C ends it", flush=True)
-
-    try:
-        serve(
-            world,
-            announce=announce,
-            card=card,
-            host=options.host,
-            port=options.port,
-            open_browser=options.browser,
-            limits=Limits(sessions=options.players),
-            n_threads=options.threads,
-            record=options.record,
-        )
-    except KeyboardInterrupt:
-        print("stopped")
+    serve_page(
+        world,
+        name,
+        card=card,
+        host=options.host,
+        port=options.port,
+        open_browser=options.browser,
+        limits=Limits(sessions=options.players),
+        n_threads=options.threads,
+        record=options.record,
+        allow_code=options.allow_code,
+    )
 
 
 def _one_world(options: Options) -> tuple[World, str, str]:

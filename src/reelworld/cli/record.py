@@ -1,4 +1,4 @@
-"""Record episodes of a gymnasium environment, losslessly, into a folder that `train` reads.
+"""Record episodes of a gymnasium environment, losslessly, into a folder that `train` reads; or play it yourself.
 
 The same seed gives the same files. An interrupted recording keeps every finished episode; the same command
 goes on with the missing ones.
@@ -7,6 +7,7 @@ Examples:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors --episodes 1500
   reelworld record CarRacing-v3 --out recordings/cars --episodes 60
   reelworld record CartPole-v1 --out recordings/poles --size 64 --policy my_module:my_policy
+  reelworld record --play CarRacing-v3 --out recordings/mine   (you play, in the browser; the same command goes on)
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
+from reelworld.cli.page import check_port, serve_page
 from reelworld.data.presets import WrapperConfig
 from reelworld.types import UserError
 
@@ -68,6 +70,12 @@ class Options:
     """JSON object of arguments for the environment, e.g. '{"highlight": true}'; added to the preset's."""
     wrapper: tuple[str, ...] = ()
     """Wrappers, innermost first: 'module:Class' or 'module:Class={"arg": 1}'; 'none' drops the preset's."""
+    play: bool = False
+    """Play the game yourself in the browser instead of a policy; every episode you play is kept."""
+    port: int = 8000
+    """Port of the page (--play); the next free one is taken when it is busy."""
+    browser: bool = True
+    """Open the page in the browser (--play)."""
 
 
 def run(options: Options) -> None:
@@ -75,6 +83,8 @@ def run(options: Options) -> None:
     from reelworld.data.recorder import record
 
     config = _config(options)
+    if options.play:
+        return _play(options, config)
     n_processes = options.processes or (os.cpu_count() or 1)
     if n_processes < 0:
         raise UserError(f"processes is {options.processes}; wanted 0 (one per core) or more.")
@@ -90,6 +100,30 @@ def run(options: Options) -> None:
         meter.bar.stop()
         signal.signal(signal.SIGTERM, before)
     print(f"{meter.n_episodes} episodes, {meter.n_frames:,} frames in {options.out} ({meter.n_new} episodes are new)")
+
+
+def _play(options: Options, config: RecordConfig) -> None:
+    """Serve the page of the game until Ctrl-C."""
+    check_port(options.port)
+    if options.policy is not None or options.max_steps is not None:
+        raise UserError("--policy and --max-steps are for recordings without a person; leave them out with --play.")
+
+    from reelworld.serve.app import Limits
+    from reelworld.serve.real import RealGame
+    from reelworld.serve.recording import check_folder, summarize
+
+    check_folder(options.out)
+    before = summarize(options.out)
+    serve_page(
+        RealGame(config.simulator),
+        config.simulator.env_id,
+        port=options.port,
+        open_browser=options.browser,
+        limits=Limits(sessions=1),
+        record=options.out,
+    )
+    n_episodes, n_frames = summarize(options.out)
+    print(f"{n_episodes} episodes, {n_frames:,} frames in {options.out} ({n_episodes - before[0]} episodes are new)")
 
 
 class _Meter:

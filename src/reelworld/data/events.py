@@ -1,4 +1,4 @@
-"""Find the windows where something happens, without knowing the game.
+"""Find the steps and the windows where something happens, without knowing the game.
 
 A transition is as eventful as the rarest change of code in it: agents move all the time, doors open seldom.
 
@@ -10,12 +10,23 @@ from __future__ import annotations
 import numpy as np
 
 from reelworld.data.store import TokenStore
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Source, Windows
 
-__all__ = ["event_weights", "reward_scale"]
+__all__ = ["changes", "event_weights", "reward_scale"]
 
 LEAST_SHARE = 1e-3
 """Kinds of change rarer than this share of all transitions weigh no more than that."""
+PIECE = 64
+"""Steps whose frames are read at once."""
+
+
+def changes(recordings: Source, episode: int) -> np.ndarray:
+    """Say of each step of an episode whether it changes any pixel, bool (T - 1,)."""
+    n_frames, found = recordings.episodes[episode].n_frames, [np.zeros(0, bool)]
+    for start in range(0, n_frames - 1, PIECE):
+        frames = recordings.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
+        found.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
+    return np.concatenate(found)
 
 
 def event_weights(windows: Windows) -> np.ndarray:

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -38,7 +38,15 @@ from reelworld.data.simulator import Simulator
 from reelworld.data.splits import assign_splits
 from reelworld.types import Clip, UserError
 
-__all__ = ["RecordConfig", "Recorded", "configure", "record", "record_episode", "recorded_simulator"]
+__all__ = [
+    "RecordConfig",
+    "Recorded",
+    "configure",
+    "describe_simulator",
+    "record",
+    "record_episode",
+    "recorded_simulator",
+]
 
 # Packages that decide what is simulated and drawn; their versions are kept with the recording.
 PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "numpy")
@@ -221,22 +229,28 @@ def _name(config: RecordConfig, index: int) -> str:
     return f"{env}-{config.seed + index:08d}"
 
 
-def _describe(config: RecordConfig, simulator: Simulator) -> DataInfo:
-    height, width = simulator.reset(config.seed).shape[:2]
+def describe_simulator(simulator: Simulator, seed: int) -> DataInfo:
+    """Describe data of a simulator; its frames have the size that they have in the episode of ``seed``."""
+    height, width = simulator.reset(seed).shape[:2]
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    settings = {k: v for k, v in vars(config).items() if k != "episodes"}
     return DataInfo(
         fps=simulator.fps,
         height=height,
         width=width,
         actions={"action": simulator.action_spec},
-        provenance=to_json({"kind": "recording", **settings, "versions": versions}),
+        provenance=to_json({"simulator": simulator.config, "versions": versions}),
     )
+
+
+def _describe(config: RecordConfig, simulator: Simulator) -> DataInfo:
+    info = describe_simulator(simulator, config.seed)
+    settings = to_json({k: v for k, v in vars(config).items() if k != "episodes"})
+    return replace(info, provenance={"kind": "recording", **settings, "versions": info.provenance["versions"]})
 
 
 def _check_folder(config: RecordConfig, out: Path, info: DataInfo) -> None:

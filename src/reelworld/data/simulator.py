@@ -23,6 +23,7 @@ import gymnasium as gym
 import numpy as np
 
 from reelworld.config import closest
+from reelworld.data.env_keys import own_keys
 from reelworld.data.presets import SimulatorConfig, action_hints
 from reelworld.types import ActionSpec, UserError
 
@@ -49,7 +50,7 @@ class Simulator:
         self._atlas: Any = None
         self._env = _make(config)
         self.fps = float(self._env.metadata.get("render_fps") or 0) / config.action_repeat
-        self.action_spec = _action_spec(config.env_id, self._env.action_space)
+        self.action_spec = _action_spec(config.env_id, self._env)
         self._observation: Any = None
         self._paint = self._painter()
 
@@ -252,9 +253,11 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
     return spec
 
 
-def _action_spec(env_id: str, space: gym.Space) -> ActionSpec:
+def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
+    space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return ActionSpec(kind="discrete", n=int(space.n), **action_hints(env_id, "discrete", int(space.n)))
+        hints = action_hints(env_id, "discrete", int(space.n)) or own_keys(env)
+        return ActionSpec(kind="discrete", n=int(space.n), **hints)
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         is_bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
         return ActionSpec(
@@ -262,7 +265,7 @@ def _action_spec(env_id: str, space: gym.Space) -> ActionSpec:
             n=space.shape[0],
             low=tuple(map(float, space.low)) if is_bounded else (),
             high=tuple(map(float, space.high)) if is_bounded else (),
-            **action_hints(env_id, "continuous", space.shape[0]),
+            **(action_hints(env_id, "continuous", space.shape[0]) or own_keys(env)),
         )
     raise UserError(
         f"{env_id} has the action space {space}; Discrete and one-dimensional Box can be recorded, "

@@ -12,7 +12,7 @@ import numpy as np
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.types import ActionSpec, Clip, UserError
 
-__all__ = ["Merge", "Source", "Windows", "check_lengths", "merge_actions", "merged_specs"]
+__all__ = ["Merge", "Source", "Windows", "check_lengths", "merge_actions", "merged_specs", "spread"]
 
 Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
@@ -146,6 +146,11 @@ class Windows:
             source=self.source.episodes[int(self.index[i, 0])].source,
             class_id=int(arrays["class_id"]) if "class_id" in arrays else None,
         )
+
+
+def spread(n: int, most: int) -> list[int]:
+    """Pick at most ``most`` of the numbers below n, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
 
 def check_lengths(source: Source, split: str, length: int, stride: int, field: str) -> None:

@@ -26,7 +26,7 @@ from reelworld.dynamics.frame_table import FrameTable, History
 from reelworld.dynamics.masking import CosineMasking, Shown, UniformMasking, n_still_masked
 from reelworld.nn.action_conditioning import Conditioning, NoAction, action_conditioning, leading_actions
 from reelworld.nn.action_embedding import ActionEmbedder
-from reelworld.nn.carried_codes import CarriedCodes
+from reelworld.nn.carried_codes import CarriedCodes, NothingCarried
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
 from reelworld.nn.outcome import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.nn.random import Generators
@@ -162,7 +162,7 @@ class MaskGIT(nn.Module):
         self.embed = FactoredEmbedding(self.factors, width)
         is_table = config.positions == "table"
         self.table = FrameTable(stack.window, config.grid.n_tokens, width, config.kept_frames) if is_table else None
-        self.carried = CarriedCodes(self.factors, width) if config.carries else None
+        self.carried = CarriedCodes(self.factors, width) if config.carries else NothingCarried()
         self.actions = ActionEmbedder(config.actions, width)
         self.first_action = nn.Parameter(0.02 * torch.randn(width)) if config.actions else None
         kind = config.conditioning
@@ -307,10 +307,7 @@ class MaskGIT(nn.Module):
         before: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Turn frames into what the transformer is fed; ``before`` are the codes before those that are hidden."""
-        x_BTND = self.embed(codes, hidden)
-        if self.carried is not None and hidden is not None:
-            assert before is not None
-            x_BTND = self.carried.tell(x_BTND, before, hidden)
+        x_BTND = self.carried.tell(self.embed(codes, hidden), before, hidden)
         if self.table is not None:
             x_BTND = self.table(x_BTND, positions)
         return self.condition(x_BTND, led)
@@ -318,7 +315,7 @@ class MaskGIT(nn.Module):
     def _readout(self, features: Tensor, before: Tensor) -> Tensor:
         base = self.config.mup_base_width
         logits: Tensor = self.head(features * (base / features.shape[-1]) if base else features)
-        return logits if self.carried is None else self.carried.expect(logits, before)
+        return self.carried.expect(logits, before)
 
     def _expected(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Say what arriving at frames brings, (..., N, D) -> (...) each; nothing where it was not learned."""

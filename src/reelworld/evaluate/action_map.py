@@ -18,10 +18,11 @@ import numpy as np
 from reelworld.actions.latent import STREAM
 from reelworld.actions.real import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.config import unknown
+from reelworld.data.events import changes
 from reelworld.evaluate.clips import open_like
 from reelworld.evaluate.figures import share_interval
 from reelworld.evaluate.latents import purity
-from reelworld.train.label import PIECE, label_episode
+from reelworld.train.label import label_episode
 from reelworld.train.log import Display
 from reelworld.types import UserError
 
@@ -236,13 +237,4 @@ def _steps(dataset: DataSet, world: World, episode: int, stream: str) -> Steps:
             "it away."
         )
     latent = label_episode(dataset, world.latent_actions, episode)
-    return Steps(latent[:-1], real[: n_frames - 1], _changes(dataset, episode))
-
-
-def _changes(dataset: DataSet, episode: int) -> np.ndarray:
-    """Say of each step whether any pixel changes, bool (T - 1,)."""
-    n_frames, found = dataset.episodes[episode].n_frames, []
-    for start in range(0, n_frames - 1, PIECE):
-        frames = dataset.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
-        found.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
-    return np.concatenate(found)
+    return Steps(latent[:-1], real[: n_frames - 1], changes(dataset, episode))

@@ -13,7 +13,7 @@ import torch
 
 from reelworld.data.dataset import DataSet
 from reelworld.data.loader import to_batch
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.nn.pixels import to_float
 from reelworld.train.tokenize import coded
 from reelworld.types import Batch
@@ -27,11 +27,6 @@ __all__ = [
     "some_clips",
     "tokenizer_check",
 ]
-
-
-def spread(n: int, most: int) -> list[int]:
-    """Pick at most ``most`` of n numbers, evenly spread."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
 
 def tokenizer_check(tokenizer: Any, dataset: DataSet, n_frames: int = 128) -> Callable[[], dict[str, float]]:

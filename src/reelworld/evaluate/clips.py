@@ -16,9 +16,10 @@ import numpy as np
 
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
-from reelworld.data.windows import merge_actions
+from reelworld.data.windows import Merge, merge_actions
 from reelworld.train.label import label
 from reelworld.types import UserError
+from reelworld.worlds.origin import frame_stride, recipe_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +32,8 @@ __all__ = [
     "choose_clips",
     "clip_frames_of",
     "draw_starts",
-    "frame_stride",
     "given_frames",
+    "merge_of",
     "open_for",
     "open_like",
     "read_episode",
@@ -51,7 +52,7 @@ BATCH_TOKENS = 65536
 
 def open_like(world: World, path: Path) -> DataSet:
     """Open recordings resized, aligned and timed as they were for the world's training, with their own actions."""
-    size, fit = (world.info.height, world.info.width), _recipe_config(world).get("fit", "none")
+    size, fit = (world.info.height, world.info.width), recipe_config(world.info.provenance).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
     options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
@@ -96,7 +97,7 @@ def choose_clips(
             f"(first: {dataset.episodes[seen[0]].source}); choose --split test, or pass --allow-train."
         )
     _check_fit(world, dataset)
-    stride = frame_stride(world)
+    stride = frame_stride(world.info.provenance)
     whole = clip_frames_of(world)
     needed = max(world.info.context_frames * stride + 1, (whole - 1) * stride + 1)
     long_enough = [i for i in indices if dataset.episodes[i].n_frames >= needed]
@@ -123,7 +124,7 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         start: First frame, counted in recorded frames.
         n_frames: At most this many kept frames; None reads to the end.
     """
-    config, stride = _recipe_config(world), frame_stride(world)
+    stride = frame_stride(world.info.provenance)
     stop = dataset.episodes[episode].n_frames
     if not 0 <= start < stop:
         raise UserError(f"start is {start}; the episode has frames 0 to {stop - 1}.")
@@ -134,12 +135,13 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         clip = replace(clip, class_id=world.info.classes.index(dataset.info.classes[clip.class_id]))
     if stride == 1:
         return clip
-    return replace(clip, actions={k: merge_actions(v, config.get("merge", "stack")) for k, v in clip.actions.items()})
+    return replace(clip, actions={k: merge_actions(v, merge_of(world)) for k, v in clip.actions.items()})
 
 
-def frame_stride(world: World) -> int:
-    """Return how many recorded frames lie from one frame of the world to the next."""
-    return int(_recipe_config(world).get("frame_stride", 1))
+def merge_of(world: World) -> Merge:
+    """Return what becomes of the recorded actions between two kept frames."""
+    merge: Merge = recipe_config(world.info.provenance).get("merge", "stack")
+    return merge
 
 
 def clip_frames_of(world: World) -> int:
@@ -150,12 +152,6 @@ def clip_frames_of(world: World) -> int:
 def given_frames(world: World) -> int:
     """Return how many true frames stand before each prediction: a latent frame where a world begins from nothing."""
     return world.info.context_frames or int(world.tokenizer.spec(1, world.info.height, world.info.width).time_stride)
-
-
-def _recipe_config(world: World) -> Mapping[str, Any]:
-    """The recipe's config that a world remembers; empty for worlds made otherwise."""
-    config = world.info.provenance.get("config")
-    return config if isinstance(config, Mapping) else {}
 
 
 def _check_fit(world: World, dataset: DataSet) -> None:

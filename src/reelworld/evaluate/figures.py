@@ -25,8 +25,10 @@ __all__ = [
     "build",
     "db",
     "gain_figure",
+    "missing_figure",
     "per_clip",
     "psnr_figure",
+    "r2_figure",
     "ratio_figure",
     "share_figure",
     "share_interval",
@@ -255,6 +257,57 @@ def gain_figure(
 
     interval, n = bootstrap(totals, difference, seed), int(totals[:, 2].sum())
     return build(name, interval, unit="dB", n=n, trials=kind, n_clips=len(totals), baselines=None, **values)
+
+
+def r2_figure(
+    name: str,
+    true: np.ndarray,
+    expected: np.ndarray,
+    clip: np.ndarray,
+    kind: str,
+    seed: int = 0,
+    baselines: Mapping[str, float] | None = None,
+    **values: str,
+) -> Figure:
+    """Build the explained share of variance, 1 - squared error / variance, mean over the columns that vary.
+
+    Args:
+        name: Of the figure.
+        true: (n, K).
+        expected: (n, K); always the mean has 0, worse is below.
+        clip: int64, (n,): which clip each row is from.
+        kind: What a row is.
+        seed: Of the bootstrap.
+        baselines: Beside it.
+        values: For the words.
+    """
+    true, expected = np.asarray(true, np.float64), np.asarray(expected, np.float64)
+    centred = true - true.mean(0)  # the same share, with smaller squares to subtract
+    columns = [centred, centred**2, (expected - true) ** 2]
+    sums = [np.stack([per_clip(c, clip, int(clip.max()) + 1) for c in column.T], 1) for column in columns]
+    counts = per_clip(np.ones(len(clip)), clip, int(clip.max()) + 1)
+    totals = np.concatenate([*sums, counts[:, None]], 1)
+    totals = totals[totals[:, -1] > 0]
+    k = true.shape[1]
+
+    def statistic(t: np.ndarray) -> np.ndarray:
+        total, squares, errors, n = t[..., :k], t[..., k : 2 * k], t[..., 2 * k : 3 * k], t[..., -1:]
+        variance = squares - total**2 / n
+        varies = variance > 1e-12 * np.maximum(squares, 1e-300)
+        share = np.where(varies, 1 - errors / np.where(varies, variance, 1), 0)
+        return np.where(varies.any(-1), share.sum(-1) / np.maximum(varies.sum(-1), 1), math.nan)
+
+    interval = bootstrap(totals, statistic, seed)
+    return build(name, interval, unit="", n=len(true), trials=kind, n_clips=len(totals), baselines=baselines, **values)
+
+
+def missing_figure(name: str, label: str, why: str) -> Figure:
+    """Build a row that says why something was not measured, and what to do."""
+    nan = math.nan
+    return Figure(
+        name=name, label=label, value=nan, low=nan, high=nan, unit="", n=0, trials="", n_clips=0, better="",
+        explanation=why,
+    )  # fmt: skip
 
 
 def _rows(*columns: np.ndarray) -> np.ndarray:

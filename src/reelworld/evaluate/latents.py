@@ -5,12 +5,14 @@ Shapes: K latent actions, A recorded actions
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
+from reelworld.data.events import changes
 from reelworld.data.labelled import LabelledDataSet
-from reelworld.evaluate.figures import Figure, Section, Unit, bootstrap, build
+from reelworld.evaluate.figures import Figure, Section, Unit, bootstrap, build, share_interval
 
 __all__ = ["measure_latents"]
 
@@ -36,22 +38,26 @@ def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section 
     n_codes = next(iter(dataset.info.actions.values())).n
     chosen = np.random.default_rng(seed).permutation(dataset.indices(split))[:MOST_EPISODES]
     tables_CKA = np.stack([_count(dataset, int(i), n_codes, spec.n) for i in chosen])
-    totals = tables_CKA.reshape(len(tables_CKA), -1)
-
-    table_KA = tables_CKA.sum(0)
+    totals, table_KA = tables_CKA.reshape(len(tables_CKA), -1), tables_CKA.sum(0)
     n = int(table_KA.sum())
 
-    def figure(name: str, statistic: Callable[[np.ndarray], np.ndarray], unit: Unit, **baselines: float) -> Figure:
-        interval = bootstrap(totals, lambda t: statistic(t.reshape(*t.shape[:-1], n_codes, spec.n)), seed)
+    def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> tuple[float, float, float]:
+        return bootstrap(totals, lambda t: statistic(t.reshape(*t.shape[:-1], n_codes, spec.n)), seed)
+
+    def figure(name: str, interval: tuple[float, float, float], unit: Unit, **baselines: float) -> Figure:
         beside = {k.replace("_", " "): v for k, v in baselines.items()}
         what = "steps that change the picture"
         return build(name, interval, unit=unit, n=n, trials=what, n_clips=len(totals), baselines=beside)
 
+    pure, informed = interval(purity), interval(information)
+    if pure[0] == 1:  # resampling cannot show any doubt: the share has an exact bound, the information has none
+        pure = share_interval(totals.sum(1), totals.sum(1), seed)
+        informed = (informed[0], math.nan, math.nan)
     figures = (
-        figure("latent_purity", purity, "share", one_code_for_all=float(table_KA.sum(0).max() / max(n, 1))),
-        figure("latent_information", information, "share", one_code_for_all=0.0),
-        figure("latent_codes_used", used, "share"),
-        figure("latent_perplexity", perplexity, ""),
+        figure("latent_purity", pure, "share", one_code_for_all=float(table_KA.sum(0).max() / max(n, 1))),
+        figure("latent_information", informed, "share", one_code_for_all=0.0),
+        figure("latent_codes_used", interval(used), "share"),
+        figure("latent_perplexity", interval(perplexity), ""),
     )
     return Section(
         name="latent_actions",
@@ -64,15 +70,13 @@ def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section 
 
 def _count(dataset: LabelledDataSet, episode: int, n_codes: int, n_actions: int) -> np.ndarray:
     """Count pairs of code and recorded action in an episode, float64 (K, A)."""
-    n_frames = dataset.episodes[episode].n_frames
-    frames = dataset.arrays(episode, 0, n_frames)["frames"]
     codes, recorded = (
         next(rows for name, rows in source.steps(episode).items() if name.startswith("actions/"))
         for source in (dataset, dataset.recorded)
     )
-    changes = (frames[1:] != frames[:-1]).any((1, 2, 3))
+    is_seen = changes(dataset, episode)
     table = np.zeros((n_codes, n_actions))
-    np.add.at(table, (codes[:-1][changes], recorded[:-1][changes]), 1)
+    np.add.at(table, (codes[:-1][is_seen], recorded[:-1][is_seen]), 1)
     return table
 
 

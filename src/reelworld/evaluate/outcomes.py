@@ -10,12 +10,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reelworld.evaluate.figures import Figure, Section, per_clip, ratio_figure, share_figure
+from reelworld.evaluate.figures import (
+    Figure,
+    Section,
+    bootstrap,
+    build,
+    per_clip,
+    r2_figure,
+    ratio_figure,
+    share_figure,
+)
 from reelworld.types import Clip, Score
 
 __all__ = ["measure_outcomes"]
 
-MEAN, ZERO, NEVER = "always the mean reward", "always zero", "never ends"
+MEAN, ZERO, NEVER, CHANCE = "always the mean reward", "always zero", "never ends", "chance"
 
 
 def measure_outcomes(scored: Sequence[tuple[Clip, Score]], seed: int) -> Section | None:
@@ -48,6 +57,12 @@ def _reward_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Fig
     true, expected = (np.concatenate(column).astype(np.float64) for column in zip(*pairs, strict=True))
     error = {"world": np.abs(expected - true), MEAN: np.abs(true.mean() - true), ZERO: np.abs(true)}
     figures = []
+    if true.std() > 0:
+        others = {
+            k: float(1 - np.square(v - true).sum() / np.square(true.mean() - true).sum())
+            for k, v in ((MEAN, true.mean()), (ZERO, 0.0))
+        }
+        figures.append(r2_figure("reward_r2", true[:, None], expected[:, None], clip, "steps", seed, others))
     for name, mask in (("reward_error", np.ones_like(true, bool)), ("reward_error_paid", true != 0)):
         if mask.any() and (name == "reward_error" or not mask.all()):
             sums = per_clip(error["world"] * mask, clip, len(pairs))
@@ -59,17 +74,43 @@ def _reward_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Fig
 
 def _end_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Figure]:
     pairs = [
-        (c.terminated[:-1], s.terminated > 0.5)
-        for c, s in scored
-        if c.terminated is not None and s.terminated is not None
+        (c.terminated[:-1], s.terminated) for c, s in scored if c.terminated is not None and s.terminated is not None
     ]
     if not pairs:
         return []
-    ends, foreseen = (np.array([row.sum() for row in column]) for column in zip(*pairs, strict=True))
-    both = np.array([(true & said).sum() for true, said in pairs])
+    ends, foreseen = np.array([t.sum() for t, _ in pairs]), np.array([(odds > 0.5).sum() for _, odds in pairs])
+    both = np.array([(true & (odds > 0.5)).sum() for true, odds in pairs])
     figures = []
+    if ends.any() and not all(true.all() for true, _ in pairs):
+        figures.append(_auc_figure(pairs, seed))
     if ends.any():
         figures.append(share_figure("ends_foreseen", both, ends, "ends", seed, {NEVER: 0.0}))
     if foreseen.any():
         figures.append(share_figure("ends_true", both, foreseen, "foreseen ends", seed))
     return figures
+
+
+def _auc_figure(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Figure:
+    """Compute how often a step that ends gets a higher probability than one that does not; ties count half.
+
+    Args:
+        pairs: Per clip, whether each step ends the episode, bool (S,), and the world's probability, float (S,).
+        seed: Of the bootstrap.
+    """
+    n_clips = len(pairs)
+    owner = np.concatenate([np.full(true.sum(), i) for i, (true, _) in enumerate(pairs)])
+    ending = np.concatenate([odds[true] for true, odds in pairs])
+    wins = np.zeros((n_clips, n_clips))  # of the ends in clip i over the other steps of clip j
+    for j, (true, odds) in enumerate(pairs):
+        others = np.sort(odds[~true])
+        below = np.searchsorted(others, ending, "left") + np.searchsorted(others, ending, "right")
+        wins[:, j] = np.bincount(owner, below / 2, minlength=n_clips)
+    ends, rest = (np.array([mask.sum() for mask in masks]) for masks in zip(*((t, ~t) for t, _ in pairs), strict=True))
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        return ((weights @ wins) * weights).sum(-1) / ((weights @ ends) * (weights @ rest))
+
+    interval = bootstrap(np.eye(n_clips), statistic, seed)
+    return build(
+        "ends_auc", interval, unit="", n=int(ends.sum()), trials="ends", n_clips=n_clips, baselines={CHANCE: 0.5}
+    )

@@ -6,18 +6,30 @@ clips pay a whole window for every start, so they get fewer starts, no single st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reelworld.data.labelled import LabelledDataSet
-from reelworld.evaluate import minigrid
+from reelworld.evaluate import drift, minigrid
 from reelworld.evaluate.agent import AgentFinder
-from reelworld.evaluate.clips import Starts, clip_frames_of, draw_starts, given_frames, roll, tokens_of
+from reelworld.evaluate.clips import (
+    Starts,
+    clip_frames_of,
+    draw_starts,
+    given_frames,
+    read_episode,
+    roll,
+    tokens_of,
+)
 from reelworld.evaluate.codes import measure_codes
+from reelworld.evaluate.control import control_starts, measure_control
+from reelworld.evaluate.drift import BLOCK, RealRange, cycled_actions, drift_section
+from reelworld.evaluate.driving import can_drive, driving_section
 from reelworld.evaluate.figures import Section
+from reelworld.evaluate.following import measure_following
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.fvd import Detector, fvd_section, missing_fvd
 from reelworld.evaluate.latents import measure_latents
@@ -26,7 +38,6 @@ from reelworld.evaluate.prediction import (
     ALONE,
     COPY,
     UNDER_ACTIONS,
-    measure_control,
     measure_horizons,
     measure_surprise,
     score_clips,
@@ -34,11 +45,15 @@ from reelworld.evaluate.prediction import (
 from reelworld.evaluate.reconstruction import measure_tokenizer, reconstruct
 from reelworld.evaluate.runs import FreeRun, Futures, choose_futures, choose_runs
 from reelworld.evaluate.samples import draw_samples, find_cells, samples_section
+from reelworld.evaluate.simulated import FIRST_SEED, has_simulator, open_simulator, played, simulated_section
 from reelworld.evaluate.tile_scores import predict_one_step, tile_section
 from reelworld.evaluate.tiles import TileAtlas, rare_changes
 from reelworld.evaluate.windows import cut_whole_clips, encode_whole, training_clips
+from reelworld.types import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from reelworld.data.dataset import DataSet
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.types import Clip
@@ -76,6 +91,8 @@ class Plan:
     detect: Detector | None
     """Features for FVD."""
     progress: Callable[[str, float], Any]
+    cache: Path | None = None
+    """Where what is trained to measure with is kept."""
 
     @property
     def clips(self) -> Sequence[Clip]:
@@ -85,9 +102,9 @@ class Plan:
     @property
     def used(self) -> Sequence[Clip]:
         """Those that are used for anything."""
-        if self.atlas is not None or self.whole:
+        if self.atlas is not None or self.whole or not self.is_open:
             return self.wide
-        return self._start_clips if self.is_open and self.config.samples else self.clips
+        return self._start_clips if self.config.samples else self.clips
 
     @property
     def _start_clips(self) -> Sequence[Clip]:
@@ -138,6 +155,17 @@ class Plan:
         else:
             yield from self._free_run()
             yield from self._horizons()
+        if not self.is_open:
+            yield from self._control()
+        if self.config.drift_steps and not self.whole:
+            yield from self._long_runs()
+        if self.config.simulator_episodes and not self.is_open:
+            self.progress("playing the game itself", 0.92)
+            info, n = self.dataset.info, self.config.simulator_episodes
+            if (
+                section := simulated_section(self.world, info, n, self.config.seed, self.config.allow_code)
+            ) is not None:
+                yield section
         yield from self._scores()
 
     def _latent_actions(self, dataset: LabelledDataSet) -> Section | None:
@@ -205,17 +233,64 @@ class Plan:
         return minigrid.carried_key_figures(world, tests, self.atlas, config.seed) if tests else ()
 
     def _horizons(self) -> Iterator[Section]:
-        """Predict once from every start under the recorded actions, then under others."""
+        """Predict once from every start under the recorded actions."""
         seed, starts = self.config.seed, self.starts()
         self.progress("predicting by horizon", 0.65)
         predicted = roll(self.world, starts, seed)
         yield self._prediction(starts, predicted, UNDER_ACTIONS if self.world.info.actions else ALONE)
-        self.progress("trying other actions", 0.80)
-        control = measure_control(self.world, starts, predicted, self.horizons(), seed)
-        if control is not None:
-            yield control
         if self.detect is not None:
             yield self._fvd(starts, predicted)
+
+    def _control(self) -> Iterator[Section]:
+        """Try other actions, and read the actions that were taken off the frames."""
+        config, seed = self.config, self.config.seed
+        self.progress("trying other actions", 0.70)
+        starts = control_starts(self.wide, given_frames(self.world), config.control_starts, seed)
+        predicted = roll(self.world, starts, seed)
+        yield measure_control(self.world, starts, predicted, seed)
+        if config.inverse_steps:
+            self.progress("learning to read actions off frames", 0.74)
+            measured = {clip.source for clip in self.wide}
+            yield measure_following(
+                self.world, self.train, measured, starts, predicted, config.inverse_steps, seed, self.cache
+            )
+
+    def _long_runs(self) -> Iterator[Section]:
+        """Run for long, under recorded actions and under a driver's."""
+        world, config, context = self.world, self.config, given_frames(self.world)
+        clips, n_steps = self.wide[: config.drift_runs], config.drift_steps
+        self.progress(f"running for {n_steps} steps", 0.82)
+        starts = free_run_starts(clips, context, n_steps)
+        actions = cycled_actions(clips, context, n_steps)
+        runs = roll(world, starts, config.seed, actions)
+        beside = {
+            "held-out recordings": [clip.frames for clip in self.wide],
+            "standing still": [np.repeat(last[-1:], BLOCK, 0) for last in starts.context],
+            **self._game_runs(actions),
+        }
+        how = drift.ALONE if self.is_open else drift.TOLD
+        yield drift_section(runs, beside, RealRange.of(self._real_frames()), config.seed, how)
+        if can_drive(world, self.dataset.info):
+            self.progress(f"driving for {n_steps} steps", 0.87)
+            yield driving_section(world, self.dataset.info, self.wide, config.drift_runs, n_steps, config.seed)
+
+    def _game_runs(self, actions: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+        """Let the game itself run under the same actions, where it is installed and takes them."""
+        if self.is_open or not has_simulator(self.world, self.dataset.info):
+            return {}
+        (stream,) = self.world.info.actions
+        try:
+            with open_simulator(self.dataset.info, self.config.allow_code) as simulator:
+                seeds = range(FIRST_SEED, FIRST_SEED + 1000 * len(actions[stream]), 1000)
+                runs = [played(simulator, row, seed) for row, seed in zip(actions[stream], seeds, strict=True)]
+        except UserError:  # the section below says what is missing
+            return {}
+        return {"the game itself, same actions": runs}
+
+    def _real_frames(self) -> Iterator[np.ndarray]:
+        """Read training episodes as the world sees them."""
+        for i in self.train.indices("train") or self.train.indices("all"):
+            yield read_episode(self.world, self.train, i).frames
 
     def _prediction(self, starts: Starts, predicted: np.ndarray, how: str) -> Section:
         ceiling = self._ceiling(starts)

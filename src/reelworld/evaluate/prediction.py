@@ -1,9 +1,4 @@
-"""Prediction by horizon under true actions, what other actions do to it, and how surprised the world is.
-
-Delta-t PSNR (Bruce et al. 2024, arXiv:2402.15391, appendix) is the PSNR under recorded actions minus the PSNR
-under others, t steps after the context. Differs: both runs share their noise; besides uniformly drawn actions
-the recorded actions of another clip are used, because random presses cancel out within a few frames.
-"""
+"""Prediction by horizon under true actions, and how surprised the world is."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.evaluate import metrics
-from reelworld.evaluate.clips import Starts, clip_frames_of, roll, shuffled_actions, uniform_actions
+from reelworld.evaluate.clips import Starts, clip_frames_of
 from reelworld.evaluate.figures import (
     Curve,
     Figure,
@@ -39,7 +34,6 @@ __all__ = [
     "FROZEN",
     "UNDER_ACTIONS",
     "frames_right",
-    "measure_control",
     "measure_horizons",
     "measure_surprise",
     "score_clips",
@@ -194,65 +188,6 @@ def _curve(
         low=tuple(low),
         high=tuple(high),
         n=tuple(n),
-    )
-
-
-def measure_control(
-    world: World, starts: Starts, predicted: np.ndarray, horizons: Sequence[int], seed: int
-) -> Section | None:
-    """Measure what other actions do to the prediction; None for worlds without actions.
-
-    Args:
-        world: The world.
-        starts: Where the predictions began.
-        predicted: Under recorded actions and noise ``seed``, (n, S, H, W, 3).
-        horizons: Steps at which to report.
-        seed: The noise of ``predicted``; the other runs get the same.
-    """
-    if not world.info.actions:
-        return None
-    error = metrics.squared_error(starts.future, predicted)
-    runs = {"delta_uniform": (uniform_actions(starts, world.info.actions, seed), starts.valid)}
-    if len(np.unique(starts.clip)) > 1:
-        others, valid = shuffled_actions(starts, seed)
-        runs = {"delta_shuffled": (others, valid & starts.valid)} | runs
-    figures: list[Figure] = []
-    series: dict[str, list[float]] = {}
-    low, high = [], []
-    for name, (actions, valid) in runs.items():
-        other = metrics.squared_error(starts.future, roll(world, starts, seed, actions))
-        for h in horizons:
-            mask = valid[:, h - 1]
-            figure = gain_figure(
-                f"{name}_h{h}",
-                _totals(starts, error[:, h - 1], mask),
-                _totals(starts, other[:, h - 1], mask),
-                _totals(starts, np.ones(len(mask)), mask),
-                seed,
-            )
-            figures.append(figure)
-            series.setdefault("keys of another clip" if "shuffled" in name else "random keys", []).append(figure.value)
-            if name == next(iter(runs)):
-                low.append(figure.low)
-                high.append(figure.high)
-    curve = Curve(
-        name="control",
-        label="Delta-t PSNR: what the true actions are worth",
-        x_label="steps ahead",
-        y_label="true minus other actions",
-        unit="dB",
-        x=tuple(map(float, horizons)),
-        series={k: tuple(v) for k, v in series.items()},
-        low=tuple(low),
-        high=tuple(high),
-    )
-    return Section(
-        name="control",
-        label="Does it listen to the player?",
-        explanation="The same starts and the same noise, but with wrong actions. A world that listens gets worse; "
-        "a world that ignores its player does not change.",
-        figures=tuple(figures),
-        curves=(curve,),
     )
 
 

@@ -7,7 +7,7 @@ Everything is drawn from one seed. Rollouts run side by side in one session, whi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from reelworld.evaluate.clips import choose_clips, clip_frames_of, open_for
+from reelworld.evaluate.drift import BLOCK
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.fvd import check_enough, load_detector
 from reelworld.evaluate.plan import FVD_FRAMES, Plan, all_training_clips
 from reelworld.evaluate.runs import FreeRun, Futures
+from reelworld.evaluate.same_game import check_same_game
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.types import UserError
 
@@ -41,6 +43,16 @@ class EvalConfig:
     """Single steps from true frames (worlds drawn from tiles)."""
     free_run_steps: int = 100
     """Length of the run on the world's own predictions."""
+    control_starts: int = 200
+    """Starts from which wrong actions are tried, spread over the clips (worlds with actions)."""
+    inverse_steps: int = 800
+    """Training steps of the network that reads actions off frames; 0 leaves that section out."""
+    drift_steps: int = 300
+    """Length of the runs that are looked at in blocks of 50 frames, and of the drives; 0 leaves them out."""
+    drift_runs: int = 8
+    """Number of those runs."""
+    simulator_episodes: int = 16
+    """Fresh episodes of the live simulator, where the recordings come from one; 0 leaves them out."""
     key_tests: int = 64
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
@@ -53,17 +65,24 @@ class EvalConfig:
     """Recordings that training clips are taken from; None takes them from the data set that is measured."""
     i3d: Path | None = None
     """TorchScript file of an I3D network, for FVD; loading it runs code from it."""
+    allow_code: tuple[str, ...] = ()
+    """Modules outside reelworld that the simulator of the recordings may come from."""
     seed: int = 0
     """Of every draw: clips, starts, noise, bootstrap."""
     allow_train: bool = False
     """Accept clips that the world was trained on; the report says so."""
 
     def __post_init__(self) -> None:
-        for name in ("clips", "single_steps", "free_run_steps", "train_clips"):
+        for name in ("clips", "single_steps", "free_run_steps", "train_clips", "control_starts", "drift_runs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
         if self.key_tests < 0 or self.seed < 0:
             raise UserError(f"key_tests is {self.key_tests}, seed {self.seed}; both must be at least 0.")
+        for name in ("inverse_steps", "simulator_episodes"):
+            if getattr(self, name) < 0:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0, which leaves that out.")
+        if 0 < self.drift_steps < BLOCK or self.drift_steps < 0:
+            raise UserError(f"drift_steps is {self.drift_steps}; it must be {BLOCK} (one block) or more, or 0.")
         if self.samples < 0 or self.samples == 1:
             raise UserError(f"samples is {self.samples}; it must be 2 or more, or 0 to leave that section out.")
 
@@ -85,6 +104,8 @@ class Evaluation:
     n_tiles: int
     seconds: float
     problems: tuple[str, ...]
+    costs: Mapping[str, float]
+    """Section -> CPU-seconds of this process that it took."""
 
 
 def evaluate(
@@ -92,6 +113,7 @@ def evaluate(
     dataset: DataSet,
     config: EvalConfig,
     progress: Callable[[str, float], Any] = lambda _name, _share: None,
+    cache: Path | None = None,
 ) -> Evaluation:
     """Measure a world on clips of a data set.
 
@@ -100,12 +122,14 @@ def evaluate(
         dataset: Where clips come from; its training split gives the tiles of the game.
         config: What and how much.
         progress: Told what is being done and which share of the whole is finished.
+        cache: Folder for what is trained to measure with, so that it is trained once; None forgets it.
 
     Raises:
-        UserError: If the clips do not fit the world or belong to its training list.
+        UserError: If the clips do not fit the world, show another game or belong to its training list.
     """
     begun = time.monotonic()
     wide = choose_clips(world, dataset, config.split, 4 * config.clips, config.seed, config.allow_train)
+    check_same_game(world, wide, dataset.path)
     trained_on = set(world.info.splits.get("train", ()))
     detect = load_detector(config.i3d, world.device, clip_frames_of(world) or FVD_FRAMES) if config.i3d else None
     progress("looking for tiles", 0.02)
@@ -118,16 +142,21 @@ def evaluate(
         atlas=_find_tiles(dataset, config),
         detect=detect,
         progress=progress,
+        cache=cache,
     )
     if detect is not None:
         check_enough(len(plan.starts().clip))
     sections: list[Section] = []
     runs: list[FreeRun] = []
     futures: list[Futures] = []
+    costs: dict[str, float] = {}
     with torch.inference_mode():
+        since = time.process_time()
         for made in plan.sections():
             if isinstance(made, Section):
                 sections.append(made)
+                costs[made.name] = round(time.process_time() - since, 2)
+                since = time.process_time()
             else:
                 runs += [run for run in made if isinstance(run, FreeRun)]
                 futures += [run for run in made if isinstance(run, Futures)]
@@ -142,6 +171,7 @@ def evaluate(
         n_tiles=0 if plan.atlas is None else len(plan.atlas.tiles),
         seconds=time.monotonic() - begun,
         problems=dataset.problems,
+        costs=costs,
     )
 
 

@@ -39,6 +39,7 @@ def describe(
         "created": now(),
         "hardware": describe_machine(),
         "seconds": round(evaluation.seconds, 1),
+        "cpu_seconds": dict(evaluation.costs),
         "world": {
             "name": info.name,
             "recipe": info.recipe,

@@ -47,7 +47,7 @@ def evaluate_to_folder(
     """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; give --out a folder.")
-    evaluation = evaluate(world, dataset, config, progress)
+    evaluation = evaluate(world, dataset, config, progress, out / "inverse_dynamics")
     progress("writing the report", 0.97)
     results = describe(evaluation, world, dataset, config, command)
     fps = world.info.fps

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from reelworld.evaluate.clips import frame_stride, read_episode
+from reelworld.evaluate.clips import read_episode
 from reelworld.nn.pixels import to_float
+from reelworld.worlds.origin import frame_stride
 
 if TYPE_CHECKING:
     from reelworld.data.dataset import DataSet
@@ -73,7 +74,7 @@ def training_clips(
     Returns:
         The clips, uint8 (T, H, W, 3), read one by one, and how many they are.
     """
-    stride = frame_stride(world)
+    stride = frame_stride(world.info.provenance)
     span = n_frames * stride
     trained_on = set(world.info.splits.get("train", ()))
     listed = [i for i, e in enumerate(dataset.episodes) if e.source in trained_on]

@@ -146,6 +146,52 @@ WORDS = {
         "Control over {h} steps: random keys",
         "The same with actions drawn uniformly. Random presses can cancel out, which makes this smaller.",
     ),
+    "following": Words(
+        "Actions that can be read off the world's frames",
+        "Steps in which a network that learned from recordings reads the action that was taken. Near its share on the "
+        "recordings themselves: the world shows what was pressed.",
+    ),
+    "following_r2": Words(
+        "Actions that can be read off the world's frames",
+        "Share of the variance of the actions (R2, mean over their numbers) that a network that learned from "
+        "recordings reads off the frames.",
+    ),
+    "drift_within": Words(
+        "Blocks that look and move like the game",
+        "Blocks of 50 frames in which all six numbers below lie where 99% of recorded blocks lie. A picture that "
+        "stands still fails, and so does one texture all over.",
+    ),
+    "drift_last_within": Words("... the last block of each run", "The same at the end of the run."),
+    "drift_red": Words("Red as usual", "Blocks whose mean red lies in the recordings' range."),
+    "drift_green": Words("Green as usual", "The same for green."),
+    "drift_blue": Words("Blue as usual", "The same for blue."),
+    "drift_contrast": Words("Contrast as usual", "The same for the spread of brightness over a frame."),
+    "drift_edges": Words("Edges as usual", "The same for the energy of brightness gradients: detail."),
+    "drift_motion": Words("Motion as usual", "The same for the mean difference of neighbouring frames."),
+    "driving_motion": Words(
+        "Motion from frame to frame",
+        "PSNR between neighbouring frames while somebody drives. Above 34 dB the world stands still, below 22 dB it "
+        "flickers.",
+        "near the data",
+    ),
+    "driving_moves": Words(
+        "Blocks that move as driving does", "Blocks of 50 frames with 22 to 34 dB between neighbouring frames."
+    ),
+    "driving_road": Words("Road in the picture", "Mean share of the picture that is road.", "near the data"),
+    "driving_keeps_road": Words(
+        "Blocks that keep their road",
+        "Blocks of 50 frames whose share of road is within 40% of the same driver's mean in the game.",
+    ),
+    "driving_connected": Words(
+        "Frames whose road hangs together", "Its largest piece has more than 90% of the road pixels."
+    ),
+    "simulated_psnr": Words(
+        "Closeness to the live game after {h} steps",
+        "Predicted frames against those that the simulator shows under the same actions, {h} steps after the context.",
+    ),
+    "simulated_gain": Words(
+        "... better than standing still, {h} steps", "PSNR minus that of repeating the last frame seen."
+    ),
     "latent_purity": Words(
         "Purity",
         "Steps whose recorded action is the most frequent one of their latent action. Steps that change nothing in the "
@@ -187,6 +233,10 @@ WORDS = {
     "event_drop_exact": Words("Drops right", "The whole next frame is right."),
     "event_toggle_exact": Words("Door toggles right", "Opening and closing, unlocking included."),
     "event_unlock_exact": Words("Unlocks right", "The first opening of a locked door."),
+    "reward_r2": Words(
+        "Reward explained",
+        "R2 of the expected reward: 1 minus its squared error over the variance of the recorded rewards.",
+    ),
     "reward_error": Words(
         "Error of the reward",
         "Distance between the expected and the recorded reward of a step, on average. Where few steps pay, always "
@@ -194,6 +244,10 @@ WORDS = {
         "lower",
     ),
     "reward_error_paid": Words("... where there is one", "The same, only steps that pay something.", "lower"),
+    "ends_auc": Words(
+        "Ends told apart",
+        "AUC: how often a step that ends the episode gets a higher probability of that than one that does not.",
+    ),
     "ends_foreseen": Words(
         "Ends foreseen", "Steps that end the episode, and for which the world holds that likelier than not."
     ),

@@ -1,4 +1,4 @@
-"""Embed the actions of a step as one vector.
+"""The actions of a step as one vector: embedded, or just side by side.
 
 Shapes: B batch, T frames, A action width, K actions kept together per frame (frame stride), D width
 """
@@ -9,10 +9,11 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["ActionEmbedder"]
+__all__ = ["ActionEmbedder", "ActionVector"]
 
 
 class ActionEmbedder(nn.Module):
@@ -33,10 +34,7 @@ class ActionEmbedder(nn.Module):
             else:
                 layers = [nn.Linear(spec.repeat * spec.n, width), nn.GELU(), nn.Linear(width, width)]
                 self.embed[name] = nn.Sequential(*layers)
-                low = torch.tensor(spec.low or [-1.0] * spec.n)
-                high = torch.tensor(spec.high or [1.0] * spec.n)
-                self.register_buffer(f"{name}_center", (low + high) / 2, persistent=False)
-                self.register_buffer(f"{name}_scale", ((high - low) / 2).clamp_min(1e-6), persistent=False)
+                self.register_buffer(f"{name}_range", _range(spec), persistent=False)
 
     def forward(self, actions: Mapping[str, Tensor]) -> Tensor | float:
         """Embed actions.
@@ -55,7 +53,48 @@ class ActionEmbedder(nn.Module):
                 offset_K = torch.arange(spec.repeat, device=ids_BTK.device) * spec.n
                 total = total + self.embed[name](ids_BTK + offset_K).sum(2)
             else:
-                values_BTKA = given.reshape(*given.shape[:2], spec.repeat, spec.n)
-                scaled = (values_BTKA - getattr(self, f"{name}_center")) / getattr(self, f"{name}_scale")
-                total = total + self.embed[name](scaled.flatten(2))
+                total = total + self.embed[name](_scaled(given, spec, getattr(self, f"{name}_range")))
         return total
+
+
+class ActionVector(nn.Module):
+    """The numbers of all streams side by side: values scaled to [-1, 1], ids as ones among zeros."""
+
+    def __init__(self, specs: Mapping[str, ActionSpec]) -> None:
+        super().__init__()
+        self.specs = dict(specs)
+        self.width = sum(spec.repeat * spec.n for spec in self.specs.values())
+        for i, spec in enumerate(self.specs.values()):
+            if spec.kind == "continuous":
+                self.register_buffer(f"range_{i}", _range(spec), persistent=False)
+
+    def forward(self, actions: Mapping[str, Tensor]) -> Tensor:
+        """Join actions.
+
+        Args:
+            actions: Stream -> int64 (B, T) or float32 (B, T, A); with frame stride K, (B, T, K) or (B, T, K, A).
+
+        Returns:
+            float32, (B, T, width), the streams in the order of the specs.
+        """
+        parts = []
+        for i, (name, spec) in enumerate(self.specs.items()):
+            given = actions[name]
+            if spec.kind == "discrete":
+                ids_BTK = given.reshape(*given.shape[:2], spec.repeat)
+                parts.append(functional.one_hot(ids_BTK, spec.n).flatten(2).float())
+            else:
+                parts.append(_scaled(given, spec, getattr(self, f"range_{i}")))
+        return torch.cat(parts, -1)
+
+
+def _range(spec: ActionSpec) -> Tensor:
+    """Centre and half width of each dimension's range, (2, A); 0 and 1 where it is not known."""
+    low, high = torch.tensor(spec.low or [-1.0] * spec.n), torch.tensor(spec.high or [1.0] * spec.n)
+    return torch.stack([(low + high) / 2, ((high - low) / 2).clamp_min(1e-6)])
+
+
+def _scaled(given: Tensor, spec: ActionSpec, range_2A: Tensor) -> Tensor:
+    """Bring vectors to [-1, 1], those that stay together side by side: (B, T, K * A)."""
+    centre, half_width = range_2A
+    return ((given.reshape(*given.shape[:2], spec.repeat, spec.n) - centre) / half_width).flatten(2)

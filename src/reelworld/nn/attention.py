@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "WindowMask", "attention"]
+__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "PlaceMask", "WindowMask", "attention"]
 
 
 class Mask(Protocol):
@@ -125,6 +125,22 @@ class CausalMask:
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
         """True for a whole sequence."""
         return self.first == 0 and q.shape[-2] == k.shape[-2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceMask:
+    """Causal by token, for rows that have come differently far: key j is token j, and a query sees up to its place."""
+
+    places: Tensor
+    """Number of each query's token, int64, (B, Q)."""
+
+    def dense(self, q: Tensor, k: Tensor) -> Tensor:
+        """Build the mask, bool (B, 1, Q, K)."""
+        return torch.arange(k.shape[-2], device=q.device) <= self.places[:, None, :, None]
+
+    def is_triangle(self, q: Tensor, k: Tensor) -> bool:
+        """Rows differ: no."""
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from reelworld.nn.factored_codes import Factors
 
-__all__ = ["CarriedCodes"]
+__all__ = ["CarriedCodes", "NothingCarried"]
 
 FIRST_BIAS = 4.0
 """Head start of the code before, in nats."""
@@ -31,14 +31,27 @@ class CarriedCodes(nn.Module):
             nn.init.normal_(weight, std=std)
         self.stays = nn.Parameter(torch.tensor(FIRST_BIAS))
 
-    def tell(self, x: Tensor, before: Tensor, hidden: Tensor) -> Tensor:
-        """Add the vectors of the codes before, int64 (...), to x (..., D) where ``hidden`` (...) is true."""
-        digits = self.factors.split(before).unbind(-1)
-        vectors = [table(digit) for table, digit in zip(self.tables, digits, strict=True)]
-        return torch.where(hidden[..., None], x + sum(vectors[1:], vectors[0]), x)
+    def tell(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
+        """Add the vectors of the codes before, int64 (...), to x (..., D), where ``hidden`` (...) is true."""
+        if hidden is None:
+            return x
+        assert before is not None
+        return torch.where(hidden[..., None], x + self.factors.embed(self.tables, before), x)
 
     def expect(self, logits: Tensor, before: Tensor) -> Tensor:
         """Raise the logits (..., V) of the codes before, int64 (...)."""
         digits = self.factors.split(before).unbind(-1)
         same = [functional.one_hot(digit, size) for digit, size in zip(digits, self.factors.sizes, strict=True)]
         return logits + self.stays * torch.cat(same, -1).to(logits.dtype)
+
+
+class NothingCarried(nn.Module):
+    """For models that are not told what stood there."""
+
+    def tell(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
+        """Change nothing."""
+        return x
+
+    def expect(self, logits: Tensor, before: Tensor) -> Tensor:
+        """Change nothing."""
+        return logits

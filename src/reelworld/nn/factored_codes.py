@@ -12,6 +12,7 @@ Shapes: ... any leading shape, K factors, V = sum of their sizes, D width
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,13 @@ class Factors:
             digits.append(codes % size)
             codes = codes // size
         return torch.stack(digits, -1)
+
+    def embed(self, tables: Iterable[nn.Module], codes: Tensor) -> Tensor:
+        """Sum the vectors that a table per digit gives to codes (...): (..., D)."""
+        digits = self.split(codes).unbind(-1)
+        first, *rest = (table(digit) for table, digit in zip(tables, digits, strict=True))
+        total: Tensor = sum(rest, first)
+        return total
 
     def join(self, digits: Tensor) -> Tensor:
         """Turn digits (..., K) into codes (...)."""
@@ -97,7 +105,5 @@ class FactoredEmbedding(nn.Module):
         Returns:
             Vectors, (..., D).
         """
-        digits = self.factors.split(codes).unbind(-1)
-        vectors = [table(digit) for table, digit in zip(self.tables, digits, strict=True)]
-        total: Tensor = sum(vectors[1:], vectors[0])
+        total = self.factors.embed(self.tables, codes)
         return total if hidden is None else torch.where(hidden[..., None], self.mask.to(total.dtype), total)

@@ -1,8 +1,8 @@
 """Rotary positions: queries and keys are turned by an angle that grows with their place, so scores see differences.
 
-Source: Su et al. 2021 (arXiv:2104.09864), section 3.2. Differs: all angles are whole multiples of a turn divided by
-``PERIOD``, so that they come from a small table and are exact however many frames have passed; wavelengths reach from
-2 pi to four times the distance that is looked over, not to 10,000.
+Source: Su et al. 2021 (arXiv:2104.09864), section 3.2, as in ``GeometricRotary``. The others differ: all angles are
+whole multiples of a turn divided by ``PERIOD``, so that they come from a small table and are exact however many frames
+have passed; wavelengths reach from 2 pi to four times the distance that is looked over, not to 10,000.
 
 Shapes: ... any leading shape, E width of a head (even), R C rows and columns of a grid, S tokens of a frame
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reelworld.types import UserError
 
-__all__ = ["GridRotary", "Rotary"]
+__all__ = ["GeometricRotary", "GridRotary", "Rotary"]
 
 PERIOD = 4096
 """Places after which angles repeat; windows are far shorter."""
@@ -34,7 +34,12 @@ def _turns(pairs: int, distance: int) -> Tensor:
 def _turn(x: Tensor, angles: Tensor) -> Tensor:
     """Turn pairs of channels (i, i + E / 2) of (..., E) by angles in units of 1 / PERIOD of a turn, (..., E / 2)."""
     radians = (angles % PERIOD).to(torch.float32) * (2 * math.pi / PERIOD)
-    cos, sin = radians.cos().to(x.dtype), radians.sin().to(x.dtype)
+    return _rotate(x, radians.cos(), radians.sin())
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of channels (i, i + E / 2) of (..., E) by angles whose cosines and sines are (..., E / 2)."""
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     first, second = x.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
@@ -59,6 +64,33 @@ class Rotary(nn.Module):
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """Turn (..., E) by places, int64, broadcast to (...)."""
         return _turn(x, positions.unsqueeze(-1) * self.turns)
+
+
+class GeometricRotary(nn.Module):
+    """Turns by a place on a line, with the wavelengths of the paper: published transformers were trained with these."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, width: int, places: int, base: float = 10_000.0) -> None:
+        """Make the layer.
+
+        Args:
+            width: E, even.
+            places: Number of places there are.
+            base: The longest wavelength is about 2 pi times this.
+        """
+        super().__init__()
+        if width % 2:
+            raise UserError(f"rotary positions need heads of an even width; this one is {width} wide.")
+        turns = base ** -(torch.arange(0, width, 2, dtype=torch.float32) / width)
+        angles = torch.arange(places, dtype=torch.float32)[:, None] * turns
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, x: Tensor, places: Tensor) -> Tensor:
+        """Turn (..., E) by places, int64, broadcast to (...)."""
+        return _rotate(x, self.cos[places], self.sin[places])
 
 
 class GridRotary(nn.Module):

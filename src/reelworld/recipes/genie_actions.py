@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 MERGED_ON = 1024
 """Clips on which the effects of latent actions are compared."""
+LOOKED_AT = 256
+"""Clips in which something must move."""
 LEAST_PERPLEXITY = 1.5
 """Below this the codes of latent actions say next to nothing."""
 
@@ -103,15 +105,15 @@ def check_movement(config: Config, clips: Any) -> None:
     Raises:
         UserError: If nothing moves, or there are fewer steps than codes.
     """
-    import numpy as np
+    from reelworld.data.windows import spread
 
     if len(clips) < config.latent_codes:
         raise UserError(
             f"the recordings have {len(clips)} steps to learn {config.latent_codes} latent actions from: record more, "
             "or give fewer --latent-codes."
         )
-    looked = np.unique(np.linspace(0, len(clips) - 1, 256).astype(int))
-    if not any((f := clips[int(i)]["frames"])[1:].tobytes() != f[:-1].tobytes() for i in looked):
+    looked = spread(len(clips), LOOKED_AT)
+    if not any((f := clips[i]["frames"])[1:].tobytes() != f[:-1].tobytes() for i in looked):
         raise UserError(
             f"nothing moves in {len(looked)} stretches of the recordings: no action can be learned from them; record "
             "something that changes, or make a world without actions (--actions none)."

@@ -16,7 +16,7 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """The default: a tile game or a first smooth world in about six CPU-minutes."""
+    """The default: a tile game or a first smooth world in minutes, on a laptop CPU."""
     return Config()
 
 

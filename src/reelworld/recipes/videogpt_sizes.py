@@ -17,7 +17,7 @@ def tiny() -> Config:
 
 
 def small() -> Config:
-    """Ours, for two CPU cores: a tile game or a first smooth world in about seven minutes."""
+    """Ours, for two CPU cores: a tile game or a first smooth world in minutes."""
     tokenizer = Config(
         sequence_length=8,
         downsample=(2, 8, 8),

@@ -11,7 +11,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -25,15 +25,17 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from reelworld.serve.companion import Companion, find_companion
 from reelworld.serve.encodings import choose_encoding
 from reelworld.serve.guard import Guard
-from reelworld.serve.playable import Playable
+from reelworld.serve.playable import Playable, Rules, rules_of
 from reelworld.serve.player import Player, playing_fps
-from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, read_message
+from reelworld.serve.protocol import MAX_ID, PROTOCOL, Ack, CloseCode, ProtocolError, Record, read_message
 from reelworld.serve.recording import Archive
 from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.serve.starts import MAX_STARTS, describe_starts, read_image
 from reelworld.serve.stepper import Stepper
+from reelworld.serve.turns import Share
 from reelworld.types import UserError
 
 __all__ = ["Limits", "create_app"]
@@ -87,6 +89,7 @@ def create_app(
     token: str = "",
     n_threads: int = 1,
     record: Path | None = None,
+    allow_code: Sequence[str] = (),
 ) -> Starlette:
     """Build the web application.
 
@@ -98,8 +101,9 @@ def create_app(
         token: When not empty, the secret that the API's addresses must carry as ``?token=``.
         n_threads: Threads torch may use for a step.
         record: Folder for what players record, one inside it per world of a shelf; None lets nobody record.
+        allow_code: Modules that the game beside a world may come from, besides the known packages.
     """
-    hall = _Hall(world, card, limits or Limits(), n_threads, record)
+    hall = _Hall(world, card, limits or Limits(), n_threads, record, allow_code)
     assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
     if isinstance(world, Shelf):
         assets = [Route("/", _asset("gallery.html")), Route("/play", _asset("index.html")), *assets]
@@ -133,15 +137,25 @@ class _Seat:
     """A player who is here, and when the next picture may come."""
 
     player: Player
+    takes_pictures: bool = True
     next_upload: float = 0.0
 
 
 class _Hall:
     """The desks of all worlds: opens one when somebody asks for its world, and counts all players."""
 
-    def __init__(self, world: Playable | Shelf, card: str, limits: Limits, n_threads: int, record: Path | None) -> None:
+    def __init__(
+        self,
+        world: Playable | Shelf,
+        card: str,
+        limits: Limits,
+        n_threads: int,
+        record: Path | None,
+        allow_code: Sequence[str],
+    ) -> None:
         self.limits = limits
         self._n_threads = n_threads
+        self.allow_code = tuple(allow_code)
         self.n_players = 0
         self.is_gallery = isinstance(world, Shelf)
         self._record = record
@@ -158,6 +172,16 @@ class _Hall:
         yield
         for desk in self._desks.values():
             desk.stepper.close()
+
+    def place(self) -> contextlib.ExitStack:
+        """Take a place; closing gives it back."""
+        self.n_players += 1
+        place = contextlib.ExitStack()
+        place.callback(self._give_back)
+        return place
+
+    def _give_back(self) -> None:
+        self.n_players -= 1
 
     async def _desk(self, connection: HTTPConnection) -> _Desk:
         """Open the desk of the world that a client names; those that nobody sits at are closed when there are many."""
@@ -222,7 +246,7 @@ class _Hall:
         except (KeyError, UserError) as error:
             await socket.accept()
             reason = "there is no such world" if isinstance(error, KeyError) else str(error)
-            await socket.close(CloseCode.NO_WORLD, reason.encode()[:120].decode(errors="ignore"))
+            await socket.close(CloseCode.NO_WORLD, short(reason))
             return
         try:
             await desk.play(socket)
@@ -243,16 +267,30 @@ class _Desk:
         self._seats: dict[str, _Seat] = {}
         self._starts: dict[str, Any] | None = None
         self._archive = None if record is None else Archive(record, world.info, playing_fps(world.info))
+        self._companion: Companion | None = None
+        self._looking = asyncio.Lock()
+        self._has_looked = False
 
     @property
     def is_busy(self) -> bool:
         """True while somebody plays here or is about to."""
         return self.n_coming > 0
 
+    async def companion(self) -> Companion | None:
+        """Return the game behind the world, looked for when the first client comes."""
+        async with self._looking:
+            if not self._has_looked:
+                # Where sessions run: some drawings stay with the thread that began them.
+                look = partial(find_companion, self.world, self._hall.allow_code)
+                self._companion = await self.stepper.run(look, Share())
+                self._has_looked = True
+        return self._companion
+
     async def describe(self, _: Request) -> Response:
         player = Player(self.world, self.stepper, _send_nowhere, _send_nowhere)
+        hello = self._hello(self.world, player, await self.companion())
         state = {"players": self._hall.n_players, "sessions": self._limits.sessions}
-        return JSONResponse({**self._hello(player), "type": "world", "card": self._card, **state})
+        return JSONResponse({**hello, "type": "world", "card": self._card, **state})
 
     async def starts(self, _: Request) -> Response:
         """Show the moments that a game may begin at."""
@@ -266,6 +304,8 @@ class _Desk:
         seat = self._seats.get(key)
         if seat is None:
             return PlainTextResponse("nobody plays here under that name", 404)
+        if not seat.takes_pictures:
+            return PlainTextResponse("the real game cannot begin at a picture", 409)
         if not (id_text.isascii() and id_text.isdigit() and len(id_text) <= 10 and int(id_text) <= MAX_ID):
             return PlainTextResponse("id must be a whole number", 400)
         now = time.monotonic()
@@ -296,8 +336,8 @@ class _Desk:
                 break
         return bytes(content)
 
-    def _hello(self, player: Player) -> dict[str, Any]:
-        info = self.world.info
+    def _hello(self, world: Playable, player: Player, companion: Companion | None) -> dict[str, Any]:
+        info, rules = world.info, rules_of(world)
         return {
             "type": "hello",
             "protocol": PROTOCOL,
@@ -309,9 +349,14 @@ class _Desk:
             "turn_based": player.controls.is_turn_based,
             "paused": player.is_paused,
             "gallery": self._hall.is_gallery,
-            "record": self._archive is not None,
-            "starts": min(len(self.world.starts), MAX_STARTS),
-            "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps},
+            "pictures": list(rules.pictures),
+            "rewind": rules.rewinds,
+            "effects": rules.forks,
+            "images": rules.begins_anywhere,
+            "beside": None if companion is None else {"game": companion.name, "problem": companion.problem},
+            "record": player.can_record,
+            "starts": min(len(world.starts), MAX_STARTS),
+            "sampler": {"temperature": info.sampler.temperature, "steps": info.sampler.steps} if rules.draws else None,
             "actions": player.controls.describe(),
         }
 
@@ -319,35 +364,43 @@ class _Desk:
         """Serve one tab from its first message to its last."""
         await socket.accept()
         if self._hall.n_players >= self._limits.sessions:
-            reason = f"all {self._limits.sessions} places are taken; close another tab and try again"
+            n = self._limits.sessions
+            taken = f"all {n} places are taken" if n > 1 else "somebody plays here already"
+            reason = f"{taken}; close another tab and try again"
             await socket.close(CloseCode.SERVER_FULL, reason)
             return
-        self._hall.n_players += 1
-        try:
-            await self._serve(socket)
-        finally:
-            self._hall.n_players -= 1
+        with self._hall.place() as place:
+            await self._serve(socket, place)
 
-    async def _serve(self, socket: WebSocket) -> None:
-        limits = self._limits
+    async def _serve(self, socket: WebSocket, place: contextlib.ExitStack) -> None:
+        companion, limits = await self.companion(), self._limits
+        world: Playable = self.world
+        if socket.query_params.get("beside") == "1":
+            if companion is None or companion.together is None:
+                reason = companion.problem if companion else "this world does not come from a game that is known"
+                await socket.close(CloseCode.NO_WORLD, short(reason))
+                return
+            world = companion.together
+        rules, info = rules_of(world), world.info
+        takes, width = socket.query_params.get("takes", ""), info.width * len(rules.pictures)
         player = Player(
-            self.world,
+            world,
             self.stepper,
             _unless_gone(socket.send_bytes),
             _unless_gone(socket.send_json),
-            encoding=choose_encoding(
-                socket.query_params.get("takes", ""), self.world.info.height, self.world.info.width
-            ),
+            encoding=choose_encoding(takes, info.height, width),
             rewind_bytes=min(limits.rewind_bytes, limits.rewind_bytes_of_all // limits.sessions),
-            archive=self._archive,
+            archive=self._archive if len(rules.pictures) == 1 else None,
             tape_bytes=limits.tape_bytes,
         )
         code, reason = 1000, ""
         key = secrets.token_urlsafe(16)
-        self._seats[key] = _Seat(player)
+        self._seats[key] = _Seat(player, takes_pictures=rules.begins_anywhere)
         try:
-            await socket.send_json({**self._hello(player), "player": key})
-            await _first_to_end(self._listen(socket, player), player.play(), player.deliver())
+            await socket.send_json({**self._hello(world, player, companion), "player": key})
+            if rules.keeps_all and player.can_record:
+                player.handle(Record(on=True))
+            await _first_to_end(self._listen(socket, player, rules), player.play(), player.deliver())
         except WebSocketDisconnect:
             return
         except ProtocolError as error:
@@ -358,11 +411,12 @@ class _Desk:
         finally:
             del self._seats[key]
             player.leave()
+            place.close()  # what is still to be written keeps nobody out: they may come back at once
             await player.finish()
         with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # the client may have left meanwhile
             await socket.close(code, reason)
 
-    async def _listen(self, socket: WebSocket, player: Player) -> None:
+    async def _listen(self, socket: WebSocket, player: Player, rules: Rules) -> None:
         """Pass a client's messages on until it leaves, sends nonsense, floods or falls asleep."""
         limits = self._limits
         allowance, last = limits.burst, time.monotonic()
@@ -383,10 +437,16 @@ class _Desk:
             if event.get("text") is None:
                 raise ProtocolError("messages to the server are text")
             message = read_message(event["text"])
+            rules.check(message)
             player.handle(message)
             # Without controls, showing frames is all a player can do; else only input counts.
             if not isinstance(message, Ack) or not player.controls.specs:
                 asleep_at = now + limits.idle_seconds
+
+
+def short(reason: str) -> str:
+    """Cut a reason to what fits into the last message of a connection."""
+    return reason.encode()[:120].decode(errors="ignore")
 
 
 def _unless_gone(send: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Awaitable[None]]:

@@ -1,17 +1,19 @@
-"""What playing needs of a world and its sessions."""
+"""What playing needs of a world and its sessions, and its rules."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from reelworld.generate.rolling import Watch
 from reelworld.generate.samplers import SamplerConfig
+from reelworld.serve.protocol import Effects, Message, ProtocolError, Rewind, Sample
 from reelworld.types import ActionSpec, Clip, StepResult
 
-__all__ = ["PlaySession", "Playable", "PlayableInfo"]
+__all__ = ["PlaySession", "Playable", "PlayableInfo", "Rules", "rules_of"]
 
 
 class PlaySession(Protocol):
@@ -65,6 +67,39 @@ class PlayableInfo(Protocol):
     def context_frames(self) -> int: ...  # noqa: D102
     @property
     def sampler(self) -> SamplerConfig: ...  # noqa: D102
+    @property
+    def provenance(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What there is to see and to do, besides acting and beginning anew."""
+
+    pictures: tuple[str, ...] = ("world",)
+    """What a frame shows, from left to right, each ``width`` wide: "world", "game" (the real one)."""
+    rewinds: bool = True
+    """The player can go back."""
+    draws: bool = True
+    """There is a sampler whose settings the player can change."""
+    forks: bool = True
+    """The player can see what each action would do."""
+    begins_anywhere: bool = True
+    """A game can begin at a recorded moment or at a picture."""
+    keeps_all: bool = False
+    """What is played is recorded from the first step on, where anything is."""
+
+    def check(self, message: Message) -> None:
+        """Refuse what is not there.
+
+        Raises:
+            ProtocolError: If a client asks for it nevertheless.
+        """
+        if isinstance(message, Rewind) and not self.rewinds:
+            raise ProtocolError("the real game cannot be taken back")
+        if isinstance(message, Effects) and not self.forks:
+            raise ProtocolError("the real game cannot show what an action would do")
+        if isinstance(message, Sample) and not self.draws:
+            raise ProtocolError("the real game has nothing to be drawn")
 
 
 class Playable(Protocol):
@@ -79,3 +114,8 @@ class Playable(Protocol):
     def session(self, n: int = 1, seed: int | None = None) -> PlaySession:
         """Open a session."""
         ...
+
+
+def rules_of(world: Playable) -> Rules:
+    """Return the rules of what is played; worlds say nothing of their own and allow everything."""
+    return getattr(world, "rules", Rules())

@@ -24,7 +24,7 @@ from reelworld.serve.controls import Controls
 from reelworld.serve.effects import describe_effects, draw_effects
 from reelworld.serve.encodings import PNG, Encoding
 from reelworld.serve.history import History, Moment
-from reelworld.serve.playable import Playable, PlayableInfo, PlaySession
+from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, rules_of
 from reelworld.serve.protocol import (
     Ack,
     Act,
@@ -91,7 +91,7 @@ class Player:
             archive: Where episodes go that the player records; None when nothing may be recorded.
             tape_bytes: Room for the frames of one recorded episode.
         """
-        self._world = world
+        self._world, self._rules = world, rules_of(world)
         self._stepper, self._share = stepper, Share()
         self._send, self._tell, self._encoding = send, tell, encoding
         self.controls = Controls(world.info.actions)
@@ -118,6 +118,11 @@ class Player:
         self._sequence = self._sent = self._acked = 0
         self._input_changed = asyncio.Event()
         self._output_changed = asyncio.Event()
+
+    @property
+    def can_record(self) -> bool:
+        """True when there is a place for what is played."""
+        return self._archive is not None
 
     # ------------------------------------------------------------------ what the client asks for
 
@@ -219,9 +224,9 @@ class Player:
         if self._tape is None:
             return
         self._tape.add(self._present.frame, actions, reward, terminated, truncated)
-        if self._tape.is_full:
+        if self._tape.is_full and not self._rules.keeps_all:
             self._record(False)
-        elif terminated or truncated:
+        elif terminated or truncated or self._tape.is_full:
             self._save()
             self._tape.begin(self._present.frame)
 
@@ -348,6 +353,9 @@ class Player:
             self._news = deque(n for n in self._news if n["type"] != "making")
 
     def _moment(self, made: Stepped, **said: Any) -> Moment:
+        """Take what was made for the present moment, and pass on what there is to tell of it."""
+        if "news" in made.result.info:
+            self._say(made.result.info["news"])
         return Moment(snapshot=made.snapshot, frame=made.result.frame[0], **said)
 
     async def _go_back(self, session: PlaySession, n_steps: int) -> None:

@@ -22,14 +22,14 @@ import numpy as np
 
 from reelworld.config import to_json
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
-from reelworld.data.lock import FolderLock
+from reelworld.data.lock import LOCK_FILE, FolderLock
 from reelworld.data.media import encode_mp4, viewing_scale, write_file
 from reelworld.data.splits import assign_splits
 from reelworld.serve.controls import Controls
 from reelworld.serve.playable import PlayableInfo
 from reelworld.types import Clip, UserError
 
-__all__ = ["FILMS", "Archive", "Saved", "Tape"]
+__all__ = ["FILMS", "Archive", "Saved", "Tape", "check_folder", "describe_saved", "summarize"]
 
 FILMS = "films"
 """Folder of the films inside an archive."""
@@ -121,13 +121,13 @@ class Archive:
             height=world.height,
             width=world.width,
             actions={name: replace(spec, repeat=1) for name, spec in world.actions.items()},
-            provenance={"made_by": "reelworld play", "world": world.name, "recipe": world.recipe},
+            provenance=_made_from(world),
         )
         self._check()
         try:
             (folder / FILMS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot record into {folder} ({error.strerror}); give --record another folder.") from None
+            raise UserError(f"cannot record into {folder} ({error.strerror}); choose another folder.") from None
 
     def save(self, clip: Clip) -> Saved:
         """Write one episode and its film; waits for other players' and other processes' writing.
@@ -156,14 +156,41 @@ class Archive:
             return []
         info, episodes = read_info(self._folder)
         same = all(to_json(getattr(info, k)) == to_json(getattr(self._info, k)) for k in ("height", "width", "actions"))
-        if not same or info.provenance.get("made_by") != self._info.provenance["made_by"]:
-            raise UserError(f"{self._folder} holds another recording; give --record a folder of its own.")
+        ours = self._info.provenance
+        if not same or any(info.provenance.get(k) != ours.get(k) for k in ("made_by", "simulator")):
+            raise UserError(f"{self._folder} holds another recording; choose a folder of its own for this one.")
         return episodes
 
     def _free_name(self) -> str:
         stem = f"{self._slug}-played-{time.strftime('%Y%m%d-%H%M%S')}"
         names = [stem, *(f"{stem}-{i}" for i in range(2, 1000))]
         return next(n for n in names if not (self._folder / f"{n}.npz").exists())
+
+
+def _made_from(world: PlayableInfo) -> dict[str, Any]:
+    """Say where a recording comes from: a world, or the simulator of a real game."""
+    if "simulator" in world.provenance:
+        return {"kind": "played", "made_by": "reelworld record --play", **world.provenance}
+    return {"made_by": "reelworld play", "world": world.name, "recipe": world.recipe}
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that something else is in.
+
+    Raises:
+        UserError: If there is a file, or a folder with other things than an archive's.
+    """
+    ours = {FILMS, LOCK_FILE}
+    if folder.is_file() or (
+        folder.is_dir() and not (folder / INFO_FILE).exists() and any(p.name not in ours for p in folder.iterdir())
+    ):
+        raise UserError(f"{folder} exists and is no recording; choose another folder or empty it.")
+
+
+def summarize(folder: Path) -> tuple[int, int]:
+    """Count the episodes of an archive and their frames."""
+    episodes = read_info(folder)[1] if (folder / INFO_FILE).is_file() else []
+    return len(episodes), sum(episode.n_frames for episode in episodes)
 
 
 def describe_saved(saved: Saved) -> dict[str, Any]:

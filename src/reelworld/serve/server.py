@@ -14,7 +14,7 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -84,6 +84,7 @@ def serve(
     limits: Limits | None = None,
     n_threads: int = 1,
     record: Path | None = None,
+    allow_code: Sequence[str] = (),
 ) -> None:
     """Serve a world, or a shelf of them, until the process is interrupted.
 
@@ -97,6 +98,7 @@ def serve(
         limits: What clients may use.
         n_threads: Threads torch may use for a step.
         record: Folder for what players record; None lets nobody record.
+        allow_code: Modules that the game beside a world may come from, besides the known packages.
     """
     listener = find_port(host, port)
     bound = listener.getsockname()[1]
@@ -109,6 +111,7 @@ def serve(
         token=token,
         n_threads=n_threads,
         record=record,
+        allow_code=allow_code,
     )
     shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
     url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/{f'?token={token}' if token else ''}"

@@ -16,7 +16,7 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.log import Display
 from reelworld.types import ActionSpec
 
-__all__ = ["PIECE", "label", "label_episode", "latent_spec"]
+__all__ = ["label", "label_episode", "latent_spec"]
 
 PIECE = 64
 """Frames that are read at once."""

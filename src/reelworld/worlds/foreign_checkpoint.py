@@ -40,7 +40,12 @@ DEEPEST = 64
 UNFINISHED = object()
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 WANTED = "wanted a Lightning .ckpt, or a .safetensors with a config.json beside it"
-WEIGHTS = ("model.safetensors", "state_dict.safetensors", "pytorch_model.bin")
+WEIGHTS = (
+    "model.safetensors",
+    "diffusion_pytorch_model.safetensors",
+    "state_dict.safetensors",
+    "pytorch_model.bin",
+)
 """Names of weights in a folder, the first that is there counts."""
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from torch import nn
 
+import reelworld
 from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo, DataSet
 from reelworld.data.splits import SPLITS
-from reelworld.data.windows import Windows
+from reelworld.data.windows import Windows, spread
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.types import ActionSpec
+from reelworld.worlds.foreign_checkpoint import ForeignCheckpoint
+from reelworld.worlds.parts import file_hash
 from reelworld.worlds.world import World, WorldInfo
 
-__all__ = ["make_world", "with_data"]
+__all__ = ["make_world", "with_data", "with_origin"]
 
 N_STARTS = 16
 
@@ -64,8 +66,27 @@ def make_world(
 
 def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:
     """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
-    picks = np.unique(np.linspace(0, len(starts) - 1, min(len(starts), N_STARTS)).astype(int))
-    world.starts = [starts.clip(int(i)) for i in picks]
+    world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
+    return world
+
+
+def with_origin(world: World, name: str, checkpoints: Mapping[str, ForeignCheckpoint], unknown: Sequence[str]) -> World:
+    """Add what an import knows in place of recordings: the files, what was passed over, and what they do not tell.
+
+    Args:
+        world: Made of foreign weights.
+        name: What it shall be called.
+        checkpoints: Role (prior, vqvae, dynamics) -> the file that was read for it.
+        unknown: What the files do not tell.
+    """
+    provenance = {
+        "imported": {role: {"file": c.path.name, "sha256": file_hash(c.path)} for role, c in checkpoints.items()},
+        "names_passed_over": sorted({inert for c in checkpoints.values() for inert in c.inert}),
+        "unknown": list(unknown),
+        "config": world.info.provenance["config"],
+        "versions": {"reelworld": reelworld.__version__},
+    }
+    world.info = replace(world.info, name=name, provenance=provenance)
     return world

@@ -29,6 +29,8 @@ PARTS = {
     "st_latent_actions": "reelworld.actions.st_latent:STLatentActions",
     "grid_latent_actions": "reelworld.actions.grid_latent:GridLatentActions",
     "vqvae3d": "reelworld.tokenizers.vqvae3d:VQVAE3D",
+    "conditional_vqgan": "reelworld.tokenizers.conditional_vqgan:ConditionalVQGAN",
+    "slot_transformer": "reelworld.dynamics.slot_transformer:SlotTransformer",
     "autoregressive_prior": "reelworld.dynamics.autoregressive:AutoregressivePrior",
 }
 """Type name in world.json -> module:class. The class takes one frozen dataclass, its config."""

@@ -17,8 +17,9 @@ from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from reelworld.data.simulator import Simulator
+    from reelworld.types import ActionSpec
 
-__all__ = ["driver"]
+__all__ = ["BRAKE", "COAST", "GAS", "driver", "encode_keys"]
 
 GAS, COAST, BRAKE = range(3)
 # Mood -> share of mood changes, (least, most) steps it lasts.
@@ -49,7 +50,7 @@ def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
             steering, pedal = _act(env, road, mood, t, dead_zone, side, held)
             if rng.random() < RANDOM_SHARE:
                 steering, pedal = int(rng.integers(-1, 2)), int(rng.integers(3))
-            yield _encode(simulator, steering, pedal, rng)
+            yield encode_keys(simulator.action_spec, steering, pedal, rng)
 
 
 def _act(
@@ -89,9 +90,8 @@ def _look_ahead(env: Any, road: np.ndarray, speed: float, aside: float) -> tuple
     return float(np.arctan2(x, y)), float(np.abs(headings - headings[0]).max())
 
 
-def _encode(simulator: Simulator, steering: int, pedal: int, rng: np.random.Generator) -> Any:
-    """Write steering and pedal in the actions that the environment takes."""
-    spec = simulator.action_spec
+def encode_keys(spec: ActionSpec, steering: int, pedal: int, rng: np.random.Generator) -> Any:
+    """Write steering (-1 left, 0, 1 right) and pedal (0 gas, 1 coast, 2 brake) in the actions that CarRacing takes."""
     if spec.kind == "continuous":
         return np.array([CAR_STEERINGS[steering + 1], *CAR_PEDALS[pedal]], np.float32)
     if spec.n == 9:

@@ -30,6 +30,8 @@ HEADLINES = (
     "gain_h4",
     "delta_shuffled_h4",
     "free_run_motion",
+    "following",
+    "drift_within",
 )
 """The first six of these that were measured are shown large."""
 OPEN_HEADLINES = (

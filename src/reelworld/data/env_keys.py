@@ -1,0 +1,65 @@
+"""Keys and names that an environment itself gives to its actions, as gymnasium's own ``play`` reads them.
+
+``get_keys_to_action()`` maps keys to actions: one key or several held together, as characters or as pygame's codes;
+``get_action_meanings()`` names discrete actions. What is nobody's key is taken while none is held: action 0, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+
+__all__ = ["own_keys"]
+
+_CODES = {8: "Backspace", 9: "Tab", 13: "Enter", 27: "Escape", 32: "Space"} | {
+    (1 << 30) + code: name
+    for code, name in {79: "ArrowRight", 80: "ArrowLeft", 81: "ArrowDown", 82: "ArrowUp", 225: "ShiftLeft"}.items()
+}
+"""pygame's code -> the browser's KeyboardEvent.code; letters and digits are their characters."""
+
+
+def own_keys(env: gym.Env) -> dict[str, Any]:
+    """Return fields of ``ActionSpec`` for an environment that brings its own; empty for others.
+
+    Keys we have no name for, and actions outside the space, are left out.
+    """
+    space = env.action_space
+    hints: dict[str, Any] = {}
+    if env.has_wrapper_attr("get_keys_to_action"):
+        told = env.get_wrapper_attr("get_keys_to_action")()
+        keys = {_held(key): action for key, action in told.items()} if isinstance(told, Mapping) else {}
+        keys = {key: _plain(action, space) for key, action in keys.items() if key and space.contains(action)}
+        if keys:
+            hints["keys"] = keys
+    if isinstance(space, gym.spaces.Discrete):
+        if "keys" in hints and 0 not in hints["keys"].values():
+            hints["null"] = 0
+        if env.has_wrapper_attr("get_action_meanings"):
+            names = tuple(str(name).lower() for name in env.get_wrapper_attr("get_action_meanings")())
+            if len(names) == space.n:
+                hints["names"] = names
+    return hints
+
+
+def _held(key: Any) -> str:
+    """Write one key or a combination as the page does; empty when a key has no name."""
+    parts = key if isinstance(key, tuple) else tuple(key) if isinstance(key, str) else (key,)
+    names = [_name(part) for part in parts]
+    return "+".join(names) if names and all(names) else ""
+
+
+def _name(key: Any) -> str:
+    code = ord(key) if isinstance(key, str) and len(key) == 1 else key
+    if not isinstance(code, int):
+        return ""
+    character = chr(code).upper() if code < 128 else ""
+    if character.isalpha():
+        return f"Key{character}"
+    return f"Digit{character}" if character.isdigit() else _CODES.get(code, "")
+
+
+def _plain(action: Any, space: gym.Space) -> int | tuple[float, ...]:
+    """Turn an action into an id from 0 on, or into plain numbers."""
+    return int(action) - int(space.start) if isinstance(space, gym.spaces.Discrete) else tuple(map(float, action))

@@ -1,0 +1,331 @@
+"""The dynamics of iVideoGPT: a causal transformer over the codes of a context and of the few-coded frames behind it.
+
+Before every later frame stands a slot; the action that leads to the frame is added to it, and the reward of arriving
+is read off the frame's last code. Keys and values of all tokens are kept, so that a frame costs its own tokens, however
+many came before. While a session runs, slots are given and codes are drawn among those of later frames alone, which
+also spares the rest of the last matrix; ``free_ids`` draws any id, as the published code does.
+
+Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
+kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros.
+
+Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
+  V vocabulary, A numbers of all actions of a step
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.config import require
+from reelworld.dynamics.sequence_layout import SequenceLayout
+from reelworld.nn.action_embedding import ActionVector
+from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
+from reelworld.nn.random import Generators
+from reelworld.nn.stream_cache import StreamCache
+from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Judged, Losses, Sampler, UserError
+
+__all__ = ["SlotTransformer", "SlotTransformerConfig", "SlotTransformerState"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlotTransformerConfig:
+    """Shape of the dynamics and what they learn."""
+
+    grid: GridSpec
+    """The tokenizer's grid for a later frame."""
+    context_grid: GridSpec
+    """The tokenizer's grid for a context frame."""
+    context_frames: int
+    """K."""
+    frames: int
+    """Frames of a window, context included: the length of training clips, after which sessions begin anew."""
+    actions: Mapping[str, ActionSpec]
+    """Action streams; empty for worlds that run by themselves."""
+    transformer: LlamaConfig = field(default_factory=LlamaConfig)
+    """The transformer."""
+    has_rewards: bool = True
+    """Learn what reward arriving at a frame brings."""
+    recall_weight: float = 0.0
+    """Weight of telling the action back from every token behind its slot; 0 learns nothing of it."""
+
+    def __post_init__(self) -> None:
+        require(self, "context_frames", lambda v: v >= 1, "at least 1")
+        require(self, "recall_weight", lambda v: v >= 0, "at least 0")
+        if self.frames <= self.context_frames:
+            raise UserError(f"frames is {self.frames}; it must be above context_frames, {self.context_frames}.")
+        if (n := self.layout.length(self.frames)) > self.transformer.places:
+            most = self.layout.frames(self.transformer.places)
+            advice = f"take at most {most} frames" if most > self.context_frames else "take fewer context frames"
+            raise UserError(
+                f"{self.frames} frames, {self.context_frames} of them context, are {n} tokens; the transformer has "
+                f"places for {self.transformer.places}: {advice}."
+            )
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """Where tokens lie."""
+        return SequenceLayout.of(self.context_grid, self.grid, self.context_frames)
+
+
+@dataclass(kw_only=True)
+class SlotTransformerState:
+    """Where B streams stand."""
+
+    cache: StreamCache
+    reward: Tensor
+    """Of the last step, float32 (B,)."""
+    terminated: Tensor
+    """Nothing is learned of ends: zeros (B,)."""
+
+    def select(self, streams: Tensor) -> SlotTransformerState:
+        """Copy the given streams."""
+        return SlotTransformerState(
+            cache=self.cache.select(streams), reward=self.reward[streams], terminated=self.terminated[streams]
+        )
+
+    def replace(self, streams: Tensor, other: SlotTransformerState) -> None:
+        """Overwrite streams in place with those of another state."""
+        self.cache.replace(streams, other.cache)
+        self.reward, self.terminated = self.reward.clone(), self.terminated.clone()
+        self.reward[streams], self.terminated[streams] = other.reward, other.terminated
+
+
+class SlotTransformer(nn.Module):
+    """Codes of a context and actions in, codes of the next frames and rewards out."""
+
+    def __init__(self, config: SlotTransformerConfig) -> None:
+        super().__init__()
+        self.config, self.layout = config, config.layout
+        width = config.transformer.width
+        self.embed = nn.Embedding(self.layout.vocabulary, width)
+        self.transformer = Llama(config.transformer)
+        self.head = nn.Linear(width, self.layout.vocabulary, bias=False)
+        self.action_vector = ActionVector(config.actions)
+        n_numbers = self.action_vector.width
+        self.action = nn.Linear(n_numbers, width) if config.actions else None
+        self.reward = nn.Linear(width, 1) if config.has_rewards else None
+        self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
+        for layer in (self.embed, self.head):
+            nn.init.normal_(layer.weight, std=INITIAL_STD)
+        for head in (self.action, self.reward, self.recall):
+            if head is not None:  # a trained transformer that gets new heads goes on as it was
+                nn.init.zeros_(head.weight)
+                nn.init.zeros_(head.bias)
+
+    # ------------------------------------------------------------------ whole clips
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Cross-entropy of all tokens behind the first frame slot, and what frames bring.
+
+        Args:
+            batch: ``codes`` of T > K frames, ``conditions.actions`` (B, T, ...), rewards where these are learned,
+                optionally valid.
+            generator: Not used.
+
+        Returns:
+            Terms ``codes`` (per token, slots between later frames included), ``accuracy`` (logged only), ``reward``
+            (per frame) and ``recall`` (per number of an action).
+        """
+        assert batch.codes is not None
+        ids_BL = self.layout.pack(batch.codes)
+        features_BLD = self._later(ids_BL, batch.conditions)
+        labels_BL = self.layout.labels(ids_BL)[:, self.layout.prelude + 1 :]
+        logits_BLV = self.head(features_BLD[:, :-1]).float()
+        nats_BL = functional.cross_entropy(logits_BLV.flatten(0, 1), labels_BL.flatten(), reduction="none")
+        is_right_BL = (logits_BLV.detach().argmax(-1) == labels_BL).float()
+        valid_BF = self._valid(batch)
+        weight_BL = valid_BF.repeat_interleave(self.layout.stride, 1)[:, 1:]
+        terms = {
+            "codes": ((nats_BL.view_as(weight_BL) * weight_BL).sum(), weight_BL.sum()),
+            "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
+        }
+        framed_BFSD = features_BLD.unflatten(1, (-1, self.layout.stride))
+        if self.reward is not None:
+            terms["reward"] = self._reward_term(framed_BFSD, batch, valid_BF)
+        if self.recall is not None:
+            terms["recall"] = self._recall_term(framed_BFSD, batch, valid_BF)
+        return Losses(terms, {"accuracy": 0.0, "recall": self.config.recall_weight})
+
+    def _valid(self, batch: Batch) -> Tensor:
+        """Return which later frames count, float (B, F)."""
+        assert batch.codes is not None
+        codes, n_context = batch.codes.video, self.layout.context_frames
+        if batch.valid is not None:
+            return batch.valid[:, n_context:].float()
+        return torch.ones((len(codes), codes.shape[1] - n_context), device=codes.device)
+
+    def _reward_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error of the reward of arriving at each later frame."""
+        if batch.rewards is None:
+            raise UserError("the recordings have no rewards to learn from; leave rewards out (--no-rewards).")
+        wanted_BF = batch.rewards[:, self.layout.context_frames - 1 : -1]
+        error_BF = (self._rewards(framed_BFSD[:, :, -1]) - wanted_BF).square()
+        return (error_BF * valid_BF).sum(), valid_BF.sum()
+
+    def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared error of the action as each token of a later frame tells it."""
+        assert self.recall is not None
+        wanted_BFA = self.action_vector(batch.conditions.actions)[:, self.layout.context_frames - 1 : -1]
+        error_BFSA = (self.recall(framed_BFSD).float() - wanted_BFA[:, :, None]).square()
+        weight_BFSA = valid_BF[:, :, None, None].expand_as(error_BFSA)
+        return (error_BFSA * weight_BFSA).sum(), weight_BFSA.sum()
+
+    def logits(self, ids: Tensor, conditions: Conditions) -> Tensor:
+        """Score every id behind every token.
+
+        Args:
+            ids: As the layout packs them, (B, L).
+            conditions: Actions (B, T, ...); the last row is not used.
+
+        Returns:
+            (B, L, V).
+        """
+        logits: Tensor = self.head(self.features(ids, conditions))
+        return logits
+
+    def features(self, ids: Tensor, conditions: Conditions) -> Tensor:
+        """Read whole sequences, as ``logits``: features (B, L, D)."""
+        features: Tensor = self.transformer(self._enter(ids, conditions))
+        return features
+
+    def judge(self, codes: Codes, conditions: Conditions) -> Judged:
+        """Compare every later frame with its prediction from the true past, among the codes of later frames.
+
+        Args:
+            codes: Both grids, (B, T, ...), T at most ``frames``.
+            conditions: Actions (B, T, ...); the last row is not used.
+
+        Returns:
+            Each (B, T - K): nothing is said of context frames, and no end of an episode is foreseen.
+        """
+        self._check_window(codes.video.shape[1])
+        framed_BFSD = self._later(self.layout.pack(codes), conditions).unflatten(1, (-1, self.layout.stride))
+        next_BFM = codes.video[:, self.layout.context_frames :]
+        logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1]).float()
+        nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
+        reward_BF = self._rewards(framed_BFSD[:, :, -1])
+        return Judged(
+            nats_BFM.view_as(next_BFM).sum(-1),
+            (logits_BFMV.argmax(-1) == next_BFM).all(-1),
+            reward_BF,
+            torch.zeros_like(reward_BF),
+        )
+
+    def _check_window(self, n_frames: int) -> None:
+        if n_frames > self.config.frames:
+            raise UserError(
+                f"a clip has {n_frames} frames; these dynamics read up to {self.config.frames} at a time: cut it."
+            )
+
+    # ------------------------------------------------------------------ the two ends
+
+    def _enter(self, ids: Tensor, conditions: Conditions) -> Tensor:
+        """Embed ids (B, L), and tell the slots of the actions that lead to their frames."""
+        x_BLD: Tensor = self.embed(ids)
+        if self.action is None:
+            return x_BLD
+        n_context, prelude = self.layout.context_frames, self.layout.prelude
+        slots = torch.arange(prelude, ids.shape[1], self.layout.stride, device=ids.device)
+        if not len(slots):
+            return x_BLD
+        led_BFA = self.action_vector(conditions.actions)[:, n_context - 1 : n_context - 1 + len(slots)]
+        return x_BLD.index_add(1, slots, self.action(led_BFA).to(x_BLD.dtype))
+
+    def _later(self, ids: Tensor, conditions: Conditions) -> Tensor:
+        """Features of the tokens from the first frame slot on, (B, F * (M + 1), D)."""
+        return self.features(ids, conditions)[:, self.layout.prelude :]
+
+    def _legal_logits(self, features: Tensor) -> Tensor:
+        """Score the codes of later frames, (..., D) -> (..., codes)."""
+        return functional.linear(features, self.head.weight[self.layout.frame_ids])
+
+    def _rewards(self, features: Tensor) -> Tensor:
+        """Read rewards off the last tokens of frames, (..., D) -> float32 (...); nothing where none were learned."""
+        if self.reward is None:
+            return features.new_zeros(features.shape[:-1], dtype=torch.float32)
+        return self.reward(features).squeeze(-1).float()
+
+    # ------------------------------------------------------------------ stepping
+
+    def prefill(self, codes: Codes, conditions: Conditions) -> SlotTransformerState:
+        """Read T >= K frames, both grids (B, T, ...), and the T - 1 actions between them."""
+        n_frames = codes.video.shape[1]
+        if n_frames < self.layout.context_frames:
+            raise UserError(
+                f"{n_frames} context frames were given; this world begins with {self.layout.context_frames} or more."
+            )
+        self._check_window(n_frames)
+        ids_BL = self.layout.pack(codes)
+        x_BLD = self._enter(ids_BL, conditions)
+        cache = self.transformer.cache(len(ids_BL), self.layout.length(self.config.frames), x_BLD)
+        self.transformer.step(x_BLD, cache)
+        nothing_B = torch.zeros(len(ids_BL), device=x_BLD.device)
+        return SlotTransformerState(cache=cache, reward=nothing_B, terminated=nothing_B.clone())
+
+    def full(self, state: SlotTransformerState) -> Tensor:
+        """Number the streams whose window has no room for a frame."""
+        room = self.layout.length(self.config.frames) - state.cache.lengths
+        return (room < self.layout.stride).nonzero().flatten()
+
+    def step(
+        self, state: SlotTransformerState, conditions: Conditions, sampler: Sampler, generator: Generators
+    ) -> tuple[Codes, SlotTransformerState]:
+        """Take one action per stream and draw the next frame, code after code.
+
+        The cache of ``state`` is written in place; ``select`` a copy first to keep the old one.
+        """
+        if len(self.full(state)):
+            raise UserError(f"a window of {self.config.frames} frames is full; begin anew with the last ones.")
+        x_B1D, drawn = self._slot(state.cache, conditions), []
+        for _ in range(self.layout.frame_tokens):
+            features_B1D = self.transformer.step(x_B1D, state.cache)
+            drawn.append(sampler(self._legal_logits(features_B1D[:, 0]), generator))
+            x_B1D = self.embed(drawn[-1] + self.layout.context_codes)[:, None]
+        reward_B = self._rewards(self.transformer.step(x_B1D, state.cache)[:, 0])
+        codes_B1M = torch.stack(drawn, 1)[:, None]
+        after = SlotTransformerState(cache=state.cache, reward=reward_B, terminated=torch.zeros_like(reward_B))
+        return Codes({"video": codes_B1M}), after
+
+    def _slot(self, cache: StreamCache, conditions: Conditions) -> Tensor:
+        """Embed a frame slot and the action, (B, 1, D)."""
+        ids_B1 = torch.full((len(cache.lengths), 1), self.layout.frame_slot, device=self.embed.weight.device)
+        x_B1D: Tensor = self.embed(ids_B1)
+        if self.action is None:
+            return x_B1D
+        return x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:]).to(x_B1D.dtype)
+
+    @torch.no_grad()
+    def free_ids(
+        self, ids: Tensor, n_frames: int, conditions: Conditions, sampler: Sampler, generator: Generators
+    ) -> Tensor:
+        """Continue ids as the published code does: any id may be drawn; slots are given where actions are.
+
+        Args:
+            ids: The context, (B, L) without a frame slot behind it.
+            n_frames: F.
+            conditions: Actions (B, T, ...), those before the context's last frame included.
+            sampler: Draws.
+            generator: Of the draws.
+
+        Returns:
+            int64, (B, L + F * (M + 1)).
+        """
+        cache = self.transformer.cache(len(ids), ids.shape[1] + n_frames * self.layout.stride, self.head.weight)
+        features_BLD, made = self.transformer.step(self.embed(ids), cache), [ids]
+        for i in range(n_frames * self.layout.stride):
+            frame, place = divmod(i, self.layout.stride)
+            if place == 0 and (i == 0 or self.action is not None):
+                first = self.layout.context_frames - 1 + frame
+                now = {name: stream[:, first : first + 1] for name, stream in conditions.actions.items()}
+                made.append(torch.full_like(ids[:, :1], self.layout.frame_slot))
+                x_B1D = self._slot(cache, Conditions(actions=now))
+            else:
+                made.append(sampler(self.head(features_BLD[:, -1]), generator)[:, None])
+                x_B1D = self.embed(made[-1])
+            features_BLD = self.transformer.step(x_B1D, cache)
+        return torch.cat(made, 1)

@@ -1,0 +1,182 @@
+"""A small network that sees three frames and says which action was taken: it is trained on recordings alone.
+
+What it reads off the frames of a world shows whether the world did what it was told, in the one sense that matters to
+a player: somebody who looks at the pictures can tell which key was pressed.
+
+Source: inverse dynamics models as in Baker et al. 2022 (arXiv:2206.11795), here a few convolutions on three frames.
+
+Shapes: B batch, T frames, H W pixel rows and columns, C channels, D width, K columns of an action stream,
+  V ids of an action
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reelworld.data.loader import Loader
+from reelworld.data.windows import Windows
+from reelworld.nn.pixels import to_float
+from reelworld.train.loop import train
+from reelworld.train.run import Run
+from reelworld.train.stage import OptimConfig, Stage
+from reelworld.types import Batch, Losses, UserError
+
+if TYPE_CHECKING:
+    from reelworld.types import ActionSpec
+
+__all__ = ["N_FRAMES", "InverseDynamics", "trained"]
+
+N_FRAMES = 3
+"""The frame before, the one in which the action is taken, the one it leads to."""
+WIDTHS = (32, 64, 64, 128)
+HIDDEN = 128
+CELLS = 4
+"""Features are averaged to so many rows and columns, whatever the size of the frames."""
+BATCH = 64
+READ_FRAMES = 1024
+MIN_WINDOWS = 256
+"""Fewer windows to learn from say nothing about what can be seen."""
+FORMAT = 1
+
+
+class InverseDynamics(nn.Module):
+    """Three frames -> the action between the last two."""
+
+    def __init__(self, specs: Mapping[str, ActionSpec]) -> None:
+        """Build the network for these action streams."""
+        super().__init__()
+        self.specs = dict(specs)
+        widths = (3 * N_FRAMES, *WIDTHS)
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GELU()]
+        self.trunk = nn.Sequential(
+            *layers, nn.AdaptiveAvgPool2d(CELLS), nn.Flatten(), nn.Linear(WIDTHS[-1] * CELLS**2, HIDDEN), nn.GELU()
+        )
+        n_outputs = {name: spec.n * spec.repeat for name, spec in specs.items()}
+        self.heads = nn.ModuleDict({f"head_{name}": nn.Linear(HIDDEN, n) for name, n in n_outputs.items()})
+
+    def forward(self, video: Tensor) -> dict[str, Tensor]:
+        """Read actions off frames.
+
+        Args:
+            video: float32 in [-1, 1], (B, 3, H, W, 3).
+
+        Returns:
+            Stream -> logits (B, K, V) for ids, values (B, K) for numbers; K counts the actions that stay together
+            between two frames, and their numbers.
+        """
+        before, now, after = video.movedim(-1, 2).unbind(1)
+        features_BD = self.trunk(torch.cat([now, now - before, after - now], 1))
+        made = {name: self.heads[f"head_{name}"](features_BD) for name in self.specs}
+        return {
+            name: out.unflatten(1, (self.specs[name].repeat, -1)) if self.specs[name].kind == "discrete" else out
+            for name, out in made.items()
+        }
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Compare with the recorded actions, where the picture changes: elsewhere nobody can tell what was pressed."""
+        assert batch.video is not None
+        seen_B = (batch.video[:, 2] != batch.video[:, 1]).flatten(1).any(1)
+        terms: dict[str, tuple[Tensor, Tensor]] = {}
+        for name, out in self(batch.video).items():
+            wanted_BK = batch.conditions.actions[name][:, 1].reshape(len(seen_B), -1)
+            if self.specs[name].kind == "discrete":
+                each = F.cross_entropy(out.flatten(0, 1), wanted_BK.flatten(), reduction="none").view_as(wanted_BK)
+            else:
+                each = (out - wanted_BK).square()
+            terms[name] = ((each.mean(1) * seen_B).sum(), seen_B.sum())
+        return Losses(terms)
+
+    @torch.inference_mode()
+    def read(self, frames: np.ndarray) -> dict[str, np.ndarray]:
+        """Read the actions off clips.
+
+        Args:
+            frames: uint8, (n, T, H, W, 3), T at least 3.
+
+        Returns:
+            Stream -> ids, int64 (n, T - 2, K), or values, float32 (n, T - 2, K): the action taken in frame t + 1.
+        """
+        n, n_windows = len(frames), frames.shape[1] - N_FRAMES + 1
+        windows = np.lib.stride_tricks.sliding_window_view(frames, N_FRAMES, axis=1)
+        flat = np.moveaxis(windows, -1, 2).reshape(n * n_windows, N_FRAMES, *frames.shape[2:])
+        device = next(self.parameters()).device
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.specs}
+        for i in range(0, len(flat), READ_FRAMES):
+            video = torch.from_numpy(np.array(flat[i : i + READ_FRAMES])).to(device)  # a view cannot be written to
+            for name, out in self(to_float(video)).items():
+                said = out.argmax(-1) if self.specs[name].kind == "discrete" else out
+                parts[name].append(said.cpu().numpy())
+        return {name: np.concatenate(rows).reshape(n, n_windows, -1) for name, rows in parts.items()}
+
+
+@torch.inference_mode(mode=False)
+def trained(
+    windows: Windows, specs: Mapping[str, ActionSpec], steps: int, seed: int, cache: Path, device: torch.device
+) -> InverseDynamics:
+    """Train the network on windows of recordings, or take it from the folder where it was kept.
+
+    Args:
+        windows: Of three frames.
+        specs: The actions of the windows.
+        steps: Optimizer steps.
+        seed: Decides the weights at the start and every batch.
+        cache: Folder for what is trained; other recordings, actions, steps or seeds get folders of their own in it.
+        device: Where to train.
+
+    Raises:
+        UserError: If there are too few windows.
+    """
+    if len(windows) < MIN_WINDOWS:
+        raise UserError(
+            f"{len(windows)} windows of {N_FRAMES} frames can be learned from; {MIN_WINDOWS} are wanted: name more "
+            "training recordings with --train-data."
+        )
+    config = _described(windows, specs, steps, seed)
+    key = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = InverseDynamics(specs)
+    stage = Stage(
+        name="inverse_dynamics",
+        part="inverse_dynamics",
+        module=model,
+        batches=Loader(windows, BATCH, seed).batches,
+        steps=steps,
+        optim=OptimConfig(lr=1e-3),
+        precision="fp32",  # not timed: the same seed gives the same figures
+        frames_per_batch=BATCH * N_FRAMES,
+    )
+    with Run.open(cache / key, config) as run:
+        train([stage], run, {stage.part: model}, seed=seed, device=str(device), console=Console(quiet=True))
+    return model
+
+
+def _described(windows: Windows, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, Any]:
+    """Say what decides the weights."""
+    episodes = [windows.source.episodes[i] for i in np.unique(windows.index[:, 0]).tolist()]
+    names = "".join(f"{e.source} {e.n_frames}\n" for e in episodes)
+    info = windows.source.info
+    return {
+        "kind": "inverse dynamics",
+        "format": FORMAT,
+        "recordings": hashlib.sha256(names.encode()).hexdigest(),
+        "size": [info.height, info.width],
+        "stride": windows.stride,
+        "merge": windows.merge,
+        "actions": {name: [spec.kind, spec.n, spec.repeat] for name, spec in specs.items()},
+        "steps": steps,
+        "seed": seed,
+    }

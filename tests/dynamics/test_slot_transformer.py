@@ -1,0 +1,186 @@
+"""The slot transformer: actions, rewards, what may be drawn, what is learned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from reelworld.dynamics.slot_transformer import SlotTransformer, SlotTransformerConfig
+from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.llama import LlamaConfig
+from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, UserError
+
+ACTIONS = {
+    "arm": ActionSpec(kind="continuous", n=2, low=(-2.0, 0.0), high=(2.0, 1.0)),
+    "grip": ActionSpec(kind="discrete", n=3),
+}
+SMALL = SlotTransformerConfig(
+    grid=GridSpec(rows=1, columns=3, codebook_size=5), context_grid=GridSpec(rows=2, columns=2, codebook_size=7),
+    context_frames=2, frames=6, actions=ACTIONS,
+    transformer=LlamaConfig(width=16, inner=32, layers=2, heads=2, places=40),
+)  # fmt: skip
+
+
+def made(config: SlotTransformerConfig = SMALL, scale: float = 0.3) -> SlotTransformer:
+    torch.manual_seed(0)
+    model = SlotTransformer(config).eval()
+    for weight in model.parameters():
+        weight.data.add_(scale * torch.randn(weight.shape))
+    return model
+
+
+def codes(n: int = 2, frames: int = 6) -> Codes:
+    generator = torch.Generator().manual_seed(1)
+    context = torch.randint(0, 7, (n, frames, 4), generator=generator)
+    return Codes({"context": context, "video": torch.randint(0, 5, (n, frames, 3), generator=generator)})
+
+
+def told(n: int = 2, frames: int = 6) -> Conditions:
+    generator = torch.Generator().manual_seed(2)
+    arm = torch.rand(n, frames, 2, generator=generator)
+    return Conditions(actions={"arm": arm, "grip": torch.randint(0, 3, (n, frames), generator=generator)})
+
+
+@torch.no_grad()
+def test_an_action_moves_the_frames_it_leads_to() -> None:
+    """Action t leads to frame t + 1: it moves that frame and those behind it, unless it lies between context frames."""
+    model = made()
+    before = model.judge(codes(), told()).nats
+    for t in range(6):
+        other = told()
+        other.actions["arm"][:, t] += 1
+        moved = ((model.judge(codes(), other).nats - before).abs() > 1e-6).all(0).tolist()  # of frames 2 to 5
+        assert moved == [1 <= t < frame for frame in range(2, 6)], t
+
+
+@torch.no_grad()
+def test_new_heads_change_nothing() -> None:
+    """A transformer that was trained without actions goes on as it was when it gets a head for them."""
+    bare = made(replace(SMALL, actions={}, has_rewards=False))
+    torch.manual_seed(3)
+    model = SlotTransformer(SMALL).eval()
+    missing, surplus = model.load_state_dict(bare.state_dict(), strict=False)
+    assert not surplus and {name.split(".")[0] for name in missing} == {"action", "reward"}
+    ids = model.layout.pack(codes())
+    assert torch.equal(model.logits(ids, told()), bare.logits(ids, Conditions()))
+    assert (model.judge(codes(), told()).reward == 0).all()
+
+
+@torch.no_grad()
+def test_steps_draw_codes_of_later_frames_only() -> None:
+    """Free ids are of all kinds with random weights; those of steps are not."""
+    model, drawing = made(), TokenSampler(SamplerConfig())
+    generator = torch.Generator().manual_seed(0)
+    ids = model.layout.pack(codes(8, 2))
+    free = model.free_ids(ids, 4, told(8), drawing, generator)[:, model.layout.prelude :].unflatten(1, (4, 4))
+    assert (free[:, :, 0] == model.layout.frame_slot).all()  # given, for there are actions
+    assert len({int(i) for i in free[:, :, 1:].flatten() if not 7 <= i < 12}) > 3
+    bare = made(replace(SMALL, actions={}))
+    alone = bare.free_ids(ids, 4, Conditions(), drawing, generator)[:, model.layout.prelude :].unflatten(1, (4, 4))
+    assert (alone[:, 0, 0] == bare.layout.frame_slot).all() and not (alone[:, 1:, 0] == bare.layout.frame_slot).all()
+    state = model.prefill(codes(8, 2), told(8, 2))
+    for t in range(1, 5):
+        now = Conditions(actions={k: v[:, t : t + 1] for k, v in told(8).actions.items()})
+        drawn, state = model.step(state, now, drawing, generator)
+        assert drawn.video.shape == (8, 1, 3)
+        assert 0 <= int(drawn.video.min()) <= int(drawn.video.max()) < 5
+
+
+@torch.no_grad()
+def test_greedy_steps_are_the_likeliest_of_the_parallel_pass() -> None:
+    model, greedy, past = made(), TokenSampler(SamplerConfig(temperature=0.0)), codes(2, 3)
+    before = Conditions(actions={k: v[:, :2] for k, v in told().actions.items()})
+    state, made_codes, rewards = model.prefill(past, before), [], []
+    for t in range(2, 5):
+        now = Conditions(actions={k: v[:, t : t + 1] for k, v in told().actions.items()})
+        drawn, state = model.step(state, now, greedy, None)
+        made_codes.append(drawn.video)
+        rewards.append(state.reward)
+    video = torch.cat([past.video, *made_codes], 1)
+    context = torch.cat([past.grids["context"], torch.zeros(2, 3, 4, dtype=torch.int64)], 1)
+    judged = model.judge(Codes({"context": context, "video": video}), told())
+    assert judged.is_right[:, 1:].all()
+    torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, 1:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_rewards_belong_to_the_frame_that_is_arrived_at() -> None:
+    model = made()
+    rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
+    total, count = model.loss(Batch(codes=codes(), conditions=told(), rewards=rewards)).terms["reward"]
+    expected = (model.judge(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
+    torch.testing.assert_close(total / count, expected.mean())
+
+
+@torch.no_grad()
+def test_frames_that_are_not_there_do_not_count() -> None:
+    model, valid = made(), torch.ones(2, 6, dtype=torch.bool)
+    valid[1, 4:] = False
+    whole, other = codes(), codes()
+    other.video[1, 4:] = (other.video[1, 4:] + 1) % 5
+    batches = [Batch(codes=c, conditions=told(), rewards=torch.ones(2, 6), valid=valid) for c in (whole, other)]
+    one, two = (model.loss(b).mean() for b in batches)
+    assert one == two
+
+
+def test_telling_actions_back_is_learned_beside_the_rest() -> None:
+    model = made(replace(SMALL, recall_weight=0.5))
+    batch = Batch(codes=codes(), conditions=told(), rewards=torch.zeros(2, 6))
+    losses = model.loss(batch)
+    assert losses.weights["recall"] == 0.5
+    with torch.no_grad():
+        assert model.recall is not None
+        features = model.features(model.layout.pack(codes()), told())[:, model.layout.prelude :]
+        said = model.recall(features).unflatten(1, (4, 4))
+    arm = (told().actions["arm"] - torch.tensor([0.0, 0.5])) / torch.tensor([2.0, 0.5])
+    wanted = torch.cat([arm, torch.nn.functional.one_hot(told().actions["grip"], 3).float()], -1)[:, 1:5, None]
+    torch.testing.assert_close(losses.mean()["recall"], float((said - wanted).square().mean()))
+
+
+def test_it_learns_what_actions_do() -> None:
+    """The codes of a frame are those of the context moved by the sum of the actions."""
+    torch.manual_seed(0)
+    config = replace(SMALL, actions={"key": ActionSpec(kind="discrete", n=2)})
+    model, generator = SlotTransformer(config), torch.Generator().manual_seed(0)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+
+    def batch(n: int) -> Batch:
+        keys = torch.randint(0, 2, (n, 6), generator=generator)
+        start = torch.randint(0, 5, (n,), generator=generator)
+        place = (start[:, None] + torch.cat([torch.zeros(n, 2, dtype=torch.int64), keys[:, 1:5].cumsum(1)], 1)) % 5
+        grids = {"context": place[:, :, None].expand(-1, -1, 4), "video": place[:, :, None].expand(-1, -1, 3)}
+        conditions = Conditions(actions={"key": keys})
+        return Batch(codes=Codes(grids), conditions=conditions, rewards=keys.float())
+
+    for _ in range(150):
+        losses = model.loss(batch(32))
+        loss = sum(losses.weights.get(k, 1.0) * s / n for k, (s, n) in losses.terms.items())
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[union-attr]
+        optimizer.step()
+    held_out = batch(64)
+    assert held_out.codes is not None and held_out.rewards is not None
+    with torch.no_grad():
+        judged = model.eval().judge(held_out.codes, held_out.conditions)
+    assert judged.is_right.float().mean() > 0.9, float(judged.is_right.float().mean())
+    assert (judged.reward - held_out.rewards[:, 1:5]).square().mean() < 0.05
+
+
+def test_what_does_not_fit_is_said() -> None:
+    model = made()
+    with pytest.raises(UserError, match="begins with 2 or more"):
+        model.prefill(codes(1, 1), told(1, 1))
+    with pytest.raises(UserError, match=r"7 frames; .* up to 6 at a time"):
+        model.judge(codes(1, 7), told(1, 7))
+    with pytest.raises(UserError, match=r"no rewards .*--no-rewards"):
+        model.loss(Batch(codes=codes(), conditions=told()))
+    with pytest.raises(UserError, match=r"9 frames, .* are 37 tokens; .* places for 33: take at most 8 frames"):
+        replace(SMALL, frames=9, transformer=replace(SMALL.transformer, places=33))
+    with pytest.raises(UserError, match="take fewer context frames"):
+        replace(SMALL, context_frames=5, transformer=replace(SMALL.transformer, places=24))
+    state = model.prefill(codes(1, 6), told(1, 6))
+    assert model.full(state).tolist() == [0]
+    with pytest.raises(UserError, match="window of 6 frames is full"):
+        model.step(state, told(1, 1), TokenSampler(SamplerConfig()), None)

@@ -1,0 +1,134 @@
+"""Blocks of long runs: by hand, and videos that must not pass for the game."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from evaluate import toy
+from evaluate.toy_clips import OpenWorld, random_walk
+from reelworld.evaluate.drift import BLOCK, NUMBERS, RealRange, block_numbers, cycled_actions, drift_section
+from reelworld.evaluate.protocol import EvalConfig, evaluate
+from reelworld.types import Clip, UserError
+
+
+@pytest.fixture(scope="module")
+def game():
+    """Long recordings of the toy game, and the range of their blocks."""
+    clips = [toy.episode(seed, 200).frames for seed in range(40)]
+    return clips[30:], RealRange.of(clips[:30])
+
+
+def test_numbers_by_hand():
+    frames = np.zeros((BLOCK, 4, 4, 3), np.uint8)
+    frames[1::2, :, 2:] = (100, 50, 200)  # the right half blinks
+    red, green, blue, contrast, edges, motion = block_numbers(frames)[0]
+    assert (red, green, blue) == pytest.approx((25, 12.5, 50)), "a quarter of all pixels of all frames"
+    grey = 0.299 * 100 + 0.587 * 50 + 0.114 * 200
+    assert contrast == pytest.approx(grey / 2 / 2, rel=1e-5), "half of the pixels differ, in half of the frames"
+    assert edges == pytest.approx(grey**2 / 3 / 2, rel=1e-5), "one of three columns of differences, in half of them"
+    assert motion == pytest.approx((100 + 50 + 200) / 3 / 2, rel=1e-5)
+
+
+def test_what_does_not_fill_a_block_is_left_out():
+    frames = np.zeros((2 * BLOCK + 30, 8, 8, 3), np.uint8)
+    assert block_numbers(frames).shape == (2, len(NUMBERS))
+    assert block_numbers(frames, 25).shape == (4, len(NUMBERS))
+    assert block_numbers(frames[: BLOCK - 1]).shape == (0, len(NUMBERS))
+
+
+def within(real, frames):
+    return real.within(block_numbers(frames)).all(-1).mean()
+
+
+def test_fresh_recordings_pass_and_broken_videos_fail(game):
+    fresh, real = game
+    assert np.mean([within(real, f) for f in fresh]) > 0.85
+    rng = np.random.default_rng(0)
+    frozen = np.repeat(fresh[0][:1], 200, 0)
+    patch = np.tile(toy.TILES[toy.FLOOR], (4, 4, 1))
+    still_texture = np.repeat(patch[None], 200, 0)
+    moving_texture = np.stack([np.roll(patch, t, 1) for t in range(200)])
+    noise = rng.integers(0, 256, fresh[0].shape, dtype=np.uint8)
+    dark, grey = fresh[0] // 2, np.repeat(fresh[0].mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+    broken = {
+        "frozen": frozen, "one texture": still_texture, "one texture that moves": moving_texture, "noise": noise,
+        "half as bright": dark, "no colour": grey,
+    }  # fmt: skip
+    assert {name: within(real, video) for name, video in broken.items()} == dict.fromkeys(broken, 0.0)
+
+
+def test_a_frozen_video_fails_by_its_motion_alone(game):
+    fresh, real = game
+    frozen = real.within(block_numbers(np.repeat(fresh[0][:1], 100, 0)))
+    assert not frozen[:, NUMBERS.index("motion")].any()
+    assert frozen[:, NUMBERS.index("contrast")].all(), "brightness and contrast do not see it"
+
+
+def test_the_section_counts_blocks(game):
+    fresh, real = game
+    frozen = np.repeat(fresh[1][:1], 150, 0)
+    half = np.concatenate([fresh[0][:100], np.repeat(fresh[0][99:100], 50, 0)])
+    beside = {"frozen": [frozen], "too short": [frozen[:10]]}
+    section = drift_section(np.stack([fresh[2][:150], half]), beside, real, 0)
+    figures = {f.name: f for f in section.figures}
+    true = np.concatenate([block_numbers(fresh[2][:150]), block_numbers(half)])
+    assert figures["drift_within"].value == pytest.approx(real.within(true).all(-1).mean())
+    assert (figures["drift_within"].n, figures["drift_within"].n_clips) == (6, 2)
+    assert figures["drift_within"].baselines == {"frozen": 0.0}
+    assert figures["drift_last_within"].value <= 0.5 and figures["drift_last_within"].n == 2
+    assert (
+        figures["drift_motion"].value == pytest.approx(real.within(true)[:, 5].mean())
+        and figures["drift_motion"].value < 1
+    )
+    motion = next(c for c in section.curves if c.name == "drift_motion")
+    assert motion.x == (50, 100, 150) and motion.series["0.5%"] == (real.low[5],) * 3
+    assert motion.series["world"][2] == pytest.approx(true[:, 5].reshape(2, 3).mean(0)[2])
+
+
+def test_too_few_recorded_blocks_are_said(game):
+    fresh, _ = game
+    assert RealRange.of([f[:60] for f in fresh]) is None and RealRange.of([]) is None
+    section = drift_section(np.stack(fresh)[:, :100], {}, None, 0)
+    assert [f.n for f in section.figures] == [0] and "20 blocks of 50 frames" in section.figures[0].explanation
+    assert section.curves == ()
+
+
+def test_actions_go_on_with_the_next_clip():
+    def clip(first, n):
+        return Clip(frames=np.zeros((n, 8, 8, 3), np.uint8), actions={"a": np.arange(first, first + n)})
+
+    clips = [clip(0, 6), clip(10, 4)]  # the last row of each is padding: 5 and 13
+    rows = cycled_actions(clips, 3, 12)["a"]
+    assert rows.tolist() == [
+        [2, 3, 4, 10, 11, 12, 0, 1, 2, 3, 4, 10],
+        [12, 0, 1, 2, 3, 4, 10, 11, 12, 0, 1, 2],
+    ]
+
+
+def test_worlds_that_hold_together_and_worlds_that_do_not(tmp_path):
+    dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
+    config = EvalConfig(clips=4, single_steps=10, free_run_steps=5, inverse_steps=0, drift_steps=150, drift_runs=4)
+    values = {}
+    for predict in (toy.perfect, toy.copying, toy.noise):
+        sections = evaluate(toy.ToyWorld(predict), dataset, config).sections
+        section = next(s for s in sections if s.name == "drift")
+        values[predict.__name__] = figure = next(f for f in section.figures if f.name == "drift_within")
+        assert (
+            figure.n == 12 and figure.baselines["standing still"] == 0 and figure.baselines["held-out recordings"] > 0.8
+        )
+    assert values["perfect"].value > 0.8 and values["copying"].value == values["noise"].value == 0
+
+
+def test_worlds_without_actions_run_by_themselves(tmp_path):
+    dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
+    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=0, drift_steps=100, drift_runs=3)
+    section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "drift")
+    assert "by itself" in section.explanation and section.figures[0].n == 6
+    assert section.figures[0].value > 0.5 and "the game itself, same actions" not in section.figures[0].baselines
+
+
+@pytest.mark.parametrize("steps", [-1, 1, 49])
+def test_runs_shorter_than_a_block_are_refused(steps):
+    with pytest.raises(UserError, match=f"drift_steps is {steps}; it must be 50"):
+        EvalConfig(drift_steps=steps)

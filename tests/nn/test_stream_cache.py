@@ -1,0 +1,74 @@
+"""Streams that have come differently far: each sees its own past, as if it were alone."""
+
+from __future__ import annotations
+
+import torch
+
+from reelworld.nn.llama import Llama, LlamaConfig
+from reelworld.nn.stream_cache import StreamCache
+
+SMALL = LlamaConfig(width=16, inner=24, layers=2, heads=2, places=12)
+
+
+def made() -> Llama:
+    torch.manual_seed(0)
+    model = Llama(SMALL).eval()
+    for weight in model.parameters():
+        weight.data.add_(0.3 * torch.randn(weight.shape))
+    return model
+
+
+def tokens(n: int, length: int, seed: int = 1) -> torch.Tensor:
+    return torch.randn(n, length, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def read(model: Llama, x: torch.Tensor, pieces: tuple[int, ...], cache: StreamCache | None = None) -> torch.Tensor:
+    """Read sequences piece by piece."""
+    cache = cache or model.cache(len(x), 12, x)
+    return torch.cat([model.step(part, cache) for part in x.split(pieces, 1)], 1)
+
+
+@torch.no_grad()
+def test_pieces_are_as_the_whole() -> None:
+    model, x = made(), tokens(3, 12)
+    whole = model(x)
+    for pieces in ((12,), (5, 7), (4, 1, 1, 3, 1, 2), (1,) * 12):
+        torch.testing.assert_close(read(model, x, pieces), whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_token_sees_none_behind_it() -> None:
+    model, x = made(), tokens(2, 9)
+    other = x.clone()
+    other[:, 6:] = tokens(2, 3, seed=5)
+    before, after = (model(x) - model(other)).abs().amax((0, 2)).split([6, 3])
+    assert before.max() == 0 and after.min() > 1e-3
+
+
+@torch.no_grad()
+def test_streams_of_different_lengths() -> None:
+    """One of three begins anew in the middle, with more tokens than the others have or with fewer."""
+    model, x = made(), tokens(3, 12)
+    for n_new in (2, 7):
+        cache, fresh = model.cache(3, 12, x), tokens(1, 12, seed=4)
+        read(model, x[:, :4], (4,), cache)
+        begun = model.cache(1, 12, x)
+        read(model, fresh[:, :n_new], (n_new,), begun)
+        cache.replace(torch.tensor([1]), begun)
+        assert cache.lengths.tolist() == [4, n_new, 4]
+        rest = torch.stack([x[0, 4:9], fresh[0, n_new : n_new + 5], x[2, 4:9]])
+        found = read(model, rest, (1, 3, 1), cache)
+        wanted = torch.stack([model(x)[0, 4:9], model(fresh)[0, n_new : n_new + 5], model(x)[2, 4:9]])
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_copies_stand_alone() -> None:
+    model, x = made(), tokens(2, 8)
+    cache = model.cache(2, 12, x)
+    read(model, x[:, :5], (5,), cache)
+    copy = cache.select(torch.tensor([1, 1, 0]))
+    found = read(model, x[[1, 1, 0], 5:], (3,), copy)
+    assert cache.lengths.tolist() == [5, 5] and copy.lengths.tolist() == [8, 8, 8]
+    torch.testing.assert_close(found, model(x)[[1, 1, 0], 5:], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(read(model, x[:, 5:], (3,), cache), model(x)[:, 5:], atol=1e-5, rtol=1e-5)
