@@ -9,7 +9,7 @@ from reelworld.types import UserError
 
 __all__ = ["SHIPPED", "shipped_folder", "world_folder"]
 
-SHIPPED: tuple[str, ...] = ()
+SHIPPED = ("doorkey", "driving")
 """Names of the worlds that come with the package, the one to begin with first; see worlds/README.md."""
 
 

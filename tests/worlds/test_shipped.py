@@ -1,0 +1,57 @@
+"""The worlds that come with the package: small, whole, measured, and played without a simulator."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from importlib import resources
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reelworld.worlds.finding import SHIPPED, shipped_folder
+from reelworld.worlds.world import World
+
+LARGEST = 8_000_000
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_table_names_what_is_there():
+    folder = Path(str(resources.files("reelworld"))) / "shipped"
+    assert sorted(SHIPPED) == sorted(path.name for path in folder.iterdir() if path.is_dir())
+    assert len(SHIPPED) >= 2
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "shipped/*/*" in settings["tool"]["setuptools"]["package-data"]["reelworld"]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_world_is_small_measured_and_of_one_command(name):
+    folder = shipped_folder(name)
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= LARGEST
+    info = World.load(name).info
+    assert info.measured is not None and len(info.measured.figures) >= 10
+    assert info.measured.seed == 0 and "held out" in info.measured.data
+    assert info.limits
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(text in card for text in ("## Measured", "## Known failures", "preview.gif", *info.limits))
+    script = (ROOT / "worlds" / f"{name}.sh").read_text(encoding="utf-8")
+    assert f"src/reelworld/shipped/{name}" in script and all(limit in script for limit in info.limits)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_plays_by_its_keys_and_moves(name):
+    before = {module.partition(".")[0] for module in sys.modules}
+    world = World.load(name)
+    ((stream, spec),) = world.info.actions.items()
+    assert spec.keys
+    session = world.session(1, seed=0)
+    frames = [session.reset().frame[0]]
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        frames.append(session.step({stream: rng.integers(spec.n, size=1)}).frame[0])
+    moved = sum(bool((a != b).any()) for a, b in pairwise(frames))
+    assert moved >= 10
+    new = {module.partition(".")[0] for module in sys.modules} - before
+    assert not new & {"minigrid", "Box2D", "pygame"}
