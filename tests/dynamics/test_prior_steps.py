@@ -1,4 +1,4 @@
-"""Drawing token by token: both ways of computing give the logits of the parallel pass, in every type."""
+"""Drawing token by token: all ways of computing give the logits of the parallel pass, in every type."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ EVERYTHING = PriorConfig(
 )
 KINDS = {"everything": EVERYTHING, "plain": replace(EVERYTHING, attention="full", cond_frames=0, n_classes=0)}
 STREAMS = 3
+WAYS = ("compiled", "rows", "matrices")
 
 
 class Noted:
@@ -81,14 +82,24 @@ def config(request: pytest.FixtureRequest) -> PriorConfig:
     return kind
 
 
+def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let priors be drawn from in one way."""
+    if way == "compiled":
+        if prior_steps.step_code(torch.empty(0)) is None:
+            pytest.skip("there is no C compiler")
+        return
+    monkeypatch.setattr(prior_steps, "step_code", lambda weights: None)
+    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: way == "rows")
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("given", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_equal_the_parallel_pass(
-    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, by_rows: bool, given: int, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str, given: int, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: by_rows)
+    take(way, monkeypatch)
     prior, told = made(config, dtype), conditions(config)
     start = Codes.of(torch.randint(0, 11, (STREAMS, given, 64), generator=torch.Generator().manual_seed(2)))
     codes, logits = rolled(prior, start, told)
@@ -103,7 +114,9 @@ def test_steps_equal_the_parallel_pass(
 
 
 @torch.no_grad()
-def test_a_stream_is_drawn_as_if_it_were_alone(config: PriorConfig) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stream_is_drawn_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
+    take(way, monkeypatch)
     prior, told = made(config), conditions(config)
     together, _ = rolled(prior, Codes.of(torch.zeros(STREAMS, 0, 64, dtype=torch.int64)), told)
     for stream in range(STREAMS):
@@ -120,9 +133,9 @@ def test_a_stream_is_drawn_as_if_it_were_alone(config: PriorConfig) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("by_rows", [True, False])
-def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, by_rows: bool) -> None:
-    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: by_rows)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
+    take(way, monkeypatch)
     prior, told = made(config), conditions(config)
     state = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told)
     picked = torch.tensor([2, 2, 0, 1])
