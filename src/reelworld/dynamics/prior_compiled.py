@@ -199,6 +199,7 @@ class CompiledStack:
             streams,
             heads,
         )
+        # workspaces: for all threads, and for each of them
         outs = [reader.out.weight for b in blocks for reader in (b.attention, b.frames) if reader is not None]
         frames = blocks[0].frames
         self.hidden = norm.gain.new_empty(streams, blocks[0].up.weight.shape[0])
@@ -223,11 +224,12 @@ class CompiledStack:
 
     def __call__(self, x_BD: Tensor) -> Tensor:
         """Map a token, float32; returns logits, float32 (B, V)."""
-        x_BD = x_BD.clone()
+        cache = self.blocks[0].attention.cache
+        assert x_BD.shape == self.norm.gain.shape and cache.length < cache.keys.shape[2]  # C would write anywhere
+        x_BD = x_BD.float().clone(memory_format=torch.contiguous_format)
         logits_BV = x_BD.new_empty(len(x_BD), self.head.weight.shape[0])
         threads = torch.get_num_threads()
         own = x_BD.new_empty(threads, self.private)
-        cache = self.blocks[0].attention.cache
         seen, _kept = _seen(cache, cache.length + 1)
         self.code.step(
             byref(self.model),
