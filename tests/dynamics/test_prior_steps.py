@@ -148,3 +148,33 @@ def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config:
         noted.append((one.codes, torch.stack(sampler.logits)))
     assert torch.equal(noted[1][0], noted[0][0][picked])
     torch.testing.assert_close(noted[1][1], noted[0][1][:, picked], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_share_the_work(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, threads: int) -> None:
+    """Fewer or more of them than heads: every thread does its part, once the parts it needs are done."""
+    take("compiled", monkeypatch)
+    prior, told = made(config), conditions(config)
+    inputs = torch.randn(6, STREAMS, config.hidden_dim, generator=torch.Generator().manual_seed(3))
+    logits = []
+    before = torch.get_num_threads()
+    for n in (1, threads):
+        stack = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told).stack
+        torch.set_num_threads(n)
+        try:
+            logits.append(torch.stack([stack(x) for x in inputs]))
+        finally:
+            torch.set_num_threads(before)
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_compiled_steps_end_where_their_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("compiled", monkeypatch)
+    config = KINDS["plain"]
+    stack = made(config).prefill(Codes.of(torch.zeros(1, 2, 64, dtype=torch.int64)), Conditions()).stack
+    for _ in range(64):
+        stack(torch.zeros(1, config.hidden_dim))
+    with pytest.raises(AssertionError):
+        stack(torch.zeros(1, config.hidden_dim))
