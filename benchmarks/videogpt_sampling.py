@@ -8,20 +8,26 @@ at batch 1 through ``prefill`` and ``step``; after every 128 tokens the clock st
 (``published_videogpt.py``) draws some tokens at the same place and memory is read, so that what else the machine does
 hits all of them. Before that both draw the same first tokens, greedily: they must agree.
 
-The limit of a token is the time to read once, at the mean speed at which the fastest of some torch operators reads
-memory in the same minute, all weights that a token needs and the keys and values that it sees (of the conditioning
-frames too). The speed of memory changes from second to second where machines are shared; the share of the limit by the
-best of each six reads is kept beside it.
+The limit of a token is the time to read once, at the mean speed at which the fastest of some operators of torch and a
+loop in C read memory in the same minute, all weights that a token needs and the keys and values that it sees (of the
+conditioning frames too). The speed of memory changes from second to second where machines are shared; the share of the
+limit by the best of each six reads is kept beside it. So is a profile: where a token's time goes, on average, and the
+limits of its two parts that read much.
+
+Where there is a C compiler, tokens are drawn by compiled code (``dynamics/prior_compiled.py``); ``CC= python
+benchmarks/videogpt_sampling.py`` measures the way without one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,11 +40,14 @@ from torch import Tensor
 
 from reelworld.config import to_json
 from reelworld.dynamics.autoregressive import AutoregressivePrior, PriorConfig
+from reelworld.dynamics.prior_compiled import PHASES, CompiledStack
+from reelworld.dynamics.prior_steps import Stack
 from reelworld.evaluate.bench import BenchResult
 from reelworld.evaluate.machine import load_average, peak_memory_mb
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.block_layout import BLOCK
 from reelworld.nn.large_pages import LargePages
+from reelworld.nn.native import compiled
 from reelworld.nn.token_cache import Sight
 from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
 from reelworld.types import Codes, Conditions, GridSpec
@@ -78,6 +87,7 @@ def speed_of(read: Callable[[], object]) -> float:
 def look_at_memory() -> Memory:
     """Read a large buffer with every operator that may be fast, in ordinary and in large pages."""
     n = READ_BYTES // 4
+    library = compiled(Path(__file__).with_name("read_memory.c"))
     operators: dict[str, Callable[[], object]] = {}
     kinds = {"ordinary pages": torch.ones(n), "large pages": LargePages().zeros((n,), torch.float32).fill_(1)}
     indices = torch.arange(n // 32, dtype=torch.int32)
@@ -91,6 +101,10 @@ def look_at_memory() -> Memory:
             f"dot, {pages}": lambda b=buffer: torch.dot(b, b),
             f"sums of rows, {pages}": lambda r=rows: torch.embedding_bag(r, indices, ends, False, 0, False, None, True),
         }
+        if library is not None:
+            operators[f"a loop in C, {pages}"] = lambda b=buffer: library.read_memory(
+                ctypes.c_void_p(b.data_ptr()), ctypes.c_int64(n), torch.get_num_threads()
+            )
     for read in operators.values():
         read()
     speeds = {name: float(np.median([speed_of(read) for _ in range(5)])) for name, read in operators.items()}
@@ -106,9 +120,42 @@ class Course:
     """What was measured while a clip was drawn: seconds and GB/s."""
 
     ours: list[float] = field(default_factory=list)
+    stack: list[float] = field(default_factory=list)
+    sampler: list[float] = field(default_factory=list)
     published: list[float] = field(default_factory=list)
     memory: list[list[float]] = field(default_factory=list)
     prefill: float = 0.0
+    phases: Tensor = field(default_factory=lambda: torch.zeros(len(PHASES), dtype=torch.float64))
+    is_compiled: bool = False
+
+    def profile(self) -> dict[str, float]:
+        """Say how many milliseconds of a token go where, on average."""
+        token, stack, sampler = (float(np.mean(t)) for t in (self.ours, self.stack, self.sampler))
+        if not self.is_compiled:
+            inside = {"blocks and head": stack}
+        else:
+            phases = (self.phases / len(self.ours)).tolist()
+            inside = dict(zip(PHASES, phases, strict=True)) | {"calling": stack - sum(phases)}
+        parts = inside | {"drawing a code": sampler, "embedding and loop": token - stack - sampler}
+        return {name: 1e3 * seconds for name, seconds in parts.items()}
+
+
+class TimedStack:
+    """A stack that notes how long it takes, and where."""
+
+    def __init__(self, stack: Stack, course: Course) -> None:
+        self.stack, self.course = stack, course
+        if isinstance(stack, CompiledStack):
+            stack.seconds, course.is_compiled = course.phases, True
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        begun = time.perf_counter()
+        logits = self.stack(x_BD)
+        self.course.stack.append(time.perf_counter() - begun)
+        return logits
+
+    def select(self, streams: Tensor) -> Stack:
+        raise NotImplementedError
 
 
 class Clock:
@@ -122,8 +169,11 @@ class Clock:
         self.since = time.perf_counter()
 
     def __call__(self, logits: Tensor, generator: Any) -> Tensor:
+        begun = time.perf_counter()
         drawn = self.inner(logits, generator)
-        self.course.ours.append(time.perf_counter() - self.since)
+        ended = time.perf_counter()
+        self.course.sampler.append(ended - begun)
+        self.course.ours.append(ended - self.since)
         if len(self.course.ours) % PART == 0:
             self.look(len(self.course.ours))
         self.since = time.perf_counter()
@@ -193,6 +243,7 @@ def draw(prior: AutoregressivePrior, told: Conditions, memory: Memory, latents: 
     begun = time.perf_counter()
     state = prior.prefill(nothing(prior), told)
     course.prefill = time.perf_counter() - begun
+    state = replace(state, stack=TimedStack(state.stack, course))
     clock, generator = Clock(course, look), torch.Generator().manual_seed(SEED)
     clock.since = time.perf_counter()
     for _ in range(latents):
@@ -200,8 +251,8 @@ def draw(prior: AutoregressivePrior, told: Conditions, memory: Memory, latents: 
     return course
 
 
-def bytes_of(prior: AutoregressivePrior) -> np.ndarray:
-    """Count what a token at each position must read: weights, keys and values that it sees."""
+def bytes_of(prior: AutoregressivePrior) -> tuple[int, np.ndarray]:
+    """Count what a token at each position must read: weights; keys and values that it sees."""
     config, size = prior.config, prior.embed.weight.element_size()
     weights = sum(
         p.numel() for b in prior.blocks for name, p in b.named_parameters() if not name.startswith("frames.key_value")
@@ -213,7 +264,7 @@ def bytes_of(prior: AutoregressivePrior) -> np.ndarray:
         frames = config.cond_frames * config.cond_height * config.cond_width // 16 * (config.hidden_dim + values)
     sight = Sight(BLOCK, prior.layout if config.attention == "sparse" else None)
     seen = np.array([sight.count(position) for position in range(config.n_tokens)])
-    return size * (weights + config.layers * (2 * seen * config.hidden_dim + frames))
+    return size * weights, size * config.layers * (2 * seen * config.hidden_dim + frames)
 
 
 def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latents: int) -> list[dict[str, Any]]:
@@ -225,7 +276,8 @@ def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latent
         raise SystemExit(f"{form}: the published way draws other tokens from token {same} on; nothing is measured.")
     course = draw(prior, told, memory, latents)
     ours, published = 1e3 * np.array(course.ours), 1e3 * np.array(course.published)
-    n_bytes = bytes_of(prior)[: len(ours)]
+    weights, seen = bytes_of(prior)
+    n_bytes = weights + seen[: len(ours)]
     reads = np.array(course.memory)
     # Tokens and reads are both means over the run, so both hold the moments when others use the memory.
     limit = 1e3 * n_bytes / np.repeat(1 / np.mean(1 / reads, axis=1), PART) / 1e9
@@ -259,6 +311,12 @@ def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latent
         "memory_gb_per_second_best": float(np.median(reads.max(1))),
         "fraction_of_limit_of_best_reads": float(limit_of_best.mean() / ours.mean()),
         "times_the_published_way": float(published.mean() / ours.mean()),
+        "way": "compiled" if course.is_compiled else "operators",
+        "profile_ms": course.profile(),
+        "profile_limit_ms": {
+            "products": float(limit.mean() * weights / n_bytes.mean()),
+            "attention": float(limit.mean() * (1 - weights / n_bytes.mean())),
+        },
         "same_greedy_tokens": f"{same} of {CHECKED}",
     }
     beside = {"mean": float(published.mean()), "tokens_per_second": 1e3 / float(published.mean())}

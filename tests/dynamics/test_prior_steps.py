@@ -1,4 +1,4 @@
-"""Drawing token by token: both ways of computing give the logits of the parallel pass, in every type."""
+"""Drawing token by token: all ways of computing give the logits of the parallel pass, in every type."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ EVERYTHING = PriorConfig(
 )
 KINDS = {"everything": EVERYTHING, "plain": replace(EVERYTHING, attention="full", cond_frames=0, n_classes=0)}
 STREAMS = 3
+WAYS = ("compiled", "rows", "matrices")
 
 
 class Noted:
@@ -81,14 +82,24 @@ def config(request: pytest.FixtureRequest) -> PriorConfig:
     return kind
 
 
+def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let priors be drawn from in one way."""
+    if way == "compiled":
+        if prior_steps.step_code(torch.empty(0)) is None:
+            pytest.skip("there is no C compiler")
+        return
+    monkeypatch.setattr(prior_steps, "step_code", lambda weights: None)
+    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: way == "rows")
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("by_rows", [True, False])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("given", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_equal_the_parallel_pass(
-    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, by_rows: bool, given: int, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str, given: int, dtype: torch.dtype
 ) -> None:
-    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: by_rows)
+    take(way, monkeypatch)
     prior, told = made(config, dtype), conditions(config)
     start = Codes.of(torch.randint(0, 11, (STREAMS, given, 64), generator=torch.Generator().manual_seed(2)))
     codes, logits = rolled(prior, start, told)
@@ -103,7 +114,9 @@ def test_steps_equal_the_parallel_pass(
 
 
 @torch.no_grad()
-def test_a_stream_is_drawn_as_if_it_were_alone(config: PriorConfig) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_stream_is_drawn_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
+    take(way, monkeypatch)
     prior, told = made(config), conditions(config)
     together, _ = rolled(prior, Codes.of(torch.zeros(STREAMS, 0, 64, dtype=torch.int64)), told)
     for stream in range(STREAMS):
@@ -120,9 +133,9 @@ def test_a_stream_is_drawn_as_if_it_were_alone(config: PriorConfig) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("by_rows", [True, False])
-def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, by_rows: bool) -> None:
-    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: by_rows)
+@pytest.mark.parametrize("way", WAYS)
+def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
+    take(way, monkeypatch)
     prior, told = made(config), conditions(config)
     state = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told)
     picked = torch.tensor([2, 2, 0, 1])
@@ -135,3 +148,33 @@ def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config:
         noted.append((one.codes, torch.stack(sampler.logits)))
     assert torch.equal(noted[1][0], noted[0][0][picked])
     torch.testing.assert_close(noted[1][1], noted[0][1][:, picked], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_share_the_work(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, threads: int) -> None:
+    """Fewer or more of them than heads: every thread does its part, once the parts it needs are done."""
+    take("compiled", monkeypatch)
+    prior, told = made(config), conditions(config)
+    inputs = torch.randn(6, STREAMS, config.hidden_dim, generator=torch.Generator().manual_seed(3))
+    logits = []
+    before = torch.get_num_threads()
+    for n in (1, threads):
+        stack = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told).stack
+        torch.set_num_threads(n)
+        try:
+            logits.append(torch.stack([stack(x) for x in inputs]))
+        finally:
+            torch.set_num_threads(before)
+    torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def test_compiled_steps_end_where_their_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    take("compiled", monkeypatch)
+    config = KINDS["plain"]
+    stack = made(config).prefill(Codes.of(torch.zeros(1, 2, 64, dtype=torch.int64)), Conditions()).stack
+    for _ in range(64):
+        stack(torch.zeros(1, config.hidden_dim))
+    with pytest.raises(AssertionError):
+        stack(torch.zeros(1, config.hidden_dim))

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
-from reelworld.dynamics.prior_steps import Map, StepBlock, StepNorm, Way
+from reelworld.dynamics.prior_compiled import CompiledStack
+from reelworld.dynamics.prior_steps import BlockStack, Stack, Way
 from reelworld.nn.attention import BlockMask, CausalMask, Mask
 from reelworld.nn.block_layout import BLOCK, block_grid, strided_layout
 from reelworld.nn.frame_net import SPACE_STRIDE, FrameNet
@@ -103,10 +104,8 @@ class PriorState:
 
     codes: Tensor
     """int64, (B, P', N)."""
-    blocks: list[StepBlock]
-    """The blocks with what they remember."""
-    norm: StepNorm
-    head: Map
+    stack: Stack
+    """Everything between inputs and logits, with what it remembers."""
     inputs: Tensor
     """What every code is as an input, float32 (K, D)."""
     positions: Tensor
@@ -119,12 +118,7 @@ class PriorState:
 
     def select(self, streams: Tensor) -> PriorState:
         """Copy the given streams."""
-        return replace(
-            self,
-            codes=self.codes[streams],
-            blocks=[block.select(streams) for block in self.blocks],
-            norm=self.norm.select(streams),
-        )
+        return replace(self, codes=self.codes[streams], stack=self.stack.select(streams))
 
 
 class Block(nn.Module):
@@ -292,15 +286,10 @@ class AutoregressivePrior(nn.Module):
             x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask()
             for block, pair, cache in zip(self.blocks, frames, caches, strict=True):
                 x = block(x, class_id, pair, mask, cache)
-        all_frames = way.sight()
+        kind = BlockStack if way.code is None else CompiledStack
         return PriorState(
             codes=given,
-            blocks=[
-                StepBlock.of(cast(Block, block), class_id, cache, pair, all_frames, way)
-                for block, pair, cache in zip(self.blocks, frames, caches, strict=True)
-            ],
-            norm=StepNorm.of(self.norm, class_id),
-            head=way.linear(self.head),
+            stack=kind.of(self, class_id, caches, frames, way),
             inputs=self.embed(self.codebook).float(),
             positions=self.positions().float(),
         )
@@ -328,10 +317,7 @@ class AutoregressivePrior(nn.Module):
         drawn: list[Tensor] = []
         for position in range(first, first + n_tokens):
             x = self.start.float().expand(len(state.codes), -1) if before is None else state.inputs[before]
-            x = x + state.positions[position]
-            for block in state.blocks:
-                x = block(x)
-            before = sampler(state.head(state.norm(x)).float(), generator)
+            before = sampler(state.stack(x + state.positions[position]), generator)
             drawn.append(before)
         new = torch.stack(drawn, 1)[:, None]
         state.codes = torch.cat([state.codes, new], 1)

@@ -1,33 +1,57 @@
 """One token at a time through the blocks of an autoregressive prior.
 
-The same map as ``Block.forward``, for a single token per stream and without what only training needs. On a CPU
-matrices are read as rows (``nn.row_sums``), elsewhere they are multiplied as usual. The residual is float32 whatever
-the type of the weights.
+The same map as ``Block.forward``, for a single token per stream and without what only training needs. On a CPU with a
+C compiler it is compiled code (``dynamics.prior_compiled``); on other CPUs matrices are read as rows
+(``nn.row_sums``), elsewhere they are multiplied as usual. The residual is float32 whatever the type of the weights.
 
-Shapes: B streams, D width, H heads, E width of a head
+Shapes: B streams, D width, H heads, E width of a head, V codes
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.large_pages import LargePages
+from reelworld.nn.native import compiled
 from reelworld.nn.row_sums import RowLinear
 from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
 from reelworld.nn.transformer import ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, late_epsilon_norm
 
 if TYPE_CHECKING:
-    from reelworld.dynamics.autoregressive import Block
+    from reelworld.dynamics.autoregressive import AutoregressivePrior, Block
 
-__all__ = ["StepBlock", "StepNorm", "Way"]
+__all__ = ["BlockStack", "Stack", "StepBlock", "StepNorm", "Way"]
 
 Map = Callable[[Tensor], Tensor]
+CODE = Path(__file__).with_name("prior_step.c")
+FLAGS: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
+
+
+class Stack(Protocol):
+    """All blocks, the last norm and the head, for one token per stream; remembers the tokens before."""
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        """Map a token, float32; returns logits, float32 (B, V)."""
+        ...
+
+    def select(self, streams: Tensor) -> Stack:
+        """Copy the given streams."""
+        ...
+
+
+def step_code(weights: Tensor) -> ctypes.CDLL | None:
+    """Compile the step for weights like these; None if that does not work here."""
+    if weights.device.type != "cpu" or weights.dtype not in FLAGS:
+        return None
+    return compiled(CODE, *FLAGS[weights.dtype])
 
 
 def reads_rows(device: torch.device) -> bool:
@@ -36,11 +60,11 @@ def reads_rows(device: torch.device) -> bool:
 
 
 class Way:
-    """How products are computed: as sums of rows on a CPU, by torch's matrix kernels elsewhere."""
+    """How products are computed: by compiled code or as sums of rows on a CPU, by torch's matrix kernels elsewhere."""
 
     def __init__(self, weights: Tensor) -> None:
         """Choose for weights like these."""
-        self.weights = weights
+        self.weights, self.code = weights, step_code(weights)
         self.pages = LargePages() if reads_rows(weights.device) else None
 
     def linear(self, linear: nn.Linear) -> Map:
@@ -51,9 +75,9 @@ class Way:
 
     def cache(self, shape: tuple[int, int, int, int], value_width: int, sight: Sight) -> Cache:
         """Make a cache for keys of a shape (B, H, L, E) and values of some width."""
-        if self.pages is not None:
+        if self.pages is not None and self.code is None:
             return RowTokenCache(shape, value_width, self.weights.dtype, sight, self.pages)
-        return TokenCache(shape, value_width, self.weights, sight)
+        return TokenCache(shape, value_width, self.weights, sight, self.pages)
 
     def sight(self, layout: Tensor | None = None, block: int = 0) -> Sight:
         """Describe what tokens see: what a layout of blocks says, or all before them."""
@@ -79,6 +103,10 @@ class StepNorm:
     def __call__(self, x_BD: Tensor) -> Tensor:
         """Normalise."""
         return late_epsilon_norm(x_BD, self.gain, self.bias)
+
+    def each(self, streams: int) -> StepNorm:
+        """Write it out for so many streams, (B, D)."""
+        return StepNorm(*(t.expand(streams, -1).contiguous() for t in (self.gain, self.bias)))
 
     def select(self, streams: Tensor) -> StepNorm:
         """Copy the given streams."""
@@ -191,3 +219,43 @@ class StepBlock:
         """Copy the given streams."""
         frames = None if self.frames is None else self.frames.select(streams)
         return replace(self, attention=self.attention.select(streams), frames=frames, norm=self.norm.select(streams))
+
+
+@dataclass
+class BlockStack:
+    """A ``Stack`` of torch's operators."""
+
+    blocks: list[StepBlock]
+    norm: StepNorm
+    head: Map
+
+    @classmethod
+    def of(
+        cls, prior: AutoregressivePrior, class_id: Tensor | None, caches: list[Cache],
+        frames: list[tuple[Tensor, Tensor]] | list[None], way: Way,
+    ) -> BlockStack:  # fmt: skip
+        """Prepare all blocks.
+
+        Args:
+            prior: Gives the weights.
+            class_id: Classes of the streams, (B,).
+            caches: Of every block's self attention.
+            frames: Keys and values of the conditioning frames for every block, if there are any.
+            way: How products are computed.
+        """
+        sight = way.sight()
+        blocks = [
+            StepBlock.of(cast("Block", block), class_id, cache, pair, sight, way)
+            for block, pair, cache in zip(prior.blocks, frames, caches, strict=True)
+        ]
+        return cls(blocks, StepNorm.of(prior.norm, class_id), way.linear(prior.head))
+
+    def __call__(self, x_BD: Tensor) -> Tensor:
+        """Map a token."""
+        for block in self.blocks:
+            x_BD = block(x_BD)
+        return self.head(self.norm(x_BD)).float()
+
+    def select(self, streams: Tensor) -> BlockStack:
+        """Copy the given streams."""
+        return BlockStack([block.select(streams) for block in self.blocks], self.norm.select(streams), self.head)

@@ -100,7 +100,10 @@ class Cache(Protocol):
 class TokenCache:
     """Keys (B, H, L, E) and values (B, H, L, F) of one layer, allocated once and written in place."""
 
-    def __init__(self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight) -> None:
+    def __init__(
+        self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight,
+        pages: LargePages | None = None,
+    ) -> None:  # fmt: skip
         """Make room.
 
         Args:
@@ -108,8 +111,12 @@ class TokenCache:
             value_width: F.
             like: Gives type and device.
             sight: Which tokens are visible.
+            pages: Gives the memory; None takes the device's own.
         """
-        self.keys, self.values = like.new_zeros(shape), like.new_zeros((*shape[:3], value_width))
+        self.keys, self.values = (
+            like.new_zeros(s) if pages is None else pages.zeros(s, like.dtype)
+            for s in (shape, (*shape[:3], value_width))
+        )
         self.sight, self.length = sight, 0
 
     def fill(self, keys: Tensor, values: Tensor) -> None:
