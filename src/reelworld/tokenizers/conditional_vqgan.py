@@ -244,14 +244,22 @@ class ConditionalVQGAN(nn.Module):
 
     def rebuild(self, video: Tensor, generator: torch.Generator | None = None) -> Rebuilt:
         """Send clips in [-1, 1], (B, T, H, W, 3), T > K, through the codes and back."""
+        features, books = self.features(video), self.codebooks
+        quantized = {name: books[name].quantize(rows, generator) for name, rows in features.items()}
+        context, memory = self._decode_context(quantized["context"].vectors)
+        return Rebuilt(context, self._decode_frames(quantized["video"].vectors, memory), quantized)
+
+    @property
+    def codebooks(self) -> dict[str, LearnedCodebook]:
+        """Grid -> its codebook."""
+        return {"context": self.context_codebook, "video": self.frame_codebook}
+
+    def features(self, video: Tensor) -> dict[str, Tensor]:
+        """Encode without quantizing: grid -> features of its frames, (B, K, N, E) and (B, F, M, E)."""
         self._check(video)
         pixels, n_context = _inside(video), self.config.context_frames
-        features_BKNE, watched = self._context_features(pixels[:, :n_context])
-        of_context = self.context_codebook.quantize(features_BKNE, generator)
-        of_frames = self.frame_codebook.quantize(self._frame_features(pixels[:, n_context:], watched), generator)
-        context, memory = self._decode_context(of_context.vectors)
-        frames = self._decode_frames(of_frames.vectors, memory)
-        return Rebuilt(context, frames, {"context": of_context, "video": of_frames})
+        context_BKNE, memory = self._context_features(pixels[:, :n_context])
+        return {"context": context_BKNE, "video": self._frame_features(pixels[:, n_context:], memory)}
 
     # ------------------------------------------------------------------ the four networks
 
