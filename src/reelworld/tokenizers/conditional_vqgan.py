@@ -16,7 +16,7 @@ Shapes: B clips, T frames, K context frames, F = T - K later frames, H W pixel r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +31,7 @@ from reelworld.tokenizers.context_attention import NORM_GROUPS, ContextMemory, W
 from reelworld.tokenizers.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt"]
+__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt", "with_context"]
 
 AT_ONCE = 32
 """Later frames per clip that are coded or decoded at once; more come in pieces, in little memory."""
@@ -318,6 +318,23 @@ class ConditionalVQGAN(nn.Module):
                 f"a clip has {video.shape[1]} frames; this tokenizer reads {self.config.context_frames} as the context "
                 "of all others: give as many or more."
             )
+
+
+@torch.no_grad()
+def with_context(tokenizer: ConditionalVQGAN, n_context: int) -> ConditionalVQGAN:
+    """Make a tokenizer that reads another number of context frames.
+
+    Only the positions in the attention to the context depend on it. A shorter context keeps those of the last frames;
+    a longer one repeats those of the first frame in front of them, and should be trained on.
+    """
+    made = ConditionalVQGAN(replace(tokenizer.config, context_frames=n_context))
+    state = tokenizer.state_dict()
+    for name in [name for name in state if name.endswith("kv_pos_emb")]:
+        frames = state[name].unflatten(0, (tokenizer.config.context_frames, -1))
+        longer = torch.cat([frames[:1].expand(max(0, n_context - len(frames)), -1, -1), frames])
+        state[name] = longer[len(longer) - n_context :].flatten(0, 1)
+    made.load_state_dict(state)
+    return made.train(tokenizer.training)
 
 
 def _inside(video: Tensor) -> Tensor:
