@@ -13,14 +13,15 @@ Expected: see docs/recipes/ivideogpt.md, with what differs from the paper and fr
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelworld.recipes.ivideogpt_pretrained import begin_from
 from reelworld.recipes.ivideogpt_settings import Config
 from reelworld.recipes.ivideogpt_sizes import DEFAULT_SIZE, SIZES
+from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
     from reelworld.worlds.world import World
 
 __all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
-
-log = logging.getLogger(__name__)
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
@@ -75,7 +74,10 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         has_rewards=config.rewards,
         recall_weight=config.recall_weight,
     )
-    return {"tokenizer": ConditionalVQGAN(shape), "dynamics": SlotTransformer(dynamics)}
+    parts = {"tokenizer": ConditionalVQGAN(shape), "dynamics": SlotTransformer(dynamics)}
+    if config.pretrained is not None:
+        begin_from(Path(config.pretrained), parts)
+    return parts
 
 
 def windows(config: Config, dataset: DataSet, split: str) -> Windows:
@@ -85,64 +87,32 @@ def windows(config: Config, dataset: DataSet, split: str) -> Windows:
     return Windows(dataset, split, config.clip_frames, config.frame_stride)
 
 
-def looks(config: Config) -> nn.Module:
-    """Choose what compares pictures, and say so where it is not the published one."""
-    from reelworld.nn.perceptual import EdgeDifference, load_lpips
-
-    if config.lpips is not None:
-        return load_lpips(Path(config.lpips))
-    log.warning("no weights of LPIPS were given (--lpips FILE): differences of edges stand in for it.")
-    return EdgeDifference()
-
-
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
     from reelworld.data.events import reward_scale
     from reelworld.data.loader import Loader
     from reelworld.data.windows import check_lengths
-    from reelworld.evaluate.checks import clip_check, coded_check
-    from reelworld.tokenizers.vqgan_training import Opposition, VQGANTraining
+    from reelworld.evaluate.checks import coded_check
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.tokenize import coded_batches
 
     for split in ("train", "val"):
         check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
-    minutes, share = config.max_minutes, config.tokenizer_share
     clips, held_out = windows(config, dataset, "train"), windows(config, dataset, "val")
     if config.rewards and "rewards" not in clips[0]:
         raise UserError(f"{dataset.path} has no rewards to learn from; leave out --rewards.")
-    tokenizer, dynamics = (parts[name] for name in ("tokenizer", "dynamics"))
-    opposition = None if config.opponent_from is None else Opposition(start_step=config.opponent_from)
-    n_later = config.tokenizer_frames - config.context_frames
-    model: Any = tokenizer
-    yield Stage(
-        name="tokenizer",
-        part="tokenizer",
-        module=VQGANTraining(model, looks(config), n_later, opposition),
-        batches=Loader(clips, config.tokenizer_batch, config.seed).batches,
-        steps=config.tokenizer_steps,
-        optim=OptimConfig(
-            lr=config.tokenizer_lr,
-            beta2=0.999,
-            weight_decay=0.0,
-            schedule=config.tokenizer_schedule,
-            warmup_steps=config.tokenizer_warmup,
-        ),
-        max_minutes=minutes and minutes * share,
-        precision=config.precision,
-        frames_per_batch=config.tokenizer_batch * config.tokenizer_frames,
-        validate=clip_check(tokenizer, held_out),
-    )
-    learner: Any = dynamics
-    learner.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
+    tokenizer: Any = parts["tokenizer"]
+    dynamics: Any = parts["dynamics"]
+    yield tokenizer_stage(config, tokenizer, clips, held_out)
+    dynamics.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
     yield Stage(
         name="dynamics",
         part="dynamics",
         module=dynamics,
-        batches=coded_batches(Loader(clips, config.batch, config.seed).batches, model),
+        batches=coded_batches(Loader(clips, config.batch, config.seed).batches, tokenizer),
         steps=config.steps,
         optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
-        max_minutes=minutes and minutes * (1 - share),
+        max_minutes=config.max_minutes and config.max_minutes * (1 - config.tokenizer_share),
         precision=config.precision,
         frames_per_batch=config.batch * config.clip_frames,
         validate=coded_check(tokenizer, dynamics, held_out),

@@ -23,6 +23,8 @@ class Config(Settings):
     """Learn from the recording's actions, or make a world that runs by itself."""
     rewards: bool = False
     """Learn what reward each step brings; the recordings must have some."""
+    pretrained: str | None = None
+    """World of this recipe to begin with, e.g. one without actions; heads that it lacks are new and begin at zero."""
     tokenizer_share: float = 0.5
     """Share of max_minutes that the tokenizer gets."""
     context_frames: int = 2
