@@ -260,7 +260,10 @@ class StepResult:
 
 
 class Judged(NamedTuple):
-    """What dynamics say about each next frame of clips from the true past; each (B, P - 1)."""
+    """What dynamics say about each next frame of clips from the true past; each (B, P - 1).
+
+    (B, P - K) where K frames are the context of all others: nothing is said of these.
+    """
 
     nats: Tensor
     """Surprise at the recorded frame."""
@@ -279,9 +282,10 @@ class Score:
     nats_per_frame: float
     kind: Literal["exact", "bound", "pseudo"]
     rewards: np.ndarray | None = None
-    """float32, (T - 1,): expected reward of each step, from the true past."""
+    """float32, (T - 1,): expected reward of each step, from the true past; of the last steps, where the first frames of
+    a clip are the context of all others."""
     terminated: np.ndarray | None = None
-    """float32, (T - 1,): probability that the step ends the episode."""
+    """float32, like ``rewards``: probability that the step ends the episode."""
 
 
 class Sampler(Protocol):

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from tests.lightning_files import write_lightning
 from tests.recipes.genie_1x_files import BASE, random_weights, write_folder
+from tests.recipes.ivideogpt_files import write_tokenizer, write_transformer
 from tests.recipes.videogpt_files import VARIANTS, make_parts, prior_args, prior_weights, write_pair
 
 from reelworld.cli.main import main
@@ -260,10 +261,55 @@ def test_genie_mistakes_leave_nothing_behind(tmp_path: Path, capsys: pytest.Capt
     assert "damaged" in refused(tmp_path, capsys, "genie-1x", folder, *out)
 
 
-@pytest.mark.parametrize("words", [[], ["videogpt"], ["genie-1x"]])
+# ------------------------------------------------------------------ ivideogpt
+
+
+def test_ivideogpt_becomes_a_world(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    tokenizer, transformer = write_tokenizer(tmp_path / "tokenizer"), write_transformer(tmp_path / "transformer")
+    out = tmp_path / "world"
+    words = ["import", "ivideogpt", "--tokenizer", str(tokenizer), "--transformer", str(transformer), "--out", str(out)]
+    assert main([*words, "--action-dim", "4"]) == 0
+    said = capsys.readouterr().out
+    for text in (
+        *("diffusion_pytorch_model.safetensors (sha256 ", "model.safetensors (sha256 ", "16x16 pixels"),
+        *("8x8 of 20 per context frame, 2x2 of 12 per later frame", "16 frames, 2 of them context"),
+        *(
+            "actions of 4 numbers",
+            "the head for actions of 4 numbers is new",
+            f"reelworld play {out} --data RECORDINGS",
+        ),
+    ):
+        assert text in said, text
+    world = World.load(out)
+    assert world.info.actions["action"].n == 4 and world.info.context_frames == 2
+
+
+def test_ivideogpt_mistakes_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer, transformer = write_tokenizer(tmp_path / "tokenizer"), write_transformer(tmp_path / "transformer", 3)
+    out = ("--out", tmp_path / "world")
+
+    def line(coder: Path, dynamics: Path, *more: object) -> str:
+        return refused(tmp_path, capsys, "ivideogpt", "--tokenizer", coder, "--transformer", dynamics, *more, *out)
+
+    assert "holds no tokenizer of iVideoGPT" in line(transformer, tokenizer)
+    assert "holds no transformer of iVideoGPT" in line(tokenizer, tokenizer)
+    assert "does not exist" in line(tmp_path / "absent", transformer)
+    assert "takes actions of 3 numbers" in line(tokenizer, transformer, "--action-dim", "4")
+    assert "give 0 or more" in line(tokenizer, transformer, "--frames", "-1")
+    assert "--transformer" in refused(tmp_path, capsys, "ivideogpt", "--tokenizer", tokenizer, *out)
+    (transformer / "model.safetensors").write_bytes(b"no weights")
+    assert "not a checkpoint" in line(tokenizer, transformer)
+    (tokenizer / "config.json").unlink()
+    assert "no config.json beside it" in line(tokenizer, transformer)
+
+
+@pytest.mark.parametrize("words", [[], ["videogpt"], ["genie-1x"], ["ivideogpt"]])
 def test_help_of_each_system(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["import", *words, "--help"]) == 0
     said = capsys.readouterr().out
     assert "reelworld import genie-1x" in said and "--out FOLDER" in said
     assert ("--prior" in said.split("usage:")[1]) == (words == ["videogpt"])
-    assert ("DIR" in said.split("usage:")[1]) == (words == ["genie-1x"])
+    assert ("DIR" in said.split("usage:")[1]) == (words in (["genie-1x"], ["ivideogpt"]))

@@ -62,6 +62,8 @@ def untrained(recipe: ModuleType, kind: str) -> World:
             weight.data.add_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
     if hasattr(world.tokenizer, "codebook"):
         spread_codebook(world)
+    if hasattr(world.tokenizer, "codebooks"):
+        spread_codebooks(world)
     rows, ids = actions(world, 3, 2, seed=8), classes(world, 3)
     world.starts = [
         Clip(
@@ -84,6 +86,16 @@ def spread_codebook(world: World) -> None:
     codebook.copy_(features[torch.randperm(len(features), generator=torch.Generator().manual_seed(2))[: len(codebook)]])
     if hasattr(world.dynamics, "codebook"):
         world.dynamics.codebook.copy_(codebook)
+
+
+@torch.no_grad()
+def spread_codebooks(world: World) -> None:
+    """The same for a tokenizer with several: grid -> codebook, grid -> features."""
+    features = world.tokenizer.features(to_float(torch.from_numpy(frames(4, 24, seed=3))))
+    for name, codebook in world.tokenizer.codebooks.items():
+        rows = features[name].flatten(0, -2)
+        picks = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2))[: len(codebook.vectors)]
+        codebook.vectors.copy_(rows[picks])
 
 
 @pytest.fixture(scope="session", params=sorted(RECIPES))

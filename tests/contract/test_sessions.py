@@ -61,7 +61,7 @@ def test_worlds_of_these_tests_react(world: World) -> None:
     if world.info.classes:
         runs = [continued(world, frames(1, N_CONTEXT), None, N_STEPS, class_id=i) for i in range(3)]
         assert len({r.tobytes() for r in runs}) == 3
-    assert len(np.unique(encode(world, frames(1, clip_frames(world) or N_STEPS)))) > 8
+    assert len(np.unique(encode(world, frames(1, clip_frames(world) or N_STEPS)).video)) > 8
 
 
 def test_context_comes_back_as_given(world: World) -> None:
@@ -115,7 +115,7 @@ def scored(
     original, seen = getattr(world.dynamics, method), []
 
     def spy(codes: Codes, conditions: Conditions) -> Any:
-        seen.append((codes.video, original(codes, conditions)))
+        seen.append((torch.cat([*codes.grids.values()], 2), original(codes, conditions)))
         return seen[-1][1]
 
     with monkeypatch.context() as patch:
@@ -129,10 +129,10 @@ def scored(
     return codes, said.sum(-1) if clip_frames(world) else said.nats
 
 
-def encode(world: World, video: np.ndarray) -> torch.Tensor:
-    """Codes of a clip, (n, P, N)."""
+def encode(world: World, video: np.ndarray) -> Codes:
+    """Codes of clips."""
     with torch.inference_mode():
-        codes: torch.Tensor = world.tokenizer.encode(to_float(torch.from_numpy(video))).video
+        codes: Codes = world.tokenizer.encode(to_float(torch.from_numpy(video)))
     return codes
 
 
@@ -172,17 +172,17 @@ def test_cached_steps_equal_the_parallel_pass(world: World) -> None:
     video, moves = frames(2, N_CONTEXT + N_STEPS), actions(world, 2, N_CONTEXT + N_STEPS)
     with torch.inference_mode():
         codes = encode(world, video)
-        judged = world.dynamics.judge(Codes.of(codes), conditions(world, moves, video))
+        judged = world.dynamics.judge(codes, conditions(world, moves, video))
         past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
-        state = world.dynamics.prefill(Codes.of(codes[:, :N_CONTEXT]), conditions(world, past, video))
-        sampler, brought = Forced(codes[:, N_CONTEXT:].flatten(1)), []
+        state = world.dynamics.prefill(codes[:N_CONTEXT], conditions(world, past, video))
+        sampler, brought = Forced(codes.video[:, N_CONTEXT:].flatten(1)), []
         for t in range(N_STEPS):
             now = {k: v[:, N_CONTEXT - 1 + t : N_CONTEXT + t] for k, v in moves.items()}
             made, state = world.dynamics.step(state, conditions(world, now, video), sampler, None)
-            assert torch.equal(made.video[:, 0], codes[:, N_CONTEXT + t])
+            assert torch.equal(made.video[:, 0], codes.video[:, N_CONTEXT + t])
             brought.append(torch.stack([state.reward, state.terminated]))
-    later = slice(N_CONTEXT - 1, None)
-    nats = torch.stack([n.sum(1) for n in sampler.nats], 1)
+    later = slice(-N_STEPS, None)
+    nats = torch.cat(sampler.nats, 1).unflatten(1, (N_STEPS, -1)).sum(-1)  # of a whole frame, or one code after another
     torch.testing.assert_close(nats, judged.nats[:, later], rtol=1e-4, atol=1e-3)
     expected = torch.stack([judged.reward, judged.terminated])[..., later]
     torch.testing.assert_close(torch.stack(brought, -1), expected, rtol=1e-4, atol=1e-5)
@@ -192,7 +192,7 @@ def cached_clip_equals_the_parallel_pass(world: World, known: int) -> None:
     video = frames(2, clip_frames(world))
     told = conditions(world, {}, video)
     with torch.inference_mode():
-        codes = encode(world, video)
+        codes = encode(world, video).video
         expected = world.dynamics.nats(Codes.of(codes), told)
         state = world.dynamics.prefill(Codes.of(codes[:, :known]), told)
         sampler = Forced(codes[:, known:].flatten(1))
@@ -341,12 +341,13 @@ def test_temperature_changes_the_draws(world: World) -> None:
 
 
 def test_codes_continue_as_frames_do(world: World) -> None:
-    """Continuing and scoring codes is what happens behind frames; whole clips of codes are refused."""
+    """Continuing and scoring codes is what happens behind frames; whole clips, and contexts apart, are refused."""
     given, past, steps = frames(2, N_CONTEXT), actions(world, 2, N_CONTEXT - 1), actions(world, 2, N_STEPS)
-    codes = encode(world, given)
-    if clip_frames(world):
+    grids = encode(world, given)
+    codes = grids.video
+    if clip_frames(world) or "context" in grids.grids:
         for call in (lambda: world.generate_codes(codes, n_frames=1), lambda: world.score_codes(codes[0])):
-            with pytest.raises(UserError, match="whole clips"):
+            with pytest.raises(UserError, match="whole clips" if clip_frames(world) else "another grid"):
                 call()
         return
     _, drawn = play_codes(started(world, 2), steps)

@@ -174,8 +174,6 @@ def test_what_does_not_fit_is_said() -> None:
         model.prefill(codes(1, 1), told(1, 1))
     with pytest.raises(UserError, match=r"7 frames; .* up to 6 at a time"):
         model.judge(codes(1, 7), told(1, 7))
-    with pytest.raises(UserError, match=r"no rewards .*--no-rewards"):
-        model.loss(Batch(codes=codes(), conditions=told()))
     with pytest.raises(UserError, match=r"9 frames, .* are 37 tokens; .* places for 33: take at most 8 frames"):
         replace(SMALL, frames=9, transformer=replace(SMALL.transformer, places=33))
     with pytest.raises(UserError, match="take fewer context frames"):

@@ -1,6 +1,6 @@
 """Turn published checkpoints of another system into a world, without trusting them.
 
-SYSTEM is whose they are: videogpt or genie-1x. `reelworld import videogpt --help` shows the flags of one.
+SYSTEM is whose they are: videogpt, genie-1x or ivideogpt. `reelworld import videogpt --help` shows the flags of one.
 
 videogpt reads the two models of VideoGPT (arXiv:2104.10157): the VQ-VAE that codes clips and the prior that draws
 codes. Files may be PyTorch Lightning checkpoints (.ckpt, any version), or .safetensors with the hyper-parameters in a
@@ -11,6 +11,10 @@ genie-1x reads the dynamics of 1xgpt (GENIE_35M, GENIE_138M): a folder with conf
 state_dict.safetensors or pytorch_model.bin. Their tokenizer, MAGVIT2, is not in it, so that the world has no pictures:
 it continues and scores codes, from Python.
 
+ivideogpt reads the two models of iVideoGPT (arXiv:2405.15223): the tokenizer (a folder with config.json and
+diffusion_pytorch_model.safetensors) and the transformer (config.json and model.safetensors), with or without actions.
+A transformer that was trained without actions gets a new head for them with --action-dim.
+
 A checkpoint may be a pickle, and a pickle can run programs. Nothing of these files is run: tensors, plain values and
 argparse.Namespace are read, names of PyTorch and Lightning are passed over and listed, and any other name ends the
 import. Sizes come from the files; nothing needs to be told.
@@ -19,6 +23,7 @@ Examples:
   reelworld import videogpt --prior bair_gpt.ckpt --out runs/bair/world
   reelworld import videogpt --vqvae ucf101_stride4x4x4.ckpt --prior ucf101_uncond_gpt.ckpt --out runs/ucf101/world
   reelworld import genie-1x downloads/GENIE_138M --out runs/genie/world
+  reelworld import ivideogpt --tokenizer bair/tokenizer --transformer bair/transformer --out worlds/bair
 """
 
 from __future__ import annotations
@@ -47,8 +52,10 @@ __all__ = ["Options", "options_for", "run"]
 class Options:
     """Flags of `reelworld import`; with a system, its own join them."""
 
-    system: Annotated[tyro.conf.Positional[Literal["videogpt", "genie-1x"]], tyro.conf.arg(metavar="SYSTEM")]
-    """Whose checkpoints they are: videogpt or genie-1x."""
+    system: Annotated[
+        tyro.conf.Positional[Literal["videogpt", "genie-1x", "ivideogpt"]], tyro.conf.arg(metavar="SYSTEM")
+    ]
+    """Whose checkpoints they are: videogpt, genie-1x or ivideogpt."""
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     """Folder of the new world."""
     force: bool = False
@@ -156,7 +163,58 @@ class Genie1X(System):
         ]
 
 
-SYSTEMS: dict[str, type[System]] = {"videogpt": VideoGPT, "genie-1x": Genie1X}
+@dataclass(frozen=True, kw_only=True)
+class IVideoGPT(System):
+    """Flags of `reelworld import ivideogpt`."""
+
+    tokenizer: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder with the tokenizer's config.json and diffusion_pytorch_model.safetensors."""
+    transformer: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """Folder with the transformer's config.json and model.safetensors."""
+    action_dim: int = 0
+    """Numbers of an action; a transformer without actions gets a new head for them. 0 takes what it has."""
+    frames: int = 0
+    """Frames of a window, context included; 0 takes 16, or as many as there are places for."""
+    context: int = 0
+    """Context frames; 0 takes those that the tokenizer was trained with."""
+
+    def read(self) -> World:
+        """Read the two folders."""
+        from reelworld.recipes.convert_ivideogpt import import_world
+
+        if min(self.action_dim, self.frames, self.context) < 0:
+            raise UserError("--action-dim, --frames and --context are counts; give 0 or more.")
+        return import_world(self.tokenizer, self.transformer, self.action_dim, self.frames, self.context)
+
+    def rows(self, world: World) -> dict[str, str]:
+        """Describe both models."""
+        tokenizer, dynamics = world.tokenizer.config, world.dynamics.config
+        files, stack = world.info.provenance["imported"], dynamics.transformer
+        grids = [f"{g.rows}x{g.columns} of {g.codebook_size:,}" for g in (dynamics.context_grid, dynamics.grid)]
+        numbers = sum(spec.n for spec in dynamics.actions.values())
+        notes = world.info.provenance["changes"]
+        return {
+            "tokenizer": f"{_file(files['tokenizer'])}, {_size(world.tokenizer)}",
+            "transformer": f"{_file(files['transformer'])}, {_size(world.dynamics)}",
+            "frames": f"{tokenizer.height}x{tokenizer.width} pixels; frame rate unknown",
+            "codes": f"{grids[0]} per context frame, {grids[1]} per later frame",
+            "window": f"{dynamics.frames} frames, {dynamics.context_frames} of them context",
+            "model": f"{stack.width} wide, {stack.heads} heads, {stack.layers} layers, {stack.places} places",
+            "is told": f"actions of {numbers} numbers" if numbers else "no actions",
+            "tells": "frames and rewards" if dynamics.has_rewards else "frames",
+            **({"note": "; ".join(notes)} if notes else {}),
+        }
+
+    def next(self, world: World) -> list[str]:
+        """Name the verbs that suit it."""
+        return [
+            f"  reelworld generate {self.out} --image PICTURE --out clip.mp4",
+            f"  reelworld play {self.out} --data RECORDINGS",
+            f"  reelworld eval {self.out} --data RECORDINGS",
+        ]
+
+
+SYSTEMS: dict[str, type[System]] = {"videogpt": VideoGPT, "genie-1x": Genie1X, "ivideogpt": IVideoGPT}
 
 
 def options_for(args: Sequence[str]) -> type[Options]:

@@ -6,7 +6,8 @@ many came before. While a session runs, slots are given and codes are drawn amon
 also spares the rest of the last matrix; ``free_ids`` draws any id, as the published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
-kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros.
+kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
+learned in units of a typical one.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
   V vocabulary, A numbers of all actions of a step
@@ -98,6 +99,9 @@ class SlotTransformerState:
 class SlotTransformer(nn.Module):
     """Codes of a context and actions in, codes of the next frames and rewards out."""
 
+    reward_scale: Tensor
+    """Size of a typical reward: rewards are learned in this unit."""
+
     def __init__(self, config: SlotTransformerConfig) -> None:
         super().__init__()
         self.config, self.layout = config, config.layout
@@ -110,6 +114,7 @@ class SlotTransformer(nn.Module):
         self.action = nn.Linear(n_numbers, width) if config.actions else None
         self.reward = nn.Linear(width, 1) if config.has_rewards else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
+        self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head):
             nn.init.normal_(layer.weight, std=INITIAL_STD)
         for head in (self.action, self.reward, self.recall):
@@ -123,8 +128,7 @@ class SlotTransformer(nn.Module):
         """Cross-entropy of all tokens behind the first frame slot, and what frames bring.
 
         Args:
-            batch: ``codes`` of T > K frames, ``conditions.actions`` (B, T, ...), rewards where these are learned,
-                optionally valid.
+            batch: ``codes`` of T > K frames, ``conditions.actions`` (B, T, ...), optionally rewards, valid.
             generator: Not used.
 
         Returns:
@@ -145,8 +149,8 @@ class SlotTransformer(nn.Module):
             "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
         }
         framed_BFSD = features_BLD.unflatten(1, (-1, self.layout.stride))
-        if self.reward is not None:
-            terms["reward"] = self._reward_term(framed_BFSD, batch, valid_BF)
+        if self.reward is not None and batch.rewards is not None:
+            terms["reward"] = self._reward_term(framed_BFSD, batch.rewards, valid_BF)
         if self.recall is not None:
             terms["recall"] = self._recall_term(framed_BFSD, batch, valid_BF)
         return Losses(terms, {"accuracy": 0.0, "recall": self.config.recall_weight})
@@ -159,12 +163,10 @@ class SlotTransformer(nn.Module):
             return batch.valid[:, n_context:].float()
         return torch.ones((len(codes), codes.shape[1] - n_context), device=codes.device)
 
-    def _reward_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+    def _reward_term(self, framed_BFSD: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the reward of arriving at each later frame."""
-        if batch.rewards is None:
-            raise UserError("the recordings have no rewards to learn from; leave rewards out (--no-rewards).")
-        wanted_BF = batch.rewards[:, self.layout.context_frames - 1 : -1]
-        error_BF = (self._rewards(framed_BFSD[:, :, -1]) - wanted_BF).square()
+        wanted_BF = rewards_BT[:, self.layout.context_frames - 1 : -1]
+        error_BF = ((self._rewards(framed_BFSD[:, :, -1]) - wanted_BF) / self.reward_scale).square()
         return (error_BF * valid_BF).sum(), valid_BF.sum()
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,7 +250,7 @@ class SlotTransformer(nn.Module):
         """Read rewards off the last tokens of frames, (..., D) -> float32 (...); nothing where none were learned."""
         if self.reward is None:
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
-        return self.reward(features).squeeze(-1).float()
+        return self.reward(features).squeeze(-1).float() * self.reward_scale
 
     # ------------------------------------------------------------------ stepping
 

@@ -65,7 +65,7 @@ class BenchResult:
     """One thing measured."""
 
     what: str
-    """encode and decode: one frame, or one clip where the tokenizer codes whole clips. frame step: dynamics and
+    """encode and decode: one frame, or one clip (window) where frames are coded together. frame step: dynamics and
     decoding of one frame (the mean of a latent frame where those come at once). training step: forward, backward and
     AdamW of the dynamics on 4 clips of 8 frames, or 4 whole clips. memory copy: bytes read and written."""
     unit: str
@@ -201,6 +201,8 @@ def _measure(world: World, config: BenchConfig, threads: int) -> Iterable[BenchR
     height, width = world.info.height, world.info.width
     spec = world.tokenizer.spec(1, height, width)
     clip_frames, n_frames = spec.clip_frames, spec.clip_frames or 1
+    if spec.context_frames:
+        n_frames = int(world.dynamics.config.frames)
     frame = torch.from_numpy(rng.integers(0, 256, (1, n_frames, height, width, 3), dtype=np.uint8)).to(world.device)
     with torch.inference_mode():
         codes = world.tokenizer.encode(to_float(frame))
@@ -299,25 +301,32 @@ def _training(world: World, config: BenchConfig, codes: Codes, video: torch.Tens
     Args:
         world: Its dynamics learn.
         config: How often.
-        codes: Of one frame, which stands still for 8 frames; or of one clip, if there is video.
+        codes: Of one frame, which stands still for 8 frames; or of one clip.
         video: The conditioning frames of a clip, (1, T, H, W, 3); None for worlds that code single frames.
     """
     module = copy.deepcopy(world.dynamics).train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=0.0)
-    codes_BPN = codes.video.expand(4, 8 if video is None else -1, *codes.video.shape[2:]).clone()
+    n_frames = codes.video.shape[1] if video is not None or "context" in codes.grids else 8
+    grids = {name: grid.expand(4, n_frames, *grid.shape[2:]).clone() for name, grid in codes.grids.items()}
+    codes_BPN = grids["video"]
     conditions = Conditions(
         context_video=None if video is None else video.expand(4, -1, -1, -1, -1),
         class_id=torch.zeros(4, dtype=torch.int64, device=codes_BPN.device) if world.info.classes else None,
         actions={
             name: torch.zeros(
-                (4, 8, *((spec.repeat,) if spec.repeat > 1 else ()), *((spec.n,) if spec.kind == "continuous" else ())),
+                (
+                    4,
+                    n_frames,
+                    *((spec.repeat,) if spec.repeat > 1 else ()),
+                    *((spec.n,) if spec.kind == "continuous" else ()),
+                ),
                 dtype=torch.int64 if spec.kind == "discrete" else torch.float32,
                 device=codes_BPN.device,
             )
             for name, spec in getattr(module.config, "actions", world.info.actions).items()
         },
     )
-    batch = Batch(codes=Codes.of(codes_BPN), conditions=conditions)
+    batch = Batch(codes=Codes(grids), conditions=conditions)
     generator = torch.Generator(device=codes_BPN.device).manual_seed(config.seed)
 
     def work() -> None:

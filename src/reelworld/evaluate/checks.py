@@ -69,7 +69,7 @@ def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[s
         here = some().to(next(dynamics.parameters()).device)
         assert here.codes is not None
         judged = dynamics.judge(here.codes, here.conditions)
-        codes_BTN = here.codes.video
+        codes_BTN = here.codes.video[:, -1 - judged.nats.shape[1] :]
         is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
         return {
             "val_nats": float(judged.nats.mean()),

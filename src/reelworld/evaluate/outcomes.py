@@ -50,7 +50,11 @@ def measure_outcomes(scored: Sequence[tuple[Clip, Score]], seed: int) -> Section
 
 
 def _reward_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Figure]:
-    pairs = [(c.rewards[:-1], s.rewards) for c, s in scored if c.rewards is not None and s.rewards is not None]
+    pairs = [
+        (c.rewards[:-1][-len(s.rewards) :], s.rewards)
+        for c, s in scored
+        if c.rewards is not None and s.rewards is not None
+    ]
     if not pairs:
         return []
     clip = np.repeat(np.arange(len(pairs)), [len(true) for true, _ in pairs])
@@ -74,7 +78,9 @@ def _reward_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Fig
 
 def _end_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Figure]:
     pairs = [
-        (c.terminated[:-1], s.terminated) for c, s in scored if c.terminated is not None and s.terminated is not None
+        (c.terminated[:-1][-len(s.terminated) :], s.terminated)
+        for c, s in scored
+        if c.terminated is not None and s.terminated is not None
     ]
     if not pairs:
         return []

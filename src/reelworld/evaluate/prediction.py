@@ -205,8 +205,8 @@ def measure_surprise(world: World, scored: Sequence[tuple[Clip, Score]], seed: i
     frame = scored[0][0].frames
     spec = world.tokenizer.spec(len(frame), *frame.shape[1:3])
     baselines = {}
-    if all(g.codebook_size for g in spec.grids.values()):
-        per_latent = sum(g.n_tokens * math.log(g.codebook_size) for g in spec.grids.values())
+    if spec.video.codebook_size:
+        per_latent = spec.video.n_tokens * math.log(spec.video.codebook_size)
         baselines["every code equally likely"] = per_latent / spec.time_stride
     figure = ratio_figure(
         "nats_per_frame", nats, counts, "frames", "nats", seed, baselines=baselines, kind_of_score=scored[0][1].kind
@@ -221,8 +221,8 @@ def measure_surprise(world: World, scored: Sequence[tuple[Clip, Score]], seed: i
 
 def _n_judged(world: World, n_frames: int) -> int:
     """Count the frames of a recording that its score is the mean over."""
-    whole = clip_frames_of(world)
+    whole, spec = clip_frames_of(world), world.tokenizer.spec(n_frames, world.info.height, world.info.width)
     if not whole:
-        return n_frames - 1
-    stride = world.tokenizer.spec(whole, world.info.height, world.info.width).time_stride
+        return n_frames - max(1, spec.context_frames)
+    stride = spec.time_stride
     return n_frames // whole * (whole - world.info.context_frames // stride * stride)

@@ -41,12 +41,13 @@ def encode_frames(world: World, frames: np.ndarray) -> np.ndarray:
     """Return the codes of a clip, int64 (P, N): all grids and factors of a latent frame side by side.
 
     Frames that do not fill a latent frame are dropped; with a tokenizer that codes whole clips, those that do not
-    fill one (P may then be 0).
+    fill one (P may then be 0). Where frames are the context of all others, codes are those of the others.
     """
-    parts = []
+    parts, n_context = [], world.tokenizer.spec(1, *frames.shape[1:3]).context_frames
     for chunk in _chunks(world, frames):
         codes = world.tokenizer.encode(chunk)
-        parts.append(torch.cat([g.flatten(0, 1).flatten(1) for g in codes.grids.values()], 1).cpu().numpy())
+        grids = [codes.video[:, n_context:]] if n_context else codes.grids.values()
+        parts.append(torch.cat([g.flatten(0, 1).flatten(1) for g in grids], 1).cpu().numpy())
     return np.concatenate(parts) if parts else np.zeros((0, 0), np.int64)
 
 
@@ -63,6 +64,11 @@ def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
 def _chunks(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
     """Yield stretches of a clip as video, float in [-1, 1], (1, T, H, W, 3), or several whole clips (B, T, H, W, 3)."""
     spec = world.tokenizer.spec(len(frames), *frames.shape[1:3])
+    if spec.context_frames:  # as a session has them: a context, and the frames of its window
+        size = int(world.dynamics.config.frames)
+        for i in range(0, len(frames) - spec.context_frames, size):
+            yield to_float(torch.from_numpy(frames[i : i + size].copy()).to(world.device))[None]
+        return
     together = spec.clip_frames or spec.time_stride
     usable = len(frames) // together * together
     size = max(1, CHUNK_FRAMES // spec.clip_frames) * together if spec.clip_frames else CHUNK_FRAMES * together
@@ -96,6 +102,11 @@ def measure_tokenizer(world: World, clips: Sequence[Clip], atlas: TileAtlas | No
         what = (
             f"{spec.clip_frames} frames together into a few codes and back; frames after the last whole clip are left "
             f"out, and at most {WHOLE_CLIPS} are taken of each recording. Held-out frames are"
+        )
+    if spec.context_frames:
+        what = (
+            f"the first {spec.context_frames} frames of a window into many codes, each later one into few, and back; "
+            "codes are counted for later frames. Held-out frames of both kinds are"
         )
     return Section(
         name="tokenizer",
@@ -189,7 +200,7 @@ def _tile_figures(
 
 
 def _code_figures(world: World, clips: Sequence[np.ndarray], spec: TokenSpec, seed: int) -> list[Figure]:
-    size = next(iter(spec.grids.values())).codebook_size
+    size = spec.video.codebook_size if spec.context_frames else next(iter(spec.grids.values())).codebook_size
     if not size:
         return []
     codes = [encode_frames(world, frames) for frames in clips]
@@ -204,7 +215,10 @@ def _code_figures(world: World, clips: Sequence[np.ndarray], spec: TokenSpec, se
     usage = (float((counts.sum(0) > 0).mean()), math.nan, math.nan)
     spread = bootstrap(counts, perplexity, seed, n_resamples=300)
     stride = spec.time_stride
-    stays = [_stays(c, spec.clip_frames // stride) for c in codes]
+    together = spec.clip_frames // stride
+    if spec.context_frames:
+        together = int(world.dynamics.config.frames) - spec.context_frames
+    stays = [_stays(c, together) for c in codes]
     same, pairs = (np.array([f(x) for x in stays]) for f in (np.sum, np.size))
     still = [metrics.patches_equal(f[stride:], f[:-stride]).mean() for f in clips if len(f) > stride]
     over = f" over {stride} frames" if stride > 1 else ""

@@ -1,6 +1,6 @@
 """Frames one after the other: each step asks the dynamics for one frame and decodes it, with or without a memory.
 
-Shapes: n streams, T frames, H W pixel rows and columns, A action width
+Shapes: n streams, T frames, K context frames, H W pixel rows and columns, A action width
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from reelworld.generate.rolling import Beginning, Shown, State, Watch
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import Codes, Conditions, Sampler, UserError
+from reelworld.types import Codes, Conditions, Judged, Sampler, UserError
 
-__all__ = ["FrameByFrame", "RememberedFrames"]
+__all__ = ["ContextFrames", "FrameByFrame", "RememberedFrames"]
 
 
 class FrameByFrame:
@@ -120,3 +120,89 @@ class RememberedFrames(FrameByFrame):
         codes, dynamics = self._dynamics.step(state.dynamics, self._conditions(actions), sampler, generators)
         video = self._tokenizer.advance(codes, state.memory)
         return self._shown(codes, video, dynamics), Remembered(dynamics=dynamics, memory=state.memory)
+
+
+@dataclass(kw_only=True)
+class InContext(Remembered):
+    """The same, and the last frames of each stream, with which a window begins anew."""
+
+    recent: Tensor
+    """uint8, (n, K, H, W, 3)."""
+
+    def select(self, streams: Tensor) -> InContext:
+        """Copy the given streams."""
+        return InContext(
+            dynamics=self.dynamics.select(streams), memory=self.memory.select(streams), recent=self.recent[streams]
+        )
+
+    def replace(self, streams: Tensor, other: Any) -> None:
+        """Overwrite streams in place with those of another state."""
+        super().replace(streams, other)
+        self.recent = self.recent.index_copy(0, streams.to(self.recent.device), other.recent)
+
+
+class ContextFrames(FrameByFrame):
+    """The way of worlds whose first frames are the context of all others (``TokenSpec.context_frames``).
+
+    A window has room for so many frames (``dynamics.config.frames``). When it is full, its last frames are the context
+    of the next one: they are coded anew from their pixels.
+    """
+
+    def __init__(self, tokenizer: Any, dynamics: Any, n_context: int, device: torch.device) -> None:
+        super().__init__(tokenizer, dynamics, device)
+        self._n_context, self._n_frames = n_context, int(dynamics.config.frames)
+
+    def window_of(self, frame: int) -> int:
+        """Return the first frame of the window in which a frame, counted from 0, is predicted."""
+        stride = self._n_frames - self._n_context
+        return (frame - self._n_context) // stride * stride
+
+    def begin(
+        self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
+    ) -> tuple[np.ndarray, State]:
+        """Read the frames of the last window; where there are fewer than a context, the first one stands still."""
+        frames, n_missing = beginning.frames, max(0, self._n_context - beginning.frames.shape[1])
+        first = self.window_of(frames.shape[1] + n_missing)
+        frames = np.concatenate([frames[:, :1].repeat(n_missing, 1), frames[:, first:]], 1)
+        taken = {k: v[:, first:] for k, v in beginning.actions.items()}
+        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken))
+
+    def _read(self, frames: Tensor, conditions: Conditions) -> InContext:
+        codes = self._tokenizer.encode(to_float(frames))
+        dynamics, memory = self._dynamics.prefill(codes, conditions), self._tokenizer.begin(codes)
+        return InContext(dynamics=dynamics, memory=memory, recent=frames[:, -self._n_context :].clone())
+
+    def advance(
+        self,
+        state: Any,
+        actions: Mapping[str, Tensor],
+        sampler: Sampler,
+        generators: Sequence[torch.Generator],
+        watch: Watch | None = None,
+    ) -> tuple[Shown, State]:
+        """Draw the codes of one frame and decode them in the light of the context."""
+        full = self._dynamics.full(state.dynamics)
+        if len(full):
+            state.replace(full, self._read(state.recent[full.to(self._device)], Conditions()))
+        codes, dynamics = self._dynamics.step(state.dynamics, self._conditions(actions), sampler, generators)
+        video = self._tokenizer.advance(codes, state.memory)
+        recent = torch.cat([state.recent[:, 1:], to_uint8(video)], 1)
+        return self._shown(codes, video, dynamics), InContext(dynamics=dynamics, memory=state.memory, recent=recent)
+
+    def judged(self, frames: np.ndarray, actions: Mapping[str, Tensor]) -> Judged:
+        """Compare every frame of one clip behind the first context with its prediction, window after window.
+
+        Args:
+            frames: uint8, (T, H, W, 3), T above K.
+            actions: Stream -> (1, T, ...); the last row is not used.
+
+        Returns:
+            Each (1, T - K).
+        """
+        parts, first = [], 0
+        while first + self._n_context < len(frames):
+            window = slice(first, first + self._n_frames)
+            codes = self._encode(frames[None, window])
+            parts.append(self._dynamics.judge(codes, self._conditions({k: v[:, window] for k, v in actions.items()})))
+            first = self.window_of(first + self._n_frames)
+        return Judged(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.generate.frame_by_frame import FrameByFrame, RememberedFrames
+from reelworld.generate.frame_by_frame import ContextFrames, FrameByFrame, RememberedFrames
 from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids, stream_generators
 from reelworld.generate.rolling import Beginning, Rolling, Shown, Watch, Watches
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
@@ -49,6 +49,8 @@ def rolling_of(parts: SessionParts) -> Rolling:
     spec = parts.tokenizer.spec(1, parts.height, parts.width)
     if spec.clip_frames:
         return SlidingWindow(parts.tokenizer, parts.dynamics, spec, parts.device)
+    if spec.context_frames:
+        return ContextFrames(parts.tokenizer, parts.dynamics, spec.context_frames, parts.device)
     way = RememberedFrames if spec.remembers else FrameByFrame
     return way(parts.tokenizer, parts.dynamics, parts.device)
 

@@ -6,6 +6,7 @@ __all__ = ["RECIPES"]
 
 RECIPES = {
     "genie": "reelworld.recipes.genie",
+    "ivideogpt": "reelworld.recipes.ivideogpt",
     "pocket": "reelworld.recipes.pocket",
     "videogpt": "reelworld.recipes.videogpt",
 }

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf, isqrt
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reelworld.recipes.convert_ivideogpt_names import published_tokenizer, published_transformer
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, ConditionalVQGANConfig
     from reelworld.worlds.foreign_checkpoint import ForeignCheckpoint
     from reelworld.worlds.foreign_model import ForeignModel
+    from reelworld.worlds.world import World
 
-__all__ = ["load_tokenizer", "load_transformer"]
+__all__ = ["import_world", "load_tokenizer", "load_transformer"]
 
 
 def load_tokenizer(checkpoint: ForeignCheckpoint) -> ConditionalVQGAN:
@@ -41,6 +43,8 @@ def load_tokenizer(checkpoint: ForeignCheckpoint) -> ConditionalVQGAN:
     from reelworld.worlds.foreign_model import ForeignModel
 
     model = ForeignModel.of(checkpoint)
+    if "quant_linear.weight" not in model.tensors:
+        raise model.error("holds no tokenizer of iVideoGPT: it lacks the tensor quant_linear.weight.")
     config = _tokenizer_config(model)
     tokenizer: ConditionalVQGAN = model.fill(lambda: ConditionalVQGAN(config), published_tokenizer)
     return tokenizer
@@ -127,6 +131,8 @@ def load_transformer(
     from reelworld.worlds.foreign_model import ForeignModel
 
     model = _with_prefix(ForeignModel.of(checkpoint), action_dim > 0)
+    if not any(name.endswith("model.embed_tokens.weight") for name in model.tensors):
+        raise model.error("holds no transformer of iVideoGPT: it lacks the tensor model.embed_tokens.weight.")
     config = _transformer_config(model, tokenizer, frames, action_dim)
     is_new = f"{ACTION}weight" not in model.tensors
 
@@ -164,7 +170,7 @@ def _transformer_config(
             grid=grids["video"],
             context_grid=grids["context"],
             context_frames=tokenizer.context_frames,
-            frames=frames or min(FRAMES, layout.frames(stack.places)),
+            frames=frames or max(tokenizer.context_frames + 1, min(FRAMES, layout.frames(stack.places))),
             actions={"action": ActionSpec(kind="continuous", n=found)} if found else {},
             transformer=stack,
             has_rewards="reward_linear.weight" in model.tensors,
@@ -229,3 +235,81 @@ def _above_0(model: ForeignModel, name: str, default: float) -> float:
     if type(value) not in (int, float) or not 0 < value < inf:
         raise model.error(f"says {brief(value)} for {name}; wanted a number above 0.")
     return float(value)
+
+
+# ------------------------------------------------------------------ the world
+
+
+def import_world(tokenizer: Path, transformer: Path, action_dim: int = 0, frames: int = 0, context: int = 0) -> World:
+    """Read a tokenizer and the transformer of its codes and make a world of them.
+
+    Args:
+        tokenizer: Folder with ``config.json`` and ``diffusion_pytorch_model.safetensors``.
+        transformer: Folder with ``config.json`` and ``model.safetensors``.
+        action_dim: See ``load_transformer``.
+        frames: See ``load_transformer``.
+        context: Context frames; 0 takes those of the tokenizer.
+
+    Returns:
+        A world that draws as published: temperature 1 among the 100 likeliest codes. Its provenance names the files
+        with their hashes, what is new or was changed, and what the files do not tell.
+
+    Raises:
+        UserError: If a folder holds no such model, or the two do not belong together.
+    """
+    from reelworld.tokenizers.conditional_vqgan import with_context
+    from reelworld.worlds.fitting import check_parts
+    from reelworld.worlds.foreign_checkpoint import read_folder
+
+    files = {"tokenizer": read_folder(tokenizer), "transformer": read_folder(transformer)}
+    coder = load_tokenizer(files["tokenizer"])
+    learned = coder.config.context_frames
+    if context and context != learned:
+        coder = with_context(coder, context)
+    dynamics = load_transformer(files["transformer"], coder.config, frames, action_dim)
+    world = _world(coder, dynamics, files, _changes(dynamics, files["transformer"], learned))
+    check_parts(world, str(transformer))
+    return world
+
+
+def _changes(dynamics: SlotTransformer, file: ForeignCheckpoint, learned: int) -> list[str]:
+    """Say what the world has that the files do not."""
+    changes, n_context = [], dynamics.config.context_frames
+    if dynamics.action is not None and f"{ACTION}weight" not in file.state_dict:
+        n = dynamics.action_vector.width
+        changes.append(f"the head for actions of {n} numbers is new: actions do nothing until it is trained")
+    if n_context != learned:
+        how = "the positions of the last are kept" if n_context < learned else "the first one's positions are repeated"
+        changes.append(f"the context has {n_context} frames instead of {learned}: {how}; train on for good pictures")
+    return changes
+
+
+def _world(
+    tokenizer: ConditionalVQGAN, dynamics: SlotTransformer, files: dict[str, ForeignCheckpoint], changes: list[str]
+) -> World:
+    from reelworld.data.folder import DataInfo
+    from reelworld.generate.samplers import SamplerConfig
+    from reelworld.worlds.making import make_world, with_origin
+
+    shape, config = tokenizer.config, dynamics.config
+    fields = {
+        "fit": "stretch",  # the published loader resizes to a square
+        "context_frames": shape.context_frames,
+        "clip_frames": config.frames,
+        "actions": "given" if config.actions else "none",
+        "rewards": config.has_rewards,
+    }
+    world = make_world(
+        "ivideogpt",
+        fields,
+        {"tokenizer": tokenizer, "dynamics": dynamics},
+        DataInfo(height=shape.height, width=shape.width),
+        actions=config.actions,
+        context_frames=shape.context_frames,
+        sampler=SamplerConfig(top_k=100),
+    )
+    unknown = ["frames per second", "ranges of the actions", "training data and splits", "clips to start from"]
+    name = files["transformer"].path.absolute().parent
+    world = with_origin(world, name.parent.name or name.name, files, unknown)
+    world.info = replace(world.info, provenance={**world.info.provenance, "changes": changes})
+    return world

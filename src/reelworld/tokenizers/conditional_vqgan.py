@@ -16,7 +16,7 @@ Shapes: B clips, T frames, K context frames, F = T - K later frames, H W pixel r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +31,7 @@ from reelworld.tokenizers.context_attention import NORM_GROUPS, ContextMemory, W
 from reelworld.tokenizers.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt"]
+__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt", "with_context"]
 
 AT_ONCE = 32
 """Later frames per clip that are coded or decoded at once; more come in pieces, in little memory."""
@@ -244,14 +244,22 @@ class ConditionalVQGAN(nn.Module):
 
     def rebuild(self, video: Tensor, generator: torch.Generator | None = None) -> Rebuilt:
         """Send clips in [-1, 1], (B, T, H, W, 3), T > K, through the codes and back."""
+        features, books = self.features(video), self.codebooks
+        quantized = {name: books[name].quantize(rows, generator) for name, rows in features.items()}
+        context, memory = self._decode_context(quantized["context"].vectors)
+        return Rebuilt(context, self._decode_frames(quantized["video"].vectors, memory), quantized)
+
+    @property
+    def codebooks(self) -> dict[str, LearnedCodebook]:
+        """Grid -> its codebook."""
+        return {"context": self.context_codebook, "video": self.frame_codebook}
+
+    def features(self, video: Tensor) -> dict[str, Tensor]:
+        """Encode without quantizing: grid -> features of its frames, (B, K, N, E) and (B, F, M, E)."""
         self._check(video)
         pixels, n_context = _inside(video), self.config.context_frames
-        features_BKNE, watched = self._context_features(pixels[:, :n_context])
-        of_context = self.context_codebook.quantize(features_BKNE, generator)
-        of_frames = self.frame_codebook.quantize(self._frame_features(pixels[:, n_context:], watched), generator)
-        context, memory = self._decode_context(of_context.vectors)
-        frames = self._decode_frames(of_frames.vectors, memory)
-        return Rebuilt(context, frames, {"context": of_context, "video": of_frames})
+        context_BKNE, memory = self._context_features(pixels[:, :n_context])
+        return {"context": context_BKNE, "video": self._frame_features(pixels[:, n_context:], memory)}
 
     # ------------------------------------------------------------------ the four networks
 
@@ -310,6 +318,23 @@ class ConditionalVQGAN(nn.Module):
                 f"a clip has {video.shape[1]} frames; this tokenizer reads {self.config.context_frames} as the context "
                 "of all others: give as many or more."
             )
+
+
+@torch.no_grad()
+def with_context(tokenizer: ConditionalVQGAN, n_context: int) -> ConditionalVQGAN:
+    """Make a tokenizer that reads another number of context frames.
+
+    Only the positions in the attention to the context depend on it. A shorter context keeps those of the last frames;
+    a longer one repeats those of the first frame in front of them, and should be trained on.
+    """
+    made = ConditionalVQGAN(replace(tokenizer.config, context_frames=n_context))
+    state = tokenizer.state_dict()
+    for name in [name for name in state if name.endswith("kv_pos_emb")]:
+        frames = state[name].unflatten(0, (tokenizer.config.context_frames, -1))
+        longer = torch.cat([frames[:1].expand(max(0, n_context - len(frames)), -1, -1), frames])
+        state[name] = longer[len(longer) - n_context :].flatten(0, 1)
+    made.load_state_dict(state)
+    return made.train(tokenizer.training)
 
 
 def _inside(video: Tensor) -> Tensor:

@@ -125,6 +125,13 @@ def _how_frames_come(info: WorldInfo, spec: TokenSpec) -> list[str]:
             f"As codes only, {spec.video.n_tokens} per frame, drawn in {_count(sampler.steps, 'pass', 'passes')} at "
             f"temperature {sampler.temperature:g}: the tokenizer that shows them is another project's.",
         ]
+    if spec.context_frames:
+        return [
+            "## How frames come",
+            f"One frame per step, its {spec.video.n_tokens} codes drawn one after the other at temperature "
+            f"{sampler.temperature:g} and decoded in the light of {_count(spec.context_frames, 'context frame')}. When "
+            "a window is full, its last frames are the context of the next one.",
+        ]
     if not spec.clip_frames:
         return [
             "## How frames come",

@@ -71,14 +71,19 @@ def _check_map(world: World, knows: Mapping[str, tuple[str, int, int]], where: s
 
 def _check_codes(world: World, spec: TokenSpec, where: str) -> None:
     """Compare what the dynamics read with what the tokenizer writes: the grid, and the vectors where both hold them."""
-    grid = getattr(world.dynamics.config, "grid", None)
-    if grid is not None and grid != spec.grids.get("video"):
-        read, made = (
-            f"{g.rows}x{g.columns} codes of {g.codebook_size}" if g else "none" for g in (grid, spec.grids.get("video"))
-        )
+    config = world.dynamics.config
+    for name, field, what in (("video", "grid", "latent frame"), ("context", "context_grid", "context frame")):
+        grid, coded = getattr(config, field, None), spec.grids.get(name)
+        if grid is not None and grid != coded:
+            read, made = (f"{g.rows}x{g.columns} codes of {g.codebook_size}" if g else "none" for g in (grid, coded))
+            raise UserError(
+                f"{where}: its dynamics read {read} per {what}, its tokenizer makes {made}; the two parts do not "
+                "belong together."
+            )
+    if spec.context_frames != (n_context := getattr(config, "context_frames", 0)):
         raise UserError(
-            f"{where}: its dynamics read {read} per latent frame, its tokenizer makes {made}; the two parts do not "
-            "belong together."
+            f"{where}: its dynamics read a context of {n_context} frames, its tokenizer {spec.context_frames}; the two "
+            "parts do not belong together."
         )
     vectors = getattr(getattr(world.tokenizer, "codebook", None), "vectors", None)
     copy = getattr(world.dynamics, "codebook", None)

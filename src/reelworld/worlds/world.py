@@ -22,6 +22,7 @@ from reelworld.actions.real import ActionMap
 from reelworld.actions.steered import SteeredDynamics
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
+from reelworld.generate.frame_by_frame import ContextFrames
 from reelworld.generate.inputs import (
     Action,
     ClassId,
@@ -35,7 +36,7 @@ from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.session import Session, SessionParts
 from reelworld.generate.sliding_window import SlidingWindow
 from reelworld.nn.pixels import to_float
-from reelworld.types import ActionSpec, Clip, Codes, Conditions, Score, UserError
+from reelworld.types import ActionSpec, Clip, Codes, Conditions, Judged, Score, UserError
 from reelworld.worlds.card import write_card
 from reelworld.worlds.finding import world_folder
 from reelworld.worlds.fitting import check_parts
@@ -275,7 +276,8 @@ class World:
 
         The nats are those of each frame's codes. They are exact for one-pass decoding at temperature 1, and say
         nothing about what the tokenizer loses. A world that codes whole clips scores one after the other, each after
-        a context of its own, and expects nothing of steps.
+        a context of its own, and expects nothing of steps. A world whose first frames are the context of all others
+        says nothing of these, and goes on with the last frames of a full window as the context of the next.
 
         Args:
             clip: Frames, and the actions that the world takes.
@@ -284,31 +286,25 @@ class World:
         Raises:
             UserError: If the clip is too short, or lacks actions or a class that the world needs.
         """
-        if len(clip.frames) < 2:
-            raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least 2.")
+        device, spec = self.device, self.tokenizer.spec(1, self.info.height, self.info.width)
+        if len(clip.frames) < (least := max(1, spec.context_frames) + 1):
+            raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least {least}.")
         if missing := self.info.actions.keys() - clip.actions.keys():
             raise UserError(f"clip {clip.source!r} lacks the actions {sorted(missing)} that this world takes.")
         if class_id is None and self.info.classes:
             class_id = clip.class_id
         ids = class_ids(self.info.classes, class_id, 1)
-        device = self.device
-        spec = self.tokenizer.spec(1, self.info.height, self.info.width)
         if spec.clip_frames:
             window = SlidingWindow(self.tokenizer, self.dynamics, spec, device)
             of_class = None if ids is None else ids.to(device)
             nats = window.nats_per_frame(clip.frames, self.info.context_frames, of_class)
             return Score(nats_per_frame=nats, kind="exact")
+        actions = {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions}
+        if spec.context_frames:
+            windows = ContextFrames(self.tokenizer, self.dynamics, spec.context_frames, device)
+            return _score_of(windows.judged(clip.frames, actions))
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
-        return self._judged(codes, {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions})
-
-    def _judged(self, codes: Codes, actions: Mapping[str, torch.Tensor]) -> Score:
-        judged = self.steered.judge(codes, self._told(actions))
-        return Score(
-            nats_per_frame=float(judged.nats.mean()),
-            kind="exact",
-            rewards=judged.reward[0].cpu().numpy(),
-            terminated=judged.terminated[0].cpu().numpy(),
-        )
+        return _score_of(self.steered.judge(codes, self._told(actions)))
 
     # ------------------------------------------------------------------ codes instead of pictures
 
@@ -367,16 +363,29 @@ class World:
         one = self._codes(np.asarray(codes)[None])
         if one.shape[1] < 2:
             raise UserError(f"{one.shape[1]} frames of codes were given; scoring needs at least 2.")
-        return self._judged(Codes.of(one), action_tensors(self.info.actions, actions, (1, one.shape[1] - 1)))
+        told = self._told(action_tensors(self.info.actions, actions, (1, one.shape[1] - 1)))
+        return _score_of(self.steered.judge(Codes.of(one), told))
 
     def _codes(self, codes: Any) -> torch.Tensor:
         spec = self.tokenizer.spec(1, self.info.height, self.info.width)
         if spec.clip_frames:
             raise UserError("this world codes whole clips together; give it frames.")
+        if spec.context_frames:
+            raise UserError("this world codes its first frames in another grid than the rest; give it frames.")
         return check_codes(codes, spec.video).to(self.device)
 
     def _told(self, actions: Mapping[str, torch.Tensor]) -> Conditions:
         return Conditions(actions={k: v.to(self.device) for k, v in actions.items()})
+
+
+def _score_of(judged: Judged) -> Score:
+    """Say what was found of one clip."""
+    return Score(
+        nats_per_frame=float(judged.nats.mean()),
+        kind="exact",
+        rewards=judged.reward[0].cpu().numpy(),
+        terminated=judged.terminated[0].cpu().numpy(),
+    )
 
 
 def _per_step(actions: Any, name: str) -> list[dict[str, np.ndarray]]:

@@ -1,0 +1,153 @@
+"""iVideoGPT: a world for robots that takes actions and gives frames and rewards, one step at a time.
+
+A compressive tokenizer codes the first frames of a clip richly and every later one as a change of them; a transformer
+learns the row of codes, told of the actions at slots between the frames, and reads rewards off it.
+
+Source: Wu et al. 2024, "iVideoGPT: Interactive VideoGPTs are Scalable World Models" (arXiv:2405.15223), and the code of
+its authors.
+
+    reelworld train ivideogpt --data RECORDINGS --out runs/mine --size 64 --fit stretch --rewards
+
+Expected: see docs/recipes/ivideogpt.md, with what differs from the paper and from the published code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelworld.recipes.ivideogpt_pretrained import begin_from
+from reelworld.recipes.ivideogpt_settings import Config
+from reelworld.recipes.ivideogpt_sizes import DEFAULT_SIZE, SIZES
+from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.data.windows import Windows
+    from reelworld.train.run import Run
+    from reelworld.train.stage import Stage
+    from reelworld.types import ActionSpec
+    from reelworld.worlds.world import World
+
+__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
+
+
+def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
+    """Describe the actions of one step of the world."""
+    from reelworld.data.windows import merged_specs
+
+    if config.actions == "given" and not info.actions:
+        raise UserError("the recordings have no actions; make a world that runs by itself: --actions none.")
+    return merged_specs(info.actions, config.frame_stride, "stack") if config.actions == "given" else {}
+
+
+def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
+    """Make the untrained parts for recordings of this size."""
+    import torch
+
+    from reelworld.dynamics.slot_transformer import SlotTransformer, SlotTransformerConfig
+    from reelworld.nn.llama import LlamaConfig
+    from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, ConditionalVQGANConfig
+
+    torch.manual_seed(config.seed)
+    same: tuple[str, ...] = ("context_frames", "channels", "latent", "context_codes", "frame_codes", "patch")
+    shape = ConditionalVQGANConfig(
+        height=info.height,
+        width=info.width,
+        layers=config.block_layers,
+        code_width=config.latent,
+        **{name: getattr(config, name) for name in (*same, "largest_attention", "renewed_below")},
+    )
+    same = ("width", "inner", "layers", "heads", "places")
+    dynamics = SlotTransformerConfig(
+        grid=shape.grids()["video"],
+        context_grid=shape.grids()["context"],
+        context_frames=config.context_frames,
+        frames=config.clip_frames,
+        actions=action_specs(config, info),
+        transformer=LlamaConfig(dropout=config.attn_dropout, **{name: getattr(config, name) for name in same}),
+        has_rewards=config.rewards,
+        recall_weight=config.recall_weight,
+    )
+    parts = {"tokenizer": ConditionalVQGAN(shape), "dynamics": SlotTransformer(dynamics)}
+    if config.pretrained is not None:
+        begin_from(Path(config.pretrained), parts)
+    return parts
+
+
+def windows(config: Config, dataset: DataSet, split: str) -> Windows:
+    """Cut recordings into clips of kept frames."""
+    from reelworld.data.windows import Windows
+
+    return Windows(dataset, split, config.clip_frames, config.frame_stride)
+
+
+def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+    """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
+    from reelworld.data.events import reward_scale
+    from reelworld.data.loader import Loader
+    from reelworld.data.windows import check_lengths
+    from reelworld.evaluate.checks import coded_check
+    from reelworld.train.stage import OptimConfig, Stage
+    from reelworld.train.tokenize import coded_batches
+
+    for split in ("train", "val"):
+        check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
+    clips, held_out = windows(config, dataset, "train"), windows(config, dataset, "val")
+    if config.rewards and "rewards" not in clips[0]:
+        raise UserError(f"{dataset.path} has no rewards to learn from; leave out --rewards.")
+    tokenizer: Any = parts["tokenizer"]
+    dynamics: Any = parts["dynamics"]
+    yield tokenizer_stage(config, tokenizer, clips, held_out)
+    dynamics.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
+    yield Stage(
+        name="dynamics",
+        part="dynamics",
+        module=dynamics,
+        batches=coded_batches(Loader(clips, config.batch, config.seed).batches, tokenizer),
+        steps=config.steps,
+        optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
+        max_minutes=config.max_minutes and config.max_minutes * (1 - config.tokenizer_share),
+        precision=config.precision,
+        frames_per_batch=config.batch * config.clip_frames,
+        validate=coded_check(tokenizer, dynamics, held_out),
+    )
+
+
+def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+    """Assemble the world, with clips to start from."""
+    from reelworld.data.windows import Windows
+    from reelworld.evaluate.checks import coded_check
+    from reelworld.worlds.making import with_data
+
+    check = coded_check(parts["tokenizer"], parts["dynamics"], windows(config, dataset, "val"))()
+    starts = Windows(dataset, "val", config.context_frames, config.frame_stride)
+    return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+
+
+def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
+    """Give trained or untrained parts the form of a world."""
+    from reelworld.generate.samplers import SamplerConfig
+    from reelworld.worlds.making import make_world
+
+    return make_world(
+        "ivideogpt",
+        config,
+        parts,
+        info,
+        actions=action_specs(config, info),
+        stride=config.frame_stride,
+        context_frames=config.context_frames,
+        sampler=SamplerConfig(temperature=config.temperature, top_k=config.top_k),
+    )
+
+
+def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
+    """Make a world with random weights, for tests."""
+    config = replace(config, seed=seed, actions=config.actions if info.actions else "none")
+    return assemble(config, build(config, info), info)

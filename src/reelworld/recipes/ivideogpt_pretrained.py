@@ -1,0 +1,95 @@
+"""Begin an iVideoGPT world with the weights of another one: pre-train without actions, then learn them.
+
+What the other world lacks is new and begins at zero, so that the first steps go on where it stopped; what it has too
+much is left behind. Both are named.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.dynamics.slot_transformer import SlotTransformer
+    from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+
+__all__ = ["begin_from"]
+
+log = logging.getLogger(__name__)
+
+FREE = ("context_frames", "dropout", "renewed_below", "places")
+"""Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
+HEADS = {"action": "the head for actions", "reward": "the head for rewards", "recall": "the head that recalls actions"}
+
+
+def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:
+    """Copy the weights of a world into parts.
+
+    Args:
+        path: The world, trained or imported.
+        parts: "tokenizer" and "dynamics" of an iVideoGPT world.
+
+    Raises:
+        UserError: If it is no such world, or has other shapes.
+    """
+    from reelworld.dynamics.slot_transformer import SlotTransformer
+    from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+    from reelworld.worlds.world import World
+
+    world = World.load(path)
+    if not isinstance(world.tokenizer, ConditionalVQGAN) or not isinstance(world.dynamics, SlotTransformer):
+        raise UserError(f"{path} is a world of {world.info.recipe}; --pretrained wants one of ivideogpt.")
+    ours: Any = parts
+    _begin_tokenizer(ours["tokenizer"], world.tokenizer, path)
+    _begin_dynamics(ours["dynamics"], world.dynamics, path)
+
+
+def _begin_tokenizer(tokenizer: ConditionalVQGAN, theirs: ConditionalVQGAN, path: Path) -> None:
+    from reelworld.tokenizers.conditional_vqgan import with_context
+
+    _check_same(tokenizer.config, theirs.config, path)
+    wanted, learned = tokenizer.config.context_frames, theirs.config.context_frames
+    if wanted != learned:
+        how = "keeps the positions of the last" if wanted < learned else "repeats the positions of the first"
+        log.warning("%s has a context of %d frames; one of %d %s.", path, learned, wanted, how)
+    tokenizer.load_state_dict(with_context(theirs, wanted).state_dict())
+
+
+def _begin_dynamics(dynamics: SlotTransformer, theirs: SlotTransformer, path: Path) -> None:
+    _check_same(dynamics.config.transformer, theirs.config.transformer, path)
+    mine, found = dynamics.state_dict(), theirs.state_dict()
+    shared = {name for name in mine if name in found and found[name].shape == mine[name].shape}
+    shared -= _heads_of_other_actions(dynamics, theirs)
+    dynamics.load_state_dict({name: found[name] if name in shared else mine[name] for name in mine})
+    for what, names in (("new, and begins at zero", mine.keys() - shared), ("not used", found.keys() - shared)):
+        for head in sorted({HEADS[name.split(".")[0]] for name in names}):
+            log.warning("%s: %s is %s.", path, head, what)
+
+
+def _heads_of_other_actions(dynamics: SlotTransformer, theirs: SlotTransformer) -> set[str]:
+    """Heads that were learned for other actions mean nothing here, whatever their shape."""
+    kinds = [
+        [(name, spec.kind, spec.n, spec.repeat) for name, spec in model.config.actions.items()]
+        for model in (dynamics, theirs)
+    ]
+    if kinds[0] == kinds[1]:
+        return set()
+    return {name for name in dynamics.state_dict() if name.split(".")[0] in ("action", "recall")}
+
+
+def _check_same(ours: Any, theirs: Any, path: Path) -> None:
+    """Refuse configs that differ in what decides the shapes of weights."""
+    for field in dataclasses.fields(ours):
+        mine, found = getattr(ours, field.name), getattr(theirs, field.name)
+        if field.name not in FREE and mine != found:
+            raise UserError(
+                f"{path} has {field.name} {found}, the settings say {mine}: begin from a world of the same shape, or "
+                "give its settings."
+            )

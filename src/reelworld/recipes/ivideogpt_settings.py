@@ -1,0 +1,115 @@
+"""What decides an iVideoGPT world, setting by setting."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from reelworld.config import require
+from reelworld.recipes.settings import Settings
+from reelworld.types import UserError
+
+__all__ = ["Config"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(Settings):
+    """Everything that decides an iVideoGPT world. Defaults are those of the published 64x64 model where it has them."""
+
+    frame_stride: int = 1
+    """Keep every k-th frame; the k actions between two kept ones stay together."""
+    actions: Literal["given", "none"] = "given"
+    """Learn from the recording's actions, or make a world that runs by itself."""
+    rewards: bool = False
+    """Learn what reward each step brings; the recordings must have some."""
+    pretrained: str | None = None
+    """World of this recipe to begin with, e.g. one without actions; heads that it lacks are new and begin at zero."""
+    tokenizer_share: float = 0.5
+    """Share of max_minutes that the tokenizer gets."""
+    context_frames: int = 2
+    """First frames of a clip, which have many codes and are seen by all others."""
+    clip_frames: int = 16
+    """Frames of a training clip and of a session's window, context included."""
+
+    channels: tuple[int, ...] = (128, 256, 512)
+    """Of each block of the tokenizer, from the pixels inwards; each but the last halves both sides."""
+    block_layers: int = 2
+    """Residual blocks per block of the encoders; the decoders have one more."""
+    latent: int = 64
+    """Channels of the latents, and width of a code's vector."""
+    context_codes: int = 8192
+    """Size of the codebook of context frames."""
+    frame_codes: int = 8192
+    """Size of the codebook of later frames."""
+    patch: int = 4
+    """Cells of the context's grid per code of a later frame, along each side."""
+    largest_attention: int = 16
+    """Rows or columns of the largest map that attends to the context."""
+    renewed_below: float = 0.0
+    """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of it; 0 as published."""
+    lpips: str | None = None
+    """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); without, edges stand in for looks."""
+    opponent_from: int | None = None
+    """Step of the tokenizer from which on an adversarial loss joins; none for never, as published at 64x64."""
+    tokenizer_frames: int = 8
+    """Frames of a clip that the tokenizer learns from: the context, and others drawn at random."""
+    tokenizer_steps: int = 500_000
+    """Optimizer steps of the tokenizer; half of the published count, of which every second one does nothing."""
+    tokenizer_batch: int = 64
+    """Clips per step."""
+    tokenizer_lr: float = 5e-4
+    """Learning rate of the tokenizer."""
+    tokenizer_schedule: Literal["constant", "cosine", "wsd"] = "constant"
+    """Course of that learning rate."""
+    tokenizer_warmup: int = 500
+    """Steps over which it rises from 0."""
+
+    width: int = 768
+    """Width of the transformer."""
+    inner: int = 3072
+    """Inner width of its perceptrons."""
+    layers: int = 12
+    """Blocks."""
+    heads: int = 12
+    """Attention heads."""
+    places: int = 1024
+    """Longest sequence of tokens."""
+    attn_dropout: float = 0.1
+    """Share of attention weights that training drops."""
+    recall_weight: float = 0.0
+    """Weight of telling the action back from every token behind its slot; 0 as published."""
+    steps: int = 700_000
+    """Optimizer steps of the transformer."""
+    batch: int = 64
+    """Clips per step."""
+    lr: float = 1e-4
+    """Highest learning rate of the transformer; it falls to 0 along a cosine."""
+    warmup: int = 5000
+    """Steps over which it rises from 0."""
+    weight_decay: float = 0.01
+    """Of the transformer's matrices."""
+    temperature: float = 1.0
+    """How bold the world's draws are unless asked otherwise; 0 takes the likeliest code."""
+    top_k: int = 100
+    """Draw from so many likeliest codes only; 0 draws from all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        counts = "frame_stride context_frames block_layers latent context_codes frame_codes patch largest_attention"
+        counts += " tokenizer_steps tokenizer_batch width inner layers heads places steps batch"
+        require(self, counts, lambda v: v >= 1, "at least 1")
+        floors = "renewed_below tokenizer_warmup warmup weight_decay recall_weight top_k"
+        require(self, floors, lambda v: v >= 0, "at least 0")
+        require(self, "opponent_from", lambda v: v is None or v >= 0, "at least 0, or none")
+        require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
+        require(self, "tokenizer_lr lr", lambda v: 0 < v < math.inf, "above 0")
+        require(self, "attn_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
+        require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
+        for name in ("clip_frames", "tokenizer_frames"):
+            if getattr(self, name) <= self.context_frames:
+                raise UserError(
+                    f"{name} is {getattr(self, name)}; it must be above context_frames, {self.context_frames}."
+                )
+        if self.tokenizer_frames > self.clip_frames:
+            raise UserError(f"tokenizer_frames is {self.tokenizer_frames}; clips have {self.clip_frames} frames.")

@@ -1,0 +1,84 @@
+"""The iVideoGPT worlds that have a name: their settings, and where each of the published ones comes from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reelworld.recipes.ivideogpt_settings import Config
+
+__all__ = ["DEFAULT_SIZE", "SIZES"]
+
+
+def tiny() -> Config:
+    """For tests: seconds of training, no quality."""
+    quick = Config(tokenizer_steps=6, tokenizer_batch=2, tokenizer_frames=4, tokenizer_warmup=0, steps=8, batch=2)
+    quick = replace(quick, clip_frames=12, channels=(32, 32, 32, 32), block_layers=1, latent=8, largest_attention=8)
+    quick = replace(quick, context_codes=64, frame_codes=64, places=256, width=24, inner=48, layers=2, heads=2)
+    return replace(quick, warmup=0, lr=1e-3, attn_dropout=0.0)
+
+
+def small() -> Config:
+    """Ours, for two CPU cores: frames of 64x64, 64 codes per context frame and 16 per later one."""
+    tokenizer = Config(
+        clip_frames=12,
+        channels=(32, 64, 64, 128),
+        block_layers=1,
+        latent=32,
+        context_codes=256,
+        frame_codes=256,
+        patch=2,
+        largest_attention=16,
+        renewed_below=0.1,
+        tokenizer_frames=5,
+        tokenizer_steps=4000,
+        tokenizer_batch=4,
+        tokenizer_lr=1e-3,
+        tokenizer_schedule="cosine",
+        tokenizer_warmup=50,
+    )
+    return replace(
+        tokenizer,
+        width=192,
+        inner=512,
+        layers=6,
+        heads=6,
+        places=512,
+        attn_dropout=0.0,
+        steps=4000,
+        batch=8,
+        lr=1e-3,
+        warmup=100,
+    )
+
+
+def oxe_64() -> Config:
+    """Checkpoints ivideogpt-oxe-64-act-free and those fine-tuned from it: 114M and 138M parameters."""
+    return Config(
+        size=64,  # published resolution
+        fit="stretch",  # the published loader resizes to a square
+        actions="none",  # pre-training has none: action spaces differ
+        precision="bf16",  # published scripts
+    )
+
+
+def oxe_64_medium() -> Config:
+    """Checkpoint ivideogpt-oxe-64-act-free-medium: the same tokenizer, a transformer of 436M parameters."""
+    return replace(oxe_64(), width=1024, inner=4096, layers=24, heads=16)
+
+
+def oxe_256() -> Config:
+    """Checkpoint ivideogpt-oxe-256-act-free: frames of 256x256, a tokenizer of 310M parameters."""
+    return replace(
+        oxe_64(),
+        size=256,
+        channels=(128, 256, 256, 512, 768),
+        largest_attention=32,
+        tokenizer_steps=250_000,  # paper, table 3
+        tokenizer_batch=32,  # paper, table 3
+        steps=350_000,  # paper, table 3
+        batch=16,  # paper, table 3
+    )
+
+
+SIZES = {"tiny": tiny, "small": small, "oxe_64": oxe_64, "oxe_64_medium": oxe_64_medium, "oxe_256": oxe_256}
+DEFAULT_SIZE = "small"

@@ -1,0 +1,59 @@
+"""The half of iVideoGPT that turns frames into codes: how its tokenizer is trained."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reelworld.recipes.ivideogpt_settings import Config
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from reelworld.data.windows import Windows
+    from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+    from reelworld.train.stage import Stage
+
+__all__ = ["looks", "tokenizer_stage"]
+
+log = logging.getLogger(__name__)
+
+
+def looks(config: Config) -> nn.Module:
+    """Choose what compares pictures, and say so where it is not the published one."""
+    from reelworld.nn.perceptual import EdgeDifference, load_lpips
+
+    if config.lpips is not None:
+        return load_lpips(Path(config.lpips))
+    log.warning("no weights of LPIPS were given (--lpips FILE): differences of edges stand in for it.")
+    return EdgeDifference()
+
+
+def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows, held_out: Windows) -> Stage:
+    """Train the tokenizer on some frames of every clip."""
+    from reelworld.data.loader import Loader
+    from reelworld.evaluate.checks import clip_check
+    from reelworld.tokenizers.vqgan_training import Opposition, VQGANTraining
+    from reelworld.train.stage import OptimConfig, Stage
+
+    opposition = None if config.opponent_from is None else Opposition(start_step=config.opponent_from)
+    n_later = config.tokenizer_frames - config.context_frames
+    return Stage(
+        name="tokenizer",
+        part="tokenizer",
+        module=VQGANTraining(tokenizer, looks(config), n_later, opposition),
+        batches=Loader(clips, config.tokenizer_batch, config.seed).batches,
+        steps=config.tokenizer_steps,
+        optim=OptimConfig(
+            lr=config.tokenizer_lr,
+            beta2=0.999,
+            weight_decay=0.0,
+            schedule=config.tokenizer_schedule,
+            warmup_steps=config.tokenizer_warmup,
+        ),
+        max_minutes=config.max_minutes and config.max_minutes * config.tokenizer_share,
+        precision=config.precision,
+        frames_per_batch=config.tokenizer_batch * config.tokenizer_frames,
+        validate=clip_check(tokenizer, held_out),
+    )

@@ -1,0 +1,125 @@
+"""Worlds whose first frames are the context of all others: windows, one reading, forks, scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.contract.conftest import actions, frames, untrained
+
+from reelworld.generate.samplers import SamplerConfig
+from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.recipes import ivideogpt
+from reelworld.types import Clip, Codes, Conditions, UserError
+from reelworld.worlds.world import World
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A window of six frames, two of them context."""
+    short = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True)
+    recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: short}, untrained=ivideogpt.untrained)
+    made = untrained(recipe, "continuous")
+    made.info = replace(made.info, sampler=SamplerConfig(temperature=0.0))
+    return made
+
+
+def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Greedy frames and rewards from whole parallel passes, a window after the other; actions (T, A)."""
+    model, tokenizer = world.dynamics, world.tokenizer
+    shown, taken, rewards, first = list(given), np.concatenate([past, future]), [], 0
+    for _ in range(len(future)):
+        if len(shown) - first == 6:
+            first = len(shown) - 2
+        window = torch.from_numpy(np.stack(shown[first:]))[None]
+        codes = made_codes(world, window, first, given)
+        layout, told = model.layout, torch.from_numpy(taken[first:])[None]
+        video = torch.cat([codes.video, torch.zeros(1, 1, codes.video.shape[2], dtype=torch.int64)], 1)
+        context = torch.cat([codes.grids["context"], codes.grids["context"][:, :1] * 0], 1)
+        for place in range(layout.frame_tokens):
+            ids = layout.pack(Codes({"context": context, "video": video}))
+            logits = model.logits(ids, Conditions(actions={"action": told}))[0, -layout.stride + place]
+            video[0, -1, place] = logits[layout.frame_ids].argmax()
+        whole = Codes({"context": context, "video": video})
+        rewards.append(float(model.judge(whole, Conditions(actions={"action": told})).reward[0, -1]))
+        KEPT[len(shown)] = video[:, -1:]
+        shown.append(to_uint8(tokenizer.decode(whole)[0, -1]).numpy())
+    return np.stack(shown[len(given) :]), np.array(rewards)
+
+
+KEPT: dict[int, torch.Tensor] = {}
+"""Frame -> the codes that were drawn for it."""
+
+
+def made_codes(world: World, window: torch.Tensor, first: int, given: np.ndarray) -> Codes:
+    """Given frames and the context are coded from pixels; frames that were drawn keep the codes they were drawn as."""
+    codes = world.tokenizer.encode(to_float(window))
+    for i in range(2, window.shape[1]):
+        if first + i >= len(given):
+            codes.video[:, i] = KEPT[first + i][:, 0]
+    return codes
+
+
+@torch.no_grad()
+def test_a_run_over_several_windows_is_as_a_plain_program_says(world: World) -> None:
+    given, past, future = frames(1, 3), actions(world, 1, 2)["action"], actions(world, 1, 9, seed=2)["action"]
+    session = world.session(1, 0)
+    session.reset(given, past)
+    steps = [session.step(future[:, t]) for t in range(9)]
+    wanted, rewards = plain(world, given[0], past[0], future[0])
+    apart = np.abs(np.stack([s.frame[0] for s in steps]).astype(int) - wanted)
+    assert apart.max() <= 1
+    assert np.allclose([s.reward[0] for s in steps], rewards, atol=1e-4) and len(set(rewards.tolist())) > 5
+
+
+def test_a_context_is_read_once_for_any_number_of_candidates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for part, name in ((world.dynamics, "prefill"), (world.tokenizer, "watch"), (world.tokenizer, "begin")):
+        original = getattr(part, name)
+        monkeypatch.setattr(part, name, lambda *a, name=name, original=original: (calls.append(name), original(*a))[1])
+    session = world.session(1, 0)
+    session.reset(frames(1, 2), actions(world, 1, 1))
+    forks = session.fork(4)
+    for t in range(3):
+        forks.step(actions(world, 4, 1, seed=t)["action"][:, 0])
+    assert sorted(calls) == ["begin", "prefill", "watch"]
+
+
+def test_one_picture_is_enough_and_stands_still(world: World) -> None:
+    one, two = frames(1, 1), np.repeat(frames(1, 1), 2, 1)
+    runs = []
+    for given in (one, two):
+        session = world.session(1, 0)
+        session.reset(given)
+        runs.append(np.stack([session.step(actions(world, 1, 1, seed=3)["action"][:, 0]).frame for _ in range(2)]))
+    assert np.array_equal(*runs)
+    with pytest.raises(UserError, match="give one or more"):
+        world.session(1, 0).reset(frames(1, 0))
+
+
+def test_long_clips_are_scored_window_after_window(world: World) -> None:
+    video, moves = frames(1, 13)[0], {k: v[0] for k, v in actions(world, 1, 13).items()}
+    score = world.score(Clip(frames=video, actions=moves))
+    nats: list[Any] = []
+    for first, last in ((0, 6), (4, 10), (8, 13)):  # the last two frames of each are the context of the next
+        part = Clip(frames=video[first:last], actions={k: v[first:last] for k, v in moves.items()})
+        alone = world.score(part)
+        nats += [alone.nats_per_frame] * (last - first - 2)
+    assert score.nats_per_frame == pytest.approx(float(np.mean(nats)), rel=1e-5)
+    assert score.rewards is not None and len(score.rewards) == 11
+    with pytest.raises(UserError, match="needs at least 3"):
+        world.score(Clip(frames=video[:2], actions={k: v[:2] for k, v in moves.items()}))
+
+
+def test_a_long_context_is_cut_to_the_last_window(world: World) -> None:
+    """Eleven frames: the window that predicts the twelfth begins with the ninth."""
+    given, past = frames(1, 11), actions(world, 1, 10)
+    session, late = world.session(1, 0), world.session(1, 0)
+    session.reset(given, past)
+    late.reset(given[:, 8:], {k: v[:, 8:] for k, v in past.items()})
+    step = actions(world, 1, 1, seed=3)["action"][:, 0]
+    assert np.array_equal(session.step(step).frame, late.step(step).frame)
