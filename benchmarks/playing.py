@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import re
+import shlex
 import statistics
 import struct
 import subprocess
@@ -266,7 +267,7 @@ def main() -> None:
     result = {
         "format_version": 1,
         "kind": "playing",
-        "command": " ".join(["python benchmarks/playing.py", *sys.argv[1:]]),
+        "command": shlex.join(["python", "benchmarks/playing.py", *sys.argv[1:]]),
         "commit": commit(),
         "created": now(),
         "hardware": describe_machine(),

@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -355,6 +356,35 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
     assert n_bytes(sessions[0].snapshot()) == n_bytes(alone.snapshot())
     assert together.frame.base is None and together.frame.nbytes == result.frame.nbytes
     assert n_bytes(sessions[0]._state) == n_bytes(alone._state)
+
+
+@pytest.mark.parametrize("n_given_up", [1, 2])
+def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up, monkeypatch):
+    world = untrained(importlib.import_module(RECIPES["videogpt"]), "none")
+    decode, decoded = world.tokenizer.decode, []
+    monkeypatch.setattr(world.tokenizer, "decode", lambda codes: decoded.append(codes) or decode(codes))
+    sessions, lone, told = [world.session(seed=i) for i in range(2)], world.session(seed=1), [0, 0]
+
+    def watch(i: int, share: float, n_frames: int) -> None:
+        told[i] += 1
+        if i < n_given_up and told[i] == 3:
+            raise RuntimeError(f"{i} has left")
+
+    for i, session in enumerate(sessions):
+        session.watch = partial(watch, i)
+        session.reset(seed=i)
+    lone.reset(seed=1)
+    before = [session.frame for session in sessions]
+    first, second = Session.step_together(sessions, [None, None])
+    assert str(first) == "0 has left" and told[0] == 3
+    assert sessions[0].n_steps == 0 and np.array_equal(sessions[0].frame, before[0])
+    if n_given_up == 2:
+        assert str(second) == "1 has left" and told[1] == 3 and not decoded
+        sessions[1].watch = None
+        assert sessions[1].step().frame.shape == before[1].shape  # it stands where it stood
+    else:
+        assert isinstance(second, StepResult) and told[1] > 3
+        assert np.array_equal(second.info["codes"], lone.step().info["codes"])
 
 
 def test_sessions_that_do_not_fit_are_one_line(world):
