@@ -69,13 +69,15 @@ def test_the_section_counts_blocks(game):
     fresh, real = game
     frozen = np.repeat(fresh[1][:1], 150, 0)
     half = np.concatenate([fresh[0][:100], np.repeat(fresh[0][99:100], 50, 0)])
-    beside = {"frozen": [frozen], "too short": [frozen[:10]]}
+    beside = {"frozen": [frozen], "too short": [frozen[:10]], "half": [half[:100], half]}
     section = drift_section(np.stack([fresh[2][:150], half]), beside, real, 0)
     figures = {f.name: f for f in section.figures}
     true = np.concatenate([block_numbers(fresh[2][:150]), block_numbers(half)])
     assert figures["drift_within"].value == pytest.approx(real.within(true).all(-1).mean())
     assert (figures["drift_within"].n, figures["drift_within"].n_clips) == (6, 2)
-    assert figures["drift_within"].baselines == {"frozen": 0.0}
+    share = real.within(np.concatenate([block_numbers(half[:100]), block_numbers(half)])).all(-1).mean()
+    assert figures["drift_within"].baselines == {"frozen": 0.0, "half": pytest.approx(share)}
+    assert figures["drift_last_within"].baselines == {"frozen": 0.0, "half": 0.0}, "videos that are as long"
     assert figures["drift_last_within"].value <= 0.5 and figures["drift_last_within"].n == 2
     assert (
         figures["drift_motion"].value == pytest.approx(real.within(true)[:, 5].mean())

@@ -65,10 +65,10 @@ def test_a_world_that_knows_the_game_is_perfect_and_a_copy_gains_nothing(info):
     for copies in (False, True):
         section = simulated_section(Known(clips, copies), info, 4, 0)
         found = {f.name: f for f in section.figures}
-        assert set(found) == {f"simulated_{kind}_h{h}" for kind in ("psnr", "gain") for h in (1, 4, 8)}
+        assert set(found) == {f"{kind}_h{h}" for kind in ("simulated_psnr", "gain_simulated") for h in (1, 4, 8)}
         assert found["simulated_psnr_h4"].n_clips == 4 and found["simulated_psnr_h4"].n <= 16
         for h in (1, 4, 8):
-            psnr, gain = found[f"simulated_psnr_h{h}"], found[f"simulated_gain_h{h}"]
+            psnr, gain = found[f"simulated_psnr_h{h}"], found[f"gain_simulated_h{h}"]
             if copies:
                 assert psnr.value == psnr.baselines[COPY] and gain.value == 0
             else:

@@ -148,9 +148,11 @@ def drift_section(
         figures.append(missing_figure("drift_missing", "Blocks that look and move like the game", why))
     else:
         blocks = np.stack([block_numbers(run) for run in runs])  # (n, B, K)
-        others = {name: np.concatenate([block_numbers(v) for v in videos]) for name, videos in beside.items()}
-        others = {name: real.within(v) for name, v in others.items() if len(v)}
-        figures += _figures(real.within(blocks), others, seed)
+        others = {name: [real.within(block_numbers(video)) for video in videos] for name, videos in beside.items()}
+        as_long = {name: [w for w in rows if len(w) == blocks.shape[1]] for name, rows in others.items()}
+        ends = {name: float(np.mean([w[-1].all() for w in rows])) for name, rows in as_long.items() if rows}
+        whole = {name: np.concatenate(rows) for name, rows in others.items() if any(map(len, rows))}
+        figures += _figures(real.within(blocks), whole, ends, seed)
         curves = [_curve(k, name, blocks[..., k], real) for k, name in enumerate(NUMBERS)]
     return Section(
         name="drift",
@@ -162,15 +164,17 @@ def drift_section(
     )
 
 
-def _figures(within: np.ndarray, others: Mapping[str, np.ndarray], seed: int) -> list[Figure]:
-    """Count blocks in the range: all numbers together, at the end of the run, and each number alone."""
+def _figures(
+    within: np.ndarray, others: Mapping[str, np.ndarray], ends: Mapping[str, float], seed: int
+) -> list[Figure]:
+    """Count blocks in the range, bool (n, B, K): all numbers together, at the end of the run, and each number alone."""
     n_runs, n_blocks, _ = within.shape
     is_usual = np.asarray(within.all(-1))
     each = np.full(n_runs, n_blocks)
     beside = {name: float(v.all(-1).mean()) for name, v in others.items()}
     figures = [
         share_figure("drift_within", is_usual.sum(1), each, "blocks", seed, beside),
-        share_figure("drift_last_within", is_usual[:, -1], np.ones(n_runs), "runs", seed),
+        share_figure("drift_last_within", is_usual[:, -1], np.ones(n_runs), "runs", seed, ends),
     ]
     for k, name in enumerate(NUMBERS):
         alone = {other: float(v[:, k].mean()) for other, v in others.items()}

@@ -166,5 +166,5 @@ def _compare(world: World, clips: Sequence[Clip], seed: int) -> list[Figure]:
             )
             beside = {COPY: float(db(copy_sum.sum() / count.sum()))}
             figures.append(psnr_figure(f"simulated_psnr_h{h}", world_sum, count, seed=seed, baselines=beside))
-            figures.append(gain_figure(f"simulated_gain_h{h}", world_sum, copy_sum, count, seed))
+            figures.append(gain_figure(f"gain_simulated_h{h}", world_sum, copy_sum, count, seed))
     return figures

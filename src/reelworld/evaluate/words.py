@@ -189,7 +189,7 @@ WORDS = {
         "Closeness to the live game after {h} steps",
         "Predicted frames against those that the simulator shows under the same actions, {h} steps after the context.",
     ),
-    "simulated_gain": Words(
+    "gain_simulated": Words(
         "... better than standing still, {h} steps", "PSNR minus that of repeating the last frame seen."
     ),
     "latent_purity": Words(
