@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from evaluate import toy
 from evaluate.toy_clips import OpenWorld, random_walk
-from reelworld.evaluate.drift import BLOCK, NUMBERS, RealRange, block_numbers, cycled_actions, drift_section
+from reelworld.evaluate.clips import Starts
+from reelworld.evaluate.drift import (
+    BLOCK,
+    NUMBERS,
+    RealRange,
+    block_numbers,
+    cycled_actions,
+    drift_section,
+    run_on,
+)
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.types import Clip, UserError
 
@@ -128,6 +139,30 @@ def test_worlds_without_actions_run_by_themselves(tmp_path):
     section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "drift")
     assert "by itself" in section.explanation and section.figures[0].n == 6
     assert section.figures[0].value > 0.5 and "the game itself, same actions" not in section.figures[0].baselines
+
+
+def test_a_run_whose_episode_ends_begins_again():
+    """A counter per stream: stream 1 ends at 3."""
+
+    class Session:
+        def reset(self, frames, actions, seed=None, streams=None):
+            rows = list(range(2)) if streams is None else streams
+            self.seen = [*getattr(self, "seen", []), (rows, seed, actions["a"].tolist())]
+            self.count = getattr(self, "count", np.zeros(2, int))
+            self.count[rows] = frames[:, -1, 0, 0, 0]
+
+        def step(self, action):
+            self.count = self.count + action["a"]
+            frames = np.broadcast_to(self.count[:, None, None, None], (2, 1, 1, 3)).astype(np.uint8)
+            return SimpleNamespace(frame=frames, terminated=np.array([False, self.count[1] == 3]))
+
+    session = Session()
+    world = SimpleNamespace(info=SimpleNamespace(actions={"a": None}, classes=()), session=lambda n: session)
+    clips = [Clip(frames=np.full((4, 1, 1, 3), i, np.uint8), actions={"a": np.arange(4) + 10 * i}) for i in range(2)]
+    starts = Starts.at(clips, [(0, 1), (1, 1)], 2, 1)
+    runs = run_on(world, starts, {"a": np.ones((2, 6), int)}, 6, 7)
+    assert runs[:, :, 0, 0, 0].tolist() == [[1, 2, 3, 4, 5, 6], [2, 3, 2, 3, 2, 3]]
+    assert session.seen == [([0, 1], 7, [[0], [10]])] + [([1], None, [[10]])] * 3
 
 
 @pytest.mark.parametrize("steps", [-1, 1, 49])

@@ -12,16 +12,28 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reelworld.evaluate.figures import Curve, Figure, Section, missing_figure, share_figure
 
 if TYPE_CHECKING:
+    from reelworld.evaluate.clips import Starts
     from reelworld.types import Clip
+    from reelworld.worlds.world import World
 
-__all__ = ["ALONE", "BLOCK", "NUMBERS", "TOLD", "RealRange", "block_numbers", "cycled_actions", "drift_section"]
+__all__ = [
+    "ALONE",
+    "BLOCK",
+    "NUMBERS",
+    "TOLD",
+    "RealRange",
+    "block_numbers",
+    "cycled_actions",
+    "drift_section",
+    "run_on",
+]
 
 BLOCK = 50
 """Frames of a block."""
@@ -32,6 +44,8 @@ MIN_BLOCKS = 20
 QUANTILES = (0.005, 0.995)
 NUMBERS = ("red", "green", "blue", "contrast", "edges", "motion")
 """What is computed of a block, in this order."""
+ROUNDING = np.array([0.5, 0.5, 0.5, 0.5, 0, 0])
+"""Grey levels by which each number may miss its range."""
 TOLD = "under recorded actions, those of the next clip when a clip ends"
 ALONE = "by itself"
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
@@ -91,8 +105,12 @@ class RealRange:
         return cls(low, high, np.median(blocks, axis=0), len(blocks))
 
     def within(self, blocks: np.ndarray) -> np.ndarray:
-        """Say of each number of each block whether it lies in the range, bool (..., 6)."""
-        within: np.ndarray = (blocks >= self.low) & (blocks <= self.high)
+        """Say of each number of each block whether it lies in the range, bool (..., 6).
+
+        Colours and contrast may be half a grey level off: in drawn games they hardly differ between recordings, and
+        what a decoder rounds would count.
+        """
+        within: np.ndarray = (blocks >= self.low - ROUNDING) & (blocks <= self.high + ROUNDING)
         return within
 
 
@@ -123,6 +141,37 @@ def cycled_actions(clips: Sequence[Clip], context: int, n_steps: int) -> dict[st
             rows.append(np.concatenate(parts)[:n_steps])
         result[name] = np.stack(rows)
     return result
+
+
+def run_on(world: World, starts: Starts, actions: Mapping[str, np.ndarray], n_steps: int, seed: int) -> np.ndarray:
+    """Let a world run; where it says that the episode ends, it begins again at its start, as a player would.
+
+    Args:
+        world: The world.
+        starts: Where the runs begin.
+        actions: Stream -> (n, S, ...).
+        n_steps: Steps S.
+        seed: Of the noise.
+
+    Returns:
+        uint8, (n, S, H, W, 3).
+    """
+    session = world.session(n=len(starts.clip))
+
+    def begin(rows: np.ndarray, **how: Any) -> None:
+        before = {k: starts.context_actions[k][rows] for k in world.info.actions}
+        if world.info.classes and starts.class_id is not None:
+            how["class_id"] = starts.class_id[rows]
+        session.reset(starts.context[rows], before or None, **how)
+
+    begin(np.arange(len(starts.clip)), seed=seed)
+    frames = []
+    for s in range(n_steps):
+        result = session.step({k: actions[k][:, s] for k in world.info.actions} or None)
+        frames.append(result.frame)
+        if (over := np.flatnonzero(result.terminated)).size:
+            begin(over, streams=over.tolist())
+    return np.stack(frames, 1)
 
 
 def drift_section(

@@ -26,7 +26,7 @@ from reelworld.evaluate.clips import (
 )
 from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.control import control_starts, measure_control
-from reelworld.evaluate.drift import BLOCK, RealRange, cycled_actions, drift_section
+from reelworld.evaluate.drift import BLOCK, RealRange, cycled_actions, drift_section, run_on
 from reelworld.evaluate.driving import can_drive, driving_section
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.following import measure_following
@@ -260,9 +260,9 @@ class Plan:
         world, config, context = self.world, self.config, given_frames(self.world)
         clips, n_steps = self.wide[: config.drift_runs], config.drift_steps
         self.progress(f"running for {n_steps} steps", 0.82)
-        starts = free_run_starts(clips, context, n_steps)
+        starts = free_run_starts(clips, context, 1)
         actions = cycled_actions(clips, context, n_steps)
-        runs = roll(world, starts, config.seed, actions)
+        runs = run_on(world, starts, actions, n_steps, config.seed)
         beside = {
             "held-out recordings": [clip.frames for clip in self.wide],
             "standing still": [np.repeat(last[-1:], BLOCK, 0) for last in starts.context],
