@@ -24,7 +24,7 @@ def test_rooms_import_only_the_rows_below() -> None:
 
 
 def test_every_room_stands_in_the_table() -> None:
-    rooms = {p.name for p in PACKAGE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    rooms = {p.parent.name for p in PACKAGE.glob("*/__init__.py")}
     rooms |= {p.stem for p in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
     assert {f"reelworld.{room}" for room in rooms} == {room for row in layers() for room in row}
 
