@@ -15,7 +15,7 @@ Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -82,6 +82,15 @@ class SlotTransformerState:
     """Of the last step, float32 (B,)."""
     terminated: Tensor
     """Nothing is learned of ends: zeros (B,)."""
+
+    @classmethod
+    def joined(cls, states: Sequence[SlotTransformerState]) -> SlotTransformerState:
+        """Copy several states into one, their streams in this order."""
+        return cls(
+            cache=StreamCache.joined([state.cache for state in states]),
+            reward=torch.cat([state.reward for state in states]),
+            terminated=torch.cat([state.terminated for state in states]),
+        )
 
     def select(self, streams: Tensor) -> SlotTransformerState:
         """Copy the given streams."""

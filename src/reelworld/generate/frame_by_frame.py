@@ -129,6 +129,12 @@ class InContext(Remembered):
     recent: Tensor
     """uint8, (n, K, H, W, 3)."""
 
+    @classmethod
+    def joined(cls, states: Sequence[Any]) -> InContext:
+        """Copy several states into one, their streams in this order."""
+        both = Remembered.joined(states)
+        return cls(dynamics=both.dynamics, memory=both.memory, recent=torch.cat([state.recent for state in states]))
+
     def select(self, streams: Tensor) -> InContext:
         """Copy the given streams."""
         return InContext(

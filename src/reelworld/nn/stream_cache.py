@@ -7,6 +7,8 @@ Shapes: S layers, B streams, H heads, L places there are, T tokens, E width of a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,6 +31,12 @@ class StreamCache:
     def empty(cls, shape: tuple[int, int, int, int, int], like: Tensor) -> StreamCache:
         """Make room of a shape (S, B, H, L, E), of the type and on the device of ``like``."""
         return cls(like.new_zeros(shape), like.new_zeros(shape), torch.zeros(shape[1], dtype=torch.int64))
+
+    @classmethod
+    def joined(cls, caches: Sequence[StreamCache]) -> StreamCache:
+        """Copy several caches into one, their streams in this order."""
+        keys, values = (torch.cat([getattr(cache, name) for cache in caches], 1) for name in ("keys", "values"))
+        return cls(keys, values, torch.cat([cache.lengths for cache in caches]))
 
     def places(self, n_tokens: int) -> Tensor:
         """Number the next tokens of each stream, int64 (B, T)."""

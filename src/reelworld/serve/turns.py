@@ -24,7 +24,8 @@ class Share:
     """A player's claim on a world."""
 
     used: float = 0.0
-    """Seconds that the world worked for this player; a batch counts in equal parts. Time away counts as used."""
+    """Seconds that the world worked for this player, alone or with others: divided, one step alone would weigh as
+    much as many in a batch. Time away counts as used."""
     asked_at: float = 0.0
     free_at: float = 0.0
     """From then on it may be served again; before, only with others or when nobody else is here."""
@@ -86,6 +87,6 @@ class Turns(Generic[W]):
         """Take note of how long a batch took."""
         self._n_batches += 1
         for wish in batch:
-            wish.share.used += seconds / len(batch)
+            wish.share.used += seconds
             wish.share.free_at = now + seconds
             wish.share.batch = self._n_batches

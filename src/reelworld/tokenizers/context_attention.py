@@ -38,6 +38,12 @@ class ContextMemory:
 
     layers: tuple[KeysValues, ...]
 
+    @classmethod
+    def joined(cls, memories: Sequence[ContextMemory]) -> ContextMemory:
+        """Copy several memories into one, their streams in this order."""
+        layers = zip(*(memory.layers for memory in memories), strict=True)
+        return cls(tuple((torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in layers))
+
     def select(self, streams: Tensor) -> ContextMemory:
         """Copy the given streams."""
         return ContextMemory(tuple((keys[streams], values[streams]) for keys, values in self.layers))
