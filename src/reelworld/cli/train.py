@@ -14,6 +14,7 @@ Examples:
   reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
   reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
   reelworld train genie --data my-videos --out runs/found --size 64 --fit crop
+  reelworld train ivideogpt --data robot-episodes --out runs/robot --size 64 --fit stretch --rewards
 """
 
 from __future__ import annotations
