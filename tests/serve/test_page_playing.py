@@ -47,9 +47,9 @@ def test_a_held_key_repeats_only_as_fast_as_the_world_answers(visit):
         page.keyboard.down("ArrowRight")
         text(page, "#step", r"^([4-9]|\d\d+)$")
         page.keyboard.up("ArrowRight")
-        shown = int(page.locator("#step").inner_text())
-        page.wait_for_timeout(600)
-        assert len(world.taken) <= shown + 2  # one that was under way, one that waited
+        n_taken = len(world.taken)
+        page.wait_for_timeout(1500)
+        assert len(world.taken) <= n_taken + 2  # one that is being made, one on its way; four may wait
 
 
 def test_the_end_is_announced_and_r_plays_again(visit):
