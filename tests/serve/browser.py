@@ -29,16 +29,17 @@ def expect(element: Any) -> Any:
     return expect(element)
 
 
-def cell(page: Any) -> tuple[int, int]:
-    """Find the red square on the canvas."""
+def cell(page: Any, canvas: str = "screen") -> tuple[int, int]:
+    """Find the red square on a canvas."""
     x, y = page.evaluate(
-        """() => {
-          const canvas = document.getElementById("screen");
+        """(id) => {
+          const canvas = document.getElementById(id);
           const rgba = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
           for (let i = 0; i < rgba.length; i += 4)
             if (rgba[i] === 255 && rgba[i + 1] === 0) return [(i / 4) % canvas.width, Math.floor(i / 4 / canvas.width)];
           return [-1, -1];
-        }"""
+        }""",
+        canvas,
     )
     return x // TILE, y // TILE
 
@@ -54,7 +55,10 @@ def state(page: Any, wanted: str) -> None:
 
 
 CONTRAST = """() => {
-  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const rgb = (text) => {
+    const numbers = text.match(/[\\d.]+/g).map(Number);
+    return text.startsWith("color(srgb") ? numbers.map((x, i) => (i < 3 ? 255 * x : x)) : numbers;
+  };
   const light = (c) => {
     const linear = (x) => (x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
     const [r, g, b] = c.slice(0, 3).map((x) => linear(x / 255));

@@ -47,9 +47,9 @@ def test_a_held_key_repeats_only_as_fast_as_the_world_answers(visit):
         page.keyboard.down("ArrowRight")
         text(page, "#step", r"^([4-9]|\d\d+)$")
         page.keyboard.up("ArrowRight")
-        shown = int(page.locator("#step").inner_text())
-        page.wait_for_timeout(600)
-        assert len(world.taken) <= shown + 2  # one that was under way, one that waited
+        n_taken = len(world.taken)
+        page.wait_for_timeout(1500)
+        assert len(world.taken) <= n_taken + 2  # one that is being made, one on its way; four may wait
 
 
 def test_the_end_is_announced_and_r_plays_again(visit):
@@ -75,10 +75,13 @@ def test_real_time_world_waits_for_the_first_key_then_runs_and_pauses(driving):
     text(page, "#step", r"^\d\d+$")
     assert cell(page) == (7, 0)
     page.keyboard.down("ArrowUp")  # two keys of a continuous stream add up
-    page.wait_for_timeout(300)
+    for _ in range(100):  # no longer than needed: seven such steps are the end of the episode
+        if has_both := any(action["action"].tolist() == [[1.0, 1.0]] for action in world.taken):
+            break
+        page.wait_for_timeout(20)
     page.keyboard.up("ArrowUp")
     page.keyboard.up("ArrowRight")
-    assert any(action["action"].tolist() == [[1.0, 1.0]] for action in world.taken)
+    assert has_both
     page.keyboard.press("KeyP")
     state(page, "paused")
     page.wait_for_timeout(200)

@@ -15,7 +15,7 @@ from tests.serve.client import Client
 from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
 from reelworld.serve.app import Limits
-from reelworld.serve.effects import MAX_EFFECTS, _window
+from reelworld.serve.effects import MAX_EFFECTS, _windows
 from reelworld.serve.history import History, Moment, n_bytes
 from reelworld.types import ActionSpec
 
@@ -116,10 +116,9 @@ def test_pictures_show_what_each_action_does_and_change_nothing():
         for i, effect in enumerate(told["effects"]):
             assert (effect["stream"], effect["value"], effect["frames"]) == ("action", i, 5)
             strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(effect["image"]))))
-            assert strip.shape == (SIZE, 5 * SIZE, 3)
-            rows, columns = np.nonzero((strip[:, -SIZE:] == (255, 0, 0)).all(-1))
-            ends.append((columns.min() // TILE, rows.min() // TILE))
-        assert ends == [(7, 0), (3, 4), (0, 0)]
+            first, last = (np.argwhere((p == (255, 0, 0)).all(-1)).min(0) for p in np.split(strip, 5, 1)[::4])
+            ends.append(tuple(((last - first)[::-1] // TILE).tolist()))
+        assert ends == [(4, 0), (0, 4), (-3, 0)]  # from column 3
         client.send(type="act", id=9, actions={"action": 0})
         assert client.frame()["cell"] == (4, 0)
 
@@ -135,7 +134,8 @@ def test_pictures_look_at_the_part_that_moves(turns):
             strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(effect["image"]))))
             sizes.add(strip.shape)
             assert (strip == (255, 0, 0)).all(-1).sum() == 5 * TILE * TILE  # the square is in every picture
-        assert sizes == {(SIZE, 5 * SIZE, 3)}  # from column 0 to 6, with a margin: nearly all
+        side = round(1.2 * 5 * TILE)  # two actions move four tiles, one two: five tiles are seen, and a margin
+        assert sizes == {(side, 5 * side, 3)}
 
 
 def test_pictures_are_drawn_at_most_once_a_second():
@@ -183,13 +183,20 @@ def test_frames_say_how_many_moves_wait():
         assert [client.frame()["reserved"] for _ in range(3)] == [2, 1, 0]
 
 
-def test_small_movements_are_shown_large():
-    still = np.zeros((1, 60, 90, 3), np.uint8)
-    moved = still.copy()
-    moved[0, 50:58, 4:10] = 255
-    moved[0, 0, 80] = 10  # a decoder's noise
-    assert _window([still, moved]) == (slice(40, 60), slice(0, 30))
-    assert _window([still, still]) == (slice(0, 60), slice(0, 90))
+def test_small_movements_are_shown_large_each_where_it_is():
+    """Four actions: one that does nothing, two small ones far from each other, one that changes the whole picture."""
+    strips = np.zeros((4, 3, 60, 90, 3), np.uint8)
+    strips[0, 2, 0, 80] = 10  # a decoder's noise
+    strips[1, 1:, 50:58, 4:10] = 255
+    strips[2, 2, 20:24, 60:64] = 255
+    strips[3, 1:] = 255
+    still, corner, far, all_over = _windows(strips)
+    assert corner == (slice(39, 59), slice(2, 32))  # in the middle of those that hold it: from 38 to 40, 0 to 4
+    assert far == (slice(12, 32), slice(47, 77))  # its middle, row 22, column 62, is the window's
+    assert [s.stop - s.start for s in (*still, *all_over)] == [20, 30, 20, 30]
+    assert still[0].start <= 50 and still[0].stop >= 58  # where the others do most
+    assert _windows(strips[:1]) == [(slice(0, 60), slice(0, 90))]
+    assert _windows(strips[3:]) == [(slice(0, 60), slice(0, 90))]
 
 
 def moment(step: int, size: int = 1000) -> Moment:

@@ -110,7 +110,7 @@ def _play(options: Options, config: RecordConfig) -> None:
 
     from reelworld.serve.app import Limits
     from reelworld.serve.real import RealGame
-    from reelworld.serve.recording import check_folder, summarize
+    from reelworld.serve.recording import check_folder, discard_if_empty, summarize
 
     check_folder(options.out)
     before = summarize(options.out)
@@ -122,6 +122,7 @@ def _play(options: Options, config: RecordConfig) -> None:
         limits=Limits(sessions=1),
         record=options.out,
     )
+    discard_if_empty(options.out)
     n_episodes, n_frames = summarize(options.out)
     print(f"{n_episodes} episodes, {n_frames:,} frames in {options.out} ({n_episodes - before[0]} episodes are new)")
 

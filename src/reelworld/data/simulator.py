@@ -14,7 +14,9 @@ from __future__ import annotations
 import copy
 import importlib
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -198,10 +200,12 @@ def _make(config: SimulatorConfig) -> gym.Env:
     if config.frames == "render":
         kwargs["render_mode"] = "rgb_array"
     try:
-        env: gym.Env = gym.make(spec, disable_env_checker=True, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*not in the possible render_modes")  # said below, in one line
+            env: gym.Env = gym.make(spec, disable_env_checker=True, **kwargs)
     except (ImportError, gym.error.DependencyNotInstalled) as error:
         raise UserError(
-            f"{config.env_id} needs packages that are not installed ({error}); pip install 'reelworld[envs]'"
+            f"{config.env_id} needs packages that are not installed ({error}); pip install '{_package_of(error)}'"
         ) from error
     except (TypeError, ValueError, gym.error.Error) as error:
         raise UserError(
@@ -218,6 +222,15 @@ def _make(config: SimulatorConfig) -> gym.Env:
         except (TypeError, ValueError, AttributeError, AssertionError) as error:
             raise UserError(f"wrapper {wrapper.path} with {dict(wrapper.kwargs)} fails: {error}") from error
     return env
+
+
+def _package_of(error: ImportError | gym.error.DependencyNotInstalled) -> str:
+    """Name what to install, from what gymnasium or Python says is missing."""
+    extra = re.search(r"gymnasium\[([\w-]+)\]", str(error))
+    if extra and extra[1] != "box2d":
+        return f"gymnasium[{extra[1]}]"
+    missing = error.name if isinstance(error, ImportError) else None
+    return missing.partition(".")[0] if missing and not extra else "reelworld[envs]"
 
 
 def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:

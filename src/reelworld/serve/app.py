@@ -350,6 +350,7 @@ class _Desk:
             "paused": player.is_paused,
             "gallery": self._hall.is_gallery,
             "pictures": list(rules.pictures),
+            "held": rules.held,
             "rewind": rules.rewinds,
             "effects": rules.forks,
             "images": rules.begins_anywhere,

@@ -32,8 +32,6 @@ N_TRIES = 20  # seeds after which a game that ends within its first steps is giv
 class BesideWorld:
     """A world and its game, played together."""
 
-    rules = Rules(pictures=("world", "game"), rewinds=False, forks=False, begins_anywhere=False)
-
     def __init__(self, world: Playable, game: Game) -> None:
         """Look whether both fit.
 
@@ -41,18 +39,27 @@ class BesideWorld:
             UserError: If the game is not installed, or its actions or pictures are not the world's.
         """
         self._world, self._game = world, game
+        self.rules = Rules(
+            pictures=("world", "game"),
+            rewinds=False,
+            forks=False,
+            begins_anywhere=False,
+            held=game.stride * game.simulator.action_repeat,
+        )
         self.info = world.info
         self.starts: list[Clip] = []
         name, simulator = game.simulator.env_id, Simulator(game.simulator)
         try:
             theirs, specs = simulator.action_spec, list(world.info.actions.values())
+            if "latent" in world.info.actions:
+                raise UserError(
+                    f"this world's actions were found in video, {name} has {theirs.n} of its own; give the world "
+                    "these first: reelworld actions WORLD --data RECORDINGS"
+                )
             if [(spec.kind, spec.n) for spec in specs] != [(theirs.kind, theirs.n)]:
                 wanted = f"{name} takes {theirs.n} {theirs.kind} actions"
                 have = ", ".join(f"{spec.n} {spec.kind} ones ({key})" for key, spec in world.info.actions.items())
-                raise UserError(
-                    f"{wanted}, this world {have or 'none'}; one whose actions were found in video gets the real ones "
-                    "with: reelworld actions WORLD --data RECORDINGS"
-                )
+                raise UserError(f"{wanted}, this world {have}; the two cannot be played with the same keys.")
             shape = simulator.reset(0).shape[:2]
             check_fit(shape, (world.info.height, world.info.width), game.fit, name)
         finally:

@@ -56,11 +56,10 @@ def draw_effects(session: PlaySession, frame: np.ndarray, controls: Controls) ->
     actions = {name: np.concatenate([row[name] for row in rows]) for name in controls.specs}
     shown = [np.repeat(frame[None], len(choices), 0)]
     shown += [forks.step(actions).frame for _ in range(N_TURNS if controls.is_turn_based else N_TICKS)]
-    rows_seen, columns_seen = _window(shown)
-    shown = [frames[:, rows_seen, columns_seen] for frames in shown]
+    frames = np.stack(shown, 1)
     return [
-        Effect(stream=stream, value=value, frames=np.stack([_small(frames[i]) for frames in shown]))
-        for i, (stream, value) in enumerate(choices)
+        Effect(stream=stream, value=value, frames=np.stack([_small(frame[window]) for frame in strip]))
+        for (stream, value), strip, window in zip(choices, frames, _windows(frames), strict=True)
     ]
 
 
@@ -78,23 +77,36 @@ def describe_effects(effects: list[Effect], step: int) -> dict[str, Any]:
     return {"type": "effects", "step": step, "effects": pictures}
 
 
-def _window(shown: list[np.ndarray]) -> tuple[slice, slice]:
-    """Find the part of the picture, at least a third of each side, in which the actions do something."""
-    first = shown[0].astype(np.int16)  # decoders leave a little noise everywhere, which is no movement
-    moves = np.any([(np.abs(frames - first) > NOISE).any((0, 3)) for frames in shown[1:]], axis=0)
-    height, width = moves.shape
-    if not moves.any():
-        return slice(0, height), slice(0, width)
-    ends = [np.flatnonzero(moves.any(axis))[[0, -1]] for axis in (1, 0)]
-    wanted = max((last - first + 1) / side for (first, last), side in zip(ends, moves.shape, strict=True))
-    share = min(1.0, max(1.2 * wanted, 1 / 3))
-    return _around(ends[0], height, share), _around(ends[1], width, share)
+def _windows(frames: np.ndarray) -> list[tuple[slice, slice]]:
+    """Find the part of the picture where each action does most: parts of one size, at least a third of each side.
+
+    Args:
+        frames: uint8, (n, T, H, W, 3); the first is the present one. Most actions fit into the size; one that changes
+            more, as a world does that imagines things far away, shows where it changes most.
+    """
+    first = frames[:, :1].astype(np.int16)  # decoders leave a little noise everywhere, which is no movement
+    changes = (np.abs(frames[:, 1:] - first) > NOISE).any(-1).sum(1)
+    height, width = changes.shape[1:]
+    sides = [_side(moved.any(axis)) / moved.shape[1 - axis] for moved in changes > 0 for axis in (1, 0)]
+    needs = [max(pair) for pair in zip(sides[::2], sides[1::2], strict=True) if max(pair)]
+    share = min(1.0, max(1.2 * float(np.median(needs)), 1 / 3)) if needs else 1.0
+    shape = round(share * height), round(share * width)
+    return [_fullest(moved if moved.any() else changes.sum(0), shape) for moved in changes]
 
 
-def _around(ends: np.ndarray, side: int, share: float) -> slice:
-    length = round(share * side)
-    first = min(max(0, (int(ends.sum()) + 1 - length) // 2), side - length)
-    return slice(first, first + length)
+def _side(moved: np.ndarray) -> int:
+    """Return how far it is from the first to the last that moved."""
+    found = np.flatnonzero(moved)
+    return int(found[-1] - found[0] + 1) if len(found) else 0
+
+
+def _fullest(changes: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Find the window of a shape that holds most; of several, the one in their middle."""
+    sums = np.pad(changes.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    rows, columns = shape
+    held = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
+    top, left = np.argwhere(held == held.max()).mean(0).round().astype(int)
+    return slice(int(top), int(top) + rows), slice(int(left), int(left) + columns)
 
 
 def _small(frame: np.ndarray) -> np.ndarray:

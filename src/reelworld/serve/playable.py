@@ -85,6 +85,8 @@ class Rules:
     """The player can see what each action would do."""
     begins_anywhere: bool = True
     """A game can begin at a recorded moment or at a picture."""
+    held: int = 1
+    """Steps of the real game per step that is played."""
     keeps_all: bool = False
     """What is played is recorded from the first step on, where anything is."""
 

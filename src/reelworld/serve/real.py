@@ -45,8 +45,6 @@ class RealInfo:
 class RealGame:
     """A simulator that is played like a world. Every session has a simulator of its own."""
 
-    rules = Rules(pictures=("game",), rewinds=False, draws=False, forks=False, begins_anywhere=False, keeps_all=True)
-
     def __init__(self, config: SimulatorConfig) -> None:
         """Look at the game once.
 
@@ -54,6 +52,15 @@ class RealGame:
             UserError: If it is not installed, not known, or has no pictures.
         """
         self._config = config
+        self.rules = Rules(
+            pictures=("game",),
+            rewinds=False,
+            draws=False,
+            forks=False,
+            begins_anywhere=False,
+            keeps_all=True,
+            held=config.action_repeat,
+        )
         self.starts: list[Clip] = []
         simulator = Simulator(config)
         described = describe_simulator(simulator, seed=0)

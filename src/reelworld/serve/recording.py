@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from reelworld.serve.controls import Controls
 from reelworld.serve.playable import PlayableInfo
 from reelworld.types import Clip, UserError
 
-__all__ = ["FILMS", "Archive", "Saved", "Tape", "check_folder", "describe_saved", "summarize"]
+__all__ = ["FILMS", "Archive", "Saved", "Tape", "check_folder", "describe_saved", "discard_if_empty", "summarize"]
 
 FILMS = "films"
 """Folder of the films inside an archive."""
@@ -185,6 +185,13 @@ def check_folder(folder: Path) -> None:
         folder.is_dir() and not (folder / INFO_FILE).exists() and any(p.name not in ours for p in folder.iterdir())
     ):
         raise UserError(f"{folder} exists and is no recording; choose another folder or empty it.")
+
+
+def discard_if_empty(folder: Path) -> None:
+    """Take away an archive's folders that nothing was written into."""
+    for path in (folder / FILMS, folder):
+        with suppress(OSError):  # something is in there
+            path.rmdir()
 
 
 def summarize(folder: Path) -> tuple[int, int]:

@@ -100,22 +100,21 @@ def serve(
         record: Folder for what players record; None lets nobody record.
         allow_code: Modules that the game beside a world may come from, besides the known packages.
     """
-    listener = find_port(host, port)
-    bound = listener.getsockname()[1]
-    token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
-    app = create_app(
-        world,
-        card=card,
-        limits=limits,
-        hosts=frozenset({host, socket.gethostname().lower()}),
-        token=token,
-        n_threads=n_threads,
-        record=record,
-        allow_code=allow_code,
-    )
-    shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-    url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/{f'?token={token}' if token else ''}"
-    with listener:
+    with find_port(host, port) as listener:
+        bound = listener.getsockname()[1]
+        token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
+        app = create_app(
+            world,
+            card=card,
+            limits=limits,
+            hosts=frozenset({host, socket.gethostname().lower()}),
+            token=token,
+            n_threads=n_threads,
+            record=record,
+            allow_code=allow_code,
+        )
+        shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/{f'?token={token}' if token else ''}"
         announce(url, bound)
         if open_browser and _has_screen():
             # Connections wait in the listening socket until the server answers.

@@ -10,7 +10,7 @@ export class Connection {
   #wait = 500;
   #on;
 
-  /** @param on {{hello(world), making(progress), effects(pictures), recording(state), recorded(files), frame(frame), lost(), closed(reason)}} what to do when these happen */
+  /** @param on {{hello(world), making(progress), effects(pictures), recording(state), recorded(files), beside(distance), frame(frame), lost(), closed(reason, code)}} what to do when these happen */
   constructor(on) {
     this.#on = on;
   }
@@ -25,11 +25,20 @@ export class Connection {
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => (typeof data === "string" ? this.#readText(data) : this.#on.frame(readFrame(data)));
     socket.onclose = ({ code, reason }) => {
-      if (FINAL.has(code)) return this.#on.closed(reason);
+      if (FINAL.has(code)) return this.#on.closed(reason, code);
       this.#on.lost();
       setTimeout(() => this.open(), this.#wait);
       this.#wait = Math.min(2 * this.#wait, 5000);
     };
+  }
+
+  /** Leave, and come back at the address that the page has now. */
+  reopen() {
+    const socket = this.#socket;
+    if (socket.readyState === WebSocket.CLOSED) return this.open();
+    socket.onmessage = null;
+    socket.onclose = () => this.open(); // a place is free again before the next one is asked for
+    socket.close();
   }
 
   send(message) {
@@ -41,6 +50,7 @@ export class Connection {
     if (message.type === "making") return this.#on.making(message);
     if (message.type === "effects") return this.#on.effects(message);
     if (message.type === "recording") return this.#on.recording(message);
+    if (message.type === "beside") return this.#on.beside(message);
     if (message.type === "recorded") return this.#on.recorded(message);
     if (message.type !== "hello") return; // newer servers may say more
     if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page

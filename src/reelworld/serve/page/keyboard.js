@@ -137,9 +137,17 @@ function blend(active, spec) {
   return sum.map((x, i) => Math.min(spec.high[i] ?? 1, Math.max(spec.low[i] ?? -1, x)));
 }
 
+/** Of a joint name such as "left+coast", keep what differs from the name of doing nothing, "straight+coast". */
+function withoutRest(name, rest) {
+  const parts = name?.split("+");
+  const still = rest?.split("+");
+  if (!parts || parts.length === 1 || parts.length !== still?.length) return name;
+  return parts.filter((part, i) => part !== still[i]).join("+") || name;
+}
+
 /** Name an action for a person. */
 function nameOf(spec, value) {
-  if (spec.kind === "discrete") return spec.names[value] ?? `action ${value + 1}`;
+  if (spec.kind === "discrete") return withoutRest(spec.names[value], spec.names[spec.null]) ?? `action ${value + 1}`;
   const rest = spec.null ?? value.map(() => 0);
   const moved = value.map((_, i) => i).filter((i) => value[i] !== rest[i]);
   const sign = (i) => (rest[i] <= spec.low[i] ? "" : value[i] > rest[i] ? " +" : " \u2212"); // a pedal has one way

@@ -1,21 +1,25 @@
 // The player: keys and touches in, frames out, and a word for the person whenever something is expected of them.
 
+import { isBeside, offerBeside, setBeside, showApart, wantsBeside } from "./beside.js";
 import { Connection } from "./connection.js";
 import { clearEffects, needsPictures, showEffects } from "./effects.js";
 import { watchGamepads } from "./gamepad.js";
 import { KeyMap, glyph, makeButtons } from "./keyboard.js";
 import { forgetFrames, forgetInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
 import { closePanel } from "./panel.js";
-import { offerRecording, showRecorded, showRecording } from "./recorder.js";
+import { offerRecording, sentence, showRecorded, showRecording, toast } from "./recorder.js";
 import { Settings, rememberedKeys } from "./settings.js";
 import { offerStarts, showStarts } from "./starts.js";
 
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
 const pixels = screen.getContext("2d");
+const gamePixels = $("game").getContext("2d");
 const glow = $("glow").getContext("2d");
 const REPEAT_AFTER = 320; // milliseconds a key is held before a turn-based world repeats it
 const REPEAT_EVERY = 110;
+const NO_WORLD = 4003; // the code of a connection that found nothing to play
+const GAP = 16; // between two pictures
 const GLOW_EVERY = 200; // blurring a large area is the dearest thing on this page
 
 let world = null;
@@ -33,7 +37,7 @@ let backTimer = 0;
 let glowedAt = 0;
 const held = []; // codes, oldest first
 
-const connection = new Connection({ hello, making, effects, recording: showRecording, recorded: showRecorded, frame, lost, closed });
+const connection = new Connection({ hello, making, effects, recording: showRecording, recorded: showRecorded, beside: showApart, frame, lost, closed });
 const settings = new Settings({
   keys: useKeys,
   sample: (drawing) => connection.send({ type: "sample", ...drawing }),
@@ -59,9 +63,10 @@ function showWhatIsExpected() {
   if (isOver) {
     const steps = `${last.step} ${last.step === 1 ? "step" : "steps"}`;
     const points = last.total ? `, reward ${number(last.total)}` : "";
-    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, again(), () => reset());
+    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, playAgain(), () => reset());
   } else if (isPaused && !last?.step && keyMap.choices.length) {
-    show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", "", "Play", () => pause(false));
+    const kept = isReal() && world.record ? "Every episode you play is kept" : "";
+    show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", kept, "Play", () => pause(false));
   } else if (isPaused && !last?.step) {
     show("paused", "Ready", "", "Play", () => pause(false));
   } else if (isPaused) {
@@ -78,7 +83,8 @@ function showWhatIsExpected() {
 }
 
 const hasKeyboard = () => matchMedia("(hover: hover)").matches; // as far as a page can know
-const again = () => (hasKeyboard() ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
+const playAgain = () => (hasKeyboard() ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
+const isReal = () => world.pictures[0] === "game";
 const isRunning = () => !isPaused && document.body.dataset.state === "playing";
 
 // ---------------------------------------------------------------- what the server says
@@ -94,24 +100,32 @@ function hello(message) {
   releaseAll();
   rememberedKeys(keyMap, world.name);
   for (const id of ["pause", "single", "fps-meter"]) $(id).hidden = world.turn_based;
+  $("back").hidden = !world.rewind;
   const query = new URLSearchParams(location.search);
-  query.delete("world");
+  for (const own of ["world", "beside"]) query.delete(own);
   $("home").hidden = !world.gallery;
   $("home").href = query.size ? `./?${query}` : "./";
   $("name").textContent = document.title = world.name;
   const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
   const alone = keyMap.choices.length ? "" : ", runs by itself";
-  $("about").textContent = `recipe ${world.recipe}, ${world.width}\u00d7${world.height}, ${pace}${alone}`;
+  const kind = isReal() ? "the real game" : `recipe ${world.recipe}`;
+  $("model-name").textContent = isReal() ? "Game" : "Model";
+  screen.ariaLabel = isReal() ? "What the real game shows" : "What the world shows";
+  const held = isReal() && world.held > 1 ? `, each action held for ${world.held} of the game's steps` : "";
+  $("about").textContent = `${kind}, ${world.width}\u00d7${world.height}, ${pace}${alone}${held}`;
   $("delay").parentElement.hidden = !keyMap.choices.length;
   $("hint").hidden = !world.turn_based;
   $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
-  [screen.width, screen.height] = [world.width, world.height];
+  for (const canvas of [screen, $("game")]) [canvas.width, canvas.height] = [world.width, world.height];
   useKeys();
   settings.show(world, keyMap);
   showStarts(world);
   offerRecording(world, (message) => connection.send(message));
+  offerBeside(world, again);
+  const shown = $("tools").querySelectorAll("button:not([hidden])").length;
+  $("tools").classList.toggle("is-many", shown > 6); // two rows on a phone
   fit();
-  if (needsPictures(keyMap)) connection.send({ type: "effects" });
+  if (world.effects && needsPictures(keyMap)) connection.send({ type: "effects" });
   $("stage").focus({ preventScroll: true });
 }
 
@@ -147,7 +161,8 @@ function making({ share, frames }) {
 async function frame(message) {
   const image = await createImageBitmap(message.image);
   if (last && last.sequence > message.sequence) return;
-  pixels.drawImage(image, 0, 0);
+  pixels.drawImage(image, 0, 0); // the world; what stands beside it falls off the canvas
+  if (isBeside(world)) gamePixels.drawImage(image, -world.width, 0);
   const now = performance.now();
   if (now - glowedAt > GLOW_EVERY) {
     glow.drawImage(image, 0, 0, 8, 8);
@@ -169,15 +184,22 @@ function lost() {
   show("lost", world ? "Connection lost" : "No server yet", "Trying again\u2026");
 }
 
-function closed(reason) {
+function closed(reason, code) {
   releaseAll();
-  show("closed", "The game has stopped", sentence(reason || "the server closed it"), "Try again", () => {
-    show("connecting", "Connecting");
-    connection.open();
-  });
+  const text = `${sentence(reason || "the server closed it")}.`;
+  if (wantsBeside() && code === NO_WORLD) {
+    return show("closed", "The real game is not here", text, "Play the world alone", () => {
+      setBeside(false);
+      again();
+    });
+  }
+  show("closed", "The game has stopped", text, "Try again", again);
 }
 
-const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+function again() {
+  show("connecting", "Connecting");
+  connection.reopen();
+}
 
 // ---------------------------------------------------------------- what the person does
 
@@ -204,7 +226,7 @@ function pause(value) {
 
 /** Go one step back; a real-time world waits there. */
 function back() {
-  if (!last?.step) return;
+  if (!last?.step || !world.rewind) return;
   if (!world.turn_based && !isPaused) isPaused = true; // the server pauses by itself
   sendInput({ type: "rewind", steps: 1 });
 }
@@ -291,6 +313,9 @@ addEventListener("keydown", (event) => {
   else if (code === shortcuts.pause) pause(!isPaused);
   else if (keyMap.codes.has(code)) press(code);
   else if (document.body.dataset.state === "ready" && code !== "Tab") pause(false);
+  else if (!event.shiftKey && /^(Key|Digit|Arrow|Space)/.test(code)) {
+    toast(`${glyph(code)} does nothing here. The buttons name the keys; Settings changes them.`);
+  }
 });
 addEventListener("keyup", ({ code }) => release(code));
 addEventListener("blur", releaseAll);
@@ -323,10 +348,22 @@ function fit() {
   if (!world) return;
   const box = $("stage").getBoundingClientRect();
   const ratio = devicePixelRatio || 1;
-  const room = Math.min((box.width * ratio) / world.width, (box.height * ratio) / world.height);
-  const scale = (room >= 2 ? Math.floor(room) : room) / ratio;
-  screen.style.width = `${world.width * scale}px`;
-  screen.style.height = `${world.height * scale}px`;
+  const [first] = $("pictures").children;
+  const frills = first.offsetHeight - screen.offsetHeight; // the words below a picture
+  const below = $("apart").hidden ? 0 : $("apart").offsetHeight;
+  const roomFor = (columns, rows) => Math.min(
+    (((box.width - GAP * (columns - 1)) / columns) * ratio) / world.width,
+    (((box.height - below) / rows - frills) * ratio) / world.height,
+  );
+  const n = world.pictures.length;
+  const [abreast, stacked] = [roomFor(n, 1), roomFor(1, n)].map((room) => (room >= 2 ? Math.floor(room) : room));
+  const isStacked = stacked > abreast;
+  const scale = Math.max(abreast, stacked) / ratio;
+  $("pictures").classList.toggle("is-stacked", isStacked);
+  for (const canvas of [screen, $("game")]) {
+    canvas.style.width = `${world.width * scale}px`;
+    canvas.style.height = `${world.height * scale}px`;
+  }
 }
 
 new ResizeObserver(fit).observe($("stage"));

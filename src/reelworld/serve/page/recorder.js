@@ -21,6 +21,9 @@ export function showRecording({ on, problem = "" }) {
 
 export const showRecorded = ({ film, frames }) => toast(`Kept ${frames} frames: ${film}`);
 
+/** Begin with a capital. */
+export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
+
 /** Say something for a while. */
 export function toast(text) {
   $("toast").textContent = text;

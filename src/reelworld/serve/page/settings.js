@@ -58,8 +58,10 @@ export class Settings {
     this.#name = world.name;
     this.#drawing = world.sampler;
     $("keys-section").hidden = !keyMap.choices.length;
-    if (isNew) this.#showDrawing(world.sampler);
-    else if (this.#isChanged()) this.#sample();
+    $("drawing-section").hidden = !world.sampler;
+    $("effects").hidden = !world.effects;
+    if (world.sampler && isNew) this.#showDrawing(world.sampler);
+    else if (world.sampler && this.#isChanged()) this.#sample();
     this.#listKeys();
   }
 

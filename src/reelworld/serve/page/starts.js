@@ -39,7 +39,7 @@ export function offerStarts({ begin, nextId, begun }) {
 /** Show the moments of a world, once. */
 export async function showStarts(world) {
   player = world.player;
-  $("start-from").hidden = false;
+  $("start-from").hidden = !world.images;
   $("starts-recorded").hidden = !world.starts;
   if (shownFor === world.name || !world.starts) return;
   shownFor = world.name;

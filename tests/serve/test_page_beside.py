@@ -1,0 +1,181 @@
+"""The page in a real browser: a world beside its real game, the real game alone, and several tabs."""
+
+from __future__ import annotations
+
+from tests.serve.browser import PHONE, cell, expect, needs_browser, state, text
+from tests.serve.game import ID, MODULE, learned_world
+from tests.serve.squares import running, time_world, turn_world
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.presets import SimulatorConfig
+from reelworld.serve.app import Limits
+from reelworld.serve.real import RealGame
+from reelworld.serve.shelf import Shelf, Shelved
+
+pytestmark = needs_browser
+
+
+def both(page) -> tuple[tuple[int, int], tuple[int, int]]:
+    return cell(page), cell(page, "game")
+
+
+def go_beside(page) -> None:
+    page.get_by_role("button", name="Real game").click()
+    page.wait_for_selector("body.is-beside[data-state=playing]")
+    text(page, "#psnr", "^equal$")
+
+
+def test_the_same_keys_play_the_world_and_the_real_game(visit):
+    with running(learned_world(), allow_code=(MODULE,)) as address:
+        page = visit(address)
+        assert page.locator("#game-picture").is_hidden()
+        go_beside(page)
+        assert page.locator("figcaption:visible").all_inner_texts() == ["The world", "The real game"]
+        text(page, "#apart-note", "No going back")
+        assert page.locator("#back").is_hidden() and page.locator("#start-from").is_hidden()
+        before, there = both(page)
+        assert before == there
+        page.keyboard.press("ArrowDown")
+        text(page, "#step", "^1$")
+        assert both(page) == ((before[0], before[1] + 1),) * 2
+        page.keyboard.press("Backspace")  # means nothing here
+        page.keyboard.press("ArrowDown")
+        text(page, "#step", "^2$")
+        assert page.locator("#curve").get_attribute("points").count(",") == 3
+        page.reload()
+        page.wait_for_selector("body.is-beside[data-state=playing]")  # the address remembers
+        page.get_by_role("button", name="Real game").click()
+        page.wait_for_selector("body:not(.is-beside)[data-state=playing]")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+        page.keyboard.press("Backspace")
+        text(page, "#step", "^0$")
+
+
+def test_pictures_that_part_are_measured_and_the_end_of_the_game_is_announced(visit):
+    world = learned_world(simulator={"env_kwargs": {"length": 4}})  # two of them are the world's context
+    world.move = lambda action: [0, 0]
+    with running(world, allow_code=(MODULE,)) as address:
+        page = visit(address)
+        go_beside(page)
+        page.keyboard.press("ArrowDown")
+        text(page, "#step", "^1$")
+        text(page, "#psnr", r"^\d\d\.\d dB$")
+        imagined, seen = both(page)
+        assert seen == (imagined[0], imagined[1] + 1)
+        page.keyboard.press("ArrowDown")
+        state(page, "ended")
+        page.keyboard.press("KeyR")
+        state(page, "playing")
+        text(page, "#psnr", "^equal$")
+        assert len(set(both(page))) == 1
+
+
+def test_a_game_that_is_not_here_says_why(visit):
+    with running(learned_world(simulator={"env_id": "NoSuchGame-v3"})) as address:
+        page = visit(address)
+        page.get_by_role("button", name="Real game").click()
+        text(page, "#toast", "^Unknown environment 'NoSuchGame-v3'")
+        state(page, "playing")
+        page.goto(f"http://{address}/?beside=1")
+        state(page, "closed")
+        text(page, "#overlay-title", "The real game is not here")
+        page.get_by_role("button", name="Play the world alone").click()
+        state(page, "playing")
+        page.keyboard.press("ArrowRight")
+        text(page, "#step", "^1$")
+
+
+def test_no_button_where_there_is_no_game(visit, turns):
+    assert visit(turns).locator("#beside").is_hidden()
+
+
+def test_the_way_back_to_the_gallery_leaves_the_game(visit):
+    with running(Shelf([Shelved(name="Learned", load=learned_world)]), allow_code=(MODULE,)) as address:
+        page = visit(address)
+        page.get_by_role("link", name="Play Learned").click()
+        state(page, "playing")
+        go_beside(page)
+        page.get_by_role("link", name="All worlds").click()
+        page.get_by_role("link", name="Play Learned").click()
+        page.wait_for_selector("body:not(.is-beside)[data-state=playing]")
+
+
+def test_both_pictures_fit_a_phone(visit):
+    with running(learned_world(), allow_code=(MODULE,)) as address:
+        page = visit(address, **PHONE)
+        go_beside(page)
+        size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+        assert size == [390, 844]
+        boxes = [page.locator(name).bounding_box() for name in ("#screen", "#game", "#apart", "#tools")]
+        for box in boxes:
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
+        assert boxes[0]["width"] == boxes[1]["width"] >= 150
+        assert all(a["y"] + a["height"] <= b["y"] for a, b in [(boxes[0], boxes[2]), (boxes[2], boxes[3])])
+
+
+def test_many_buttons_fit_a_phone(visit, tmp_path):
+    """A world in real time that can be recorded, started from pictures and played beside its game."""
+    world = time_world()
+    world.info.provenance = learned_world().info.provenance
+    with running(world, record=tmp_path) as address:
+        page = visit(address, **PHONE)
+        buttons = page.locator("#tools button:visible").all()
+        assert len(buttons) == 8
+        for button in buttons:
+            box = button.bounding_box()
+            assert min(box["width"], box["height"]) >= 44
+            assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
+            assert button.evaluate("b => b.querySelector('.label').scrollWidth <= b.clientWidth")
+
+
+def test_the_real_game_is_played_and_everything_is_kept(visit, tmp_path):
+    game = RealGame(SimulatorConfig(env_id=ID))
+    with running(game, Limits(sessions=1), record=tmp_path) as address:
+        page = visit(address)
+        text(page, "#about", "^the real game, 32")
+        for gone in ("#back", "#start-from", "#beside"):
+            assert page.locator(gone).is_hidden()
+        text(page, "#record", "Recording")
+        page.get_by_role("button", name="Settings").click()
+        assert page.locator("#drawing-section").is_hidden() and page.get_by_label("Temperature").is_hidden()
+        assert page.locator("#effects").is_hidden()
+        page.keyboard.press("Escape")
+        for step, key in enumerate(["KeyW", "KeyW", "KeyQ"], 1):  # the keys of actions that nobody named: 1, 2, 3
+            page.keyboard.press({"KeyW": "Digit2", "KeyQ": "Digit1"}[key])
+            text(page, "#step", f"^{step}$")
+        page.keyboard.press("KeyR")
+        text(page, "#toast", r"^Kept 4 frames: films/tests-serve-game-square-v0-played-.*\.mp4$")
+        page.keyboard.press("Digit2")
+        text(page, "#step", "^1$")
+        second = visit(address)
+        state(second, "closed")
+        text(second, "#overlay-text", "^Somebody plays here already; close another tab and try again.$")
+        page.reload()  # the place is free at once, and what was played is kept
+        state(page, "playing")
+        page.close()
+    data = DataSet.open(tmp_path)
+    assert sorted(e.n_frames for e in data.episodes) == [2, 4]
+
+
+def test_two_tabs_play_games_of_their_own(visit):
+    world = turn_world()
+    with running(world) as address:
+        one, two = visit(address), visit(address)
+        one.keyboard.press("ArrowRight")
+        text(one, "#step", "^1$")
+        two.keyboard.press("ArrowDown")
+        two.keyboard.press("ArrowDown")
+        text(two, "#step", "^2$")
+        assert (cell(one), cell(two)) == ((1, 0), (0, 2))
+        text(one, "#step", "^1$")
+
+
+def test_a_key_without_a_meaning_says_so(visit, turns):
+    page = visit(turns)
+    page.keyboard.press("KeyX")
+    text(page, "#toast", "^X does nothing here")
+    expect(page.locator("#toast")).to_have_attribute("role", "status")
+    text(page, "#step", "^0$")
+    page.keyboard.press("Shift")  # no key of a game by itself
+    text(page, "#toast", "^X does")
