@@ -20,6 +20,7 @@ from reelworld.recipes import pocket
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import draw_effects
 from reelworld.types import ActionSpec, Clip
+from reelworld.worlds.finding import SHIPPED
 from reelworld.worlds.world import World
 
 
@@ -70,6 +71,9 @@ def test_no_world_or_several_are_a_gallery(world_folder, tmp_path, monkeypatch, 
     served = []
     monkeypatch.setattr("reelworld.serve.server.serve", lambda world, **_: served.append(world))
     monkeypatch.chdir(tmp_path)
+    assert main(["play"]) == 0  # those that come with the package
+    assert [world.where for world in served.pop().worlds] == list(SHIPPED)
+    monkeypatch.setattr("reelworld.worlds.finding.SHIPPED", ())
     assert main(["play"]) == 2
     assert "there are no worlds in runs/" in capsys.readouterr().err
     shutil.copytree(world_folder, tmp_path / "runs" / "mine" / "world")
