@@ -30,6 +30,11 @@ FOUND = (
     "psnr_h4", "gain_h4", "delta_uniform_h4", "delta_shuffled_h4", "one_step_change_f1", "one_step_frames_exact",
     "free_run_frames_exact", "free_run_psnr", "free_run_motion", "free_run_live_codes",
 )  # fmt: skip
+DRIFT = ("drift_within", "drift_last_within", "drift_contrast", "drift_edges", "drift_motion")
+DRIFT_ONLY = (
+    "--drift-steps", "300", "--drift-runs", "8", "--clips", "8", "--single-steps", "20", "--free-run-steps", "5",
+    "--control-starts", "8", "--inverse-steps", "0", "--simulator-episodes", "0",
+)  # fmt: skip
 STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
 
 
@@ -58,11 +63,13 @@ class Worlds:
             self.call("train", "genie", "--data", self.data / "recording", "--out", run, "--seed", str(seed), *words)
         return run
 
-    def measured(self, world: Path, report: Path, wanted: tuple[str, ...]) -> dict[str, Any]:
+    def measured(
+        self, world: Path, report: Path, wanted: tuple[str, ...], settings: tuple[str, ...] = ()
+    ) -> dict[str, Any]:
         """Evaluate a world on the recording that training never saw."""
         if not (report / "results.json").is_file():
             test = self.data / "test-recording"
-            words = ["--split", "all", "--key-tests", "0", *self.options["eval"]]
+            words = ["--split", "all", "--key-tests", "0", *(settings or self.options["eval"])]
             self.call("eval", world, "--data", test, "--out", report, *words)
         results = json.loads((report / "results.json").read_text(encoding="utf-8"))
         found = {f["name"]: f for section in results["sections"] for f in section["figures"]}
@@ -73,6 +80,7 @@ class Worlds:
         run = self.trained("found", seed, *self.options["train"])
         rows: dict[str, Any] = {"seed": seed, "training_minutes": minutes(run)}
         rows["found"] = self.measured(run / "world", run / "eval", FOUND)
+        rows["drift"] = self.measured(run / "world", run / "eval-drift", DRIFT, DRIFT_ONLY)
         steered = run / "steered"
         if not (steered / "world.json").is_file():
             words = ["--labels", str(LABELS), "--out", steered]

@@ -69,6 +69,8 @@ FOUND = {
     ("found", "delta_shuffled_h4"): "delta-4: inferred minus another clip's",
     ("found", "free_run_motion"): "free run: PSNR between neighbouring frames",
     ("found", "free_run_frames_exact"): "free run: frames exact",
+    ("drift", "drift_within"): "300 free frames: blocks of 50 that look and move like the game",
+    ("drift", "drift_motion"): "... that move as much",
     ("found", "one_step_change_f1"): "F1 of changed tiles, inferred latent actions",
     ("steered", "one_step_change_f1"): "F1 of changed tiles, real keys through the map",
     ("given", "one_step_change_f1"): "F1 of changed tiles, trained with true actions",
