@@ -6,6 +6,7 @@ import asyncio
 import gc
 import importlib
 import io
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -116,13 +117,22 @@ def test_who_is_cancelled_while_waiting_is_never_stepped():
     batches: list[list[Counter]] = []
     gone, stays = Counter("a", batches), Counter("a", batches)
 
-    async def work(stepper: Stepper) -> None:
-        leaving = asyncio.ensure_future(stepper.step(gone, 1, Share()))
-        await asyncio.sleep(0)
-        leaving.cancel()
-        await stepper.step(stays, 1, Share())
+    async def run() -> None:
+        stepper, may_go_on = Stepper(), threading.Event()
+        try:
+            blocker = asyncio.ensure_future(stepper.run(may_go_on.wait, Share()))
+            leaving = asyncio.ensure_future(stepper.step(gone, 1, Share()))
+            await asyncio.sleep(0)
+            leaving.cancel()
+            staying = asyncio.ensure_future(stepper.step(stays, 1, Share()))
+            await asyncio.sleep(0)
+            may_go_on.set()
+            await asyncio.gather(blocker, staying)
+        finally:
+            may_go_on.set()
+            stepper.close()
 
-    together(work, 1)
+    asyncio.run(asyncio.wait_for(run(), 20))
     assert batches == [[stays]] and gone.n == 0
 
 
