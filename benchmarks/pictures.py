@@ -78,24 +78,30 @@ def screenshots(demo: Path) -> None:
         server.wait()
 
 
+def films(demo: Path, smooth_run: Path, futures: Path) -> None:
+    """Make the moving pictures."""
+    tiles = World.load(demo / "world")
+    write_file(IMAGES / "doorkey.gif", encode_gif(film(tiles, demo / "test-recording", 80, 4), 8))
+    smooth = World.load(smooth_run / "run")
+    # All tracks begin alike, so the film begins where they do not.
+    drive = film(smooth, smooth_run / "test-recording", 48, 3, first=100)
+    write_file(IMAGES / "carracing.gif", encode_gif(drive, 12))
+    # of the report's four, the second from the top end of what the mean gains
+    write_file(IMAGES / "videogpt-doorkey.gif", (futures / "videos" / "futures_2.gif").read_bytes())
+
+
 def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
     parser.add_argument("--smooth", type=Path, default=Path("runs/carracing"))
     parser.add_argument("--futures", type=Path, default=Path("runs/demo-videogpt"))
-    parser.add_argument("--films-only", action="store_true")
+    parser.add_argument("--only", choices=["films", "screenshots"], help="make these only")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    tiles = World.load(args.demo / "world")
-    write_file(IMAGES / "doorkey.gif", encode_gif(film(tiles, args.demo / "test-recording", 80, 4), 8))
-    smooth = World.load(args.smooth / "run")
-    # All tracks begin alike, so the film begins where they do not.
-    drive = film(smooth, args.smooth / "test-recording", 48, 3, first=100)
-    write_file(IMAGES / "carracing.gif", encode_gif(drive, 12))
-    # of the report's four, the second from the top end of what the mean gains
-    write_file(IMAGES / "videogpt-doorkey.gif", (args.futures / "videos" / "futures_2.gif").read_bytes())
-    if Path(CHROMIUM).exists() and not args.films_only:
+    if args.only != "screenshots":
+        films(args.demo, args.smooth, args.futures)
+    if args.only != "films" and Path(CHROMIUM).exists():
         screenshots(args.demo)
 
 
