@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from steadiness import memory_lines, noise_lines
+
 from reelworld.evaluate.report import interval_text, value_text
 
 ROOT = Path(__file__).parent.parent
@@ -301,6 +303,21 @@ def conditionings(name: str) -> str:
     return "\n".join(lines) + "\n\n" + source(name, {**results, "seeds": seeds})
 
 
+def memory(name: str) -> str:
+    """Make a table of what worlds with long and short windows remember."""
+    results = load(name)
+    counts = f"{results['objects']} objects from {results['starts']} starts in fresh rooms. "
+    return "\n".join(memory_lines(results)) + f"\n\n{counts}" + source(name, results)
+
+
+def noise(name: str) -> str:
+    """Make a table of worlds trained with and without noise on the past."""
+    results = load(name)
+    seeds = sorted({row["seed"] for row in results["results"]})
+    counts = f"{results['clips']} episodes, long runs and drives of {results['run_steps']} steps. "
+    return "\n".join(noise_lines(results)) + f"\n\n{counts}" + source(name, {**results, "seeds": seeds})
+
+
 def waiting(name: str) -> str:
     """Make a table of ways in which threads wait: steps per second alone and beside a busy program."""
     results = load(name)
@@ -352,6 +369,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "playing": lambda: playing("playing.json"),
     "encodings": lambda: encodings("playing.json"),
     "clone-from-video": lambda: cloning("clone-from-video.json"),
+    "memory": lambda: memory("memory.json"),
+    "context-noise-doorkey": lambda: noise("context-noise-doorkey.json"),
+    "context-noise-driving": lambda: noise("context-noise-driving.json"),
     "waiting": lambda: waiting("waiting.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
