@@ -33,7 +33,10 @@ def figures(*pairs):
 
 def test_by_hand():
     made = figures(ONE, TWO)
-    assert set(made) == {"reward_r2", "reward_error", "reward_error_paid", "ends_auc", "ends_foreseen", "ends_true"}
+    rewards = {"reward_r2", "reward_auc", "reward_error", "reward_error_paid"}
+    assert set(made) == rewards | {"ends_auc", "ends_foreseen", "ends_true"}
+    apart = made["reward_auc"]
+    assert (apart.value, apart.n) == (1.0, 2), "0.6 and 0.5 against 0.1, 0, 0, 0.3, 0"
     error = made["reward_error"]
     assert (error.value, error.n, error.n_clips) == (pytest.approx((0.1 + 0.4 + 0.3) / 7), 7, 2)
     mean = 1.5 / 7
@@ -73,6 +76,8 @@ def test_explained_reward_by_hand():
     assert made.baselines == pytest.approx(
         {"always the mean reward": 0, "always zero": 1 - (true**2).sum() / variance}, abs=1e-12
     )
+    confused = figures(scored([0, -1, 0, 2], [1, 0, 0, 2], None, [0] * 4))["reward_auc"]
+    assert confused.value == pytest.approx((0 + 0.5 + 1 + 1) / 4), "any reward counts"
     right = figures(scored([0, 3, 1], [0, 3, 1], None, [0, 0, 0]))["reward_r2"]
     assert right.value == 1
     assert "reward_r2" not in figures(scored([2, 2], [1, 2], None, [0, 0])), "nothing to explain"

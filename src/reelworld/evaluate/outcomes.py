@@ -67,6 +67,9 @@ def _reward_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Fig
             for k, v in ((MEAN, true.mean()), (ZERO, 0.0))
         }
         figures.append(r2_figure("reward_r2", true[:, None], expected[:, None], clip, "steps", seed, others))
+    if (true != 0).any() and (true == 0).any():
+        told = [(given != 0, guess) for given, guess in pairs]
+        figures.append(_auc_figure("reward_auc", told, "paid steps", seed))
     for name, mask in (("reward_error", np.ones_like(true, bool)), ("reward_error_paid", true != 0)):
         if mask.any() and (name == "reward_error" or not mask.all()):
             sums = per_clip(error["world"] * mask, clip, len(pairs))
@@ -88,7 +91,7 @@ def _end_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Figure
     both = np.array([(true & (odds > 0.5)).sum() for true, odds in pairs])
     figures = []
     if ends.any() and not all(true.all() for true, _ in pairs):
-        figures.append(_auc_figure(pairs, seed))
+        figures.append(_auc_figure("ends_auc", pairs, "ends", seed))
     if ends.any():
         figures.append(share_figure("ends_foreseen", both, ends, "ends", seed, {NEVER: 0.0}))
     if foreseen.any():
@@ -96,27 +99,27 @@ def _end_figures(scored: Sequence[tuple[Clip, Score]], seed: int) -> list[Figure
     return figures
 
 
-def _auc_figure(pairs: Sequence[tuple[np.ndarray, np.ndarray]], seed: int) -> Figure:
-    """Compute how often a step that ends gets a higher probability than one that does not; ties count half.
+def _auc_figure(name: str, pairs: Sequence[tuple[np.ndarray, np.ndarray]], trials: str, seed: int) -> Figure:
+    """Compute how often a step of one kind gets a higher number than one that is not of it; ties count half.
 
     Args:
-        pairs: Per clip, whether each step ends the episode, bool (S,), and the world's probability, float (S,).
+        name: Of the figure.
+        pairs: Per clip, whether each step is of the kind, bool (S,), and the world's number for it, float (S,).
+        trials: What steps of the kind are called.
         seed: Of the bootstrap.
     """
     n_clips = len(pairs)
     owner = np.concatenate([np.full(true.sum(), i) for i, (true, _) in enumerate(pairs)])
-    ending = np.concatenate([odds[true] for true, odds in pairs])
-    wins = np.zeros((n_clips, n_clips))  # of the ends in clip i over the other steps of clip j
-    for j, (true, odds) in enumerate(pairs):
-        others = np.sort(odds[~true])
-        below = np.searchsorted(others, ending, "left") + np.searchsorted(others, ending, "right")
+    of_kind = np.concatenate([number[true] for true, number in pairs])
+    wins = np.zeros((n_clips, n_clips))  # of the kind in clip i over the other steps of clip j
+    for j, (true, number) in enumerate(pairs):
+        others = np.sort(number[~true])
+        below = np.searchsorted(others, of_kind, "left") + np.searchsorted(others, of_kind, "right")
         wins[:, j] = np.bincount(owner, below / 2, minlength=n_clips)
-    ends, rest = (np.array([mask.sum() for mask in masks]) for masks in zip(*((t, ~t) for t, _ in pairs), strict=True))
+    kind, rest = (np.array([mask.sum() for mask in masks]) for masks in zip(*((t, ~t) for t, _ in pairs), strict=True))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        return ((weights @ wins) * weights).sum(-1) / ((weights @ ends) * (weights @ rest))
+        return ((weights @ wins) * weights).sum(-1) / ((weights @ kind) * (weights @ rest))
 
     interval = bootstrap(np.eye(n_clips), statistic, seed)
-    return build(
-        "ends_auc", interval, unit="", n=int(ends.sum()), trials="ends", n_clips=n_clips, baselines={CHANCE: 0.5}
-    )
+    return build(name, interval, unit="", n=int(kind.sum()), trials=trials, n_clips=n_clips, baselines={CHANCE: 0.5})

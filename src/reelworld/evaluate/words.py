@@ -244,6 +244,10 @@ WORDS = {
         "lower",
     ),
     "reward_error_paid": Words("... where there is one", "The same, only steps that pay something.", "lower"),
+    "reward_auc": Words(
+        "Paid steps told apart",
+        "AUC: how often a step that brings a reward is expected to bring more than one that brings none.",
+    ),
     "ends_auc": Words(
         "Ends told apart",
         "AUC: how often a step that ends the episode gets a higher probability of that than one that does not.",
