@@ -1,0 +1,96 @@
+"""Train iVideoGPT worlds on recorded robots from three seeds and measure them (docs/recipes/ivideogpt.md).
+
+    bash worlds/robots.sh                                  # records, into runs/robots
+    python benchmarks/robot_worlds.py --runs runs/robots --out benchmarks/results/ivideogpt-robots.json
+
+RUNS/TASK holds ``recording`` (trained on) and ``test-recording`` (other seeds). Per task and seed: the per-pixel mean
+of 4 samples 2 to 15 steps ahead, what the true actions are worth 4 steps ahead, and expected rewards. Beside them a
+copy of the last frame, other actions, always the mean reward. What is finished is kept: run it again to go on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from keeping import flags, keep
+
+from reelworld.config import to_json, write_json
+from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
+from reelworld.evaluate.control import control_starts, measure_control
+from reelworld.evaluate.figures import Figure
+from reelworld.evaluate.outcomes import measure_outcomes
+from reelworld.evaluate.prediction import score_clips
+from reelworld.evaluate.reconstruction import measure_tokenizer
+from reelworld.evaluate.results import plain
+from reelworld.evaluate.samples import draw_samples, samples_section
+from reelworld.worlds.world import World
+
+SEEDS = (0, 1, 2)
+SAMPLES = 4
+HORIZONS = tuple(range(2, 16))
+CONTROL_STARTS = 128
+KEPT = ("value", "low", "high", "n", "n_clips", "baselines")
+
+
+def trained(run: Path, data: Path, seed: int, words: list[str]) -> World:
+    """Train with the command line as anybody would, if that has not been done."""
+    if not (run / "world" / "world.json").is_file():
+        call = ["train", "ivideogpt", "--data", str(data), "--out", str(run), "--rewards", "--clip-frames", "17"]
+        call += ["--seed", str(seed), *words]
+        print("reelworld", *call, file=sys.stderr, flush=True)
+        subprocess.run([sys.executable, "-m", "reelworld", *call], check=True, stdout=sys.stderr)
+    return World.load(run)
+
+
+def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any]:
+    """Measure a world on episodes that training never saw."""
+    clips = choose_clips(world, open_for(world, data), "all", n_clips, seed)
+    context = given_frames(world)
+    starts = draw_starts(clips, context, max(HORIZONS), 1, seed)
+    figures: list[Figure] = [*measure_tokenizer(world, clips, None, seed).figures]
+    figures += samples_section(starts, draw_samples(world, starts, SAMPLES, seed), HORIZONS, None, seed).figures
+    others = control_starts(clips, context, CONTROL_STARTS, seed)
+    figures += measure_control(world, others, roll(world, others, seed), seed).figures
+    outcomes = measure_outcomes(score_clips(world, clips), seed)
+    figures += outcomes.figures if outcomes else ()
+    return {f.name: {k: plain(to_json(f))[k] for k in KEPT} for f in figures}
+
+
+def minutes(run: Path) -> dict[str, float]:
+    """Read how many minutes each stage of a training took, by the clock on the wall."""
+    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return {entry["stage"]: entry["minutes"] for entry in entries}
+
+
+def main() -> None:
+    parser = flags(__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/robots"), help="folder of recordings and trainings")
+    parser.add_argument("--tasks", nargs="+", default=["cartpole", "reacher"], help="folders in it")
+    parser.add_argument("--clips", type=int, default=48, help="test episodes")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
+    parser.add_argument("--train-flags", nargs=argparse.REMAINDER, default=[], help="more flags for every training")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows = []
+    for seed in SEEDS:
+        for task in arguments.tasks:
+            folder = arguments.runs / task
+            run, words = folder / f"world-{seed}", ["--threads", str(arguments.threads), *arguments.train_flags]
+            world = trained(run, folder / "recording", seed, words)
+            if not (kept := run / "figures.json").is_file():
+                write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            rows.append({"task": task, "seed": seed, "minutes": minutes(run), "figures": found})
+            shown = {name: f["value"] for name, f in found.items() if name.startswith(("gain_mean", "delta", "reward"))}
+            print(task, seed, json.dumps(shown), file=sys.stderr, flush=True)
+    keep("ivideogpt-robots", arguments.out, seeds=list(SEEDS), samples=SAMPLES, clips=arguments.clips, results=rows)
+
+
+if __name__ == "__main__":
+    main()
