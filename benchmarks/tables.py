@@ -280,6 +280,40 @@ def found_worlds(name: str) -> str:
     return "\n".join(lines) + f"\n\n{spent} " + source(name, results)
 
 
+def compressive(name: str) -> str:
+    """Make a table of tokenizers at equal parameters and CPU time: means over seeds, least and greatest."""
+    results = load(name)
+    columns: dict[str, Callable[[Any], float]] = {
+        "codes per frame": lambda r: r["tokens_per_frame"],
+        "reconstruction (dB)": lambda r: r["reconstruction_psnr"],
+        "mean of 4, 1 step (dB)": lambda r: r["figures"]["psnr_mean_h1"]["value"],
+        "5 steps": lambda r: r["figures"]["psnr_mean_h5"]["value"],
+        "10 steps": lambda r: r["figures"]["psnr_mean_h10"]["value"],
+        "... above a copy": lambda r: r["figures"]["gain_mean_h10"]["value"],
+        "nats per frame": lambda r: r["nats_per_frame"],
+        "frames/s": lambda r: r["frames_per_cpu_second"],
+        "tokens/s": lambda r: r["tokens_per_cpu_second"],
+        "tokenizer steps/s": lambda r: r["training"]["tokenizer"]["steps_per_cpu_second"],
+        "transformer steps/s": lambda r: r["training"]["dynamics"]["steps_per_cpu_second"],
+        "million parameters": lambda r: sum(r["parameters"].values()) / 1e6,
+    }
+    lines = [f"| tokenizer | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for kind in dict.fromkeys(row["tokenizer"] for row in results["results"]):
+        rows = [row for row in results["results"] if row["tokenizer"] == kind]
+        lines.append(f"| {kind} | {' | '.join(spread([column(row) for row in rows]) for column in columns.values())} |")
+    note = (
+        f"{results['clips']} test episodes; {results['minutes']:g} CPU-minutes for each tokenizer and transformer, "
+        "one thread; speeds are per CPU-second. Nats are of each one's own codes: not to be compared between rows."
+    )
+    return "\n".join(lines) + f"\n\n{note} " + source(name, results)
+
+
+def spread(values: list[float]) -> str:
+    """Show a mean, and the least and the greatest where they differ."""
+    mean, least, most = (number(v) for v in (sum(values) / len(values), min(values), max(values)))
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
 def conditionings(name: str) -> str:
     """Make a table of ways to tell a frame its action: means over seeds, least and greatest."""
     results = load(name)
@@ -365,6 +399,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "genie-doorkey": lambda: found_worlds("genie-doorkey.json"),
     "genie-carracing": lambda: found_worlds("genie-carracing.json"),
     "conditionings": lambda: conditionings("conditionings.json"),
+    "compressive": lambda: compressive("compressive.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
     "playing": lambda: playing("playing.json"),
     "encodings": lambda: encodings("playing.json"),

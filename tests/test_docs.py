@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "reelworld"
 LIST = ROOT / "docs" / "architecture.md"
 HEADING = "## Every file\n"
+SCRIPTS = ("pictures.py", "clone_plot.py", "compressive_plot.py")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 
 
@@ -44,7 +45,7 @@ def test_relative_links_lead_somewhere(page: Path) -> None:
 
 def test_every_picture_is_shown_and_made_by_a_command() -> None:
     shown = {Path(t).name for page in PAGES for t in re.findall(r"images/[\w.-]+", page.read_text())}
-    named = {word for script in ("pictures.py", "clone_plot.py") for word in words_of(ROOT / "benchmarks" / script)}
+    named = {word for script in SCRIPTS for word in words_of(ROOT / "benchmarks" / script)}
     pictures = {path.name for path in (ROOT / "docs" / "images").iterdir()}
     assert pictures and pictures == shown
     assert pictures <= named

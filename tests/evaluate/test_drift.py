@@ -135,7 +135,7 @@ def test_worlds_that_hold_together_and_worlds_that_do_not(tmp_path):
 
 def test_worlds_without_actions_run_by_themselves(tmp_path):
     dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
-    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=0, drift_steps=100, drift_runs=3)
+    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=1, drift_steps=100, drift_runs=3)
     section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "drift")
     assert "by itself" in section.explanation and section.figures[0].n == 6
     assert section.figures[0].value > 0.5 and "the game itself, same actions" not in section.figures[0].baselines

@@ -20,6 +20,7 @@ from reelworld.evaluate.run import evaluate_to_folder
 from reelworld.types import UserError
 
 CONFIG = EvalConfig(clips=6, single_steps=40, free_run_steps=100, samples=4, train_clips=20, drift_steps=0)
+JUDGED = ("prediction", "closeness")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def measured(dataset):
         "clips": evaluate(toy_clips.clip_world(toy_clips.random_walk), dataset, CONFIG),
         "standing": evaluate(toy_clips.clip_world(toy_clips.standing), dataset, CONFIG),
         "frames": evaluate(toy_clips.OpenWorld(toy_clips.random_walk), dataset, CONFIG),
-        "few": evaluate(toy_clips.clip_world(toy_clips.random_walk), dataset, replace(CONFIG, samples=0)),
+        "few": evaluate(toy_clips.clip_world(toy_clips.random_walk), dataset, replace(CONFIG, samples=1)),
     }
 
 
@@ -43,9 +44,9 @@ def figures(evaluation):
 
 def test_each_kind_of_world_gets_its_sections(measured):
     names = {k: [s.name for s in e.sections] for k, e in measured.items()}
-    assert names["clips"] == ["tokenizer", "codes", "samples", "prediction", "fvd", "free_run", "surprise"]
-    assert names["frames"] == ["tokenizer", "one_step", "samples", "prediction", "fvd", "free_run", "surprise"]
-    assert names["few"] == ["tokenizer", "codes", "free_run", "prediction", "surprise"]
+    assert names["clips"] == ["tokenizer", "codes", "samples", *JUDGED, "fvd", "free_run", "surprise"]
+    assert names["frames"] == ["tokenizer", "one_step", "samples", *JUDGED, "fvd", "free_run", "surprise"]
+    assert names["few"] == ["tokenizer", "codes", "free_run", *JUDGED, "surprise"]
     assert all(not e.futures for k, e in measured.items() if k == "few")
 
 
@@ -67,7 +68,7 @@ def test_free_runs_are_bounded(measured, dataset):
 
 def test_a_free_run_shorter_than_a_whole_clip_has_no_codes(dataset):
     world = toy_clips.clip_world(toy_clips.random_walk)
-    found = figures(evaluate(world, dataset, replace(CONFIG, free_run_steps=5, samples=0, clips=2)))
+    found = figures(evaluate(world, dataset, replace(CONFIG, free_run_steps=5, samples=1, clips=2)))
     assert "free_run_live_codes" not in found and found["free_run_motion"].n == 10
 
 
@@ -111,7 +112,7 @@ def test_nats_are_those_of_held_out_clips_beside_training_clips(measured, datase
 
 def test_predictors_for_want_of_other_clips_are_fitted_on_these_and_that_is_said(dataset):
     world = toy_clips.clip_world(toy_clips.standing)
-    evaluation = evaluate(world, dataset, replace(CONFIG, split="all", clips=30, samples=0))
+    evaluation = evaluate(world, dataset, replace(CONFIG, split="all", clips=30, samples=1))
     section = next(s for s in evaluation.sections if s.name == "codes")
     assert "these very clips" in section.explanation
 
@@ -121,7 +122,7 @@ def test_training_clips_may_come_from_elsewhere(dataset, tmp_path):
     toy.write_dataset(tmp_path / "train", n=40)
     world = toy_clips.clip_world(toy_clips.standing)
     world.info.splits = {"train": ("toy-036", "toy-037")}  # 16 frames and 31: two whole clips and three
-    config = replace(CONFIG, split="all", clips=30, samples=0, train_data=tmp_path / "train")
+    config = replace(CONFIG, split="all", clips=30, samples=1, train_data=tmp_path / "train")
     evaluation = evaluate(world, dataset, config)
     section = next(s for s in evaluation.sections if s.name == "codes")
     assert "fitted on 5 training clips" in section.explanation
@@ -161,7 +162,7 @@ def test_recordings_must_hold_a_whole_clip(tmp_path):
 
 
 def test_numbers_that_make_no_sense_are_refused():
-    for wrong in ({"samples": 1}, {"samples": -1}, {"train_clips": 0}):
+    for wrong in ({"samples": 0}, {"samples": -1}, {"train_clips": 0}):
         with pytest.raises(UserError, match=next(iter(wrong))):
             EvalConfig(**wrong)
 

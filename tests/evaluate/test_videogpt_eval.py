@@ -116,7 +116,7 @@ def test_fvd_is_a_headline_when_the_network_is_named(made, tmp_path, capsys, mon
     [
         (["--i3d", "{}/none.pt"], "none.pt is no file"),
         (["--i3d", "{}/data/dataset.json"], "is no TorchScript file"),
-        (["--samples", "1"], "samples is 1; it must be 2 or more, or 0"),
+        (["--samples", "0"], "samples is 0; it must be at least 1"),
         (["--train-clips", "0"], "train_clips is 0; it must be at least 1"),
     ],
 )

@@ -19,6 +19,7 @@ Writes results.json, report.html and videos of the world beside the recording. W
   (videogpt)              training clips; no single steps, shorter free runs
   with --i3d FILE         Frechet video distance (FVD), beside that of
                           training clips and of repeating the last frame
+  with --lpips FILE       LPIPS of predicted clips, beside PSNR and SSIM
 
 --i3d wants the I3D network that papers use, as TorchScript: i3d_torchscript.pt of StyleGAN-V (its address is in
 github.com/universome/fvd-comparison). Loading such a file runs code from it.
@@ -29,6 +30,7 @@ Examples:
   reelworld eval runs/doors/world --data recordings/doors
   reelworld eval runs/doors --data recordings/fresh --split all --train-data recordings/doors --out runs/doors/fresh
   reelworld eval runs/car --data recordings/car --drift-steps 1000 --out runs/car/long
+  reelworld eval runs/robot --data robots --protocol published --clips 256 --samples 100 --lpips lpips.safetensors
   reelworld eval runs/film --data films/fresh --split all --train-data films/mine --i3d i3d_torchscript.pt
 """
 
@@ -80,8 +82,11 @@ class Options:
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
     """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
-    samples: int = 8
-    """Futures drawn from every start (worlds without actions); 0 leaves them out."""
+    samples: int | None = None
+    """Futures drawn from every start. Default: 8 in worlds without actions, 1 in worlds with them."""
+    protocol: Literal["honest", "published"] = "honest"
+    """How predicted clips are counted. honest: future frames, mean over all samples. published: as papers do, context
+    included, the best sample for each measure; papers take 256 clips and 100 samples."""
     train_clips: int = 512
     """Training clips for the predictors beside nats per code (worlds that code whole clips)."""
     train_data: Path | None = None
@@ -89,6 +94,8 @@ class Options:
     recording. Default: --data."""
     i3d: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """TorchScript file of the I3D network, for FVD. Code from it runs: give only a file you trust."""
+    lpips: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Weights of LPIPS-VGG as .safetensors (the state of lpips.LPIPS(net="vgg"))."""
     card: bool = False
     """Write the figures on the world's card too (README.md and world.json)."""
     seed: int = 0
@@ -145,9 +152,9 @@ def _headlines(results: dict) -> list[str]:
     """A line for each number that the report shows large, and one for each simple thing beside it."""
     from html import unescape
 
-    from reelworld.evaluate.report import beside_text, headlines, interval_text, value_text
+    from reelworld.evaluate.report import beside_text, headlines, interval_text, protocol_text, value_text
 
-    lines = []
+    lines = [text] if (text := protocol_text(results)) else []
     for figure in headlines(results):
         lines.append(f"{figure['label']:<42} {value_text(figure):>9}  ({interval_text(figure)}; n={figure['n']})")
         lines += [f"    {text}" for text in beside_text(figure)]

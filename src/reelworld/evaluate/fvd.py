@@ -5,10 +5,11 @@ called as ``detector(video, rescale=True, resize=True, return_features=True)`` w
 0..255, returning (B, 400). Loading a TorchScript file runs code from it, so that one is loaded only when it is named.
 
 Source: Unterthiner et al. 2018 (arXiv:1812.01717); the calling format and the file are those of StyleGAN-V (Skorokhodov
-et al. 2022, arXiv:2112.14683). Differs: all sets have the same number of clips, context frames included, and the trace
-of the root is a sum of singular values, which needs no root of a matrix and bears fewer clips than features.
+et al. 2022, arXiv:2112.14683). Differs: all sets have the same number of clips unless the published protocol is asked
+for, and the trace of the root is a sum of singular values, which needs no root of a matrix and bears fewer clips than
+features.
 
-Shapes: n clips, T frames, H W pixel rows and columns, D features
+Shapes: n clips, K samples of each, T frames, H W pixel rows and columns, D features
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from reelworld.types import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from reelworld.evaluate.closeness import Compared
 
 __all__ = ["MIN_CLIPS", "Detector", "check_enough", "frechet_distance", "fvd_section", "load_detector", "missing_fvd"]
 
@@ -94,52 +97,59 @@ def check_enough(n_clips: int) -> None:
         )
 
 
-def frechet_distance(features: np.ndarray, others: np.ndarray) -> float:
+def frechet_distance(features: np.ndarray, others: np.ndarray, is_biased: bool = False) -> float:
     """Return the Frechet distance between the normal distributions fitted to two sets of features.
 
-    With centred features X and Y over sqrt(n - 1), the trace of the root of the product of the covariances is the
+    With centred features X and Y over the root of n - 1, the trace of the root of the product of the covariances is the
     sum of the singular values of X Y^T; their triangular factors have the same ones and are never larger than D.
 
     Args:
         features: float, (n, D), n at least 2.
         others: float, (m, D), m at least 2.
+        is_biased: Divide by n, as the published protocol does, instead of n - 1.
     """
-    (mean, factor), (other_mean, other_factor) = _fit(features), _fit(others)
+    (mean, factor), (other_mean, other_factor) = _fit(features, is_biased), _fit(others, is_biased)
     shared = np.linalg.svd(factor @ other_factor.T, compute_uv=False).sum()
     apart = ((mean - other_mean) ** 2).sum() + (factor**2).sum() + (other_factor**2).sum() - 2 * shared
     return max(0.0, float(apart))
 
 
-def _fit(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit(features: np.ndarray, is_biased: bool) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean (D,) and a factor R with R^T R the covariance, float64."""
     x = np.asarray(features, np.float64)
     mean = x.mean(0)
-    _, factor = np.linalg.qr((x - mean) / math.sqrt(len(x) - 1))
+    _, factor = np.linalg.qr((x - mean) / math.sqrt(len(x) - (not is_biased)))
     return mean, factor
 
 
-def fvd_section(detect: Detector, recorded: np.ndarray, made: np.ndarray, others: Mapping[str, np.ndarray]) -> Section:
+def fvd_section(
+    detect: Detector, clips: Compared, others: Mapping[str, np.ndarray], is_published: bool, beside: Mapping[str, float]
+) -> Section:
     """Compare clips of the world with recorded ones.
 
     Args:
         detect: Gives features.
-        recorded: uint8, (n, T, H, W, 3): held-out clips.
-        made: uint8, (n, T, H, W, 3): the world's, from the same first frames.
-        others: Name -> clips that the recorded ones are compared with in the same way.
+        clips: Held-out clips and the world's, from the same first frames.
+        others: Name -> clips, uint8 (n, T, H, W, 3), that the recorded ones are compared with in the same way.
+        is_published: All samples are one set. Otherwise those of one number are, and the mean over numbers is taken.
+        beside: Numbers of others.
     """
-    true = detect(recorded)
-    distance = frechet_distance(detect(made), true)
-    beside = {name: frechet_distance(detect(clips), true) for name, clips in others.items() if len(clips) > 1}
-    n = len(recorded)
+    true, n_samples = detect(clips.true), clips.made.shape[1]
+    made = [detect(clips.made[:, k]) for k in range(n_samples)]
+    sets = [np.concatenate(made)] if is_published else made
+    distance = float(np.mean([frechet_distance(some, true, is_published) for some in sets]))
+    apart = {k: frechet_distance(detect(some), true, is_published) for k, some in others.items() if len(some) > 1}
+    n = len(true)
     figure = build(
-        "fvd",
+        "fvd_published" if is_published else "fvd",
         (distance, math.nan, math.nan),
         unit="distance",
         n=n,
-        trials="clips in each set",
+        trials="recorded clips",
         n_clips=n,
-        baselines=beside,
+        baselines={**apart, **beside},
         many=str(n),
+        k=str(n_samples),
         usual=f"{USUAL_CLIPS:,}",
     )
     return _section(figure)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-__all__ = ["exact_frames", "patch_means", "patches_equal", "squared_error", "ssim", "worst_patch_error"]
+from reelworld.nn.pixels import to_float
+
+if TYPE_CHECKING:
+    from reelworld.nn.perceptual import LPIPS
+
+__all__ = [
+    "exact_frames",
+    "inner_ssim",
+    "lpips",
+    "patch_means",
+    "patches_equal",
+    "squared_error",
+    "ssim",
+    "worst_patch_error",
+]
 
 
 CHUNK_FRAMES = 64
@@ -56,19 +71,40 @@ def worst_patch_error(frames: np.ndarray, other: np.ndarray, size: int = 8) -> n
 
 def ssim(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return the structural similarity per frame (torchmetrics, 11x11 Gaussian window); float64 (T,)."""
+    return _ssim(frames, other, 0)
+
+
+def inner_ssim(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return the same of the places where whole windows fit, as papers do; both sides 11 or more, float64 (T,)."""
+    return _ssim(frames, other, 5)
+
+
+def _ssim(frames: np.ndarray, other: np.ndarray, border: int) -> np.ndarray:
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     def batch(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float()
 
-    values = [
-        structural_similarity_index_measure(
-            batch(frames[i : i + 64]), batch(other[i : i + 64]), data_range=255.0, reduction="none"
+    values = []
+    for i in range(0, len(frames), CHUNK_FRAMES):
+        rows = slice(i, i + CHUNK_FRAMES)
+        _, places = structural_similarity_index_measure(
+            batch(frames[rows]), batch(other[rows]), data_range=255.0, reduction="none", return_full_image=True
         )
-        for i in range(0, len(frames), 64)
-    ]
-    # torchmetrics returns a scalar for a batch of one
-    return torch.cat([torch.as_tensor(v).reshape(-1) for v in values]).double().numpy()
+        inner = places[..., border : places.shape[-2] - border, border : places.shape[-1] - border]
+        values.append(inner.flatten(1).mean(1))
+    return torch.cat(values).double().numpy()
+
+
+@torch.inference_mode()
+def lpips(frames: np.ndarray, other: np.ndarray, network: LPIPS) -> np.ndarray:
+    """Return how different frames look, each by LPIPS; uint8 (T, H, W, 3) twice -> float64 (T,)."""
+    values = []
+    for i in range(0, len(frames), CHUNK_FRAMES):
+        pair = (torch.from_numpy(np.ascontiguousarray(x[i : i + CHUNK_FRAMES])) for x in (frames, other))
+        one, wanted = (to_float(x.to(network.shift.device)).permute(0, 3, 1, 2) for x in pair)
+        values.append(network(one, wanted).double().cpu().numpy())
+    return np.concatenate(values)
 
 
 def patch_means(frames: np.ndarray, size: int = 8) -> np.ndarray:

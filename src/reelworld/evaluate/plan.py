@@ -24,6 +24,7 @@ from reelworld.evaluate.clips import (
     roll,
     tokens_of,
 )
+from reelworld.evaluate.closeness import closeness_section, future_frames, put_together
 from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.drift import BLOCK, RealRange, cycled_actions, drift_section, run_on
@@ -31,7 +32,7 @@ from reelworld.evaluate.driving import can_drive, driving_section
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.following import measure_following
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
-from reelworld.evaluate.fvd import Detector, fvd_section, missing_fvd
+from reelworld.evaluate.fvd import Detector, check_enough, fvd_section, missing_fvd
 from reelworld.evaluate.latents import measure_latents
 from reelworld.evaluate.outcomes import measure_outcomes
 from reelworld.evaluate.prediction import (
@@ -42,6 +43,7 @@ from reelworld.evaluate.prediction import (
     measure_surprise,
     score_clips,
 )
+from reelworld.evaluate.published import published_beside
 from reelworld.evaluate.reconstruction import measure_tokenizer, reconstruct
 from reelworld.evaluate.runs import FreeRun, Futures, choose_futures, choose_runs
 from reelworld.evaluate.samples import draw_samples, find_cells, samples_section
@@ -55,19 +57,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from reelworld.data.dataset import DataSet
+    from reelworld.evaluate.closeness import Compared
     from reelworld.evaluate.protocol import EvalConfig
+    from reelworld.nn.perceptual import LPIPS
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 
-__all__ = ["FVD_FRAMES", "Plan", "all_training_clips"]
+__all__ = ["Plan", "all_training_clips"]
 
 HORIZONS = (1, 2, 4, 8, 16)
 STARTS_PER_CLIP = 4
 ATLAS_FRAMES = 120_000
-FVD_FRAMES = 16
-"""Length of the clips that FVD compares, where a world does not code clips of its own length."""
 SAMPLE_TOKENS = 512
 """Where the future of one start costs no more codes than this part of it, more starts are drawn."""
+OPEN_SAMPLES = 8
+"""Futures of every start where nothing says what will be done."""
 FREE_RUN_CLIPS = 8
 FREE_RUN_WINDOWS = 3
 """Length of the free run of a world that codes whole clips, in such clips."""
@@ -90,6 +94,8 @@ class Plan:
     """Tiles of the game, for worlds drawn from tiles."""
     detect: Detector | None
     """Features for FVD."""
+    lpips: LPIPS | None
+    """Weights of LPIPS."""
     progress: Callable[[str, float], Any]
     cache: Path | None = None
     """Where what is trained to measure with is kept."""
@@ -104,11 +110,18 @@ class Plan:
         """Those that are used for anything."""
         if self.atlas is not None or self.whole or not self.is_open:
             return self.wide
-        return self._start_clips if self.config.samples else self.clips
+        return self._start_clips if self.n_samples > 1 else self.clips
+
+    @property
+    def n_samples(self) -> int:
+        """Futures drawn from every start."""
+        return self.config.samples or (OPEN_SAMPLES if self.is_open else 1)
 
     @property
     def _start_clips(self) -> Sequence[Clip]:
         """Those from which several futures are drawn, once each: more where a future is cheap."""
+        if self.config.protocol == "published":
+            return self.clips
         n_tokens = tokens_of(self.world, self.whole or max(HORIZONS))
         return self.wide[: max(1, min(4, SAMPLE_TOKENS // n_tokens)) * self.config.clips]
 
@@ -124,20 +137,23 @@ class Plan:
 
     def horizons(self) -> tuple[int, ...]:
         """Steps at which predictions are judged: as far as one window reaches, and its last."""
-        if not self.whole:
+        if not self.whole and self.config.protocol == "honest":
             return HORIZONS
-        reach = min(max(1, self.whole - given_frames(self.world)), max(HORIZONS))
+        reach = min(future_frames(self.world), max(HORIZONS))
         return tuple(sorted({*(h for h in HORIZONS if h <= reach), reach}))
 
     def starts(self) -> Starts:
         """Draw the places from which to predict."""
         context, seed = given_frames(self.world), self.config.seed
-        if self.is_open and self.config.samples:
-            n_steps = max(1, self.whole - context) if self.whole else max(HORIZONS)
+        if self.config.protocol == "published":  # papers begin with the first frames of a clip
+            return free_run_starts(self.clips, context, future_frames(self.world))
+        if self.is_open and self.n_samples > 1:
+            n_steps = future_frames(self.world) if self.whole else max(HORIZONS)
             return draw_starts(self._start_clips, context, n_steps, 1, seed)
         # steps of a tile game are judged one by one; where pictures are smooth, this is the main measure
         per_clip = STARTS_PER_CLIP if self.atlas is None else STARTS_PER_CLIP // 2
-        return draw_starts(self.clips, context, max(self.horizons()), 1 if self.whole else per_clip, seed)
+        per_clip = 1 if self.whole or self.n_samples > 1 else per_clip
+        return draw_starts(self.clips, context, max(self.horizons()), per_clip, seed)
 
     def sections(self) -> Iterator[Found]:
         """Yield the sections in the order of the report, and the runs to look at."""
@@ -149,7 +165,7 @@ class Plan:
             yield from self._codes()
         elif self.atlas is not None:
             yield self._single_steps(self.atlas)
-        if self.is_open and self.config.samples:
+        if self.is_open and self.n_samples > 1:
             yield from self._futures()
             yield from self._free_run()
         else:
@@ -198,8 +214,7 @@ class Plan:
     def _futures(self) -> Iterator[Found]:
         """Draw several futures of every start, and judge their mean, and the first as a prediction of its own."""
         config, starts, horizons = self.config, self.starts(), self.horizons()
-        self.progress(f"drawing {config.samples} futures from each of {len(starts.clip)} starts", 0.30)
-        samples = draw_samples(self.world, starts, config.samples, config.seed)
+        samples = self._samples(starts, 0.30)
         cells = None
         if self.atlas is not None:
             atlas = self.atlas
@@ -208,8 +223,7 @@ class Plan:
                 cells = find_cells(finder, atlas, starts, samples, horizons)
         yield samples_section(starts, samples, horizons, cells, config.seed)
         yield choose_futures(self.wide, starts, samples)
-        yield self._prediction(starts, samples[:, 0], ALONE)
-        yield self._fvd(starts, samples[:, 0]) if self.detect is not None else missing_fvd()
+        yield from self._compared(starts, samples, ALONE)
 
     def _free_run(self) -> Iterator[Found]:
         config, clips, n_steps = self.config, self.clips, self.config.free_run_steps
@@ -232,14 +246,13 @@ class Plan:
         tests += minigrid.fresh_key_tests(self.dataset.info, context, config.key_tests - len(tests), config.seed)
         return minigrid.carried_key_figures(world, tests, self.atlas, config.seed) if tests else ()
 
-    def _horizons(self) -> Iterator[Section]:
-        """Predict once from every start under the recorded actions."""
-        seed, starts = self.config.seed, self.starts()
-        self.progress("predicting by horizon", 0.65)
-        predicted = roll(self.world, starts, seed)
-        yield self._prediction(starts, predicted, UNDER_ACTIONS if self.world.info.actions else ALONE)
-        if self.detect is not None:
-            yield self._fvd(starts, predicted)
+    def _horizons(self) -> Iterator[Found]:
+        """Predict from every start, under the recorded actions where the world takes any."""
+        starts = self.starts()
+        samples = self._samples(starts, 0.65)
+        if self.n_samples > 1:
+            yield choose_futures(self.clips, starts, samples)
+        yield from self._compared(starts, samples, ALONE if self.is_open else UNDER_ACTIONS)
 
     def _control(self) -> Iterator[Section]:
         """Try other actions, and read the actions that were taken off the frames."""
@@ -292,9 +305,23 @@ class Plan:
         for i in self.train.indices("train") or self.train.indices("all"):
             yield read_episode(self.world, self.train, i).frames
 
-    def _prediction(self, starts: Starts, predicted: np.ndarray, how: str) -> Section:
+    def _samples(self, starts: Starts, share: float) -> np.ndarray:
+        """Draw the futures of every start, uint8 (n, K, S, H, W, 3)."""
+        self.progress(f"drawing {self.n_samples} futures from each of {len(starts.clip)} starts", share)
+        return draw_samples(self.world, starts, self.n_samples, self.config.seed)
+
+    def _compared(self, starts: Starts, samples: np.ndarray, how: str) -> Iterator[Section]:
+        """Judge the first sample step by step, and all of them as clips, by the protocol that was asked for."""
+        protocol, seed = self.config.protocol, self.config.seed
         ceiling = self._ceiling(starts)
-        return measure_horizons(starts, predicted, ceiling, self.horizons(), self.atlas, self.config.seed, how)
+        yield measure_horizons(starts, samples[:, 0], ceiling, self.horizons(), self.atlas, seed, how)
+        clips = put_together(self.world, starts, samples, protocol)
+        self.progress("comparing clips", 0.68)
+        yield closeness_section(self.world, clips, protocol, self.lpips, seed)
+        if self.detect is not None:
+            yield self._fvd(clips)
+        elif (self.is_open and self.n_samples > 1) or protocol == "published":
+            yield missing_fvd()
 
     def _ceiling(self, starts: Starts) -> np.ndarray | None:
         """Put the recorded future through the tokenizer; with its context where clips are coded whole."""
@@ -306,19 +333,18 @@ class Plan:
         decoded = reconstruct(self.world, flat)
         return decoded.reshape(frames.shape)[:, -n_steps:] if len(decoded) == len(flat) else None
 
-    def _fvd(self, starts: Starts, predicted: np.ndarray) -> Section:
-        """Compare clips of one length, all from the first frames of the starts."""
+    def _fvd(self, clips: Compared) -> Section:
+        """Compare features of clips, beside those of training clips and of the last frame repeated."""
         assert self.detect is not None
-        n_frames = self.whole or FVD_FRAMES
-        futures = {"recorded": starts.future, "world": predicted}
-        futures[COPY] = np.broadcast_to(starts.context[:, -1:], predicted.shape)
-        sets = {k: np.concatenate([starts.context, v], 1)[:, :n_frames] for k, v in futures.items()}
         self.progress("measuring FVD", 0.70)
-        recorded, made = sets.pop("recorded"), sets.pop("world")
-        clips, n = self._training(n_frames, len(recorded))
-        if n > 1:
-            sets = {f"{n} training clips": np.stack(list(clips)), **sets}
-        return fvd_section(self.detect, recorded, made, sets)
+        n, n_frames = clips.true.shape[:2]
+        check_enough(n)
+        sets, is_published = {COPY: clips.copied[:, 0]}, self.config.protocol == "published"
+        training, n_training = self._training(n_frames, n)
+        if n_training > 1:
+            sets = {f"{n_training} training clips": np.stack(list(training)), **sets}
+        reported = published_beside(self.world, "fvd_published", n, self.n_samples) if is_published else {}
+        return fvd_section(self.detect, clips, sets, is_published, reported)
 
     def _scores(self) -> Iterator[Section]:
         self.progress("scoring recorded clips", 0.95)

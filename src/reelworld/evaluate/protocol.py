@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from reelworld.evaluate.clips import choose_clips, clip_frames_of, open_for
+from reelworld.evaluate.clips import choose_clips, given_frames, open_for
+from reelworld.evaluate.closeness import Protocol, future_frames
 from reelworld.evaluate.drift import BLOCK
 from reelworld.evaluate.figures import Section
 from reelworld.evaluate.fvd import check_enough, load_detector
-from reelworld.evaluate.plan import FVD_FRAMES, Plan, all_training_clips
+from reelworld.evaluate.plan import Plan, all_training_clips
 from reelworld.evaluate.runs import FreeRun, Futures
 from reelworld.evaluate.same_game import check_same_game
 from reelworld.evaluate.tiles import TileAtlas
+from reelworld.nn.perceptual import load_lpips
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -57,14 +59,18 @@ class EvalConfig:
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
     """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
-    samples: int = 8
-    """Futures drawn from every start, in worlds without actions; 0 draws one and leaves that section out."""
+    protocol: Protocol = "honest"
+    """How predicted clips are counted: future frames and the mean of all samples, or as papers do."""
+    samples: int | None = None
+    """Futures drawn from every start; None draws 8 in worlds without actions, 1 in worlds with them."""
     train_clips: int = 512
     """Training clips that simple predictors of codes are fitted on (worlds that code whole clips)."""
     train_data: Path | None = None
     """Recordings that training clips are taken from; None takes them from the data set that is measured."""
     i3d: Path | None = None
     """TorchScript file of an I3D network, for FVD; loading it runs code from it."""
+    lpips: Path | None = None
+    """Weights of LPIPS-VGG, safetensors."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the simulator of the recordings may come from."""
     seed: int = 0
@@ -83,8 +89,8 @@ class EvalConfig:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be at least 0, which leaves that out.")
         if 0 < self.drift_steps < BLOCK or self.drift_steps < 0:
             raise UserError(f"drift_steps is {self.drift_steps}; it must be {BLOCK} (one block) or more, or 0.")
-        if self.samples < 0 or self.samples == 1:
-            raise UserError(f"samples is {self.samples}; it must be 2 or more, or 0 to leave that section out.")
+        if self.samples is not None and self.samples < 1:
+            raise UserError(f"samples is {self.samples}; it must be at least 1.")
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,8 @@ class Evaluation:
     """Clips used at all."""
     n_trained_on: int
     """Clips that the world was trained on; 0 unless asked for."""
+    n_samples: int
+    """Futures drawn from every start."""
     is_tiled: bool
     n_tiles: int
     seconds: float
@@ -131,7 +139,8 @@ def evaluate(
     wide = choose_clips(world, dataset, config.split, 4 * config.clips, config.seed, config.allow_train)
     check_same_game(world, wide, dataset.path)
     trained_on = set(world.info.splits.get("train", ()))
-    detect = load_detector(config.i3d, world.device, clip_frames_of(world) or FVD_FRAMES) if config.i3d else None
+    n_frames = future_frames(world) + (given_frames(world) if config.protocol == "published" else 0)
+    detect = load_detector(config.i3d, world.device, n_frames) if config.i3d else None
     progress("looking for tiles", 0.02)
     plan = Plan(
         world=world,
@@ -141,6 +150,7 @@ def evaluate(
         wide=wide,
         atlas=_find_tiles(dataset, config),
         detect=detect,
+        lpips=load_lpips(config.lpips).to(world.device) if config.lpips else None,
         progress=progress,
         cache=cache,
     )
@@ -167,6 +177,7 @@ def evaluate(
         clips=tuple(c.source for c in plan.clips),
         n_clips_total=len(plan.used),
         n_trained_on=sum(c.source in trained_on for c in plan.used),
+        n_samples=plan.n_samples,
         is_tiled=plan.atlas is not None,
         n_tiles=0 if plan.atlas is None else len(plan.atlas.tiles),
         seconds=time.monotonic() - begun,

@@ -57,6 +57,7 @@ def describe(
             "split": config.split,
             "n_clips": len(evaluation.clips),
             "n_clips_total": evaluation.n_clips_total,
+            "n_samples": evaluation.n_samples,
             "n_trained_on": evaluation.n_trained_on,
             "is_tiled": evaluation.is_tiled,
             "n_tiles": evaluation.n_tiles,

@@ -125,10 +125,34 @@ WORDS = {
         "Only latent frames that another one comes before, which can be copied.",
         "lower",
     ),
+    "clip_psnr": Words("PSNR of future frames", "Mean over {k} samples of each start, of squared errors, then in dB."),
+    "clip_ssim": Words("SSIM of future frames", "Mean over {k} samples of each start; 1 is perfect."),
+    "clip_lpips": Words(
+        "LPIPS of future frames", "How different they look to a network, mean over {k} samples; 0 is perfect.", "lower"
+    ),
+    "best_psnr": Words(
+        "PSNR, best of {k}, context included", "Mean over frames of each frame's dB, at most 80; the best sample."
+    ),
+    "best_ssim": Words("SSIM, best of {k}, context included", "Mean over frames; the best sample. 1 is perfect."),
+    "best_lpips": Words(
+        "LPIPS, best of {k}, context included", "Mean over frames; the best sample. 0 is perfect.", "lower"
+    ),
+    "lpips_missing": Words(
+        "LPIPS", "Missing: its weights. Give the state of lpips.LPIPS(net='vgg') as .safetensors with --lpips.", "lower"
+    ),
+    "clips_missing": Words(
+        "Whole clips", "Missing: episodes of {frames} frames behind a start; record longer ones.", ""
+    ),
     "fvd": Words(
         "Frechet video distance",
-        "Distance of the world's clips, context included, from {many} recorded ones, beside that of other clips. It "
-        "comes out too large for few clips, so compare numbers from as many clips only ({usual} are usual).",
+        "Distance of the world's future frames from those of {many} recorded clips, mean over {k} samples of each, "
+        "beside that of other clips. It comes out too large for few clips, so compare numbers from as many clips only "
+        "({usual} are usual).",
+        "lower",
+    ),
+    "fvd_published": Words(
+        "Frechet video distance, all {k} samples, context included",
+        "Distance of {k} clips of the world for each of {many} recorded ones from these. The more clips, the smaller.",
         "lower",
     ),
     "fvd_missing": Words(

@@ -17,8 +17,10 @@ from typing import Any
 
 from reelworld.evaluate.report.charts import WIDE, WIDTH, line_chart
 
-__all__ = ["beside_text", "headlines", "interval_text", "render_report", "value_text"]
+__all__ = ["beside_text", "headlines", "interval_text", "protocol_text", "render_report", "value_text"]
 
+PUBLISHED_HEADLINES = ("best_psnr", "best_ssim", "best_lpips", "fvd_published")
+"""Come before all others where the published protocol was asked for."""
 HEADLINES = (
     "tokenizer_tiles_right",
     "one_step_frames_exact",
@@ -68,6 +70,7 @@ def render_report(
     world, data = results["world"], results["data"]
     values = {
         "title": escape(world["name"]),
+        "protocol": escape(protocol_text(results)),
         "subtitle": _subtitle(world),
         "badges": "".join(_badges(data)),
         "cards": "".join(map(_card, headlines(results))),
@@ -89,7 +92,19 @@ def headlines(results: Json) -> list[Json]:
     """Choose the few figures that say most about this kind of world."""
     figures = {f["name"]: f for section in results["sections"] for f in section["figures"]}
     is_open = any(section["name"] == "samples" for section in results["sections"])
-    return [figures[name] for name in (OPEN_HEADLINES if is_open else HEADLINES) if name in figures][:N_HEADLINES]
+    names = (*PUBLISHED_HEADLINES, *(OPEN_HEADLINES if is_open else HEADLINES))
+    return [figures[name] for name in names if name in figures][:N_HEADLINES]
+
+
+def protocol_text(results: Json) -> str:
+    """Say on how much predicted clips were judged, and how; empty for results from before that was kept."""
+    for section in results["sections"]:
+        if section["name"] == "closeness":
+            n_clips = max(figure["n_clips"] for figure in section["figures"])
+            n_samples = results["data"]["n_samples"]
+            samples = f"{n_samples} sample{'' if n_samples == 1 else 's'}"
+            return f"{n_clips} clips x {samples}, {results['config']['protocol']} protocol"
+    return ""
 
 
 def _asset(name: str) -> str:
