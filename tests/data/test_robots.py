@@ -136,7 +136,8 @@ def test_frames_are_drawn_at_the_size_asked_for(opened: Callable[..., Simulator]
     assert small.env.render().shape == frame.shape == (64, 96, 3)
     drawn = large.env.render()
     assert drawn.shape == (512, 768, 3)
-    assert np.abs(drawn.reshape(64, 8, 96, 8, 3).mean((1, 3)) - frame).mean() < 8
+    mean = drawn.reshape(64, 8, 96, 8, 3).mean((1, 3))
+    assert np.corrcoef(mean.ravel(), frame.ravel())[0, 1] > 0.7
 
 
 @pytest.mark.parametrize("env_id", [CHEETAH, "HalfCheetah-v5"])
