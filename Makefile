@@ -37,7 +37,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "[2/3] installing torch (the largest download; a few minutes)"
 	@$(PIP) --constraint constraints.txt $(TORCH_ARGS) $(shell grep '^torch==' constraints.txt)
 	@echo "[3/3] installing reelworld, simulators and tools"
-	@$(PIP) --constraint constraints.txt --editable '.[envs,dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[envs,robotics,dev]'
 	@touch $@
 	@echo "installed in $(VENV)"
 

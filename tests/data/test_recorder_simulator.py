@@ -119,7 +119,7 @@ def test_nearest_resize_invents_no_colour():
         ("MiniGrid-DoorKy-8x8-v0", {}, "did you mean 'MiniGrid-DoorKey-8x8-v0'"),
         ("no_such_module:Env-v0", {}, "cannot import the module"),
         ("CartPole-v1", {"frames": "observation"}, "wanted a uint8 image"),
-        ("CartPole-v1", {"drawing": "fast"}, "exists for MiniGrid and CarRacing"),
+        ("CartPole-v1", {"drawing": "fast"}, "exists for MiniGrid, CarRacing and MuJoCo"),
         ("CartPole-v1", {"env_kwargs": {"tile_size": 8}}, "refuses the arguments"),
         ("CartPole-v1", {"action_repeat": 0}, "action_repeat is 0"),
         (

@@ -96,5 +96,5 @@ def test_words_fill_in_their_values():
     assert words("psnr_h4").label == "Closeness after 4 steps"
     assert words("psnr_h1").label == "Closeness after 1 step"
     for name in WORDS:
-        text = words(f"{name}_h2", kind_of_score="bound", k="8", best="a copy", many="64", usual="2,048")
+        text = words(f"{name}_h2", kind_of_score="bound", k="8", best="a copy", many="64", usual="2,048", frames="16")
         assert "{" not in text.label + text.explanation

@@ -7,6 +7,7 @@ Examples:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors --episodes 1500
   reelworld record CarRacing-v3 --out recordings/cars --episodes 60
   reelworld record CartPole-v1 --out recordings/poles --size 64 --policy my_module:my_policy
+  reelworld record dm_control/reacher-easy --out recordings/arms   (pip install 'reelworld[robotics]')
   reelworld record --play CarRacing-v3 --out recordings/mine   (you play, in the browser; the same command goes on)
 """
 
@@ -46,8 +47,9 @@ class Options:
     seed: int = 0
     """Episode i is made from seed + i; give held-out recordings a range of their own."""
     policy: str | None = None
-    """Who acts: random; explorer, solver, waypoints, glancer (MiniGrid); driver (CarRacing); 'module:function'; or a
-    mixture such as 'explorer:0.6,solver:0.2,random:0.2'. Default: the preset's, else random."""
+    """Who acts: random; explorer, solver, waypoints, glancer (MiniGrid); driver (CarRacing); smooth, balancer, reacher
+    (robots); 'module:function'; or a mixture such as 'explorer:0.6,solver:0.2,random:0.2'. Default: the preset's,
+    else random."""
     max_steps: int | None = None
     """Steps after which an episode is cut. Default: the preset's (MiniGrid, CarRacing), else 1,000."""
     processes: int = 0
@@ -55,7 +57,8 @@ class Options:
     frames: Literal["render", "observation"] | None = None
     """Where frames come from: rgb_array rendering (default) or the observation."""
     drawing: Literal["environment", "fast"] | None = None
-    """Who draws: the environment (default), or our quick drawing of MiniGrid (same pixels) and CarRacing."""
+    """Who draws: the environment (default), or our quick drawing of MiniGrid (same pixels), CarRacing and
+    MuJoCo (no shadows)."""
     size: int | tuple[int, int] | None = None
     """Pixels to resize frames to: one number for squares, or height and width. Default: the environment's."""
     resize: Literal["area", "nearest"] | None = None

@@ -40,7 +40,8 @@ class SimulatorConfig:
     frames: Literal["render", "observation"] = "render"
     """Where frames come from: the environment's rgb_array rendering or its observation."""
     drawing: Literal["environment", "fast"] = "environment"
-    """Who draws: the environment, or our own quick drawing (MiniGrid: the same pixels; CarRacing: its own)."""
+    """Who draws: the environment, or our own quick drawing (MiniGrid: the same pixels; CarRacing: its own;
+    MuJoCo: no shadows and mirrors)."""
     size: tuple[int, int] | None = None
     """Rows and columns to resize frames to; none keeps the environment's size."""
     resize: Literal["area", "nearest"] = "area"
@@ -65,6 +66,7 @@ CAR_STEERINGS = (-0.6, 0.0, 0.6)
 CAR_PEDALS = ((0.3, 0.0), (0.0, 0.0), (0.0, 0.5))
 """(gas, brake) of: gas, coast, brake."""
 
+_ROBOT: dict[str, Any] = {"drawing": "fast", "size": (64, 64), "policy": "smooth"}
 # Pattern -> settings of ``SimulatorConfig`` and of the recording; later patterns win over earlier ones.
 PRESETS: dict[str, dict[str, Any]] = {
     "MiniGrid-*": {
@@ -84,6 +86,40 @@ PRESETS: dict[str, dict[str, Any]] = {
         "policy": "driver",
         "max_steps": 320,
     },
+    "dm_control/*": {**_ROBOT, "action_repeat": 2},
+    "dm_control/cartpole-*": {
+        "env_kwargs": {"field_of_view": 56},  # the whole rail; the stock 45 degrees lose the cart at its ends
+        "action_repeat": 4,
+        "policy": "balancer:0.9,smooth:0.1",
+    },
+    "dm_control/*_poles": {"policy": "smooth"},
+    "dm_control/reacher-*": {"policy": "reacher:0.8,smooth:0.2"},
+    "dm_control/cheetah-*": {"action_repeat": 4},
+    **{
+        f"{robot}-v*": _ROBOT
+        for robot in ("Ant", "Hopper", "Humanoid*", "Inverted*Pendulum", "Pusher", "Swimmer", "Walker2d")
+    },
+    "HalfCheetah-v*": {  # from nearby; the stock camera makes it a sixth of the picture
+        **_ROBOT,
+        "env_kwargs": {
+            "camera_id": -1,
+            "default_camera_config": {"trackbodyid": 1, "distance": 3.0, "elevation": -10.0},
+        },
+    },
+    "InvertedPendulum-v*": {"policy": "balancer:0.9,smooth:0.1"},
+    "Reacher-v*": {
+        **_ROBOT,
+        "env_kwargs": {  # from above, as near as the arm allows
+            "default_camera_config": {
+                "trackbodyid": -1,
+                "lookat": [0.0, 0.0, 0.0],
+                "distance": 0.6,
+                "elevation": -90.0,
+                "azimuth": 90.0,
+            },
+        },
+        "policy": "reacher:0.8,smooth:0.2",
+    },
 }
 
 
@@ -96,7 +132,7 @@ def preset(env_id: str) -> dict[str, Any]:
     return found
 
 
-def _car_keys(actions: Mapping[str, Any]) -> dict[str, Any]:
+def _arrows(actions: Mapping[str, Any]) -> dict[str, Any]:
     """Give 'up', 'down+left', ... as arrow keys and as WASD."""
     arrows = {"up": "ArrowUp", "down": "ArrowDown", "left": "ArrowLeft", "right": "ArrowRight"}
     letters = {"up": "KeyW", "down": "KeyS", "left": "KeyA", "right": "KeyD"}
@@ -107,6 +143,24 @@ def _car_keys(actions: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_PUSH: dict[str, Any] = {"names": ("push",), "null": (0.0,), "keys": _arrows({"left": (-1.0,), "right": (1.0,)})}
+_ARM: dict[str, Any] = {
+    "names": ("shoulder", "wrist"),
+    "null": (0.0, 0.0),
+    "keys": _arrows(
+        {
+            "left": (1.0, 0.0),
+            "right": (-1.0, 0.0),
+            "up": (0.0, 1.0),
+            "down": (0.0, -1.0),
+            "up+left": (1.0, 1.0),
+            "up+right": (-1.0, 1.0),
+            "down+left": (1.0, -1.0),
+            "down+right": (-1.0, -1.0),
+        }
+    ),
+}
+
 # (pattern, kind, n) -> fields of ActionSpec.
 ACTIONS: dict[tuple[str, Literal["discrete", "continuous"], int], dict[str, Any]] = {
     ("MiniGrid-*", "discrete", 7): {
@@ -116,7 +170,7 @@ ACTIONS: dict[tuple[str, Literal["discrete", "continuous"], int], dict[str, Any]
     ("CarRacing-*", "discrete", 9): {
         "names": tuple(f"{s}+{p}" for s in ("left", "straight", "right") for p in ("gas", "coast", "brake")),
         "null": 4,
-        "keys": _car_keys(
+        "keys": _arrows(
             {
                 "up": 3,
                 "down": 5,
@@ -132,12 +186,12 @@ ACTIONS: dict[tuple[str, Literal["discrete", "continuous"], int], dict[str, Any]
     ("CarRacing-*", "discrete", 5): {
         "names": ("coast", "right", "left", "gas", "brake"),
         "null": 0,
-        "keys": _car_keys({"right": 1, "left": 2, "up": 3, "down": 4}),
+        "keys": _arrows({"right": 1, "left": 2, "up": 3, "down": 4}),
     },
     ("CarRacing-*", "continuous", 3): {
         "names": ("steer", "gas", "brake"),
         "null": (0.0, 0.0, 0.0),
-        "keys": _car_keys(
+        "keys": _arrows(
             {
                 "up": (0.0, 0.3, 0.0),
                 "down": (0.0, 0.0, 0.5),
@@ -150,6 +204,10 @@ ACTIONS: dict[tuple[str, Literal["discrete", "continuous"], int], dict[str, Any]
             }
         ),
     },
+    ("dm_control/cartpole-*", "continuous", 1): _PUSH,
+    ("InvertedPendulum-*", "continuous", 1): _PUSH,
+    ("dm_control/reacher-*", "continuous", 2): _ARM,
+    ("Reacher-*", "continuous", 2): _ARM,
 }
 
 

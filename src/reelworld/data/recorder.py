@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 # Packages that decide what is simulated and drawn; their versions are kept with the recording.
-PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "numpy")
+PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "mujoco", "dm_control", "numpy")
 SAVE_SECONDS = 10
 """How often the list of episodes in dataset.json is brought up to date."""
 

@@ -27,6 +27,7 @@ import numpy as np
 from reelworld.config import closest
 from reelworld.data.env_keys import own_keys
 from reelworld.data.presets import SimulatorConfig, action_hints
+from reelworld.data.robots import DrawnInOneThread, draw_plainly, prepare_mujoco, register_tasks, uses_mujoco
 from reelworld.types import ActionSpec, UserError
 
 __all__ = ["Simulator", "import_object", "resize"]
@@ -36,6 +37,7 @@ PACKAGES = {
     "MiniGrid-": ("minigrid", "reelworld[envs]"),
     "BabyAI-": ("minigrid", "reelworld[envs]"),
     "ALE/": ("ale_py", "ale-py"),
+    "dm_control/": ("dm_control", "reelworld[robotics]"),
 }
 
 
@@ -137,7 +139,12 @@ class Simulator:
             if config.env_id.startswith("CarRacing-"):
                 return lambda: inner.paint(config.size or (64, 64))
             # Highlighting and wrappers that draw go the plain way, with the same pixels.
-            if not config.wrappers and config.frames == "render" and not (inner.highlight or inner.agent_pov):
+            if (
+                hasattr(inner, "gen_obs")
+                and not config.wrappers
+                and config.frames == "render"
+                and not (inner.highlight or inner.agent_pov)
+            ):
                 return self._atlas_painter(inner)
         if config.frames == "render":
             return lambda: _as_rgb(env.render(), f"render() of {config.env_id}")
@@ -199,6 +206,10 @@ def _make(config: SimulatorConfig) -> gym.Env:
     kwargs = dict(config.env_kwargs)
     if config.frames == "render":
         kwargs["render_mode"] = "rgb_array"
+    if uses_mujoco(spec):
+        prepare_mujoco()
+        if config.size is not None:  # drawn at this size, not resized to it
+            kwargs = {"height": config.size[0], "width": config.size[1], **kwargs}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not in the possible render_modes")  # said below, in one line
@@ -207,10 +218,14 @@ def _make(config: SimulatorConfig) -> gym.Env:
         raise UserError(
             f"{config.env_id} needs packages that are not installed ({error}); pip install '{_package_of(error)}'"
         ) from error
-    except (TypeError, ValueError, gym.error.Error) as error:
+    except (TypeError, ValueError, LookupError, gym.error.Error) as error:
         raise UserError(
             f"{config.env_id} refuses the arguments {kwargs}: {str(error).splitlines()[0]}; change --env-kwargs."
         ) from error
+    if uses_mujoco(spec):
+        env = DrawnInOneThread(env)
+        if config.drawing == "fast":
+            draw_plainly(env)
     if config.frames == "render" and "rgb_array" not in (env.metadata.get("render_modes") or ()):
         raise UserError(f"{config.env_id} cannot render 'rgb_array'; record --frames observation.")
     for wrapper in config.wrappers:
@@ -244,6 +259,8 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
                 raise UserError(
                     f"{name} needs the package {module}, which is not installed; pip install '{extra}'"
                 ) from error
+    if name.startswith("dm_control/"):
+        register_tasks()
     if ":" in name:
         module, name = name.split(":", 1)
         try:
@@ -261,8 +278,10 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
         if name.startswith("CarRacing-"):
             spec = copy.deepcopy(spec)
             spec.entry_point = "reelworld.data.quick_carracing:QuickCarRacing"
-        elif not name.startswith(("MiniGrid-", "BabyAI-")):
-            raise UserError(f"fast drawing came for {name}; it exists for MiniGrid and CarRacing, use 'environment'.")
+        elif not name.startswith(("MiniGrid-", "BabyAI-")) and not uses_mujoco(spec):
+            raise UserError(
+                f"fast drawing came for {name}; it exists for MiniGrid, CarRacing and MuJoCo, use 'environment'."
+            )
     return spec
 
 

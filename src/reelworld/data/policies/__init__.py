@@ -29,6 +29,9 @@ POLICIES = {
     "glancer": "reelworld.data.policies.minigrid:glancer",
     "waypoints": "reelworld.data.policies.minigrid:waypoints",
     "driver": "reelworld.data.policies.carracing:driver",
+    "smooth": "reelworld.data.policies.robots:smooth",
+    "balancer": "reelworld.data.policies.robots:balancer",
+    "reacher": "reelworld.data.policies.robots:reacher",
 }
 """Short name -> 'module:function'."""
 
