@@ -30,6 +30,7 @@ __all__ = [
     "common_fps",
     "common_size",
     "find_files",
+    "middle_fps",
     "read_foreign",
     "read_own",
     "source_of",
@@ -258,8 +259,13 @@ def common_size(recordings: Sequence[Recording]) -> tuple[int, int]:
 
 
 def common_fps(recordings: Sequence[Recording]) -> tuple[float, list[str]]:
-    """Return the median frame rate, and a note when recordings differ by more than 2%."""
-    rates = sorted(r.fps for r in recordings)
+    """Return the median frame rate of recordings, and a note when they differ by more than 2%."""
+    return middle_fps([r.fps for r in recordings])
+
+
+def middle_fps(rates: Sequence[float]) -> tuple[float, list[str]]:
+    """Return the median of frame rates, and a note when they differ by more than 2%."""
+    rates = sorted(rates)
     middle = rates[len(rates) // 2]
     if rates[-1] - rates[0] <= 0.02 * middle:
         return middle, []

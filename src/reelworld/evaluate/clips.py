@@ -16,6 +16,7 @@ import numpy as np
 
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.mixture import Member, members_of, open_recordings
 from reelworld.data.windows import Merge, merge_actions
 from reelworld.train.label import label
 from reelworld.types import UserError
@@ -51,12 +52,18 @@ BATCH_TOKENS = 65536
 
 
 def open_like(world: World, path: Path) -> DataSet:
-    """Open recordings resized, aligned and timed as they were for the world's training, with their own actions."""
+    """Open recordings resized, aligned and timed as they were for the world's training, with their own actions.
+
+    Those of a mixture's member are known by their name.
+    """
     size, fit = (world.info.height, world.info.width), recipe_config(world.info.provenance).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
-    options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
-    return DataSet.open(path, options)
+    where = "how the world's data were read"
+    options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, where)
+    mixed = data.get("mixture", ()) if isinstance(data, Mapping) else ()
+    known = [replace(from_json(Member, m, where), data=path) for m in mixed if m.get("data") == path.name]
+    return open_recordings(known[:1] or members_of([str(path)]), options, with_actions=bool(world.info.actions))
 
 
 def open_for(world: World, path: Path) -> DataSet:
