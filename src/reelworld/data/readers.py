@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json
-from reelworld.data import cache, foreign, hdf5, video
+from reelworld.data import cache, foreign, hdf5, robonet, video
 from reelworld.data.action_file import action_file
 from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
 from reelworld.data.npz import ArrayFiles, Compressed, Member
@@ -106,9 +106,12 @@ def read_own(
 def read_foreign(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> list[Recording]:
     """Read any recording that is not in a folder of ours; what needs decoding is decoded once, into the cache."""
     source = source_of(path, root)
-    if path.suffix.lower() in hdf5.ENDINGS:
+    is_hdf5 = path.suffix.lower() in hdf5.ENDINGS
+    if is_hdf5 and not robonet.is_robonet(path):
         return _read_hdf5(path, root, options, files)
-    if path.suffix.lower() != ".npz":
+    if is_hdf5:
+        place = cache.entry([path], options, lambda: robonet.convert(path, options))
+    elif path.suffix.lower() != ".npz":
         companion = action_file(path)
         made_from = [path, companion] if companion else [path]
         place = cache.entry(made_from, options, lambda: video.convert(path, companion, options))
