@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.contract.conftest import frames
+from tests.contract.conftest import frames, untrained
 
 from reelworld.cli.main import main
+from reelworld.data.dataset import DataInfo, write_episode, write_info
 from reelworld.data.loader import Loader
 from reelworld.evaluate.clips import open_for
+from reelworld.recipes import ivideogpt
+from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 
 TINY = ["--clip-frames", "5", "--tokenizer-frames", "4", "--tokenizer-steps", "3", "--steps", "4", "--size", "32"]
@@ -121,6 +124,108 @@ def test_a_short_member_is_refused_by_name(folders: Path, capsys: pytest.Capture
     assert train(folders, "run", *words, "--actions", "none") == 2
     assert "every train episode of " in (err := capsys.readouterr().err) and "film is shorter than the 5 frames" in err
     assert not (folders / "run").exists()
+
+
+# ------------------------------------------------------------------ actions that do not fit
+
+
+def recorded(folder: Path, scale: float = 1.0, width: int = 2, **wrong: float) -> Path:
+    """Our own recordings, with actions of -1 to 1 times ``scale``; ``wrong`` changes step 7 of the last one."""
+    folder.mkdir(exist_ok=True)
+    for i in range(4):
+        rng = np.random.default_rng(i)
+        rows = {"actions": rng.uniform(-scale, scale, (20, width)), "rewards": np.zeros(20)}
+        for name, value in wrong.items() if i == 3 else ():
+            rows[name][7] = value
+        clip = Clip(
+            frames=frames(1, 20, seed=i)[0],
+            actions={"action": rows["actions"].astype(np.float32)},
+            rewards=rows["rewards"].astype(np.float32),
+        )
+        write_episode(folder / f"e{i}.npz", clip)
+    spec = ActionSpec(kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0))
+    write_info(folder, DataInfo(fps=5.0, height=64, width=64, actions={"action": spec}), [])
+    return folder
+
+
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "other width": ({"width": 3}, "dataset.json says continuous with n=2"),
+    "not a number": ({"actions": float("nan")}, "actions of e3.npz hold NaN or infinity (first in row 7)"),
+    "infinite": ({"actions": float("inf")}, "actions of e3.npz hold NaN or infinity (first in row 7)"),
+    "one far outside": ({"actions": 55.5}, "e3.npz are far outside their range: 55.5 in dimension 0 (step 7)"),
+    "other units": ({"scale": 100.0}, "where dataset.json says -1 to 1"),
+    "no reward": ({"rewards": float("nan")}, "rewards of e3.npz has NaN or infinity (first in row 7)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_actions_are_refused_before_the_training(
+    name: str, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes, said = WRONG[name]
+    data = recorded(folders / "own", **changes)
+    assert train(folders, "run", "--data", str(data), "--rewards") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("error: ") and err.count("\n") == 1 and said in err
+    assert not (folders / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world of actions from -1 to 1."""
+    folder = tmp_path_factory.mktemp("told") / "world"
+    untrained(ivideogpt, "continuous").save(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (np.zeros((20, 3), np.float32), "has continuous actions 'action' (3); the world takes continuous ones (2)"),
+        (np.arange(20) % 3, "has discrete actions 'action' (3)"),
+        (np.linspace(-90, 90, 40, dtype=np.float32).reshape(20, 2), "far outside their range: -90 in dimension 0"),
+        (
+            np.linspace(-1, 1, 40, dtype=np.float32).reshape(20, 2) + np.array([0, 7.5]),
+            "where the world learned -1 to 1",
+        ),
+    ],
+)
+def test_wrong_actions_are_refused_before_an_evaluation(
+    rows: np.ndarray, said: str, told: Path, folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders / "strange").mkdir()
+    for i in range(3):
+        np.savez(folders / "strange" / f"{i}.npz", frames=frames(1, 20, seed=i)[0], actions=rows)
+    words = [str(told), "--data", str(folders / "strange"), "--split", "all", "--out", str(folders / "eval")]
+    assert main(["eval", *words]) == 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-1].startswith("error: ") and said in err[-1]
+    assert not (folders / "eval").exists()
+    assert main(["generate", *words[:3], "--split", "all", "--out", str(folders / "x.npz")]) == 2
+    assert said in capsys.readouterr().err and not (folders / "x.npz").exists()
+
+
+def test_what_lies_a_little_outside_is_accepted(told: Path, folders: Path) -> None:
+    data = recorded(folders / "own", scale=1.9)
+    assert open_for(World.load(told), data).info.actions["action"].n == 2
+
+
+def test_a_head_is_not_taken_on_with_other_units(told: Path, folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(4):
+        rows = np.random.default_rng(i).uniform(-50, 50, (20, 2)).astype(np.float32)
+        np.savez(folders / "arm" / f"arm{i}.npz", image=frames(1, 20, seed=i)[0], action=rows)
+    words = ["train", "ivideogpt:tiny", "--pretrained", str(told), "--out", str(folders / "run")]
+    assert main([*words, "--data", str(folders / "arm")]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert "'action' span -4" in err and "learned -1 to 1: bring them to the same units" in err
+    assert not (folders / "run").exists()
+
+
+def test_the_range_of_the_actions_lies_in_the_world(folders: Path) -> None:
+    data = recorded(folders / "own")
+    assert train(folders, "run", "--data", str(data)) == 0
+    spec = World.load(folders / "run").info.actions["action"]
+    assert (spec.low, spec.high) == ((-1.0, -1.0), (1.0, 1.0))
 
 
 def test_other_recipes_learn_from_one_data_set(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:

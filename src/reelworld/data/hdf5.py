@@ -96,6 +96,11 @@ class Side:
         key = f"{self.name}_data"
         return Table(path=path, key=key, shape=self.shape, size=options.shape, fit=options.fit, steps=steps)
 
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the video that a row belongs to, and its number in there; -1 before the first video."""
+        video = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return video, row - int(self.starts[max(0, video)])
+
     @property
     def stops(self) -> np.ndarray:
         """One past the last frame of each video, int64 (n,)."""

@@ -17,7 +17,9 @@ import numpy as np
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.mixture import Member, members_of, open_recordings
+from reelworld.data.steps import check_range
 from reelworld.data.windows import Merge, merge_actions
+from reelworld.nn.action_range import accepted
 from reelworld.train.label import label
 from reelworld.types import UserError
 from reelworld.worlds.origin import frame_stride, recipe_config
@@ -177,6 +179,7 @@ def _check_fit(world: World, dataset: DataSet) -> None:
                 f"{dataset.path} has {given.kind} actions {name!r} ({given.n}); the world takes {spec.kind} ones "
                 f"({spec.n}): give recordings of the same game."
             )
+    _check_ranges(world, dataset)
     if world.info.classes and not dataset.info.classes:
         raise UserError(f"the world wants the class of every clip; {dataset.path} has none: give folders of classes.")
     if world.info.classes and (strange := sorted(set(dataset.info.classes) - set(world.info.classes))):
@@ -184,6 +187,16 @@ def _check_fit(world: World, dataset: DataSet) -> None:
             f"{dataset.path} has the class {strange[0]!r}; the world knows {', '.join(world.info.classes[:8])}"
             f"{', ...' if len(world.info.classes) > 8 else ''}: give clips of these."
         )
+
+
+def _check_ranges(world: World, dataset: DataSet) -> None:
+    """Refuse recordings whose actions are in other units than those that the world learned."""
+    specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
+    times = frame_stride(world.info.provenance) if merge_of(world) == "sum" else 1  # such a range is that of sums
+    for i in dataset.indices("all") if specs else []:
+        rows = dataset.steps(i)
+        for name, spec in specs.items():
+            check_range(rows[f"actions/{name}"][:-1] * times, spec, dataset.episodes[i].source, "the world learned")
 
 
 @dataclass(frozen=True)
