@@ -174,7 +174,9 @@ def test_wrong_actions_are_refused_before_the_training(
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world of actions from -1 to 1."""
     folder = tmp_path_factory.mktemp("told") / "world"
-    untrained(ivideogpt, "continuous").save(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reelworld.worlds.world.write_card", lambda world, folder: None)
+        untrained(ivideogpt, "continuous").save(folder)
     return folder
 
 
