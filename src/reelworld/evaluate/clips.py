@@ -64,7 +64,8 @@ def open_like(world: World, path: Path) -> DataSet:
     where = "how the world's data were read"
     options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, where)
     mixed = data.get("mixture", ()) if isinstance(data, Mapping) else ()
-    known = [replace(from_json(Member, m, where), data=path) for m in mixed if m.get("data") == path.name]
+    members = [from_json(Member, m, where) for m in mixed]
+    known = [replace(m, data=path) for m in members if m.data.name == path.name]
     return open_recordings(known[:1] or members_of([str(path)]), options, with_actions=bool(world.info.actions))
 
 
