@@ -318,7 +318,10 @@ BAD = {
     "short actions": ({"train_actions": np.zeros((N - 3, 2))}, "9 rows for 12 frames; wanted 12"),
     "words": ({"train_actions": ["left"] * N}, "train_actions of a.hdf5 is object"),
     "tensor": ({"train_actions": np.zeros((N, 2, 2))}, "wanted numbers"),
-    "nan": ({"train_actions": np.full((N, 2), np.nan)}, "train videos in a.hdf5 hold NaN"),
+    "nan": (
+        {"train_actions": np.where(np.arange(N)[:, None] == 6, np.nan, np.zeros((N, 2)))},
+        r"train video 1 in a.hdf5 hold NaN or infinity \(first in its row 2\)",
+    ),
     "huge ids": ({"train_actions": np.full(N, 10**6)}, "discrete actions are ids"),
     "half the actions": (
         {"train_actions": np.zeros(N), "test_data": np.zeros((3, 8, 12, 3), np.uint8), "test_idx": [0]},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from reelworld.data.dataset import DataInfo
+from reelworld.generate import inputs
 from reelworld.generate.inputs import action_tensor
 from reelworld.generate.session import Session
 from reelworld.recipes import pocket
@@ -72,6 +74,23 @@ def test_wrong_actions_are_one_line(kind: str, given: Any, said: str) -> None:
     with pytest.raises(UserError, match=said) as caught:
         action_tensor(SPECS[kind], given, (3, 1), is_step=True)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("repeat", [1, 2])
+def test_actions_far_outside_the_range_are_cut_and_told_of_once(repeat: int, caplog: pytest.LogCaptureFixture) -> None:
+    """A game goes on; what is a little outside passes as it is."""
+    inputs._warn_far.cache_clear()
+    spec = replace(SPECS["vectors"], repeat=repeat)
+    near = action_tensor(spec, [-2.0, 1.5], (2, 1), is_step=True)
+    assert near.shape == (2, 1, 2)[: 2 + (repeat == 1)] + ((2, 2) if repeat > 1 else ())
+    assert near.reshape(-1, 2)[-1].tolist() == [-2.0, 1.5] and not caplog.messages
+    for _ in range(3):
+        far = action_tensor(spec, [-30.0, 0.5], (2, 1), is_step=True)
+        assert far.reshape(-1, 2)[-1].tolist() == [-2.0, 0.5]
+    assert caplog.messages == [
+        "actions far outside the range of this world (-1 to 1 in dimension 0) are cut to -2 to 2."
+    ]
+    assert action_tensor(SPECS["stacked vectors"], [1e6, 0.0], (1, 1), is_step=True).max() == 1e6  # no range is known
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reelworld.nn.action_embedding import ActionEmbedder
+from reelworld.nn.action_embedding import ActionEmbedder, ActionVector
+from reelworld.nn.action_range import accepted
 from reelworld.types import ActionSpec, UserError
 
 
@@ -35,3 +36,17 @@ def test_names_that_modules_cannot_have_are_one_line(name: str) -> None:
     with pytest.raises(UserError, match="rename it") as caught:
         ActionEmbedder({name: ActionSpec(kind="discrete", n=2)}, 4)
     assert "\n" not in str(caught.value)
+
+
+def test_a_dimension_that_never_moved_is_not_stretched() -> None:
+    """Rounding would become an action of a thousand."""
+    spec = ActionSpec(kind="continuous", n=2, low=(0.3, -2.0), high=(0.3, 4.0))
+    told = ActionVector({"action": spec})({"action": torch.tensor([[[0.3, 1.0], [0.301, 4.0]]])})
+    torch.testing.assert_close(told, torch.tensor([[[0.0, 0.0], [0.001, 1.0]]]), atol=1e-6, rtol=0)
+
+
+def test_what_a_world_accepts() -> None:
+    """Half a width beyond each end."""
+    spec = ActionSpec(kind="continuous", n=3, low=(0.0, -1.0, 5.0), high=(1.0, 1.0, 5.0))
+    assert accepted(spec) == ([-0.5, -2.0, 3.0], [1.5, 2.0, 7.0])
+    assert accepted(ActionSpec(kind="continuous", n=2)) is None and accepted(ActionSpec(kind="discrete", n=2)) is None

@@ -5,6 +5,9 @@ a small playable world, trained on a laptop CPU in minutes; videogpt, a world th
 a world whose actions are found in video that names none.
 `reelworld recipes` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
 
+Several data sets make a mixture (ivideogpt, without actions unless all have the same): --data PATH=WEIGHT for each,
+or one file: {"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
+
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
 since the last checkpoint. Other settings need another --out.
 
@@ -15,6 +18,7 @@ Examples:
   reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
   reelworld train genie --data my-videos --out runs/found --size 64 --fit crop
   reelworld train ivideogpt --data robot-episodes --out runs/robot --size 64 --fit stretch --rewards
+  reelworld train ivideogpt --data A=0.7 --data B=0.3 --out runs/both --size 64 --fit stretch --actions none
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
@@ -37,6 +41,9 @@ from reelworld.config import to_json, unknown
 from reelworld.data.options import Fit, ReadOptions
 from reelworld.recipes import RECIPES
 from reelworld.types import UserError
+
+if TYPE_CHECKING:
+    from reelworld.data.mixture import Member
 
 __all__ = ["LoopOptions", "Options", "find_recipe", "options_for", "run", "train_world"]
 
@@ -80,8 +87,9 @@ class Options:
 
     recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE[:SIZE]")]
     """Recipe, with a size if not the default one."""
-    data: Path
-    """Recordings: a folder of .npz episodes or videos, or one file."""
+    data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH[=WEIGHT]")]
+    """Recordings: a folder of .npz episodes or videos, or one file. Several make a mixture; without weights each counts
+    by its frames."""
     out: Path
     """Folder of the run; the world goes to its subfolder world. An existing run is resumed."""
     loop: Annotated[LoopOptions, tyro.conf.OmitArgPrefixes] = LoopOptions()
@@ -132,14 +140,19 @@ def run(options: Options) -> None:
     config = getattr(options, "config", None)
     if not isinstance(config, module.Config):
         raise UserError(f"give the recipe first: reelworld train {options.recipe} --data ... --out ...")
+    from reelworld.data.mixture import members_of
     from reelworld.train.signals import Interrupted
+
+    members = members_of(options.data)
+    if not members:
+        raise UserError(f"give recordings: reelworld train {options.recipe} --data FOLDER --out ...")
 
     def stop(signum: int, frame: object) -> None:
         raise Interrupted("stopped. Run the same command again to resume.", signum)
 
     before = signal.signal(signal.SIGTERM, stop)  # between stages; within one the loop has its own
     try:
-        world = train_world(options.recipe, config, options.data, options.out, read=options.read, loop=options.loop)
+        world = train_world(options.recipe, config, members, options.out, read=options.read, loop=options.loop)
     except KeyboardInterrupt as error:
         print(str(error) or "stopped. Run the same command again to resume.", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 130)) from None
@@ -148,13 +161,13 @@ def run(options: Options) -> None:
     print(f"the world is {world}\n")
     print("next:")
     print(f"  reelworld play {world}")
-    print(f"  reelworld eval {world} --data {options.data}")
+    print(f"  reelworld eval {world} --data {members[0].data}")
 
 
 def train_world(
     recipe: str,
     config: Any,
-    data: Path,
+    data: Path | Sequence[Member],
     out: Path,
     *,
     read: ReadOptions | None = None,
@@ -165,36 +178,41 @@ def train_world(
     Args:
         recipe: RECIPE or RECIPE:SIZE.
         config: A config of that recipe.
-        data: The recordings.
+        data: The recordings, or the members of a mixture of several.
         out: The run's folder; an existing run of the same config is resumed, a finished one is left alone.
         read: How foreign files are read; size and fit are the config's.
         loop: How to run the training.
     """
     from rich.console import Console
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.mixture import Mixture, members_of, only_data, open_recordings
     from reelworld.train.loop import train
     from reelworld.train.run import Run
 
     module, size = find_recipe(recipe)
+    members = members_of([str(data)]) if isinstance(data, Path) else list(data)
+    path = only_data(members)
+    if path is None and not getattr(module, "TAKES_MIXTURES", False):
+        raise UserError(f"{recipe} learns from one data set; give one --data, or use ivideogpt.")
     loop, console = loop or LoopOptions(), Console()
     read = ReadOptions(**{**vars(read or ReadOptions()), "size": config.size, "fit": config.fit})
     record = {
         "recipe": recipe.partition(":")[0],
         "size": size,
-        "data": str(data.resolve()),
+        "data": str(path.resolve()) if path else to_json([replace(m, data=m.data.resolve()) for m in members]),
         "fields": to_json(config),
         "read": to_json(read),
     }
-    dataset = DataSet.open(data, read)
+    dataset = open_recordings(members, read, with_actions=getattr(config, "actions", "given") == "given")
     parts = module.build(config, dataset.info)
     with Run.open(out, record) as training:
         world = training.folder / "world"
         if (world / "world.json").exists():
             console.print(f"{out} is finished; nothing to do.", markup=False, highlight=False, soft_wrap=True)
             return world
-        for problem in dataset.problems:
-            console.print(f"skipped: {problem}", markup=False, highlight=False, soft_wrap=True)
+        lines = [f"skipped: {problem}" for problem in dataset.problems]
+        for line in [*(dataset.described() if isinstance(dataset, Mixture) else []), *lines]:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
         set_threads(loop.threads)
         train(

@@ -27,7 +27,7 @@ from reelworld.data.rows import Stretch, read_rows, read_steps
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
 
-__all__ = ["DataInfo", "DataSet", "Episode", "ReadOptions", "write_episode", "write_info"]
+__all__ = ["DataInfo", "DataSet", "Episode", "ReadOptions", "warn_once", "write_episode", "write_info"]
 
 log = logging.getLogger(__name__)
 MAX_STRETCHES, STRETCH_FRAMES = 10, 16
@@ -133,6 +133,18 @@ class DataSet:
         if split not in SPLITS:
             raise UserError(f"split is {split!r}; it must be train, val, test or all.")
         return list(self._indices[split])
+
+    def weigh(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
+        """Say how often windows are to be drawn for training; of one data set all alike.
+
+        Args:
+            episodes: Number of the episode of each window, int64 (n,).
+            n_frames: Frames that a window spans.
+
+        Returns:
+            float64 (n,), probabilities; None for all alike.
+        """
+        return None
 
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
         """Copy a window of one episode.

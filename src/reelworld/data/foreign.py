@@ -153,8 +153,11 @@ def _steps(
 
 
 def _column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:
-    if rows.ndim == 0 or rows.size != len(rows) or rows.dtype.kind not in "iufb" or not np.isfinite(rows).all():
-        raise UserError(f"{name} is {rows.dtype} {rows.shape}; wanted one finite number per row, (T,).")
+    if rows.ndim == 0 or rows.size != len(rows) or rows.dtype.kind not in "iufb":
+        raise UserError(f"{name} is {rows.dtype} {rows.shape}; wanted one number per row, (T,).")
+    if not (is_finite := np.isfinite(rows.reshape(-1))).all():
+        row = int(np.flatnonzero(~is_finite)[0])
+        raise UserError(f"{name} has NaN or infinity (first in row {row}); wanted finite numbers: mend the file.")
     return rows.reshape(-1).astype(kind)
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "DAMAGE",
     "ENDINGS",
     "MANY_FRAMES",
     "Arrays",
@@ -40,8 +41,10 @@ __all__ = [
     "Side",
     "Table",
     "align_rows",
+    "open_file",
     "read_actions",
     "read_sides",
+    "reason",
     "spans",
 ]
 
@@ -93,6 +96,11 @@ class Side:
         key = f"{self.name}_data"
         return Table(path=path, key=key, shape=self.shape, size=options.shape, fit=options.fit, steps=steps)
 
+    def place(self, row: int) -> tuple[int, int]:
+        """Return the video that a row belongs to, and its number in there; -1 before the first video."""
+        video = int(np.searchsorted(self.starts, row, side="right")) - 1
+        return video, row - int(self.starts[max(0, video)])
+
     @property
     def stops(self) -> np.ndarray:
         """One past the last frame of each video, int64 (n,)."""
@@ -112,7 +120,7 @@ class Frames:
         except DAMAGE as error:
             raise UserError(
                 f"{self._table.name} cannot be read at frames {span.start} to {span.stop} of {self._table.key} "
-                f"({_reason(error)}); it is damaged, replace it."
+                f"({reason(error)}); it is damaged, replace it."
             ) from None
         return fit_frames(frames, self._table.size, self._table.fit, self._table.name)
 
@@ -168,19 +176,19 @@ def read_sides(path: Path, options: ReadOptions) -> list[Side]:
         UserError: If the videos in it are not laid out as they must be.
     """
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             sides = [side for name in SIDES if (side := _read_side(file, name, path.name)) is not None]
             held = ", ".join(sorted(file)[:8])
     except UserError:
         raise
     except DAMAGE as error:
-        raise Unreadable(f"{path.name} is truncated, corrupt or no HDF5 file ({_reason(error)})") from None
+        raise Unreadable(f"{path.name} is truncated, corrupt or no HDF5 file ({reason(error)})") from None
     if not held:
         raise Unreadable(f"{path.name} is empty; wanted train_data and train_idx (VideoGPT's layout)")
     if not sides:
         raise Unreadable(
             f"{path.name} holds no video but {held}; wanted train_data uint8 (N, H, W, 3) and train_idx (n,), or the "
-            "same with test_ (VideoGPT's layout)"
+            "same with test_ (VideoGPT's layout), or env and policy (RoboNet's)"
         )
     has, lacks = ([s.name for s in sides if s.has_actions is wanted] for wanted in (True, False))
     if has and lacks:
@@ -194,10 +202,10 @@ def read_sides(path: Path, options: ReadOptions) -> list[Side]:
 def read_actions(path: Path, side: Side) -> np.ndarray:
     """Read the actions of a side as they are, (N,) or (N, A)."""
     try:
-        with _open(path) as file:
+        with open_file(path) as file:
             return np.asarray(file[f"{side.name}_actions"][:])
     except DAMAGE as error:
-        raise Unreadable(f"{path.name} is corrupt: {side.name}_actions cannot be read ({_reason(error)})") from None
+        raise Unreadable(f"{path.name} is corrupt: {side.name}_actions cannot be read ({reason(error)})") from None
 
 
 def align_rows(side: Side, rows: np.ndarray, shift: int) -> np.ndarray:
@@ -228,13 +236,15 @@ def spans(side: Side, shift: int) -> tuple[np.ndarray, np.ndarray]:
     return firsts, side.stops - max(0, shift - 1) - firsts
 
 
-def _open(path: Path) -> h5py.File:
+def open_file(path: Path) -> h5py.File:
+    """Open a file for reading."""
     import h5py
 
     return h5py.File(path, "r")
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
+    """Say in a few words what h5py says of a damaged file."""
     text = " ".join(str(error).strip("'\"").split())
     return text.partition("(")[2].rstrip(")")[:120] or text[:120] or type(error).__name__
 
@@ -283,7 +293,7 @@ class _Blocks:
 def _rows(table: Table, in_order: bool) -> _Flat | _Blocks | h5py.Dataset:
     """Choose how the frames of a table are read."""
     try:
-        dataset = _open(table.path)[table.key]
+        dataset = open_file(table.path)[table.key]
         if dataset.shape != table.shape or dataset.dtype != np.uint8:
             raise UserError(f"{table.name} was changed while it was in use; open it again.")
         offset = dataset.id.get_offset()
@@ -295,7 +305,7 @@ def _rows(table: Table, in_order: bool) -> _Flat | _Blocks | h5py.Dataset:
     except DAMAGE as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{table.name} cannot be read ({_reason(error)}); it is damaged, replace it.") from None
+        raise UserError(f"{table.name} cannot be read ({reason(error)}); it is damaged, replace it.") from None
 
 
 def _chunk_frames(dataset: h5py.Dataset) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from reelworld.data.augment import Augmentation
 from reelworld.data.windows import Windows
 from reelworld.nn.pixels import to_float
 from reelworld.types import Batch, Codes, Conditions, UserError
@@ -54,6 +55,7 @@ class Loader:
         n_workers: int = 0,
         weights: np.ndarray | None = None,
         weighted_share: float = 0.0,
+        augment: Augmentation | None = None,
     ) -> None:
         """Prepare the order.
 
@@ -62,14 +64,22 @@ class Loader:
             batch_size: Windows per batch.
             seed: Decides the order together with the batch number.
             n_workers: Worker processes that read ahead; 0 reads in this process.
-            weights: One number >= 0 per window; a share of each batch is drawn in proportion to it.
+            weights: One number >= 0 per window; a share of each batch is drawn in proportion to it. None takes the
+                windows' own where they are of a mixture of data sets: then all are drawn by them.
             weighted_share: That share, 0 to 1, rounded to whole windows; the rest comes in epoch order.
+            augment: Changes the frames of every window, by draws that the batch's number and the row decide.
+
+        Raises:
+            UserError: If a number is out of its range, or a member of a mixture has no window.
         """
         if batch_size < 1:
             raise UserError(f"batch size is {batch_size}; it must be at least 1.")
         if not 0 <= weighted_share <= 1:
             raise UserError(f"weighted share is {weighted_share}; it must lie in 0 to 1.")
+        if weights is None and (weights := windows.weights()) is not None:
+            weighted_share = 1.0
         self.windows, self.batch_size, self.seed, self.n_workers = windows, batch_size, seed, n_workers
+        self._augment = augment
         self._cumulative = _cumulative(weights, len(windows)) if weights is not None else None
         self._n_weighted = round(batch_size * weighted_share) if self._cumulative is not None else 0
         self._epoch, self._order = -1, np.zeros(0, np.int64)
@@ -95,6 +105,9 @@ class Loader:
     def arrays(self, number: int) -> dict[str, np.ndarray]:
         """Read one batch as arrays with the batch dimension first."""
         rows = [self.windows[int(i)] for i in self.order(number)]
+        if self._augment is not None:
+            for i, row in enumerate(rows):
+                row["frames"] = self._augment(row["frames"], np.random.default_rng((self.seed, 2, number, i)))
         return {k: np.stack([row[k] for row in rows]) for k in rows[0]}
 
     def batches(self, start: int = 0) -> Iterator[Batch]:

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json
-from reelworld.data import cache, foreign, hdf5, video
+from reelworld.data import cache, foreign, hdf5, robonet, video
 from reelworld.data.action_file import action_file
 from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
 from reelworld.data.npz import ArrayFiles, Compressed, Member
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit
 from reelworld.data.splits import SPLITS
-from reelworld.data.steps import check_actions, common_specs, describe_actions
+from reelworld.data.steps import check_actions, check_range, common_specs, describe_actions
 from reelworld.types import ActionSpec, UserError
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "common_fps",
     "common_size",
     "find_files",
+    "middle_fps",
     "read_foreign",
     "read_own",
     "source_of",
@@ -105,9 +106,12 @@ def read_own(
 def read_foreign(path: Path, root: Path, options: ReadOptions, files: ArrayFiles) -> list[Recording]:
     """Read any recording that is not in a folder of ours; what needs decoding is decoded once, into the cache."""
     source = source_of(path, root)
-    if path.suffix.lower() in hdf5.ENDINGS:
+    is_hdf5 = path.suffix.lower() in hdf5.ENDINGS
+    if is_hdf5 and not robonet.is_robonet(path):
         return _read_hdf5(path, root, options, files)
-    if path.suffix.lower() != ".npz":
+    if is_hdf5:
+        place = cache.entry([path], options, lambda: robonet.convert(path, options))
+    elif path.suffix.lower() != ".npz":
         companion = action_file(path)
         made_from = [path, companion] if companion else [path]
         place = cache.entry(made_from, options, lambda: video.convert(path, companion, options))
@@ -178,7 +182,14 @@ def _align_hdf5(path: Path, side: hdf5.Side, options: ReadOptions) -> Path:
     """Return the .npz with the actions of one side, a row for each of its frames."""
 
     def make() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        raw = check_actions(hdf5.read_actions(path, side), f"{side.name} videos in {path.name}")
+        raw = hdf5.read_actions(path, side)
+        if raw.dtype.kind == "f" and (wrong := np.argwhere(~np.isfinite(raw))).size:
+            video_number, step = side.place(int(wrong[0][0]))
+            raise UserError(
+                f"actions of {side.name} video {video_number} in {path.name} hold NaN or infinity (first in its row "
+                f"{step}); wanted finite numbers: mend the file."
+            )
+        raw = check_actions(raw, f"{side.name} videos in {path.name}")
         rows = hdf5.align_rows(side, raw, options.action_shift or 0)
         return {"actions": rows}, {"actions": {"action": describe_actions(raw)}}
 
@@ -221,6 +232,9 @@ def _check_steps(path: Path, files: ArrayFiles, specs: Mapping[str, ActionSpec],
             )
         if key in STEP_KINDS and members[key].dtype != STEP_KINDS[key]:
             raise UserError(f"{key} of {name} is {members[key].dtype}; wanted {STEP_KINDS[key]}.")
+        if key == "rewards" and not (is_finite := np.isfinite(files.view(path, key)[:-1])).all():
+            step = int(np.flatnonzero(~is_finite)[0])
+            raise UserError(f"rewards of {name} has NaN or infinity (first in row {step}); record it again.")
     for stream, spec in specs.items():
         if stream not in streams:
             raise UserError(f"{name} lacks the action stream {stream!r} that {INFO_FILE} names; record it again.")
@@ -233,6 +247,7 @@ def _check_steps(path: Path, files: ArrayFiles, specs: Mapping[str, ActionSpec],
                 f"actions of {name} are {rows.dtype} {rows.shape} up to {rows.max()}; {INFO_FILE} says {spec.kind} "
                 f"with n={spec.n}. Record it again or mend {INFO_FILE}."
             )
+        check_range(rows[:-1], spec, name, f"{INFO_FILE} says")
 
 
 def _recording(members: Mapping[str, Member], place: Path, path: Path, root: Path, **known: Any) -> Recording:
@@ -258,8 +273,13 @@ def common_size(recordings: Sequence[Recording]) -> tuple[int, int]:
 
 
 def common_fps(recordings: Sequence[Recording]) -> tuple[float, list[str]]:
-    """Return the median frame rate, and a note when recordings differ by more than 2%."""
-    rates = sorted(r.fps for r in recordings)
+    """Return the median frame rate of recordings, and a note when they differ by more than 2%."""
+    return middle_fps([r.fps for r in recordings])
+
+
+def middle_fps(rates: Sequence[float]) -> tuple[float, list[str]]:
+    """Return the median of frame rates, and a note when they differ by more than 2%."""
+    rates = sorted(rates)
     middle = rates[len(rates) // 2]
     if rates[-1] - rates[0] <= 0.02 * middle:
         return middle, []

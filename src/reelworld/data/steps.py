@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from reelworld.nn.action_range import accepted
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["align", "check_actions", "common_specs", "describe_actions"]
+__all__ = ["align", "check_actions", "check_range", "common_specs", "describe_actions"]
 
 MAX_DISCRETE = 4096
 """Largest number of ids of a discrete action; more is surely a mistake."""
@@ -37,6 +38,32 @@ def check_actions(raw: np.ndarray, name: str) -> np.ndarray:
             )
         return raw.reshape(-1).astype(np.int64)
     return raw.reshape(len(raw), -1).astype(np.float32)
+
+
+def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> None:
+    """Refuse actions that are far outside a range: in other units, or of another robot.
+
+    Args:
+        rows: float32, (R, ..., A), the padding left out; ids are not looked at.
+        spec: With the range.
+        name: Where the actions come from.
+        whose: Who says what the range is, e.g. "the world learned".
+
+    Raises:
+        UserError: If one lies further from the range's middle than ``FAR`` times half its width.
+    """
+    if (limits := accepted(spec)) is None or not len(rows):
+        return
+    least, greatest = (np.array(limit, np.float32) for limit in limits)
+    slack = 1e-5 * np.maximum(1, np.abs([least, greatest]).max(0))
+    wrong = np.argwhere(~((rows >= least - slack) & (rows <= greatest + slack)))
+    if len(wrong):
+        place, dimension = tuple(wrong[0]), int(wrong[0][-1])
+        raise UserError(
+            f"actions of {name} are far outside their range: {rows[place]:.4g} in dimension {dimension} (step "
+            f"{place[0]}), where {whose} {spec.low[dimension]:.4g} to {spec.high[dimension]:.4g}. Bring them to "
+            "these units."
+        )
 
 
 def align(

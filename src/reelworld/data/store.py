@@ -140,6 +140,9 @@ class TokenStore:
             raise UserError(f"split is {split!r}; it must be train, val, test or all.")
         return [i for i, e in enumerate(self.episodes) if split in ("all", e.split)]
 
+    def weigh(self, episodes: np.ndarray, n_frames: int) -> None:
+        """Say how often windows are to be drawn: all alike."""
+
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
         """Copy a window of one episode: "codes" uint16 or int32 (T, N), else as ``DataSet.arrays``."""
         e = self.episodes[episode]

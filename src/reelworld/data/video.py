@@ -25,7 +25,7 @@ from reelworld.types import ActionSpec, UserError
 if TYPE_CHECKING:
     from av import VideoFrame
 
-__all__ = ["ENDINGS", "Timeline", "convert", "make_timeline"]
+__all__ = ["ENDINGS", "Timeline", "check_room", "convert", "make_timeline"]
 
 ENDINGS = tuple(CONTAINERS)
 EVEN = 0.25
@@ -141,13 +141,13 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
                     raise Unreadable(f"{path.name} names a video codec that is not known here, or is corrupt")
                 stream.thread_type = "AUTO"
                 named_fps = float(stream.average_rate or stream.guessed_rate or 0)
-                _check_room(stream.frames, options.shape or (stream.height, stream.width), path, options)
+                check_room(stream.frames, options.shape or (stream.height, stream.width), path, options)
                 for frame in container.decode(stream):
                     image = _image(frame, path, options)
                     shape = shape or image.shape
                     if image.shape != shape:
                         raise UserError(_size_changes(path, shape, image.shape))
-                    _check_room(len(times) + 1, shape, path, options)
+                    check_room(len(times) + 1, shape, path, options)
                     file.write(image.data)
                     times.append(frame.time)
         except av.FFmpegError as error:
@@ -180,7 +180,7 @@ def _size_changes(path: Path, before: tuple[int, ...], now: tuple[int, ...]) -> 
     )
 
 
-def _check_room(n_frames: int, shape: tuple[int, ...], path: Path, options: ReadOptions) -> None:
+def check_room(n_frames: int, shape: tuple[int, ...], path: Path, options: ReadOptions) -> None:
     """Refuse a video that takes too much space, from its header if possible: before hours of decoding."""
     gigabytes = n_frames * shape[0] * shape[1] * 3 / 1e9
     if gigabytes > options.max_gigabytes:

@@ -39,6 +39,10 @@ class Source(Protocol):
         """Episodes of a split."""
         ...
 
+    def weigh(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
+        """How often windows are to be drawn, by their episodes; None for all alike."""
+        ...
+
 
 def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
     """Turn the k actions between two kept frames, (T, k, ...), into one, (T, ...), unless they are stacked."""
@@ -100,7 +104,7 @@ class Windows:
                 "use merge 'stack' or 'last'."
             )
         self.source, self.length, self.stride, self.merge = source, length, stride, merge
-        span = (length - 1) * stride + 1
+        self.span = span = (length - 1) * stride + 1
         members = source.indices(split)
         fitting = [i for i in members if source.episodes[i].n_frames >= span]
         self.n_too_short = len(members) - len(fitting)
@@ -118,6 +122,14 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def weights(self) -> np.ndarray | None:
+        """Say how often each window is to be drawn for training, float64 (n_windows,); None for all alike.
+
+        Raises:
+            UserError: If they are of a mixture of data sets, one of which has no window.
+        """
+        return self.source.weigh(self.index[:, 0], self.span)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them.

@@ -16,7 +16,10 @@ import numpy as np
 
 from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.mixture import Member, members_of, open_recordings
+from reelworld.data.steps import check_range
 from reelworld.data.windows import Merge, merge_actions
+from reelworld.nn.action_range import accepted
 from reelworld.train.label import label
 from reelworld.types import UserError
 from reelworld.worlds.origin import frame_stride, recipe_config
@@ -51,12 +54,19 @@ BATCH_TOKENS = 65536
 
 
 def open_like(world: World, path: Path) -> DataSet:
-    """Open recordings resized, aligned and timed as they were for the world's training, with their own actions."""
+    """Open recordings resized, aligned and timed as they were for the world's training, with their own actions.
+
+    Those of a mixture's member are known by their name.
+    """
     size, fit = (world.info.height, world.info.width), recipe_config(world.info.provenance).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
-    options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, "how the world's data were read")
-    return DataSet.open(path, options)
+    where = "how the world's data were read"
+    options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, where)
+    mixed = data.get("mixture", ()) if isinstance(data, Mapping) else ()
+    members = [from_json(Member, m, where) for m in mixed]
+    known = [replace(m, data=path) for m in members if m.data.name == path.name]
+    return open_recordings(known[:1] or members_of([str(path)]), options, with_actions=bool(world.info.actions))
 
 
 def open_for(world: World, path: Path) -> DataSet:
@@ -170,6 +180,7 @@ def _check_fit(world: World, dataset: DataSet) -> None:
                 f"{dataset.path} has {given.kind} actions {name!r} ({given.n}); the world takes {spec.kind} ones "
                 f"({spec.n}): give recordings of the same game."
             )
+    _check_ranges(world, dataset)
     if world.info.classes and not dataset.info.classes:
         raise UserError(f"the world wants the class of every clip; {dataset.path} has none: give folders of classes.")
     if world.info.classes and (strange := sorted(set(dataset.info.classes) - set(world.info.classes))):
@@ -177,6 +188,16 @@ def _check_fit(world: World, dataset: DataSet) -> None:
             f"{dataset.path} has the class {strange[0]!r}; the world knows {', '.join(world.info.classes[:8])}"
             f"{', ...' if len(world.info.classes) > 8 else ''}: give clips of these."
         )
+
+
+def _check_ranges(world: World, dataset: DataSet) -> None:
+    """Refuse recordings whose actions are in other units than those that the world learned."""
+    specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
+    times = frame_stride(world.info.provenance) if merge_of(world) == "sum" else 1  # such a range is that of sums
+    for i in dataset.indices("all") if specs else []:
+        rows = dataset.steps(i)
+        for name, spec in specs.items():
+            check_range(rows[f"actions/{name}"][:-1] * times, spec, dataset.episodes[i].source, "the world learned")
 
 
 @dataclass(frozen=True)

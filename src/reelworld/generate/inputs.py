@@ -5,7 +5,9 @@ Shapes: n streams, T frames, H W pixel rows and columns, A action width
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from reelworld.config import unknown
+from reelworld.nn.action_range import accepted
 from reelworld.types import ActionSpec, GridSpec, UserError
 
 __all__ = [
@@ -27,6 +30,8 @@ __all__ = [
     "null_action",
     "stream_generators",
 ]
+
+log = logging.getLogger(__name__)
 
 ClassId = int | Sequence[int] | np.ndarray | None
 Action = int | Sequence[Any] | np.ndarray | Mapping[str, Any] | None
@@ -159,7 +164,8 @@ def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step:
         is_step: T is 1 and may be left out.
 
     Returns:
-        int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A).
+        int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A). What lies far
+        outside the range is cut to the most that the world accepts (``accepted``), with a warning.
     """
     is_discrete = spec.kind == "discrete"
     if given is None:
@@ -186,7 +192,28 @@ def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step:
         raise UserError(f"action ids span {array.min()}..{array.max()}; this world has 0..{spec.n - 1}.")
     if not np.isfinite(array).all():
         raise UserError("actions hold NaN or infinity; give finite numbers.")
-    return torch.from_numpy(np.array(array))
+    return torch.from_numpy(_within_reach(np.array(array), spec))
+
+
+def _within_reach(array: np.ndarray, spec: ActionSpec) -> np.ndarray:
+    """Bring vectors that are far outside the world's range to what it takes, and say so once: a game goes on."""
+    if (limits := accepted(spec)) is None:
+        return array
+    least, greatest = (np.array(limit, np.float32) for limit in limits)
+    is_far = (array < least) | (array > greatest)
+    if is_far.any():
+        i = int(np.argwhere(is_far)[0][-1])
+        _warn_far(i, spec.low[i], spec.high[i], limits[0][i], limits[1][i])
+    return np.clip(array, least, greatest)
+
+
+@lru_cache
+def _warn_far(dimension: int, low: float, high: float, least: float, greatest: float) -> None:
+    """Say that actions are far outside their range, once for each."""
+    log.warning(
+        "actions far outside the range of this world (%.4g to %.4g in dimension %d) are cut to %.4g to %.4g.",
+        *(low, high, dimension, least, greatest),
+    )
 
 
 def null_action(spec: ActionSpec) -> Any:

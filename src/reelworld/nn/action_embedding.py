@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelworld.nn.action_range import middle_and_half
 from reelworld.types import ActionSpec, UserError
 
 __all__ = ["ActionEmbedder", "ActionVector"]
@@ -89,9 +90,8 @@ class ActionVector(nn.Module):
 
 
 def _range(spec: ActionSpec) -> Tensor:
-    """Centre and half width of each dimension's range, (2, A); 0 and 1 where it is not known."""
-    low, high = torch.tensor(spec.low or [-1.0] * spec.n), torch.tensor(spec.high or [1.0] * spec.n)
-    return torch.stack([(low + high) / 2, ((high - low) / 2).clamp_min(1e-6)])
+    """Middle and half width of each dimension's range, (2, A)."""
+    return torch.tensor(middle_and_half(spec))
 
 
 def _scaled(given: Tensor, spec: ActionSpec, range_2A: Tensor) -> Tensor:

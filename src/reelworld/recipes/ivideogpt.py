@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from reelworld.recipes.ivideogpt_pretrained import begin_from
 from reelworld.recipes.ivideogpt_settings import Config
 from reelworld.recipes.ivideogpt_sizes import DEFAULT_SIZE, SIZES
-from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage
+from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage, training_batches
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
 
-__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
+__all__ = ["DEFAULT_SIZE", "SIZES", "TAKES_MIXTURES", "Config", "build", "finish", "stages", "untrained"]
+
+TAKES_MIXTURES = True
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
@@ -90,7 +92,6 @@ def windows(config: Config, dataset: DataSet, split: str) -> Windows:
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
     from reelworld.data.events import reward_scale
-    from reelworld.data.loader import Loader
     from reelworld.data.windows import check_lengths
     from reelworld.evaluate.checks import coded_check
     from reelworld.train.stage import OptimConfig, Stage
@@ -109,7 +110,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
         name="dynamics",
         part="dynamics",
         module=dynamics,
-        batches=coded_batches(Loader(clips, config.batch, config.seed).batches, tokenizer),
+        batches=coded_batches(training_batches(config, clips, config.batch), tokenizer),
         steps=config.steps,
         optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
         max_minutes=config.max_minutes and config.max_minutes * (1 - config.tokenizer_share),

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelworld.types import UserError
+from reelworld.nn.action_range import accepted
+from reelworld.types import ActionSpec, UserError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,22 +67,37 @@ def _begin_dynamics(dynamics: SlotTransformer, theirs: SlotTransformer, path: Pa
     _check_same(dynamics.config.transformer, theirs.config.transformer, path)
     mine, found = dynamics.state_dict(), theirs.state_dict()
     shared = {name for name in mine if name in found and found[name].shape == mine[name].shape}
-    shared -= _heads_of_other_actions(dynamics, theirs)
+    shared -= _heads_of_other_actions(dynamics, theirs, path)
     dynamics.load_state_dict({name: found[name] if name in shared else mine[name] for name in mine})
     for what, names in (("new, and begins at zero", mine.keys() - shared), ("not used", found.keys() - shared)):
         for head in sorted({HEADS[name.split(".")[0]] for name in names}):
             log.warning("%s: %s is %s.", path, head, what)
 
 
-def _heads_of_other_actions(dynamics: SlotTransformer, theirs: SlotTransformer) -> set[str]:
+def _heads_of_other_actions(dynamics: SlotTransformer, theirs: SlotTransformer, path: Path) -> set[str]:
     """Heads that were learned for other actions mean nothing here, whatever their shape."""
     kinds = [
         [(name, spec.kind, spec.n, spec.repeat) for name, spec in model.config.actions.items()]
         for model in (dynamics, theirs)
     ]
     if kinds[0] == kinds[1]:
+        for name, spec in dynamics.config.actions.items():
+            _check_units(name, spec, theirs.config.actions[name], path)
         return set()
     return {name for name in dynamics.state_dict() if name.split(".")[0] in ("action", "recall")}
+
+
+def _check_units(name: str, ours: ActionSpec, theirs: ActionSpec, path: Path) -> None:
+    """Refuse actions in other units than those that a head was learned for."""
+    if (limits := accepted(theirs)) is None:
+        return
+    for i, (low, high) in enumerate(zip(ours.low, ours.high, strict=True)):
+        if low < limits[0][i] or high > limits[1][i]:
+            raise UserError(
+                f"the recordings' actions {name!r} span {low:.4g} to {high:.4g} in dimension {i}, those that {path} "
+                f"learned {theirs.low[i]:.4g} to {theirs.high[i]:.4g}: bring them to the same units, or begin from a "
+                "world without actions."
+            )
 
 
 def _check_same(ours: Any, theirs: Any, path: Path) -> None:

@@ -31,6 +31,10 @@ class Config(Settings):
     """First frames of a clip, which have many codes and are seen by all others."""
     clip_frames: int = 16
     """Frames of a training clip and of a session's window, context included."""
+    crop_area: float = 0.8
+    """Least share of a frame's area that training clips are cut to, all frames of a clip alike; 1 cuts nothing."""
+    colour_change: float = 0.1
+    """Greatest change of training clips' brightness, contrast and saturation, half as much of the hue; 0 for none."""
 
     channels: tuple[int, ...] = (128, 256, 512)
     """Of each block of the tokenizer, from the pixels inwards; each but the last halves both sides."""
@@ -102,6 +106,8 @@ class Config(Settings):
         floors = "renewed_below tokenizer_warmup warmup weight_decay recall_weight top_k"
         require(self, floors, lambda v: v >= 0, "at least 0")
         require(self, "opponent_from", lambda v: v is None or v >= 0, "at least 0, or none")
+        require(self, "crop_area", lambda v: 0 < v <= 1, "above 0, at most 1")
+        require(self, "colour_change", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
         require(self, "tokenizer_lr lr", lambda v: 0 < v < math.inf, "above 0")
         require(self, "attn_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")

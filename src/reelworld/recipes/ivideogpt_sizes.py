@@ -14,13 +14,15 @@ def tiny() -> Config:
     quick = Config(tokenizer_steps=6, tokenizer_batch=2, tokenizer_frames=4, tokenizer_warmup=0, steps=8, batch=2)
     quick = replace(quick, clip_frames=12, channels=(32, 32, 32, 32), block_layers=1, latent=8, largest_attention=8)
     quick = replace(quick, context_codes=64, frame_codes=64, places=256, width=24, inner=48, layers=2, heads=2)
-    return replace(quick, warmup=0, lr=1e-3, attn_dropout=0.0)
+    return replace(quick, warmup=0, lr=1e-3, attn_dropout=0.0, crop_area=1.0, colour_change=0.0)
 
 
 def small() -> Config:
     """Ours, for two CPU cores: frames of 64x64, 64 codes per context frame and 16 per later one."""
     tokenizer = Config(
         clip_frames=12,
+        crop_area=1.0,  # one game looks the same everywhere; changed clips are for many robots and rooms
+        colour_change=0.0,
         channels=(32, 64, 64, 128),
         block_layers=1,
         latent=32,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from reelworld.data.windows import Windows
     from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
     from reelworld.train.stage import Stage
+    from reelworld.types import Batch
 
-__all__ = ["looks", "tokenizer_stage"]
+__all__ = ["looks", "tokenizer_stage", "training_batches"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +32,17 @@ def looks(config: Config) -> nn.Module:
     return EdgeDifference()
 
 
+def training_batches(config: Config, clips: Windows, batch: int) -> Callable[[int], Iterator[Batch]]:
+    """Draw clips to learn from, changed as the settings say; batch number -> endless batches from there on."""
+    from reelworld.data.augment import Augmentation
+    from reelworld.data.loader import Loader
+
+    augment = Augmentation(least_area=config.crop_area, colour=config.colour_change)
+    return Loader(clips, batch, config.seed, augment=augment).batches
+
+
 def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows, held_out: Windows) -> Stage:
     """Train the tokenizer on some frames of every clip."""
-    from reelworld.data.loader import Loader
     from reelworld.evaluate.checks import clip_check
     from reelworld.tokenizers.vqgan_training import Opposition, VQGANTraining
     from reelworld.train.stage import OptimConfig, Stage
@@ -43,7 +53,7 @@ def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows,
         name="tokenizer",
         part="tokenizer",
         module=VQGANTraining(tokenizer, looks(config), n_later, opposition),
-        batches=Loader(clips, config.tokenizer_batch, config.seed).batches,
+        batches=training_batches(config, clips, config.tokenizer_batch),
         steps=config.tokenizer_steps,
         optim=OptimConfig(
             lr=config.tokenizer_lr,

@@ -67,7 +67,7 @@ def make_world(
 def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:
     """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
     world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
-    splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in SPLITS}
+    splits = {s: tuple(dict.fromkeys(dataset.episodes[i].source for i in dataset.indices(s))) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
     return world
 

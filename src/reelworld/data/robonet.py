@@ -1,0 +1,174 @@
+"""RoboNet's HDF5 files: one recording of a robot per file, with its cameras, its actions and its state.
+
+``env/camN_video`` holds a film (``frames``, uint8 bytes of an mp4), pictures (``frame0``, ``frame1``, ..., bytes of
+JPEGs) or plain frames (``frames``, (T, H, W, 3)); ``policy/actions`` (T - 1, A) lead from each frame to the next;
+``env/state`` (T, S) ends with the gripper; attributes of ``metadata`` name the robot. Robots have actions of other
+widths: all are brought to five numbers, as for the published models.
+Source: the loader of RoboNet (Dasari et al. 2019, arXiv:1910.11215) and iVideoGPT's preparation of it
+(arXiv:2405.15223). Differs: four numbers without a grip of their own get a zero (iVideoGPT's code returns nothing);
+colours of JPEGs are those of RoboNet's own loader.
+
+Shapes: T frames, H W pixel rows and columns, A action width, S state width, R rows of actions
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from reelworld.config import unknown
+from reelworld.data import hdf5, video
+from reelworld.data.cache import cache_folder
+from reelworld.data.foreign import to_pixels
+from reelworld.data.npz import Unreadable
+from reelworld.data.options import ReadOptions
+from reelworld.data.resize import fit_frames
+from reelworld.data.steps import align, check_actions, describe_actions
+from reelworld.types import UserError
+
+__all__ = ["convert", "is_robonet"]
+
+DAMAGE = (*hdf5.DAMAGE, AttributeError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+"""What is raised for a file that is damaged, or has a group where data are wanted."""
+WIDTH = 5
+"""Numbers of an action: three of the place, one of the turn, the gripper."""
+
+
+def is_robonet(path: Path) -> bool:
+    """Whether an HDF5 file has the groups of RoboNet; a damaged file has none."""
+    try:
+        with hdf5.open_file(path) as file:
+            return "env" in file and "policy" in file
+    except hdf5.DAMAGE:
+        return False
+
+
+def convert(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read one file whole and return an episode's arrays and facts.
+
+    Args:
+        path: The file.
+        options: How it is read; ``frames`` names the camera, by default cam0_video.
+
+    Raises:
+        Unreadable: If the file is truncated or corrupt, or lacks what the layout has.
+        UserError: If there is no such camera, or the size is not the wanted one.
+    """
+    try:
+        with hdf5.open_file(path) as file:
+            cameras = sorted(name for name in file["env"] if name.startswith("cam"))
+            camera = _camera(cameras, options.frames, path.name)
+            frames = _frames(file["env"][camera], path, camera, options)
+            actions, note = _actions(file, path.name)
+            n = min(len(frames), len(actions) + 1, *([len(file["env/state"])] if "env/state" in file else []))
+    except UserError:
+        raise
+    except DAMAGE as error:
+        raise Unreadable(f"{path.name} is corrupt, or not laid out as RoboNet's ({hdf5.reason(error)})") from None
+    if n < 2:
+        raise Unreadable(f"{path.name} holds {n} frames with {len(actions)} actions; wanted two frames at least")
+    kept, rows = align(frames[:n], {"actions": actions[: n - 1]}, options.action_shift or 0, path.name)
+    notes = [note]
+    if len(cameras) > 1:
+        notes.append(f"RoboNet files have {len(cameras)} cameras: {camera} is read, another with --frames NAME")
+    facts = {"fps": options.fps, "actions": {"action": describe_actions(rows["actions"])}, "notes": notes}
+    return {"frames": np.ascontiguousarray(frames[:n][kept]), **rows}, facts
+
+
+def _camera(cameras: list[str], wanted: str, name: str) -> str:
+    if not cameras:
+        raise Unreadable(f"{name} has no camera; wanted env/cam0_video")
+    if wanted and wanted not in cameras:
+        raise unknown(f"camera of {name}", wanted, cameras)
+    return wanted or cameras[0]
+
+
+def _frames(group: Any, path: Path, camera: str, options: ReadOptions) -> np.ndarray:
+    """Decode what a camera saw, uint8 (T, H, W, 3)."""
+    if "frames" not in group:
+        return _pictures(group, path, options)
+    stored = group["frames"]
+    is_bgr = _text(stored.attrs.get("image_format", "RGB")) == "BGR"
+    if getattr(stored, "ndim", 0) == 4:
+        pixels = to_pixels(np.asarray(stored), "channels-last", f"env/{camera}/frames of {path.name}")
+        frames = fit_frames(pixels, options.shape, options.fit, path.name)
+    else:
+        frames = _film(_bytes(stored), f"{path.name[:100]} {camera}", options)
+    frames = frames[: int(stored.attrs.get("T", len(frames)))]
+    return frames[..., ::-1] if is_bgr else frames
+
+
+def _film(content: bytes, name: str, options: ReadOptions) -> np.ndarray:
+    """Decode an mp4; its own frame rate says nothing about the robot's."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
+        path = Path(folder) / f"{name}.mp4"
+        path.write_bytes(content)
+        options = ReadOptions(size=options.size, fit=options.fit, max_gigabytes=options.max_gigabytes)
+        return video.convert(path, None, options)[0]["frames"]
+
+
+def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
+    """Decode JPEGs, one per frame."""
+    stored = [group[f"frame{t}"] for t in range(len(group))]
+    if not stored:
+        raise Unreadable(f"{path.name} has a camera without frames")
+    images = []
+    for dataset in stored:
+        with Image.open(io.BytesIO(_bytes(dataset)), formats=["JPEG"]) as image:
+            video.check_room(len(stored), image.size[::-1], path, options)
+            images.append(np.asarray(image.convert("RGB")))
+    # the encoder took its input for BGR: an input of RGB lies in the file with red and blue exchanged
+    is_exchanged = _text(stored[0].attrs.get("image_format", "BGR")) == "RGB"
+    frames = fit_frames(np.stack(images), options.shape, options.fit, path.name)
+    return frames[..., ::-1] if is_exchanged else frames
+
+
+def _actions(file: Any, name: str) -> tuple[np.ndarray, str]:
+    """Read the actions, float32 (R, 5), and say what was done to them."""
+    raw = np.asarray(file["policy/actions"][:])
+    if raw.ndim != 2 or raw.dtype.kind not in "iuf":
+        raise UserError(f"policy/actions of {name} is {raw.dtype} {raw.shape}; wanted numbers, (T - 1, A).")
+    rows = check_actions(raw.astype(np.float32), name)
+    about = file["metadata"].attrs if "metadata" in file else {}
+    robot, width = _text(about.get("robot", "unnamed robot")), rows.shape[1]
+    told = f"RoboNet's {robot}: {width} numbers per action"
+    if width == WIDTH:
+        return rows, told
+    if width > WIDTH:
+        return rows[:, :WIDTH], f"{told}, of which the first {WIDTH} are kept"
+    primitives = about.get("primitives", file["misc/primitives"][()] if "misc/primitives" in file else "")
+    if width == WIDTH - 1 and _text(primitives) == "autograsp":
+        grip = _grip(file, about, name)[: len(rows)]
+        return np.concatenate([rows[: len(grip)], grip[:, None]], 1), f"{told}, and the grip read off the next state"
+    padded = np.pad(rows, ((0, 0), (0, WIDTH - width)))
+    return padded, f"{told}, filled up with zeros to {WIDTH}"
+
+
+def _grip(file: Any, about: Mapping[str, Any], name: str) -> np.ndarray:
+    """Say of each step whether the gripper stands nearer to its upper bound after it, float32 (T - 1,): that bound."""
+    bounds = []
+    for side in ("low_bound", "high_bound"):
+        places = [about.get(side), *(file[key][()] for key in (f"misc/{side}", f"env/{side}") if key in file)]
+        bounds += [float(np.asarray(value).reshape(-1)[-1]) for value in places if value is not None][:1]
+    if len(bounds) < 2 or "env/state" not in file:
+        raise Unreadable(f"{name} grips by itself (autograsp) but lacks env/state, low_bound or high_bound")
+    is_high = np.asarray(file["env/state"][1:, -1]) > sum(bounds) / 2
+    return np.where(is_high, bounds[1], bounds[0]).astype(np.float32)
+
+
+def _bytes(dataset: Any) -> bytes:
+    content = np.asarray(dataset[()])
+    if content.dtype != np.uint8:
+        raise TypeError(f"{dataset.name} is {content.dtype}; wanted the bytes of a film or picture, uint8")
+    return content.tobytes()
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
