@@ -179,6 +179,26 @@ def caching(name: str) -> str:
     return "\n".join(lines) + "\n\n" + source(name, results)
 
 
+def robots(name: str) -> str:
+    """Make a table of an iVideoGPT world's steps beside the published way and the limit; a line while there is none."""
+    if not (RESULTS / name).exists():
+        return "There is no kept run yet; `python benchmarks/ivideogpt_speed.py --out` makes one on a quiet machine."
+    results = load(name)
+    lines = ["| one machine, in turns | type | time | codes | tokens/s | of the limit | gain |", "|---" * 7 + "|"]
+    for row in results["results"]:
+        codes = f"{number(row['drawing_ms'] / 1e3)} s" if "drawing_ms" in row else ""
+        rate = f"{row['tokens_per_second']:.0f}" if "tokens_per_second" in row else ""
+        share = f"{100 * row['fraction_of_limit']:.0f}%" if row.get("fraction_of_limit") else ""
+        gain = f"{row['times_the_published_way']:.1f}x the published way" if "times_the_published_way" in row else ""
+        if "times_one_stream" in row:
+            gain = f"{row['times_one_stream']:.1f}x the tokens/s of one"
+        if "times_read_for_a_fork" in row:
+            gain = f"read {row['times_read_for_a_fork']} time for {results['candidates']} candidates"
+        time = f"{number(row['median'] / 1e3)} s"
+        lines.append(f"| {row['what']} | {row['dtype']} | {time} | {codes} | {rate} | {share} | {gain} |")
+    return "\n".join(lines) + "\n\n" + source(name, results)
+
+
 def playing(name: str) -> str:
     """Make a table of how it is to play: the delay of a key, crowds of players, the start."""
     results = load(name)
@@ -400,6 +420,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "genie-carracing": lambda: found_worlds("genie-carracing.json"),
     "conditionings": lambda: conditionings("conditionings.json"),
     "compressive": lambda: compressive("compressive.json"),
+    "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
     "playing": lambda: playing("playing.json"),
     "encodings": lambda: encodings("playing.json"),

@@ -21,13 +21,11 @@ benchmarks/videogpt_sampling.py`` measures the way without one.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +34,7 @@ from keeping import keep, look_if_idle, speed_flags
 from published_videogpt import PublishedSampler
 from published_videogpt import decode as published_decode
 from published_videogpt import encode as published_encode
+from reading import Memory, look_at_memory
 from torch import Tensor
 
 from reelworld.config import to_json
@@ -46,8 +45,6 @@ from reelworld.evaluate.bench import BenchResult
 from reelworld.evaluate.machine import load_average, peak_memory_mb
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.block_layout import BLOCK
-from reelworld.nn.large_pages import LargePages
-from reelworld.nn.native import compiled
 from reelworld.nn.token_cache import Sight
 from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
 from reelworld.types import Codes, Conditions, GridSpec
@@ -59,57 +56,8 @@ FORMS = {
 }
 PART = 128  # tokens between two looks at the published way and at memory
 PUBLISHED_STEPS, CHECKED = 6, 48
-READ_BYTES, READS = 512 * 2**20, 6
 CODINGS = 10
 SEED = 0
-
-
-@dataclass
-class Memory:
-    """The speed of reading memory, GB/s: what each operator reached, and a probe with the fastest."""
-
-    speeds: dict[str, float]
-    fastest: str
-    read: Callable[[], object]
-
-    def probe(self) -> list[float]:
-        """Read some more, after one read that warms up."""
-        self.read()
-        return [speed_of(self.read) for _ in range(READS)]
-
-
-def speed_of(read: Callable[[], object]) -> float:
-    begun = time.perf_counter()
-    read()
-    return READ_BYTES / (time.perf_counter() - begun) / 1e9
-
-
-def look_at_memory() -> Memory:
-    """Read a large buffer with every operator that may be fast, in ordinary and in large pages."""
-    n = READ_BYTES // 4
-    library = compiled(Path(__file__).with_name("read_memory.c"))
-    operators: dict[str, Callable[[], object]] = {}
-    kinds = {"ordinary pages": torch.ones(n), "large pages": LargePages().zeros((n,), torch.float32).fill_(1)}
-    indices = torch.arange(n // 32, dtype=torch.int32)
-    ends = torch.arange(0, n // 32 + 1, n // 32 // 1024, dtype=torch.int32)
-    for pages, buffer in kinds.items():
-        rows = buffer.view(-1, 32)
-        operators |= {
-            f"max, {pages}": lambda b=buffer: b.max(),
-            f"sum, {pages}": lambda b=buffer: b.sum(),
-            f"aminmax, {pages}": lambda b=buffer: b.aminmax(),
-            f"dot, {pages}": lambda b=buffer: torch.dot(b, b),
-            f"sums of rows, {pages}": lambda r=rows: torch.embedding_bag(r, indices, ends, False, 0, False, None, True),
-        }
-        if library is not None:
-            operators[f"a loop in C, {pages}"] = lambda b=buffer: library.read_memory(
-                ctypes.c_void_p(b.data_ptr()), ctypes.c_int64(n), torch.get_num_threads()
-            )
-    for read in operators.values():
-        read()
-    speeds = {name: float(np.median([speed_of(read) for _ in range(5)])) for name, read in operators.items()}
-    fastest = max(speeds, key=lambda name: speeds[name])
-    return Memory({k: round(v, 1) for k, v in speeds.items()}, fastest, operators[fastest])
 
 
 # ---------------------------------------------------------------------- drawing

@@ -100,6 +100,8 @@ class Clip:
     """Stable id of the episode."""
     class_id: int | None = None
     """Number of the clip's class in the data set's list of classes; None when it has none."""
+    goal: np.ndarray | None = None
+    """A picture of what it goes towards, uint8, (H, W, 3); None when that is not said."""
 
     @property
     def action(self) -> np.ndarray:

@@ -115,6 +115,61 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at() -> None:
 
 
 @torch.no_grad()
+def test_ends_belong_to_the_frame_that_is_arrived_at() -> None:
+    model = made(replace(SMALL, has_ends=True))
+    ends = torch.rand(2, 6, generator=torch.Generator().manual_seed(4)) < 0.5
+    total, count = model.loss(Batch(codes=codes(), conditions=told(), terminated=ends)).terms["terminated"]
+    foreseen = model.judge(codes(), told()).terminated
+    wanted = torch.where(ends[:, 1:5], foreseen, 1 - foreseen).log().neg()  # steps 1 to 4 lead to frames 2 to 5
+    torch.testing.assert_close(total / count, wanted.mean())
+    state = model.prefill(codes(2, 5), Conditions(actions={k: v[:, :4] for k, v in told().actions.items()}))
+    now = Conditions(actions={k: v[:, 4:5] for k, v in told().actions.items()})
+    drawn, state = model.step(state, now, TokenSampler(SamplerConfig(temperature=0.0)), None)
+    whole = codes()
+    whole.video[:, 5:] = drawn.video
+    torch.testing.assert_close(state.terminated, model.judge(whole, told()).terminated[:, -1])
+
+
+@torch.no_grad()
+def test_a_new_head_for_ends_expects_as_many_as_there_are() -> None:
+    torch.manual_seed(0)
+    model = SlotTransformer(replace(SMALL, has_ends=True))
+    assert (model.judge(codes(), told()).terminated < 2e-6).all()  # where recordings say nothing of ends
+    model.expect_ends(0.1)
+    torch.testing.assert_close(model.judge(codes(), told()).terminated, torch.full((2, 4), 0.1))
+    trained = made(replace(SMALL, has_ends=True))
+    before = trained.judge(codes(), told()).terminated
+    trained.expect_ends(0.1)
+    assert torch.equal(trained.judge(codes(), told()).terminated, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("n", [1, 3])
+def test_half_the_bytes_are_enough(n: int) -> None:
+    """In bfloat16, with keys and values in float32, also where streams share them."""
+    model, half = made(replace(SMALL, has_ends=True)), made(replace(SMALL, has_ends=True)).bfloat16()
+    greedy = TokenSampler(SamplerConfig(temperature=0.0))
+    seen = []
+    for one in (model, half):
+        before = Conditions(actions={k: v[:1, :1] for k, v in told().actions.items()})
+        state = one.prefill(codes(1, 2), before).select(torch.zeros(n, dtype=torch.int64))
+        assert state.cache.keys.dtype == torch.float32
+        now = Conditions(actions={k: v[:1, 1:2].repeat_interleave(n, 0) for k, v in told().actions.items()})
+        first: list[torch.Tensor] = []
+
+        class Looking(TokenSampler):
+            def __call__(
+                self, logits: torch.Tensor, generator: object, first: list[torch.Tensor] = first
+            ) -> torch.Tensor:
+                first.append(logits.float())
+                return super().__call__(logits, None)
+
+        one.step(state, now, Looking(greedy.config), None)
+        seen.append(first[0])
+    assert (seen[0] - seen[1]).abs().max() < 0.05 * seen[0].std() + 0.05
+
+
+@torch.no_grad()
 def test_frames_that_are_not_there_do_not_count() -> None:
     model, valid = made(), torch.ones(2, 6, dtype=torch.bool)
     valid[1, 4:] = False

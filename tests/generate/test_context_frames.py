@@ -89,6 +89,34 @@ def test_a_context_is_read_once_for_any_number_of_candidates(world: World, monke
     assert sorted(calls) == ["begin", "prefill", "watch"]
 
 
+def test_forks_are_as_sessions_of_their_own(world: World) -> None:
+    """Of the same seeds: every fork is as a session that read the context and took the first steps by itself."""
+    given, past, steps = frames(1, 2), actions(world, 1, 1), actions(world, 3, 7, seed=2)["action"]
+    bold = SamplerConfig(temperature=1.0)
+
+    def begun() -> Any:
+        session = world.session(1, 4)
+        session.sampler = bold
+        session.reset(given, past)
+        session.step(steps[:1, 0])
+        return session
+
+    parent = begun()
+    forks = parent.fork(3)
+    assert forks._state.dynamics.cache.common is not None  # what was read is there once
+    seeds = [generator.get_state() for generator in forks._generators]
+    made_together = [forks.step(steps[:, t]) for t in range(1, 7)]  # beyond the window of six frames
+    for i, seed in enumerate(seeds):
+        alone = begun()
+        alone._generators[0].set_state(seed)
+        for t, together in enumerate(made_together, 1):
+            result = alone.step(steps[i : i + 1, t])
+            assert np.array_equal(result.info["codes"][0], together.info["codes"][i]), (i, t)
+            assert np.abs(result.frame[0].astype(int) - together.frame[i]).max() <= 1
+    assert len({r.info["codes"].tobytes() for r in made_together}) > 1
+    assert not np.array_equal(made_together[0].info["codes"][0], made_together[0].info["codes"][1])
+
+
 def test_one_picture_is_enough_and_stands_still(world: World) -> None:
     one, two = frames(1, 1), np.repeat(frames(1, 1), 2, 1)
     runs = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from reelworld.nn.llama import Llama, LlamaConfig
@@ -60,6 +62,33 @@ def test_streams_of_different_lengths() -> None:
         found = read(model, rest, (1, 3, 1), cache)
         wanted = torch.stack([model(x)[0, 4:9], model(fresh)[0, n_new : n_new + 5], model(x)[2, 4:9]])
         torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_forks_share_what_was_read() -> None:
+    """Several copies of one stream: its tokens are kept once, and nothing of that shows."""
+    model, x = made(), tokens(2, 12)
+    rest = tokens(3, 7, seed=6)
+    cache = model.cache(2, 12, x)
+    read(model, x[:, :5], (5,), cache)
+    wanted = model(torch.cat([x[1:, :5].expand(3, -1, -1), rest], 1))[:, 5:]
+    close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
+    forks = cache.select(torch.tensor([1, 1, 1]))
+    assert forks.common is not None and forks.common[0].shape == (2, 1, 2, 5, 8) and forks.keys.shape[3] == 7
+    begun = model.cache(1, 12, x)
+    read(model, tokens(1, 9, seed=8), (9,), begun)
+    cache.replace(torch.tensor([1]), begun)  # what becomes of the first one does not matter to them
+    close(read(model, rest[:, :2], (1, 1), forks), wanted[:, :2])
+    some, both = forks.select(torch.tensor([2, 0])), StreamCache.joined([forks, forks.select(torch.tensor([0, 1, 2]))])
+    close(read(model, rest[[2, 0], 2:4], (1, 1), some), wanted[[2, 0], 2:4])
+    close(read(model, rest.repeat(2, 1, 1)[:, 2:4], (1, 1), both), wanted.repeat(2, 1, 1)[:, 2:4])
+    close(read(model, rest[:, 2:], (1, 3, 1), forks), wanted[:, 2:])  # and several tokens at once
+    again = cache.select(torch.tensor([0, 0]))
+    again.replace(torch.tensor([1]), some.select(torch.tensor([1])))
+    close(
+        read(model, torch.stack([x[0, 5:6], rest[0, 4:5]]), (1,), again)[:, 0],
+        torch.stack([model(x)[0, 5], wanted[0, 4]]),
+    )
 
 
 @torch.no_grad()

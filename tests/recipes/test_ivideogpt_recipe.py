@@ -71,6 +71,7 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
         world = begun(before, rewards=True)
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
         "the head for actions is new, and begins at zero.",
+        "the head for ends is new, and begins at zero.",
         "the head for rewards is new, and begins at zero.",
     ]
     old = World.load(before)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reelworld.nn.perceptual import EdgeDifference
 from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
-from reelworld.tokenizers.vqgan_training import Opposition, VQGANTraining
+from reelworld.tokenizers.vqgan_training import Opposition, ShuffledTraining, VQGANTraining
 from reelworld.types import Batch, Losses
 
 
@@ -37,6 +37,15 @@ def test_the_context_stays_and_later_frames_are_drawn_in_their_order() -> None:
     assert picked[:, 2:].unique().tolist() == [2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]
     again = made().picked(numbers, torch.Generator().manual_seed(0)).flatten(1)
     assert torch.equal(picked, again)
+
+
+def test_shuffled_frames_are_the_context_of_any_others() -> None:
+    numbers = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(256, -1, 1, 1, 1)
+    training = ShuffledTraining(ConditionalVQGAN(SMALL), EdgeDifference(), 3)
+    picked = training.picked(numbers, torch.Generator().manual_seed(0)).flatten(1)
+    assert picked.shape == (256, 5)
+    assert all(len(row.unique()) == 5 for row in picked)
+    assert all(len(column.unique()) == 9 for column in picked.T)
 
 
 def test_every_batch_teaches_the_tokenizer() -> None:

@@ -10,6 +10,7 @@ Examples:
   reelworld generate runs/doors/world --data recordings/doors --actions '2,2,0,3,5' --out keys.gif
   reelworld generate runs/cars/world --image photo.png --actions random --frames 100 --out drive.npz
   reelworld generate runs/robot/world --data robot --samples 6 --frames 40 --out futures.mp4
+  reelworld generate runs/reach/world --image now.png --goal then.png --frames 14 --out reach.mp4
   reelworld generate runs/sports/world --context 0 --class-id Surfing --samples 8 --top-p 0.95 --out surf.gif
 """
 
@@ -55,6 +56,8 @@ class Options:
     """Split of the recordings that the episode comes from."""
     start: int = 0
     """First context frame within the episode."""
+    goal: Path | None = None
+    """Picture of what to go towards, for worlds with goals. Default: that of the world's start clip."""
     context: int | None = None
     """Frames to begin with; 0 begins from nothing (worlds that can). Default: what the world wants."""
     class_id: str | None = None
@@ -94,13 +97,15 @@ def run(options: Options) -> None:
     import numpy as np
 
     from reelworld.data.media import write_media
-    from reelworld.worlds.continuing import class_number, context_of
+    from reelworld.worlds.continuing import class_number, context_of, picture_for
     from reelworld.worlds.samples import write_samples
 
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)
     class_id = None if options.class_id is None else class_number(world, options.class_id)
     clip, n_context = _clip(options, world, class_id)
+    if options.goal is not None:
+        clip = replace(clip, goal=picture_for(world, options.goal, "--goal"))
     actions = _actions(options, world, clip, n_context)
     context = context_of(clip, n_context)
     made = _continue(options, world, context, actions, class_id)

@@ -174,9 +174,11 @@ class IVideoGPT(System):
     action_dim: int = 0
     """Numbers of an action; a transformer without actions gets a new head for them. 0 takes what it has."""
     frames: int = 0
-    """Frames of a window, context included; 0 takes 16, or as many as there are places for."""
+    """Frames of a window, context included; 0 takes 16 (17 with a goal), or as many as there are places for."""
     context: int = 0
     """Context frames; 0 takes those that the tokenizer was trained with."""
+    goal: bool = False
+    """The first context frame was a goal, which the files do not tell."""
 
     def read(self) -> World:
         """Read the two folders."""
@@ -184,7 +186,7 @@ class IVideoGPT(System):
 
         if min(self.action_dim, self.frames, self.context) < 0:
             raise UserError("--action-dim, --frames and --context are counts; give 0 or more.")
-        return import_world(self.tokenizer, self.transformer, self.action_dim, self.frames, self.context)
+        return import_world(self.tokenizer, self.transformer, self.action_dim, self.frames, self.context, self.goal)
 
     def rows(self, world: World) -> dict[str, str]:
         """Describe both models."""
@@ -198,7 +200,8 @@ class IVideoGPT(System):
             "transformer": f"{_file(files['transformer'])}, {_size(world.dynamics)}",
             "frames": f"{tokenizer.height}x{tokenizer.width} pixels; frame rate unknown",
             "codes": f"{grids[0]} per context frame, {grids[1]} per later frame",
-            "window": f"{dynamics.frames} frames, {dynamics.context_frames} of them context",
+            "window": f"{dynamics.frames} frames, {dynamics.context_frames} of them context"
+            + (", the first of which is the goal" if dynamics.has_goal else ""),
             "model": f"{stack.width} wide, {stack.heads} heads, {stack.layers} layers, {stack.places} places",
             "is told": f"actions of {numbers} numbers" if numbers else "no actions",
             "tells": "frames and rewards" if dynamics.has_rewards else "frames",
@@ -207,6 +210,8 @@ class IVideoGPT(System):
 
     def next(self, world: World) -> list[str]:
         """Name the verbs that suit it."""
+        if self.goal:
+            return [f"  reelworld generate {self.out} --image PICTURE --goal PICTURE --out clip.mp4"]
         return [
             f"  reelworld generate {self.out} --image PICTURE --out clip.mp4",
             f"  reelworld play {self.out} --data RECORDINGS",

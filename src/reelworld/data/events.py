@@ -12,7 +12,7 @@ import numpy as np
 from reelworld.data.store import TokenStore
 from reelworld.data.windows import Source, Windows
 
-__all__ = ["changes", "event_weights", "reward_scale"]
+__all__ = ["changes", "end_share", "event_weights", "reward_scale"]
 
 LEAST_SHARE = 1e-3
 """Kinds of change rarer than this share of all transitions weigh no more than that."""
@@ -77,3 +77,14 @@ def reward_scale(windows: Windows) -> float:
         if rewards is not None:
             total, n = total + float((rewards[:-1] ** 2).sum()), n + int((rewards[:-1] != 0).sum())
     return (total / n) ** 0.5 if n else 1.0
+
+
+def end_share(windows: Windows) -> float:
+    """Share of the steps that end an episode, over the episodes of the windows; 0 where nothing is said of ends."""
+    n_ends, n_steps = 0, 0
+    for episode in np.unique(windows.index[:, 0]).tolist():
+        n_frames = windows.source.episodes[episode].n_frames
+        ends = windows.source.arrays(episode, 0, n_frames).get("terminated")
+        if ends is not None:
+            n_ends, n_steps = n_ends + int(ends[:-1].sum()), n_steps + n_frames - 1
+    return n_ends / n_steps if n_steps else 0.0

@@ -5,9 +5,10 @@ A clip of K context frames and F later ones is
     c c c S c c c Z d d Z d d Z d d
 
 with the codes c of context frames and d of later frames, a context slot S between two context frames, and a frame slot
-Z before every later frame. Codes of later frames follow those of the context in the vocabulary, then come S and Z.
+Z before every later frame. A goal is the first frame of the context, and has no place of another kind. Codes of later
+frames follow those of the context in the vocabulary, then come S and Z.
 
-Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.2 and the authors' code.
+Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.2, appendix A.2 (goals) and the authors' code.
 
 Shapes: B clips, T frames, K context frames, F later frames, N M codes of a context frame and of a later one, L tokens
 """

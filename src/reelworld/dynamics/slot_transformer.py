@@ -1,13 +1,14 @@
 """The dynamics of iVideoGPT: a causal transformer over the codes of a context and of the few-coded frames behind it.
 
-Before every later frame stands a slot; the action that leads to the frame is added to it, and the reward of arriving
-is read off the frame's last code. Keys and values of all tokens are kept, so that a frame costs its own tokens, however
-many came before. While a session runs, slots are given and codes are drawn among those of later frames alone, which
-also spares the rest of the last matrix; ``free_ids`` draws any id, as the published code does.
+Before every later frame stands a slot; the action that leads to the frame is added to it, and the reward of arriving is
+read off the frame's last code, and so is whether the episode ends there. Keys and values of all tokens are kept, so
+that a frame costs its own tokens, however many came before. While a session runs, slots are given and codes are drawn
+among those of later frames alone, which also spares the rest of the last matrix; ``free_ids`` draws any id, as the
+published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
-learned in units of a typical one.
+learned in units of a typical one; ends of episodes are learned where asked for.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
   V vocabulary, A numbers of all actions of a step
@@ -15,6 +16,7 @@ Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,14 +51,22 @@ class SlotTransformerConfig:
     """Action streams; empty for worlds that run by themselves."""
     transformer: LlamaConfig = field(default_factory=LlamaConfig)
     """The transformer."""
+    has_goal: bool = False
+    """The first context frame is the goal: the last frame of a training clip, a given picture in a session."""
     has_rewards: bool = True
     """Learn what reward arriving at a frame brings."""
+    has_ends: bool = False
+    """Learn whether arriving at a frame ends the episode; published models do not."""
     recall_weight: float = 0.0
     """Weight of telling the action back from every token behind its slot; 0 learns nothing of it."""
 
     def __post_init__(self) -> None:
         require(self, "context_frames", lambda v: v >= 1, "at least 1")
         require(self, "recall_weight", lambda v: v >= 0, "at least 0")
+        if self.has_goal and self.context_frames < 2:
+            raise UserError(
+                "context_frames is 1; with a goal it must be at least 2: the goal and a frame to begin with."
+            )
         if self.frames <= self.context_frames:
             raise UserError(f"frames is {self.frames}; it must be above context_frames, {self.context_frames}.")
         if (n := self.layout.length(self.frames)) > self.transformer.places:
@@ -81,7 +91,7 @@ class SlotTransformerState:
     reward: Tensor
     """Of the last step, float32 (B,)."""
     terminated: Tensor
-    """Nothing is learned of ends: zeros (B,)."""
+    """Probability that the last step ended the episode, float32 (B,); 0 where nothing is learned of ends."""
 
     @classmethod
     def joined(cls, states: Sequence[SlotTransformerState]) -> SlotTransformerState:
@@ -122,14 +132,22 @@ class SlotTransformer(nn.Module):
         n_numbers = self.action_vector.width
         self.action = nn.Linear(n_numbers, width) if config.actions else None
         self.reward = nn.Linear(width, 1) if config.has_rewards else None
+        self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head):
             nn.init.normal_(layer.weight, std=INITIAL_STD)
-        for head in (self.action, self.reward, self.recall):
+        for head in (self.action, self.reward, self.ended, self.recall):
             if head is not None:  # a trained transformer that gets new heads goes on as it was
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
+        self.expect_ends(0.0)
+
+    def expect_ends(self, share: float) -> None:
+        """Let a new head for ends begin with the share of steps that end an episode, one in a million to a half."""
+        if self.ended is not None and not self.ended.weight.any():
+            share = min(max(share, 1e-6), 0.5)
+            nn.init.constant_(self.ended.bias, math.log(share / (1 - share)))
 
     # ------------------------------------------------------------------ whole clips
 
@@ -142,7 +160,7 @@ class SlotTransformer(nn.Module):
 
         Returns:
             Terms ``codes`` (per token, slots between later frames included), ``accuracy`` (logged only), ``reward``
-            (per frame) and ``recall`` (per number of an action).
+            and ``terminated`` (per frame) and ``recall`` (per number of an action).
         """
         assert batch.codes is not None
         ids_BL = self.layout.pack(batch.codes)
@@ -160,6 +178,8 @@ class SlotTransformer(nn.Module):
         framed_BFSD = features_BLD.unflatten(1, (-1, self.layout.stride))
         if self.reward is not None and batch.rewards is not None:
             terms["reward"] = self._reward_term(framed_BFSD, batch.rewards, valid_BF)
+        if self.ended is not None and batch.terminated is not None:
+            terms["terminated"] = self._end_term(framed_BFSD, batch.terminated, valid_BF)
         if self.recall is not None:
             terms["recall"] = self._recall_term(framed_BFSD, batch, valid_BF)
         return Losses(terms, {"accuracy": 0.0, "recall": self.config.recall_weight})
@@ -177,6 +197,14 @@ class SlotTransformer(nn.Module):
         wanted_BF = rewards_BT[:, self.layout.context_frames - 1 : -1]
         error_BF = ((self._rewards(framed_BFSD[:, :, -1]) - wanted_BF) / self.reward_scale).square()
         return (error_BF * valid_BF).sum(), valid_BF.sum()
+
+    def _end_term(self, framed_BFSD: Tensor, terminated_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+        """Nats of whether arriving at each later frame ends the episode."""
+        assert self.ended is not None
+        wanted_BF = terminated_BT[:, self.layout.context_frames - 1 : -1].float()
+        said_BF = self.ended(framed_BFSD[:, :, -1]).squeeze(-1).float()
+        nats_BF = functional.binary_cross_entropy_with_logits(said_BF, wanted_BF, reduction="none")
+        return (nats_BF * valid_BF).sum(), valid_BF.sum()
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the action as each token of a later frame tells it."""
@@ -212,20 +240,15 @@ class SlotTransformer(nn.Module):
             conditions: Actions (B, T, ...); the last row is not used.
 
         Returns:
-            Each (B, T - K): nothing is said of context frames, and no end of an episode is foreseen.
+            Each (B, T - K): nothing is said of context frames.
         """
         self._check_window(codes.video.shape[1])
         framed_BFSD = self._later(self.layout.pack(codes), conditions).unflatten(1, (-1, self.layout.stride))
         next_BFM = codes.video[:, self.layout.context_frames :]
         logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1]).float()
         nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
-        reward_BF = self._rewards(framed_BFSD[:, :, -1])
-        return Judged(
-            nats_BFM.view_as(next_BFM).sum(-1),
-            (logits_BFMV.argmax(-1) == next_BFM).all(-1),
-            reward_BF,
-            torch.zeros_like(reward_BF),
-        )
+        is_right_BF = (logits_BFMV.argmax(-1) == next_BFM).all(-1)
+        return Judged(nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1]))
 
     def _check_window(self, n_frames: int) -> None:
         if n_frames > self.config.frames:
@@ -245,7 +268,7 @@ class SlotTransformer(nn.Module):
         if not len(slots):
             return x_BLD
         led_BFA = self.action_vector(conditions.actions)[:, n_context - 1 : n_context - 1 + len(slots)]
-        return x_BLD.index_add(1, slots, self.action(led_BFA).to(x_BLD.dtype))
+        return x_BLD.index_add(1, slots, self.action(led_BFA.to(x_BLD.dtype)).to(x_BLD.dtype))
 
     def _later(self, ids: Tensor, conditions: Conditions) -> Tensor:
         """Features of the tokens from the first frame slot on, (B, F * (M + 1), D)."""
@@ -260,6 +283,13 @@ class SlotTransformer(nn.Module):
         if self.reward is None:
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
         return self.reward(features).squeeze(-1).float() * self.reward_scale
+
+    def _outcome(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Read rewards and probabilities of an end off the last tokens of frames, (..., D) -> float32 (...) each."""
+        rewards = self._rewards(features)
+        if self.ended is None:
+            return rewards, torch.zeros_like(rewards)
+        return rewards, self.ended(features).squeeze(-1).float().sigmoid()
 
     # ------------------------------------------------------------------ stepping
 
@@ -297,10 +327,9 @@ class SlotTransformer(nn.Module):
             features_B1D = self.transformer.step(x_B1D, state.cache)
             drawn.append(sampler(self._legal_logits(features_B1D[:, 0]), generator))
             x_B1D = self.embed(drawn[-1] + self.layout.context_codes)[:, None]
-        reward_B = self._rewards(self.transformer.step(x_B1D, state.cache)[:, 0])
-        codes_B1M = torch.stack(drawn, 1)[:, None]
-        after = SlotTransformerState(cache=state.cache, reward=reward_B, terminated=torch.zeros_like(reward_B))
-        return Codes({"video": codes_B1M}), after
+        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0])
+        after = SlotTransformerState(cache=state.cache, reward=reward_B, terminated=ended_B)
+        return Codes({"video": torch.stack(drawn, 1)[:, None]}), after
 
     def _slot(self, cache: StreamCache, conditions: Conditions) -> Tensor:
         """Embed a frame slot and the action, (B, 1, D)."""
@@ -308,7 +337,7 @@ class SlotTransformer(nn.Module):
         x_B1D: Tensor = self.embed(ids_B1)
         if self.action is None:
             return x_B1D
-        return x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:]).to(x_B1D.dtype)
+        return x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:].to(x_B1D.dtype))
 
     @torch.no_grad()
     def free_ids(

@@ -286,7 +286,7 @@ def draw_starts(clips: Sequence[Clip], context: int, n_steps: int, per_clip: int
 
 
 def roll(world: World, starts: Starts, seed: int, actions: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """Predict from every start under recorded or other actions.
+    """Predict from every start under recorded or other actions; worlds with goals go towards the last recorded frame.
 
     Args:
         world: The world.
@@ -308,6 +308,8 @@ def roll(world: World, starts: Starts, seed: int, actions: Mapping[str, np.ndarr
         told: dict[str, Any] = {}
         if world.info.classes and starts.class_id is not None:
             told["class_id"] = starts.class_id[rows]
+        if world.has_goal:
+            told["goal"] = starts.future[rows, -1]
         session.reset(starts.context[rows], before or None, seed=seed + i, **told)
         for s in range(frames.shape[1]):
             frames[rows, s] = session.step({k: taken[k][rows, s] for k in streams} or None).frame

@@ -162,6 +162,8 @@ def run_on(world: World, starts: Starts, actions: Mapping[str, np.ndarray], n_st
         before = {k: starts.context_actions[k][rows] for k in world.info.actions}
         if world.info.classes and starts.class_id is not None:
             how["class_id"] = starts.class_id[rows]
+        if world.has_goal:
+            how["goal"] = starts.future[rows, -1]
         session.reset(starts.context[rows], before or None, **how)
 
     begin(np.arange(len(starts.clip)), seed=seed)

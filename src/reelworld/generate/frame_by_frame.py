@@ -15,13 +15,15 @@ from torch import Tensor
 
 from reelworld.generate.rolling import Beginning, Shown, State, Watch
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import Codes, Conditions, Judged, Sampler, UserError
+from reelworld.types import Clip, Codes, Conditions, Judged, Sampler, UserError
 
 __all__ = ["ContextFrames", "FrameByFrame", "RememberedFrames"]
 
 
 class FrameByFrame:
     """The way of worlds whose tokenizer codes each frame as it comes. The state is that of the dynamics."""
+
+    has_goal = False
 
     def __init__(self, tokenizer: Any, dynamics: Any, device: torch.device) -> None:
         self._tokenizer, self._dynamics, self._device = tokenizer, dynamics, device
@@ -166,17 +168,25 @@ class ContextFrames(FrameByFrame):
     def begin(
         self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
     ) -> tuple[np.ndarray, State]:
-        """Read the frames of the last window; where there are fewer than a context, the first one stands still."""
+        """Read the frames of the last window."""
+        frames, taken = self._last_window(beginning)
+        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken))
+
+    def _last_window(self, beginning: Beginning) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Cut frames and actions; where there are fewer frames than a context, the first one stands still."""
         frames, n_missing = beginning.frames, max(0, self._n_context - beginning.frames.shape[1])
         first = self.window_of(frames.shape[1] + n_missing)
         frames = np.concatenate([frames[:, :1].repeat(n_missing, 1), frames[:, first:]], 1)
-        taken = {k: v[:, first:] for k, v in beginning.actions.items()}
-        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken))
+        return frames, {k: v[:, first:] for k, v in beginning.actions.items()}
 
     def _read(self, frames: Tensor, conditions: Conditions) -> InContext:
         codes = self._tokenizer.encode(to_float(frames))
         dynamics, memory = self._dynamics.prefill(codes, conditions), self._tokenizer.begin(codes)
-        return InContext(dynamics=dynamics, memory=memory, recent=frames[:, -self._n_context :].clone())
+        return InContext(dynamics=dynamics, memory=memory, recent=self._recent(frames))
+
+    def _recent(self, frames: Tensor) -> Tensor:
+        """Copy what the next window begins with."""
+        return frames[:, -self._n_context :].clone()
 
     def advance(
         self,
@@ -192,23 +202,26 @@ class ContextFrames(FrameByFrame):
             state.replace(full, self._read(state.recent[full.to(self._device)], Conditions()))
         codes, dynamics = self._dynamics.step(state.dynamics, self._conditions(actions), sampler, generators)
         video = self._tokenizer.advance(codes, state.memory)
-        recent = torch.cat([state.recent[:, 1:], to_uint8(video)], 1)
+        recent = self._recent(torch.cat([state.recent, to_uint8(video)], 1))
         return self._shown(codes, video, dynamics), InContext(dynamics=dynamics, memory=state.memory, recent=recent)
 
-    def judged(self, frames: np.ndarray, actions: Mapping[str, Tensor]) -> Judged:
+    def judged(self, clip: Clip, actions: Mapping[str, Tensor]) -> Judged:
         """Compare every frame of one clip behind the first context with its prediction, window after window.
 
         Args:
-            frames: uint8, (T, H, W, 3), T above K.
-            actions: Stream -> (1, T, ...); the last row is not used.
+            clip: T frames, T above K.
+            actions: Its own, stream -> (1, T, ...); the last row is not used.
 
         Returns:
             Each (1, T - K).
         """
         parts, first = [], 0
-        while first + self._n_context < len(frames):
+        while first + self._n_context < len(clip.frames):
             window = slice(first, first + self._n_frames)
-            codes = self._encode(frames[None, window])
-            parts.append(self._dynamics.judge(codes, self._conditions({k: v[:, window] for k, v in actions.items()})))
+            parts.append(self._judged_window(clip, window, {k: v[:, window] for k, v in actions.items()}))
             first = self.window_of(first + self._n_frames)
         return Judged(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+
+    def _judged_window(self, clip: Clip, window: slice, actions: Mapping[str, Tensor]) -> Judged:
+        judged: Judged = self._dynamics.judge(self._encode(clip.frames[None, window]), self._conditions(actions))
+        return judged

@@ -25,6 +25,7 @@ __all__ = [
     "action_tensors",
     "check_codes",
     "check_frames",
+    "check_goal",
     "class_ids",
     "describe_classes",
     "null_action",
@@ -61,6 +62,34 @@ def check_frames(frames: np.ndarray, n: int, height: int, width: int) -> np.ndar
     if frames.shape[0] != n or frames.shape[2:] != (height, width, 3):
         raise UserError(f"context frames have shape {frames.shape}; wanted {wanted}: resize or cut them first.")
     return np.array(frames)
+
+
+def check_goal(goal: np.ndarray | None, has_goal: bool, n: int, height: int, width: int) -> np.ndarray | None:
+    """Check what streams go towards and give every stream its own.
+
+    Args:
+        goal: uint8, (n, H, W, 3) or (H, W, 3) for all streams.
+        has_goal: Whether the world's streams go towards one.
+        n: Streams.
+        height: Pixel rows H.
+        width: Pixel columns W.
+
+    Returns:
+        uint8, (n, H, W, 3), a copy; None for worlds without goals.
+
+    Raises:
+        UserError: If a goal is missing, is surplus, or has another shape or type.
+    """
+    if not has_goal:
+        if goal is not None:
+            raise UserError("a goal was given, but this world goes towards none; leave it out.")
+        return None
+    if goal is None:
+        raise UserError("this world goes towards a goal and none was given; give a picture of it (goal, or --goal).")
+    goal, wanted = np.asarray(goal), (n, height, width, 3)
+    if goal.dtype != np.uint8 or goal.shape not in (wanted, wanted[1:]):
+        raise UserError(f"the goal is {goal.dtype} {goal.shape}; wanted uint8 {wanted} or {wanted[1:]}: resize it.")
+    return np.array(np.broadcast_to(goal, wanted))
 
 
 def check_codes(codes: Any, grid: GridSpec) -> Tensor:

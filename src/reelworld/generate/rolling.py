@@ -51,6 +51,8 @@ class Beginning:
     """Between the frames: stream name -> (n, T - 1, ...)."""
     class_id: Tensor | None = None
     """int64, (n,); None in worlds without classes."""
+    goal: np.ndarray | None = None
+    """What they go towards, uint8, (n, H, W, 3); None in worlds without goals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,9 @@ class Watches:
 
 class Rolling(Protocol):
     """A way in which frames come out of a world."""
+
+    has_goal: bool
+    """True when streams go towards a goal, which they begin with."""
 
     @property
     def can_begin_from_nothing(self) -> bool:

@@ -16,11 +16,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.generate.frame_by_frame import ContextFrames, FrameByFrame, RememberedFrames
-from reelworld.generate.inputs import Action, ClassId, action_tensors, check_frames, class_ids, stream_generators
+from reelworld.generate.frame_by_frame import FrameByFrame, RememberedFrames
+from reelworld.generate.inputs import (
+    Action,
+    ClassId,
+    action_tensors,
+    check_frames,
+    check_goal,
+    class_ids,
+    stream_generators,
+)
 from reelworld.generate.rolling import Beginning, Rolling, Shown, Watch, Watches
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.sliding_window import SlidingWindow
+from reelworld.generate.towards_goal import in_context
 from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
 __all__ = ["Session", "SessionParts", "Snapshot"]
@@ -50,7 +59,7 @@ def rolling_of(parts: SessionParts) -> Rolling:
     if spec.clip_frames:
         return SlidingWindow(parts.tokenizer, parts.dynamics, spec, parts.device)
     if spec.context_frames:
-        return ContextFrames(parts.tokenizer, parts.dynamics, spec.context_frames, parts.device)
+        return in_context(parts.tokenizer, parts.dynamics, spec.context_frames, parts.device)
     way = RememberedFrames if spec.remembers else FrameByFrame
     return way(parts.tokenizer, parts.dynamics, parts.device)
 
@@ -105,6 +114,7 @@ class Session:
         seed: int | None = None,
         streams: Sequence[int] | None = None,
         class_id: ClassId = None,
+        goal: np.ndarray | None = None,
     ) -> StepResult:
         """Begin anew.
 
@@ -119,12 +129,15 @@ class Session:
                 these only, in this order.
             class_id: One number for all streams or one per stream, for worlds with classes. None takes the class of
                 the start clip; without any frames, one is drawn.
+            goal: A picture of what the streams go towards, uint8, (n, H, W, 3) or (H, W, 3) for all streams, for
+                worlds with goals. None takes that of the start clip.
 
         Returns:
             The last context frame, as given; the first frame that was made, where the world began from nothing.
 
         Raises:
-            UserError: If frames, actions or classes have the wrong shape, type or range, or there are no such streams.
+            UserError: If frames, actions, classes or goals have the wrong shape, type or range, or there are no such
+                streams.
         """
         everyone = list(range(self.n))
         rows = everyone if streams is None else list(streams)
@@ -134,7 +147,7 @@ class Session:
             raise UserError("some streams were reset before the session was; call reset() for all of them first.")
         if seed is not None:
             self.seed(seed)
-        beginning = self._beginning(rows, context_frames, context_actions, class_id)
+        beginning = self._beginning(rows, context_frames, context_actions, class_id, goal)
         generators = [self._generators[row] for row in rows]
         first, state = self._rolling.begin(beginning, TokenSampler(self.sampler), generators, self.watch)
         if rows == everyone:
@@ -282,10 +295,17 @@ class Session:
 
     # ------------------------------------------------------------------ where streams begin
 
-    def _beginning(self, rows: list[int], frames: np.ndarray | None, actions: Action, class_id: ClassId) -> Beginning:
-        n, classes = len(rows), self.parts.classes
+    def _beginning(
+        self, rows: list[int], frames: np.ndarray | None, actions: Action, class_id: ClassId, goal: np.ndarray | None
+    ) -> Beginning:
+        n, classes, has_goal = len(rows), self.parts.classes, self._rolling.has_goal
         if frames is None and self.parts.starts:
-            frames, actions, class_id = self._start_clips(rows, class_id)
+            clips = self._start_clips(rows, class_id)
+            frames = np.stack([clip.frames for clip in clips])
+            actions = {k: np.stack([clip.actions[k][:-1] for clip in clips]) for k in self.action_specs}
+            class_id = np.array([clip.class_id for clip in clips]) if classes else None
+            if has_goal and goal is None:
+                goal = np.stack([clip.goal for clip in clips if clip.goal is not None])
         elif frames is None:
             if not self._rolling.can_begin_from_nothing:
                 raise UserError("this world ships no start clips; give reset() context_frames.")
@@ -299,9 +319,10 @@ class Session:
             frames=frames,
             actions=action_tensors(self.action_specs, actions, shape),
             class_id=class_ids(classes, class_id, n),
+            goal=check_goal(goal, has_goal, n, self.height, self.width),
         )
 
-    def _start_clips(self, rows: list[int], class_id: ClassId) -> tuple[np.ndarray, Action, ClassId]:
+    def _start_clips(self, rows: list[int], class_id: ClassId) -> list[Clip]:
         """Draw a start clip of the world for every stream, of the class that is asked for."""
         wanted = None if class_id is None else class_ids(self.parts.classes, class_id, len(rows))
         picks = []
@@ -313,7 +334,4 @@ class Session:
                     f"this world ships no start clips of class {int(wanted[i])}; give reset() context_frames."
                 )
             picks.append(clips[int(torch.randint(len(clips), (1,), generator=self._generators[row]))])
-        frames = np.stack([clip.frames for clip in picks])
-        actions = {k: np.stack([clip.actions[k][:-1] for clip in picks]) for k in self.action_specs}
-        of_clips: list[Any] = [clip.class_id for clip in picks]
-        return frames, actions, of_clips if self.parts.classes else None
+        return picks

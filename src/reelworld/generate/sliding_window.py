@@ -67,6 +67,8 @@ class WindowState:
 class SlidingWindow:
     """The way of worlds whose tokenizer codes whole clips. Such worlds take no actions."""
 
+    has_goal = False
+
     def __init__(self, tokenizer: Any, dynamics: Any, spec: TokenSpec, device: torch.device) -> None:
         self._tokenizer, self._dynamics, self._device = tokenizer, dynamics, device
         self._n_frames, self._stride, self._n_tokens = spec.clip_frames, spec.time_stride, spec.video.n_tokens

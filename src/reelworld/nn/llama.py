@@ -16,14 +16,17 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.nn.attention import CausalMask, Mask, attention
-from reelworld.nn.rotary import GeometricRotary
+from reelworld.nn.rotary import GeometricRotary, rotate
 from reelworld.nn.stream_cache import StreamCache
-from reelworld.nn.transformer import merge_heads, split_heads
+from reelworld.nn.transformer import merge_heads
 from reelworld.types import UserError
 
 __all__ = ["Llama", "LlamaConfig"]
 
 INITIAL_STD = 0.02
+
+Turns = tuple[Tensor, Tensor]
+"""Cosines and sines of the places of tokens, (..., L, E / 2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +68,16 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
 
     def forward(
-        self, x: Tensor, places: Tensor, rotary: GeometricRotary, mask: Mask | None, layer: int,
-        cache: StreamCache | None,
+        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None
     ) -> Tensor:  # fmt: skip
         """Mix (B, L, D); with a cache, over the tokens before as well."""
-        q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
-        q, k = rotary(q, places), rotary(k, places)
-        if cache is not None:
-            k, v = cache.put(layer, k, v)
-        out: Tensor = self.out(merge_heads(attention(q, k, v, mask, self.dropout if self.training else 0.0)))
+        qkv_3BHLE = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
+        (q, k), v = rotate(qkv_3BHLE[:2], *turns), qkv_3BHLE[2]
+        if cache is None:
+            mixed = attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        else:
+            mixed = cache.attend(layer, q, k, v, mask)
+        out: Tensor = self.out(merge_heads(mixed))
         return out
 
 
@@ -89,11 +93,10 @@ class Block(nn.Module):
         self.down = nn.Linear(config.inner, config.width, bias=False)
 
     def forward(
-        self, x: Tensor, places: Tensor, rotary: GeometricRotary, mask: Mask | None, layer: int,
-        cache: StreamCache | None,
+        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None
     ) -> Tensor:  # fmt: skip
         """Map (B, L, D) to the same shape."""
-        x = x + self.attention(self.norm_attention(x), places, rotary, mask, layer, cache)
+        x = x + self.attention(self.norm_attention(x), turns, mask, layer, cache)
         gate, up = self.gate_up(self.norm_mlp(x)).chunk(2, -1)
         out: Tensor = x + self.down(functional.silu(gate) * up)
         return out
@@ -114,17 +117,17 @@ class Llama(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map whole sequences (B, L, D), L at most ``places``."""
-        places, mask = torch.arange(x.shape[1], device=x.device), CausalMask()
+        turns, mask = self.rotary.at(torch.arange(x.shape[1], device=x.device)), CausalMask()
         for layer, block in enumerate(self.blocks):
-            x = block(x, places, self.rotary, mask, layer, None)
+            x = block(x, turns, mask, layer, None)
         out: Tensor = self.norm(x)
         return out
 
     def step(self, x: Tensor, cache: StreamCache) -> Tensor:
         """Map the next tokens of streams, (B, L, D); the cache is written in place."""
-        mask, places = cache.mask(x.shape[1]), cache.places(x.shape[1])[:, None]
+        mask, turns = cache.mask(x.shape[1]), self.rotary.at(cache.places(x.shape[1])[:, None])
         for layer, block in enumerate(self.blocks):
-            x = block(x, places, self.rotary, mask, layer, cache)
+            x = block(x, turns, mask, layer, cache)
         cache.advance(x.shape[1])
         out: Tensor = self.norm(x)
         return out

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from reelworld.types import UserError
 
-__all__ = ["GeometricRotary", "GridRotary", "Rotary"]
+__all__ = ["GeometricRotary", "GridRotary", "Rotary", "rotate"]
 
 PERIOD = 4096
 """Places after which angles repeat; windows are far shorter."""
@@ -34,10 +34,10 @@ def _turns(pairs: int, distance: int) -> Tensor:
 def _turn(x: Tensor, angles: Tensor) -> Tensor:
     """Turn pairs of channels (i, i + E / 2) of (..., E) by angles in units of 1 / PERIOD of a turn, (..., E / 2)."""
     radians = (angles % PERIOD).to(torch.float32) * (2 * math.pi / PERIOD)
-    return _rotate(x, radians.cos(), radians.sin())
+    return rotate(x, radians.cos(), radians.sin())
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate pairs of channels (i, i + E / 2) of (..., E) by angles whose cosines and sines are (..., E / 2)."""
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     first, second = x.chunk(2, -1)
@@ -90,7 +90,11 @@ class GeometricRotary(nn.Module):
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
         """Turn (..., E) by places, int64, broadcast to (...)."""
-        return _rotate(x, self.cos[places], self.sin[places])
+        return rotate(x, *self.at(places))
+
+    def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Look up places once for a stack of layers: what ``rotate`` takes, (..., E / 2) each."""
+        return self.cos[places], self.sin[places]
 
 
 class GridRotary(nn.Module):

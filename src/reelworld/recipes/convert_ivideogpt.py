@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["import_world", "load_tokenizer", "load_transformer"]
 
 
-def import_world(tokenizer: Path, transformer: Path, action_dim: int = 0, frames: int = 0, context: int = 0) -> World:
+def import_world(
+    tokenizer: Path, transformer: Path, action_dim: int = 0, frames: int = 0, context: int = 0, has_goal: bool = False
+) -> World:
     """Read a tokenizer and the transformer of its codes and make a world of them.
 
     Args:
@@ -35,6 +37,7 @@ def import_world(tokenizer: Path, transformer: Path, action_dim: int = 0, frames
         action_dim: See ``load_transformer``.
         frames: See ``load_transformer``.
         context: Context frames; 0 takes those of the tokenizer.
+        has_goal: Whether the first of them was a goal.
 
     Returns:
         A world that draws as published: temperature 1 among the 100 likeliest codes. Its provenance names the files
@@ -52,7 +55,7 @@ def import_world(tokenizer: Path, transformer: Path, action_dim: int = 0, frames
     learned = coder.config.context_frames
     if context and context != learned:
         coder = with_context(coder, context)
-    dynamics = load_transformer(files["transformer"], coder.config, frames, action_dim)
+    dynamics = load_transformer(files["transformer"], coder.config, frames, action_dim, has_goal)
     world = _world(coder, dynamics, files, _changes(dynamics, files["transformer"], learned))
     check_parts(world, str(transformer))
     return world
@@ -84,6 +87,7 @@ def _world(
         "clip_frames": config.frames,
         "actions": "given" if config.actions else "none",
         "rewards": config.has_rewards,
+        "goal": config.has_goal,
     }
     world = make_world(
         "ivideogpt",
@@ -91,7 +95,7 @@ def _world(
         {"tokenizer": tokenizer, "dynamics": dynamics},
         DataInfo(height=shape.height, width=shape.width),
         actions=config.actions,
-        context_frames=shape.context_frames,
+        context_frames=shape.context_frames - config.has_goal,
         sampler=SamplerConfig(top_k=100),
     )
     unknown = ["frames per second", "ranges of the actions", "training data and splits", "clips to start from"]

@@ -31,16 +31,22 @@ ACTION = "action_linear."
 
 
 def load_transformer(
-    checkpoint: ForeignCheckpoint, tokenizer: ConditionalVQGANConfig, frames: int = 0, action_dim: int = 0
+    checkpoint: ForeignCheckpoint,
+    tokenizer: ConditionalVQGANConfig,
+    frames: int = 0,
+    action_dim: int = 0,
+    has_goal: bool = False,
 ) -> SlotTransformer:
     """Make the dynamics of a checkpoint.
 
     Args:
         checkpoint: With or without heads for actions and rewards.
         tokenizer: Config of the tokenizer whose codes it learned.
-        frames: Of a window, context included; 0 takes 16, as published, or as many as there are places for.
+        frames: Of a window, context included; 0 takes 16, or 17 with a goal, as published, or as many as there are
+            places for.
         action_dim: Numbers of an action. A transformer that was trained without actions gets a new head for them,
             which says nothing until it is trained. 0 takes what the checkpoint has.
+        has_goal: Whether the first context frame was a goal; the checkpoint does not tell.
 
     Raises:
         UserError: If it holds none, contradicts itself, or does not fit the tokenizer or the numbers that are given.
@@ -51,7 +57,7 @@ def load_transformer(
     model = _with_prefix(ForeignModel.of(checkpoint), action_dim > 0)
     if not any(name.endswith("model.embed_tokens.weight") for name in model.tensors):
         raise model.error("holds no transformer of iVideoGPT: it lacks the tensor model.embed_tokens.weight.")
-    config = _transformer_config(model, tokenizer, frames, action_dim)
+    config = _transformer_config(model, tokenizer, frames, action_dim, has_goal)
     is_new = f"{ACTION}weight" not in model.tensors
 
     def names(part: nn.Module) -> Mapping[str, Tensor]:
@@ -70,7 +76,7 @@ def _with_prefix(model: ForeignModel, has_heads: bool) -> ForeignModel:
 
 
 def _transformer_config(
-    model: ForeignModel, tokenizer: ConditionalVQGANConfig, frames: int, action_dim: int
+    model: ForeignModel, tokenizer: ConditionalVQGANConfig, frames: int, action_dim: int, has_goal: bool
 ) -> SlotTransformerConfig:
     from reelworld.dynamics.sequence_layout import SequenceLayout
     from reelworld.dynamics.slot_transformer import SlotTransformerConfig
@@ -88,9 +94,10 @@ def _transformer_config(
             grid=grids["video"],
             context_grid=grids["context"],
             context_frames=tokenizer.context_frames,
-            frames=frames or max(tokenizer.context_frames + 1, min(FRAMES, layout.frames(stack.places))),
+            frames=frames or max(tokenizer.context_frames + 1, min(FRAMES + has_goal, layout.frames(stack.places))),
             actions={"action": ActionSpec(kind="continuous", n=found)} if found else {},
             transformer=stack,
+            has_goal=has_goal,
             has_rewards="reward_linear.weight" in model.tensors,
             recall_weight=1.0 if "action_recon_linear.weight" in model.tensors else 0.0,
         )

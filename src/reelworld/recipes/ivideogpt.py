@@ -73,7 +73,9 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         frames=config.clip_frames,
         actions=action_specs(config, info),
         transformer=LlamaConfig(dropout=config.attn_dropout, **{name: getattr(config, name) for name in same}),
+        has_goal=config.goal,
         has_rewards=config.rewards,
+        has_ends=config.rewards,
         recall_weight=config.recall_weight,
     )
     parts = {"tokenizer": ConditionalVQGAN(shape), "dynamics": SlotTransformer(dynamics)}
@@ -84,14 +86,15 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
 
 def windows(config: Config, dataset: DataSet, split: str) -> Windows:
     """Cut recordings into clips of kept frames."""
+    from reelworld.data.goals import GoalWindows
     from reelworld.data.windows import Windows
 
-    return Windows(dataset, split, config.clip_frames, config.frame_stride)
+    return (GoalWindows if config.goal else Windows)(dataset, split, config.clip_frames, config.frame_stride)
 
 
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
-    from reelworld.data.events import reward_scale
+    from reelworld.data.events import end_share, reward_scale
     from reelworld.data.windows import check_lengths
     from reelworld.evaluate.checks import coded_check
     from reelworld.train.stage import OptimConfig, Stage
@@ -106,6 +109,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     dynamics: Any = parts["dynamics"]
     yield tokenizer_stage(config, tokenizer, clips, held_out)
     dynamics.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
+    dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
     yield Stage(
         name="dynamics",
         part="dynamics",
@@ -124,11 +128,15 @@ def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     """Assemble the world, with clips to start from."""
     from reelworld.data.windows import Windows
     from reelworld.evaluate.checks import coded_check
+    from reelworld.worlds.continuing import context_of
     from reelworld.worlds.making import with_data
 
-    check = coded_check(parts["tokenizer"], parts["dynamics"], windows(config, dataset, "val"))()
-    starts = Windows(dataset, "val", config.context_frames, config.frame_stride)
-    return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+    held_out = windows(config, dataset, "val")
+    check = coded_check(parts["tokenizer"], parts["dynamics"], held_out)()
+    starts = held_out if config.goal else Windows(dataset, "val", config.context_frames, config.frame_stride)
+    world = with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+    world.starts = [context_of(clip, world.info.context_frames) for clip in world.starts]  # not what leads to a goal
+    return world
 
 
 def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
@@ -143,7 +151,7 @@ def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> Wor
         info,
         actions=action_specs(config, info),
         stride=config.frame_stride,
-        context_frames=config.context_frames,
+        context_frames=config.context_frames - config.goal,  # a session is given the goal beside them
         sampler=SamplerConfig(temperature=config.temperature, top_k=config.top_k),
     )
 

@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 FREE = ("context_frames", "dropout", "renewed_below", "places")
 """Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
-HEADS = {"action": "the head for actions", "reward": "the head for rewards", "recall": "the head that recalls actions"}
+HEADS = {
+    "action": "the head for actions",
+    "reward": "the head for rewards",
+    "ended": "the head for ends",
+    "recall": "the head that recalls actions",
+}
 
 
 def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:

@@ -22,13 +22,15 @@ class Config(Settings):
     actions: Literal["given", "none"] = "given"
     """Learn from the recording's actions, or make a world that runs by itself."""
     rewards: bool = False
-    """Learn what reward each step brings; the recordings must have some."""
+    """Learn what reward each step brings, which the recordings must say, and where episodes end, where they say so."""
     pretrained: str | None = None
     """World of this recipe to begin with, e.g. one without actions; heads that it lacks are new and begin at zero."""
     tokenizer_share: float = 0.5
     """Share of max_minutes that the tokenizer gets."""
     context_frames: int = 2
     """First frames of a clip, which have many codes and are seen by all others."""
+    goal: bool = False
+    """Go towards a goal: the last frame of a training clip is its first context frame; sessions are given a picture."""
     clip_frames: int = 16
     """Frames of a training clip and of a session's window, context included."""
     crop_area: float = 0.8
@@ -112,6 +114,8 @@ class Config(Settings):
         require(self, "tokenizer_lr lr", lambda v: 0 < v < math.inf, "above 0")
         require(self, "attn_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
+        if self.goal and self.context_frames < 2:
+            raise UserError("context_frames is 1; with goal it must be at least 2: the goal and a frame to begin with.")
         for name in ("clip_frames", "tokenizer_frames"):
             if getattr(self, name) <= self.context_frames:
                 raise UserError(

@@ -44,7 +44,7 @@ def training_batches(config: Config, clips: Windows, batch: int) -> Callable[[in
 def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows, held_out: Windows) -> Stage:
     """Train the tokenizer on some frames of every clip."""
     from reelworld.evaluate.checks import clip_check
-    from reelworld.tokenizers.vqgan_training import Opposition, VQGANTraining
+    from reelworld.tokenizers.vqgan_training import Opposition, ShuffledTraining, VQGANTraining
     from reelworld.train.stage import OptimConfig, Stage
 
     opposition = None if config.opponent_from is None else Opposition(start_step=config.opponent_from)
@@ -52,8 +52,8 @@ def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows,
     return Stage(
         name="tokenizer",
         part="tokenizer",
-        module=VQGANTraining(tokenizer, looks(config), n_later, opposition),
         batches=training_batches(config, clips, config.tokenizer_batch),
+        module=(ShuffledTraining if config.goal else VQGANTraining)(tokenizer, looks(config), n_later, opposition),
         steps=config.tokenizer_steps,
         optim=OptimConfig(
             lr=config.tokenizer_lr,

@@ -19,7 +19,7 @@ from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, Rebuilt
 from reelworld.tokenizers.discriminator import Discriminator
 from reelworld.types import Batch, Losses
 
-__all__ = ["Opposition", "VQGANTraining"]
+__all__ = ["Opposition", "ShuffledTraining", "VQGANTraining"]
 
 GREATEST_RATIO = 1e4
 
@@ -120,6 +120,19 @@ class VQGANTraining(nn.Module):
             "adversarial": (-said.sum() * ratio * self.opposition.weight, count),
             "opponent": (0.5 * hinge.sum(), count.clone()),
         }
+
+
+class ShuffledTraining(VQGANTraining):
+    """The same for worlds with goals: any frames of a window may be the context of any others.
+
+    Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), appendix A.2.
+    """
+
+    def picked(self, video: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Take random frames of windows (B, T, ...) in a random order, K + F of them."""
+        order = torch.rand(video.shape[:2], generator=generator, device=video.device).argsort(1)
+        rows = torch.arange(len(video), device=video.device)[:, None]
+        return video[rows, order[:, : self.tokenizer.config.context_frames + self.n_later]]
 
 
 def _pictures(frames: Tensor) -> Tensor:

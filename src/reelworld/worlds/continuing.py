@@ -6,6 +6,7 @@ Shapes: n samples, T context frames, S steps, H W pixels, A action width
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ __all__ = [
     "context_of",
     "continue_clip",
     "has_recorded_actions",
+    "picture_for",
     "random_actions",
 ]
 
@@ -37,7 +39,7 @@ def context_of(clip: Clip, n_frames: int) -> Clip:
     """Keep the first frames of a clip and the actions that start from them."""
     actions = {k: v[:n_frames] for k, v in clip.actions.items()}
     frames = clip.frames[:n_frames]
-    return Clip(frames=frames, actions=actions, fps=clip.fps, source=clip.source, class_id=clip.class_id)
+    return replace(clip, frames=frames, actions=actions, rewards=None, terminated=None, truncated=None)
 
 
 def clip_of_nothing(world: World) -> Clip:
@@ -71,19 +73,31 @@ def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
     Raises:
         UserError: If the file is missing or no picture.
     """
+    frames = np.repeat(picture_for(world, path, "--image")[None], n_frames, 0)
+    actions = {k: np.stack([_rows(spec, null_action(spec))] * n_frames) for k, spec in world.info.actions.items()}
+    return Clip(frames=frames, actions=actions, fps=world.info.fps, source=path.name)
+
+
+def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
+    """Read a picture and cut its middle to the world's shape: uint8, (H, W, 3).
+
+    Args:
+        world: The world.
+        path: Of the picture.
+        flag: What it was given by.
+
+    Raises:
+        UserError: If the file is missing or no picture.
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not path.is_file():
-        raise UserError(f"{path} does not exist; give --image a picture, e.g. a png.")
+        raise UserError(f"{path} does not exist; give {flag} a picture, e.g. a png.")
     try:
         picture = np.asarray(Image.open(path).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
-    info = world.info
-    frame = fit_frame(picture, (info.height, info.width), "crop")
-    frames = np.repeat(frame[None], n_frames, 0)
-    actions = {k: np.stack([_rows(spec, null_action(spec))] * len(frames)) for k, spec in info.actions.items()}
-    return Clip(frames=frames, actions=actions, fps=info.fps, source=path.name)
+    return fit_frame(picture, (world.info.height, world.info.width), "crop")
 
 
 def has_recorded_actions(world: World, clip: Clip, n_context: int) -> bool:
@@ -201,7 +215,7 @@ def continue_clip(
 
     Args:
         world: The world.
-        context: Its frames and the actions between them.
+        context: Its frames, the actions between them, and its goal in worlds with goals.
         actions: Stream -> (S, ...); all samples take the same.
         n_steps: Frames S to make.
         n_samples: Samples n; they differ in what is drawn, and the first is that of n = 1.
@@ -227,7 +241,7 @@ def continue_clip(
     before = {k: repeated(context.actions[k][:-1], n_samples) for k in world.info.actions}
     if class_id is None and world.info.classes:
         class_id = context.class_id
-    begun = session.reset(repeated(context.frames, n_samples), before or None, class_id=class_id)
+    begun = session.reset(repeated(context.frames, n_samples), before or None, class_id=class_id, goal=context.goal)
     if not len(context.frames):
         frames.append(begun.frame)
     while len(frames) < n_steps:

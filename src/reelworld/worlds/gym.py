@@ -31,7 +31,7 @@ from reelworld.worlds.world import World
 __all__ = ["WorldEnv", "WorldVectorEnv"]
 
 ENV_ID = "reelworld/World-v0"
-BEGINNINGS = ("context_frames", "context_actions", "class_id")
+BEGINNINGS = ("context_frames", "context_actions", "class_id", "goal")
 DEFAULT_FPS = 10.0  # of render(), where the recordings did not say
 
 
@@ -80,7 +80,8 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         Args:
             seed: Starts the world's generator anew; without one it goes on.
             options: ``context_frames`` uint8 (T, H, W, 3) and ``context_actions`` (T - 1, ...) to begin with
-                instead of one of the world's own start clips; ``class_id`` for worlds with classes.
+                instead of one of the world's own start clips; ``class_id`` for worlds with classes; ``goal`` uint8
+                (H, W, 3) for worlds with goals.
         """
         super().reset(seed=seed)
         result = _begin(self._session, seed, options)

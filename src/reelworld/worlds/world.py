@@ -22,7 +22,6 @@ from reelworld.actions.real import ActionMap
 from reelworld.actions.steered import SteeredDynamics
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
-from reelworld.generate.frame_by_frame import ContextFrames
 from reelworld.generate.inputs import (
     Action,
     ClassId,
@@ -35,6 +34,7 @@ from reelworld.generate.inputs import (
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.generate.session import Session, SessionParts
 from reelworld.generate.sliding_window import SlidingWindow
+from reelworld.generate.towards_goal import in_context
 from reelworld.nn.pixels import to_float
 from reelworld.types import ActionSpec, Clip, Codes, Conditions, Judged, Score, UserError
 from reelworld.worlds.card import write_card
@@ -125,6 +125,11 @@ class World:
         return parts if self.latent_actions is None else {**parts, "latent_actions": self.latent_actions}
 
     @property
+    def has_goal(self) -> bool:
+        """True when its sessions go towards a goal, which they are given a picture of."""
+        return bool(getattr(self.dynamics.config, "has_goal", False))
+
+    @property
     def steered(self) -> Any:
         """The dynamics as sessions and scores use them: told of this world's actions, through the map if it has one."""
         action_map = self.info.action_map
@@ -159,7 +164,7 @@ class World:
         parts = {name: load_part(name, part, folder, allow_code).to(device) for name, part in info.parts.items()}
         world = cls(info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
         check_parts(world, str(folder / "world.json"))
-        world.starts = _load_starts(folder / "starts.npz", info)
+        world.starts = _load_starts(folder / "starts.npz", info, world.has_goal)
         return world
 
     def save(self, folder: Path | str, dtype: torch.dtype | None = None) -> None:
@@ -230,6 +235,7 @@ class World:
         *,
         n_frames: int | None = None,
         class_id: ClassId = None,
+        goal: np.ndarray | None = None,
     ) -> np.ndarray:
         """Continue clips under given actions.
 
@@ -242,6 +248,7 @@ class World:
             sampler: Instead of the world's own.
             n_frames: The number of frames S, without actions (or with null actions).
             class_id: One number or n numbers, for worlds with classes.
+            goal: uint8, (n, H, W, 3) or (H, W, 3), for worlds with goals.
 
         Returns:
             Future frames, uint8, (n, S, H, W, 3).
@@ -252,7 +259,7 @@ class World:
         steps = self._steps(actions, n_frames)
         session = self.session(len(context), seed)
         session.sampler = sampler or session.sampler
-        first = session.reset(context, context_actions, class_id=class_id).frame
+        first = session.reset(context, context_actions, class_id=class_id, goal=goal).frame
         # with nothing to begin from, the first frame is made by the reset
         frames = [first] if context.shape[1] == 0 and steps else []
         frames += [session.step(action).frame for action in steps[len(frames) :]]
@@ -277,7 +284,8 @@ class World:
         The nats are those of each frame's codes. They are exact for one-pass decoding at temperature 1, and say
         nothing about what the tokenizer loses. A world that codes whole clips scores one after the other, each after
         a context of its own, and expects nothing of steps. A world whose first frames are the context of all others
-        says nothing of these, and goes on with the last frames of a full window as the context of the next.
+        says nothing of these, and goes on with the last frames of a full window as the context of the next; one with
+        goals is told of the clip's goal, or of its last frame.
 
         Args:
             clip: Frames, and the actions that the world takes.
@@ -301,8 +309,8 @@ class World:
             return Score(nats_per_frame=nats, kind="exact")
         actions = {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions}
         if spec.context_frames:
-            windows = ContextFrames(self.tokenizer, self.dynamics, spec.context_frames, device)
-            return _score_of(windows.judged(clip.frames, actions))
+            windows = in_context(self.tokenizer, self.dynamics, spec.context_frames, device)
+            return _score_of(windows.judged(clip, actions))
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
         return _score_of(self.steered.judge(codes, self._told(actions)))
 
@@ -405,10 +413,12 @@ def _save_starts(path: Path, starts: Sequence[Clip]) -> None:
             arrays[f"{i:03d}/actions/{name}"] = stream
         if clip.class_id is not None:
             arrays[f"{i:03d}/class_id"] = np.array(clip.class_id, np.int64)
+        if clip.goal is not None:
+            arrays[f"{i:03d}/goal"] = clip.goal
     np.savez_compressed(path, **arrays)
 
 
-def _load_starts(path: Path, info: WorldInfo) -> list[Clip]:
+def _load_starts(path: Path, info: WorldInfo, has_goal: bool) -> list[Clip]:
     if not path.is_file():
         return []
     try:
@@ -423,9 +433,12 @@ def _load_starts(path: Path, info: WorldInfo) -> list[Clip]:
         actions = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
         label = arrays.get(f"{source}/class_id", np.zeros(0))
         class_id = int(label) if label.shape == () and label.dtype.kind in "iu" else None
-        clips.append(Clip(frames=arrays[key], actions=actions, fps=info.fps, source=source, class_id=class_id))
+        clip = Clip(frames=arrays[key], actions=actions, fps=info.fps, source=source, class_id=class_id)
+        clips.append(replace(clip, goal=arrays.get(f"{source}/goal")))
     for clip in clips:
         _check_start(clip, clips[0].frames.shape, path, info)
+        if has_goal and (clip.goal is None or clip.goal.dtype != np.uint8 or clip.goal.shape != clip.frames.shape[1:]):
+            raise UserError(f"{path} lacks the goal of a clip, or holds one of another size; copy the world again.")
     return clips
 
 
