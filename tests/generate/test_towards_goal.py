@@ -17,6 +17,7 @@ from reelworld.cli.main import main
 from reelworld.data.dataset import DataSet
 from reelworld.data.goals import GoalWindows
 from reelworld.data.windows import Windows
+from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.generate.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
 from reelworld.recipes import ivideogpt
@@ -141,6 +142,18 @@ def test_clips_are_scored_on_their_way_to_their_last_frame(world: World) -> None
     assert score.rewards is not None and len(score.rewards) == 8
     assert score.nats_per_frame == world.score(replace(clip, goal=video[-1])).nats_per_frame
     assert score.nats_per_frame != world.score(replace(clip, goal=video[0])).nats_per_frame
+
+
+def test_evaluation_goes_towards_the_last_recorded_frame(world: World) -> None:
+    clips = [
+        Clip(frames=frames(1, 8, seed=i)[0], actions={"action": actions(world, 1, 8)["action"][0]}) for i in (1, 2)
+    ]
+    starts = draw_starts(clips, 1, 3, 1, seed=0)
+    predicted = roll(world, starts, seed=0)
+    for i, future in enumerate(starts.future):
+        steps = {k: v[i : i + 1] for k, v in starts.actions.items()}
+        alone = world.generate(starts.context[i : i + 1], None, steps, seed=0, goal=future[-1])
+        assert np.abs(predicted[i].astype(int) - alone[0]).max() <= 1
 
 
 # ------------------------------------------------------------------ in training

@@ -35,8 +35,8 @@ class StreamCache:
     def empty(cls, shape: tuple[int, int, int, int, int], like: Tensor) -> StreamCache:
         """Make room of a shape (S, B, H, L, E), on the device of ``like`` and of its type.
 
-        On a CPU in float32, whatever the type: half the bytes are read several times as slowly there
-        (benchmarks/ivideogpt_speed.py).
+        On a CPU in float32, whatever the type: its products of one query in half precision take several times as long
+        (docs/log.md).
         """
         dtype = torch.float32 if like.device.type == "cpu" and like.dtype.itemsize < 4 else like.dtype
         keys, values = (like.new_zeros(shape, dtype=dtype) for _ in range(2))
