@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.large_pages import LargePages
-from reelworld.nn.native import compiled
+from reelworld.nn.native import compiled_for
 from reelworld.nn.row_sums import RowLinear
 from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
 from reelworld.nn.transformer import ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, late_epsilon_norm
@@ -32,7 +32,6 @@ __all__ = ["BlockStack", "Stack", "StepBlock", "StepNorm", "Way"]
 
 Map = Callable[[Tensor], Tensor]
 CODE = Path(__file__).with_name("prior_step.c")
-FLAGS: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
 
 
 class Stack(Protocol):
@@ -49,9 +48,7 @@ class Stack(Protocol):
 
 def step_code(weights: Tensor) -> ctypes.CDLL | None:
     """Compile the step for weights like these; None if that does not work here."""
-    if weights.device.type != "cpu" or weights.dtype not in FLAGS:
-        return None
-    return compiled(CODE, *FLAGS[weights.dtype])
+    return compiled_for(CODE, weights)
 
 
 def reads_rows(device: torch.device) -> bool:

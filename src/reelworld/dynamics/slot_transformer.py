@@ -27,6 +27,7 @@ from torch.nn import functional
 from reelworld.config import require
 from reelworld.dynamics.sequence_layout import SequenceLayout
 from reelworld.nn.action_embedding import ActionVector
+from reelworld.nn.few_rows import few_rows
 from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
 from reelworld.nn.stream_cache import StreamCache
@@ -276,7 +277,7 @@ class SlotTransformer(nn.Module):
 
     def _legal_logits(self, features: Tensor) -> Tensor:
         """Score the codes of later frames, (..., D) -> (..., codes)."""
-        return functional.linear(features, self.head.weight[self.layout.frame_ids])
+        return few_rows(features, self.head.weight[self.layout.frame_ids])
 
     def _rewards(self, features: Tensor) -> Tensor:
         """Read rewards off the last tokens of frames, (..., D) -> float32 (...); nothing where none were learned."""

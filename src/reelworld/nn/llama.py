@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.nn.attention import CausalMask, Mask, attention
+from reelworld.nn.few_rows import FewRowsLinear
 from reelworld.nn.rotary import GeometricRotary, rotate
 from reelworld.nn.stream_cache import StreamCache
 from reelworld.nn.transformer import merge_heads
@@ -64,8 +65,8 @@ class Attention(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        self.qkv = FewRowsLinear(config.width, 3 * config.width)
+        self.out = FewRowsLinear(config.width, config.width)
 
     def forward(
         self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None
@@ -89,8 +90,8 @@ class Block(nn.Module):
         self.norm_attention = nn.RMSNorm(config.width, config.epsilon)
         self.attention = Attention(config)
         self.norm_mlp = nn.RMSNorm(config.width, config.epsilon)
-        self.gate_up = nn.Linear(config.width, 2 * config.inner, bias=False)
-        self.down = nn.Linear(config.inner, config.width, bias=False)
+        self.gate_up = FewRowsLinear(config.width, 2 * config.inner)
+        self.down = FewRowsLinear(config.inner, config.width)
 
     def forward(
         self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None

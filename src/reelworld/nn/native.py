@@ -16,7 +16,10 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["compiled"]
+import torch
+from torch import Tensor
+
+__all__ = ["compiled", "compiled_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,15 @@ logger = logging.getLogger(__name__)
 SUMS = ("-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno")
 FLAGS = ("-O3", "-march=native", "-fopenmp", *SUMS, "-fPIC", "-shared")
 SECONDS = 60
+NUMBERS: dict[torch.dtype, tuple[str, ...]] = {torch.float32: (), torch.bfloat16: ("-DBF16",)}
+"""Types of weights that code with numbers.h can be compiled for, and what tells it."""
+
+
+def compiled_for(source: Path, weights: Tensor) -> ctypes.CDLL | None:
+    """Compile a file of C for weights of a type and load it; None if that does not work here."""
+    if weights.device.type != "cpu" or weights.dtype not in NUMBERS:
+        return None
+    return compiled(source, *NUMBERS[weights.dtype])
 
 
 @lru_cache
