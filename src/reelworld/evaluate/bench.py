@@ -268,7 +268,8 @@ def _begin(world: World, config: BenchConfig) -> Session:
         session.reset(seed=config.seed)
     else:
         shape = (1, world.info.context_frames, world.info.height, world.info.width, 3)
-        session.reset(np.zeros(shape, np.uint8), seed=config.seed)
+        goal = np.zeros(shape[2:], np.uint8) if world.has_goal else None
+        session.reset(np.zeros(shape, np.uint8), seed=config.seed, goal=goal)
     return session
 
 

@@ -1,7 +1,7 @@
 """A few rows times a matrix, about as fast as the matrix is read: what a step of few streams does on a CPU.
 
-Torch's kernels take about twice as long for one row (docs/log.md). The code is compiled when it is first wanted; where
-it cannot be, for more rows and in training torch does it.
+Torch's kernels take longer for one row, in bfloat16 nearly twice as long (docs/log.md). The code is compiled when it
+is first wanted; where it cannot be, for more rows and in training torch does it.
 
 Shapes: ... any leading shape, R rows, I O inputs and outputs
 """
