@@ -414,6 +414,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
     "carracing": lambda: quality("carracing.json", CARRACING),
     "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
+    "videogpt-doorkey-longer": lambda: quality("videogpt-doorkey-26000-steps.json", VIDEOGPT),
     "videogpt-carracing": lambda: quality("videogpt-carracing.json", VIDEOGPT_SMOOTH),
     "videogpt-sampling": lambda: sampling("videogpt-sampling.json"),
     "genie-doorkey": lambda: found_worlds("genie-doorkey.json"),
