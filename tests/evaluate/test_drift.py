@@ -157,7 +157,8 @@ def test_a_run_whose_episode_ends_begins_again():
             return SimpleNamespace(frame=frames, terminated=np.array([False, self.count[1] == 3]))
 
     session = Session()
-    world = SimpleNamespace(info=SimpleNamespace(actions={"a": None}, classes=()), session=lambda n: session)
+    info = SimpleNamespace(actions={"a": None}, classes=())
+    world = SimpleNamespace(info=info, has_goal=False, session=lambda n: session)
     clips = [Clip(frames=np.full((4, 1, 1, 3), i, np.uint8), actions={"a": np.arange(4) + 10 * i}) for i in range(2)]
     starts = Starts.at(clips, [(0, 1), (1, 1)], 2, 1)
     runs = run_on(world, starts, {"a": np.ones((2, 6), int)}, 6, 7)

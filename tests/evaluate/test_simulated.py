@@ -28,6 +28,7 @@ class Known:
     """Knows what comes next because it was told beforehand; or copies."""
 
     latent_actions = None
+    has_goal = False
 
     def __init__(self, clips, copies=False):
         self.copies = copies

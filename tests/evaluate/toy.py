@@ -128,6 +128,7 @@ class ToyWorld:
 
     device = torch.device("cpu")
     latent_actions = None
+    has_goal = False
     starts = ()
 
     def __init__(self, predict, tokenizer=None, train=()):

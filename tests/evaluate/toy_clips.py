@@ -75,6 +75,7 @@ class OpenWorld:
 
     device = torch.device("cpu")
     latent_actions = None
+    has_goal = False
     starts = ()
 
     def __init__(self, draw, tokenizer=None, dynamics=None, context=2):

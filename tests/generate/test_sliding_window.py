@@ -213,7 +213,7 @@ def test_a_stream_that_begins_anew_from_nothing_draws_by_itself() -> None:
 
 def test_classes_are_drawn_where_nothing_says_which() -> None:
     world = toy_world(0, CLASSES)
-    drawn = {int(world.session(seed=i)._beginning([0], None, None, None).class_id) for i in range(20)}
+    drawn = {int(world.session(seed=i)._beginning([0], None, None, None, None).class_id) for i in range(20)}
     assert drawn == {0, 1, 2}
     alone = world.generate(NOTHING, n_frames=CLIP, seed=1)
     assert any(np.array_equal(alone[0], plain_after_one_draw(world, c)) for c in range(3))
