@@ -412,6 +412,7 @@ DYNAMICS = {
 BLOCKS: dict[str, Callable[[], str]] = {
     "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
+    "doorkey-highlight": lambda: quality("doorkey-highlight.json", DOORKEY),
     "carracing": lambda: quality("carracing.json", CARRACING),
     "videogpt-doorkey": lambda: quality("videogpt-doorkey.json", VIDEOGPT),
     "videogpt-doorkey-longer": lambda: quality("videogpt-doorkey-26000-steps.json", VIDEOGPT),
