@@ -432,6 +432,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "context-noise-driving": lambda: noise("context-noise-driving.json"),
     "waiting": lambda: waiting("waiting.json"),
     "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
+    "speed-shipped": lambda: speed({f"bench-shipped-{w}.json": w for w in ("doorkey", "driving")}),
     "tokenizer-variants-doorkey": lambda: variants("tokenizer-variants-doorkey.json", TILES),
     "tokenizer-variants-carracing": lambda: variants("tokenizer-variants-carracing.json", TOKENIZER),
     "variants-doorkey": lambda: variants("variants-doorkey.json", DYNAMICS),
