@@ -24,17 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 from frame_vqgan import as_large_as
-from keeping import flags, keep
+from keeping import figures_to_keep, flags, keep
 from torch import nn
 
-from reelworld.config import to_json, write_json
+from reelworld.config import write_json
 from reelworld.data.dataset import DataInfo, DataSet, ReadOptions
 from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.metrics import squared_error
 from reelworld.evaluate.reconstruction import reconstruct
-from reelworld.evaluate.results import plain
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.nn.pixels import to_float
 from reelworld.recipes import ivideogpt
@@ -124,12 +123,11 @@ def measured(world: World, clips: list[Clip], seed: int) -> dict[str, Any]:
         nats.append(world.dynamics.judge(codes, Conditions(actions=actions)).nats[0].numpy())
     starts = draw_starts(clips, n_context, max(HORIZONS), 1, seed)
     section = samples_section(starts, draw_samples(world, starts, SAMPLES, seed), HORIZONS, None, seed)
-    kept = ("value", "low", "high", "n", "n_clips", "baselines")
     means = [figure for figure in section.figures if figure.name.startswith(("psnr_mean", "gain_mean"))]
     return {
         "reconstruction_psnr": float(db(np.concatenate(errors).mean())),
         "nats_per_frame": float(np.concatenate(nats).mean()),
-        "figures": {figure.name: {k: plain(to_json(figure))[k] for k in kept} for figure in means},
+        "figures": figures_to_keep(means),
         **speed(world, clips[0]),
     }
 
@@ -164,7 +162,7 @@ def main() -> None:
     rows = []
     for seed in range(arguments.seeds):
         for name in arguments.only:
-            kept = arguments.runs / f"{name}-{seed}.json"
+            kept = arguments.runs / f"{arguments.test.parent.name}-{arguments.minutes:g}-minutes-{name}-{seed}.json"
             if not kept.is_file():
                 config = replace(ivideogpt.SIZES["small"](), fit="stretch", seed=seed, places=PLACES)
                 world, learned = trained(name, config, dataset, 60 * arguments.minutes)

@@ -16,24 +16,21 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from keeping import flags, keep
+from keeping import figures_to_keep, flags, keep
 
-from reelworld.config import from_json, to_json, write_json
+from reelworld.config import from_json, write_json
 from reelworld.data.dataset import DataSet
 from reelworld.evaluate.clips import choose_clips, open_for, read_episode, roll
 from reelworld.evaluate.drift import RealRange, cycled_actions, drift_section, run_on
 from reelworld.evaluate.driving import Drives, can_drive, drive_simulator, drive_world, driving_figures
-from reelworld.evaluate.figures import Figure
 from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.plan import all_training_clips
 from reelworld.evaluate.prediction import measure_horizons
-from reelworld.evaluate.results import plain
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.recipes import pocket
 from reelworld.train.loop import train
@@ -56,12 +53,6 @@ def learned(world: World, config: pocket.Config, dataset: DataSet, folder: Path)
         for part in parts.values():
             part.eval()
         return pocket.finish(config, parts, dataset, run)
-
-
-def named(figures: Sequence[Figure], *names: str) -> dict[str, Any]:
-    """Pick figures as they are kept; all of them when none is named."""
-    kept = ("value", "low", "high", "n", "n_clips", "baselines")
-    return {f.name: {k: plain(to_json(f))[k] for k in kept} for f in figures if not names or f.name in names}
 
 
 class Judge:
@@ -89,13 +80,13 @@ class Judge:
         long_starts = free_run_starts(runs, context, 1)
         long = drift_section(run_on(world, long_starts, actions, self.n_steps, 0), {}, self.real, 0)
         result = {
-            **named(near.figures, *(f"{kind}_h{h}" for h in HORIZONS for kind in ("psnr", "gain", "exact"))),
-            **named(free.figures, "free_run_frames_exact", "free_run_psnr", "free_run_motion"),
-            **named(long.figures, "drift_within", "drift_last_within", "drift_edges", "drift_motion"),
+            **figures_to_keep(near.figures, *(f"{kind}_h{h}" for h in HORIZONS for kind in ("psnr", "gain", "exact"))),
+            **figures_to_keep(free.figures, "free_run_frames_exact", "free_run_psnr", "free_run_motion"),
+            **figures_to_keep(long.figures, "drift_within", "drift_last_within", "drift_edges", "drift_motion"),
         }
         if self.game is not None:
             drives = Drives.of(drive_world(world, self.clips, LONG_RUNS, self.n_steps, 0))
-            result |= named(driving_figures(drives, self.game, 0))
+            result |= figures_to_keep(driving_figures(drives, self.game, 0))
         return result
 
 
@@ -123,7 +114,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for seed in SEEDS:
         for noise in arguments.noise:
-            folder = arguments.runs / f"{world.info.name}-noise-{noise:g}-seed-{seed}"
+            folder = arguments.runs / f"{world.info.name}-{arguments.steps}-steps-noise-{noise:g}-seed-{seed}"
             kept = folder / "figures.json"
             if not kept.is_file():
                 begun = time.process_time()

@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keeping import flags, keep
+from keeping import flags, keep, minutes
 
 SEEDS = (0, 1, 2)
 LABELS = 200
@@ -36,12 +36,6 @@ DRIFT_ONLY = (
     "--control-starts", "8", "--inverse-steps", "0", "--simulator-episodes", "0",
 )  # fmt: skip
 STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
-
-
-def minutes(run: Path) -> dict[str, float]:
-    """Read how many minutes each stage of a training took, by the clock on the wall."""
-    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return {entry["stage"]: entry["minutes"] for entry in entries}
 
 
 class Worlds:
@@ -83,7 +77,7 @@ class Worlds:
         rows["drift"] = self.measured(run / "world", run / "eval-drift", DRIFT, DRIFT_ONLY)
         steered = run / "steered"
         if not (steered / "world.json").is_file():
-            words = ["--labels", str(LABELS), "--out", steered]
+            words: list[str | Path] = ["--labels", str(LABELS), "--out", steered]
             self.call("actions", run / "world", "--data", self.data / "recording", *words)
         world = json.loads((steered / "world.json").read_text(encoding="utf-8"))
         rows["map"] = world["action_map"]["held_out"]

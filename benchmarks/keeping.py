@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reelworld.config import write_json
+from reelworld.config import to_json, write_json
 from reelworld.evaluate.bench import check_idle
+from reelworld.evaluate.figures import Figure
 from reelworld.evaluate.machine import commit, describe_machine, now
+from reelworld.evaluate.results import plain
 from reelworld.types import UserError
 
-__all__ = ["flags", "keep", "look_if_idle", "speed_flags"]
+__all__ = ["figures_to_keep", "flags", "keep", "look_if_idle", "minutes", "speed_flags"]
+
+OF_A_FIGURE = ("value", "low", "high", "n", "n_clips", "baselines")
 
 
 def flags(about: str | None) -> argparse.ArgumentParser:
@@ -36,6 +41,18 @@ def look_if_idle(parser: argparse.ArgumentParser, allow_busy: bool) -> dict[str,
         return check_idle(allow_busy)
     except UserError as error:
         parser.exit(2, f"error: {error}\n")
+
+
+def figures_to_keep(figures: Iterable[Figure], *names: str) -> dict[str, Any]:
+    """Pick figures, and of each its numbers; all figures when none is named."""
+    chosen = (f for f in figures if not names or f.name in names)
+    return {f.name: {k: plain(to_json(f))[k] for k in OF_A_FIGURE} for f in chosen}
+
+
+def minutes(run: Path) -> dict[str, float]:
+    """Read how many minutes each stage of a training took, by the clock on the wall."""
+    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    return {entry["stage"]: entry["minutes"] for entry in entries}
 
 
 def keep(kind: str, out: Path | None, **result: Any) -> None:

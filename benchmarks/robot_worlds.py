@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from keeping import flags, keep
+from keeping import figures_to_keep, flags, keep, minutes
 
-from reelworld.config import to_json, write_json
+from reelworld.config import write_json
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.figures import Figure
 from reelworld.evaluate.outcomes import measure_outcomes
 from reelworld.evaluate.prediction import score_clips
 from reelworld.evaluate.reconstruction import measure_tokenizer
-from reelworld.evaluate.results import plain
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.worlds.world import World
 
@@ -35,7 +34,6 @@ SEEDS = (0, 1, 2)
 SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
-KEPT = ("value", "low", "high", "n", "n_clips", "baselines")
 
 
 def trained(run: Path, data: Path, seed: int, words: list[str]) -> World:
@@ -59,13 +57,7 @@ def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any
     figures += measure_control(world, others, roll(world, others, seed), seed).figures
     outcomes = measure_outcomes(score_clips(world, clips), seed)
     figures += outcomes.figures if outcomes else ()
-    return {f.name: {k: plain(to_json(f))[k] for k in KEPT} for f in figures}
-
-
-def minutes(run: Path) -> dict[str, float]:
-    """Read how many minutes each stage of a training took, by the clock on the wall."""
-    entries = map(json.loads, (run / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    return {entry["stage"]: entry["minutes"] for entry in entries}
+    return figures_to_keep(figures)
 
 
 def main() -> None:
