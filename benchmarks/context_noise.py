@@ -2,7 +2,7 @@
 
     python benchmarks/context_noise.py --world src/reelworld/shipped/doorkey --data runs/worlds/doorkey/recording
     python benchmarks/context_noise.py --world src/reelworld/shipped/driving --data runs/carracing/recording \\
-        --held-out runs/worlds/driving/val-recording
+        --held-out runs/driving/val-recording
 
 The tokenizer is that of the world; its dynamics are trained anew, with each greatest share of replaced codes from the
 same seeds. Judged on the recording's validation episodes, or on others that nothing was trained on and that are not

@@ -1,11 +1,11 @@
-"""Tables of what a world remembers, and of what keeps it from drifting: kept results in, lines of Markdown out."""
+"""Tables of what a world remembers, what keeps it from drifting, how it learned: kept results in, Markdown out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["memory_lines", "noise_lines"]
+__all__ = ["curve_lines", "memory_lines", "noise_lines"]
 
 NOISE = {
     "psnr_h1": ("PSNR after 1 step", "dB"),
@@ -23,6 +23,12 @@ NOISE = {
 def shown(value: float, unit: str) -> str:
     """Show a share in per cent, decibels with a decimal."""
     return f"{100 * value:.1f}%" if unit == "share" else f"{value:.2f} dB"
+
+
+def curve_lines(results: Mapping[str, Any]) -> list[str]:
+    """Show how well batches were rebuilt between two numbers of steps."""
+    lines = ["| steps | PSNR of the batches |", "|---|---|"]
+    return lines + [f"| {row['after']:,} to {row['up_to']:,} | {row['psnr']:.1f} dB |" for row in results["rows"]]
 
 
 def memory_lines(results: Mapping[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from steadiness import memory_lines, noise_lines
+from steadiness import curve_lines, memory_lines, noise_lines
 
 from reelworld.evaluate.report import interval_text, value_text
 
@@ -364,6 +364,13 @@ def memory(name: str) -> str:
     return "\n".join(memory_lines(results)) + f"\n\n{counts}" + source(name, results)
 
 
+def curve(name: str) -> str:
+    """Make a table of how a tokenizer learned, and what it reached on validation frames."""
+    results = load(name)
+    reached = f"{results['validation']['val_psnr']:.1f} dB on validation frames at the end, mean over frames. "
+    return "\n".join(curve_lines(results)) + f"\n\n{reached}" + source(name, results)
+
+
 def noise(name: str) -> str:
     """Make a table of worlds trained with and without noise on the past."""
     results = load(name)
@@ -428,6 +435,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "encodings": lambda: encodings("playing.json"),
     "clone-from-video": lambda: cloning("clone-from-video.json"),
     "memory": lambda: memory("memory.json"),
+    "driving-tokenizer": lambda: curve("driving-tokenizer.json"),
     "context-noise-doorkey": lambda: noise("context-noise-doorkey.json"),
     "context-noise-driving": lambda: noise("context-noise-driving.json"),
     "waiting": lambda: waiting("waiting.json"),
