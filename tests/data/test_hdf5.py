@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tests.data.damage import damaged, refusals
 from tests.data.drawn_videos import numbered_frames, write_video
 
 from reelworld.data.dataset import DataSet, ReadOptions, warn_once
@@ -375,25 +376,14 @@ def test_truncated_and_strange_files_are_skipped_and_named(tmp_path):
 
 def test_every_truncation_and_damage_is_one_line(tmp_path):
     write(path := tmp_path / "a.h5", train=(4, 4, 4), layout="compressed frames", train_actions=np.zeros((12, 2)))
-    whole, rng = path.read_bytes(), np.random.default_rng(0)
-    damaged = [whole[:n] for n in range(0, len(whole), 311)]
-    for _ in range(150):
-        content = bytearray(whole)
-        for place in rng.integers(0, min(len(whole), 5000), 8):
-            content[place] = rng.integers(256)
-        damaged.append(bytes(content))
-    n_refused = 0
-    for number, content in enumerate(damaged):
-        path.write_bytes(content)
-        os.utime(path, ns=(number, number))
-        try:
-            dataset = DataSet.open(path)
-            for i in dataset.indices("all"):
-                dataset.read(i)
-        except UserError as error:
-            n_refused += 1
-            assert "\n" not in str(error) and "a.h5" in str(error)
-    assert n_refused > 60
+
+    def read(path):
+        dataset = DataSet.open(path)
+        for i in dataset.indices("all"):
+            dataset.read(i)
+
+    broken = damaged(path.read_bytes(), every=311, n=150, hits=8, reach=5000)
+    assert refusals(path, broken, read) > 60
 
 
 def test_damage_found_while_reading_is_one_line(tmp_path):

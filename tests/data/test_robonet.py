@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.damage import damaged, refusals
 from tests.data.drawn_videos import numbered_frames, read_numbers, write_video
 
 from reelworld.cli.main import main
@@ -209,20 +208,6 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path, name: str, capsys: pyte
 
 def test_every_truncation_and_damage_is_one_line_or_a_skipped_file(tmp_path: Path, cache: Path) -> None:
     write(path := tmp_path / "a.hdf5", moves(4), kind="jpg", primitives="autograsp")
-    whole, rng = path.read_bytes(), np.random.default_rng(0)
-    damaged: list[Any] = [whole[:n] for n in range(0, len(whole), 1999)]
-    for _ in range(60):
-        content = bytearray(whole)
-        for place in rng.integers(0, len(whole), 12):
-            content[place] = rng.integers(256)
-        damaged.append(bytes(content))
-    n_refused = 0
-    for number, content in enumerate(damaged):
-        path.write_bytes(content)
-        os.utime(path, ns=(number, number))
-        try:
-            DataSet.open(path)
-        except UserError as error:
-            n_refused += 1
-            assert "\n" not in str(error) and "a.hdf5" in str(error)
-    assert n_refused > len(range(0, len(whole), 1999)) - 2
+    whole = path.read_bytes()
+    broken = damaged(whole, every=1999, n=60, hits=12, reach=len(whole))
+    assert refusals(path, broken, DataSet.open) > len(range(0, len(whole), 1999)) - 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -28,13 +27,11 @@ CARTPOLE, REACHER, CHEETAH = "dm_control/cartpole-swingup", "dm_control/reacher-
 
 @pytest.fixture(scope="module")
 def mujoco() -> None:
-    """Skip where robots are not installed or nothing can draw them."""
+    """Skip where MuJoCo, which only the extra ``robotics`` brings, is absent or cannot draw: no frame can be tested."""
     try:
         prepare_mujoco()
     except UserError as error:
         pytest.skip(str(error))
-    if importlib.util.find_spec("dm_control") is None:
-        pytest.skip("dm_control is not installed; pip install 'reelworld[robotics]'")
 
 
 @pytest.fixture(scope="module")
