@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,8 @@ from torch import nn
 from reelworld.data.dataset import DataSet
 from reelworld.nn.pixels import to_float
 from reelworld.tokenizers.patch import PatchTokenizer, PatchTokenizerConfig
-from reelworld.train.tokenize import tokenize, weights_hash
-from reelworld.types import UserError
+from reelworld.train.tokenize import reused, tokenize, weights_hash
+from reelworld.types import Batch, UserError
 
 QUIET = Console(quiet=True)
 
@@ -90,3 +92,24 @@ def test_hash_sees_every_weight_and_nothing_else() -> None:
         assert weights_hash(module) != before
         tensor.sub_(1)
     assert weights_hash(module) == before
+
+
+def test_batches_come_again_and_a_run_goes_on_where_it_was() -> None:
+    made: list[int] = []
+
+    def batches(start: int) -> Iterator[Batch]:
+        for number in count(start):
+            made.append(number)
+            yield Batch(rewards=torch.tensor([[float(number)]]))
+
+    def numbers(start: int, n: int) -> list[int]:
+        passing = reused(batches, times=3, seed=0, n_kept=5)(start)
+        return [int(next(passing).rewards) for _ in range(n)]  # type: ignore[arg-type]
+
+    drawn = numbers(0, 30)
+    assert made == list(range(10))
+    passes = [drawn[i : i + 5] for i in range(0, 30, 5)]
+    assert [sorted(p) for p in passes] == [[0, 1, 2, 3, 4]] * 3 + [[5, 6, 7, 8, 9]] * 3
+    assert len({tuple(p) for p in passes}) == 6 and passes[0] == [0, 1, 2, 3, 4]
+    assert all(numbers(start, 30 - start) == drawn[start:] for start in range(30))
+    assert reused(batches, times=1, seed=0) is batches

@@ -2,6 +2,45 @@
 
 #include "numbers.h"
 
+#if defined(BF16) && defined(__AVX512BF16__)
+#include <immintrin.h>
+#include <stdlib.h>
+
+enum { LANES = 32, EIGHT = 8 };
+
+/* For processors that multiply pairs of bfloat16: eight rows times two outputs, whose 16 sums stay in registers. The
+   next two rows of the weight are asked for ahead: what the processor fetches by itself comes too late. */
+static void eight_by_two(const number *row, const number *x, int64_t n, float *y, int64_t step) {
+    __m512 first[EIGHT], second[EIGHT];
+    for (int r = 0; r < EIGHT; r++) first[r] = second[r] = _mm512_setzero_ps();
+    for (int64_t i = 0; i < n; i += LANES) {
+        const __m512bh w1 = (__m512bh)_mm512_loadu_si512(row + i), w2 = (__m512bh)_mm512_loadu_si512(row + n + i);
+        __builtin_prefetch(row + 2 * n + i), __builtin_prefetch(row + 3 * n + i);
+#pragma GCC unroll 8
+        for (int r = 0; r < EIGHT; r++) {
+            const __m512bh values = (__m512bh)_mm512_loadu_si512(x + r * n + i);
+            first[r] = _mm512_dpbf16_ps(first[r], w1, values);
+            second[r] = _mm512_dpbf16_ps(second[r], w2, values);
+        }
+    }
+    for (int r = 0; r < EIGHT; r++)
+        y[r * step] = _mm512_reduce_add_ps(first[r]), y[r * step + 1] = _mm512_reduce_add_ps(second[r]);
+}
+
+/* The same of all outputs; 0 where it is not eight rows of a suitable size, and nothing is done. */
+static int multiply_eight(const number *weight, const float *x, float *y, int64_t inputs, int64_t outputs,
+                          int64_t rows, int threads) {
+    if (rows != EIGHT || inputs % LANES || outputs % 2) return 0;
+    number *halves = malloc(sizeof(number) * EIGHT * inputs);
+    if (!halves) return 0;
+    for (int64_t i = 0; i < EIGHT * inputs; i++) halves[i] = narrow(x[i]); /* exact: they were bfloat16 */
+#pragma omp parallel for num_threads(threads) schedule(static)
+    for (int64_t o = 0; o < outputs; o += 2) eight_by_two(weight + o * inputs, halves, inputs, y + o, outputs);
+    free(halves);
+    return 1;
+}
+#endif
+
 static void four_dots(const number *row, const float *x, int64_t n, float *y, int64_t step) {
     const float *x1 = x + n, *x2 = x1 + n, *x3 = x2 + n;
     float y0 = 0, y1 = 0, y2 = 0, y3 = 0;
@@ -15,6 +54,9 @@ static void four_dots(const number *row, const float *x, int64_t n, float *y, in
 /* y (rows, outputs) = x (rows, inputs) times the rows of weight (outputs, inputs). */
 void multiply(const number *weight, const float *x, float *y, int64_t inputs, int64_t outputs, int64_t rows,
               int threads) {
+#if defined(BF16) && defined(__AVX512BF16__)
+    if (multiply_eight(weight, x, y, inputs, outputs, rows, threads)) return;
+#endif
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t o = 0; o < outputs; o++) {
         const number *row = weight + o * inputs;

@@ -63,6 +63,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         width=info.width,
         layers=config.block_layers,
         code_width=config.latent,
+        dropout=config.tokenizer_dropout,
         **{name: getattr(config, name) for name in (*same, "largest_attention", "renewed_below")},
     )
     same = ("width", "inner", "layers", "heads", "places")
@@ -98,7 +99,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     from reelworld.data.windows import check_lengths
     from reelworld.evaluate.checks import coded_check
     from reelworld.train.stage import OptimConfig, Stage
-    from reelworld.train.tokenize import coded_batches
+    from reelworld.train.tokenize import coded_batches, reused
 
     for split in ("train", "val"):
         check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
@@ -108,13 +109,14 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     tokenizer: Any = parts["tokenizer"]
     dynamics: Any = parts["dynamics"]
     yield tokenizer_stage(config, tokenizer, clips, held_out)
+    coded = coded_batches(training_batches(config, clips, config.batch), tokenizer)
     dynamics.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
     dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
     yield Stage(
         name="dynamics",
         part="dynamics",
         module=dynamics,
-        batches=coded_batches(training_batches(config, clips, config.batch), tokenizer),
+        batches=reused(coded, config.code_reuse, config.seed),
         steps=config.steps,
         optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
         max_minutes=config.max_minutes and config.max_minutes * (1 - config.tokenizer_share),

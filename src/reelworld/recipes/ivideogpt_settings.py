@@ -52,6 +52,8 @@ class Config(Settings):
     """Cells of the context's grid per code of a later frame, along each side."""
     largest_attention: int = 16
     """Rows or columns of the largest map that attends to the context."""
+    tokenizer_dropout: float = 0.1
+    """Share of the attention to the context that training drops, in the tokenizer."""
     renewed_below: float = 0.0
     """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of it; 0 as published."""
     lpips: str | None = None
@@ -83,6 +85,8 @@ class Config(Settings):
     """Longest sequence of tokens."""
     attn_dropout: float = 0.1
     """Share of attention weights that training drops."""
+    code_reuse: int = 1
+    """Steps that learn from each batch of clips once it is coded; more of them save coding, with less to learn from."""
     recall_weight: float = 0.0
     """Weight of telling the action back from every token behind its slot; 0 as published."""
     steps: int = 700_000
@@ -104,6 +108,7 @@ class Config(Settings):
         super().__post_init__()
         counts = "frame_stride context_frames block_layers latent context_codes frame_codes patch largest_attention"
         counts += " tokenizer_steps tokenizer_batch width inner layers heads places steps batch"
+        counts += " code_reuse"
         require(self, counts, lambda v: v >= 1, "at least 1")
         floors = "renewed_below tokenizer_warmup warmup weight_decay recall_weight top_k"
         require(self, floors, lambda v: v >= 0, "at least 0")
@@ -112,7 +117,7 @@ class Config(Settings):
         require(self, "colour_change", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
         require(self, "tokenizer_lr lr", lambda v: 0 < v < math.inf, "above 0")
-        require(self, "attn_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
+        require(self, "attn_dropout tokenizer_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
         if self.goal and self.context_frames < 2:
             raise UserError("context_frames is 1; with goal it must be at least 2: the goal and a frame to begin with.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.log import Display
 from reelworld.types import Batch, Codes, Tokenizer
 
-__all__ = ["coded", "coded_batches", "tokenize", "weights_hash"]
+__all__ = ["coded", "coded_batches", "reused", "tokenize", "weights_hash"]
 
 
 def tokenize(
@@ -147,3 +148,35 @@ def coded_batches(
     return lambda start: (
         coded(batch, tokenizer, context_frames, n_alone(number)) for number, batch in enumerate(batches(start), start)
     )
+
+
+def reused(
+    batches: Callable[[int], Iterator[Batch]], times: int, seed: int, n_kept: int = 64
+) -> Callable[[int], Iterator[Batch]]:
+    """Let every batch come several times, where making one costs more than learning from it; for ``Stage.batches``.
+
+    As many batches as are kept come in their order, then, mixed anew each time, again; then the next ones.
+
+    Args:
+        batches: Batch number -> batches from there on.
+        times: How often each comes; 1 leaves them as they are.
+        seed: Decides, with the number of the batch, in which order they come again.
+        n_kept: Batches kept in memory.
+    """
+
+    def passing(start: int) -> Iterator[Batch]:
+        first, skipped = divmod(start, times * n_kept)
+        new = batches(first * n_kept)
+        for number in count(first):
+            kept: list[Batch] = []
+            for i in range(times * n_kept):
+                again, place = divmod(i, n_kept)
+                if not again:
+                    kept.append(next(new))
+                elif not place:
+                    order = np.random.default_rng((seed, 3, number, again)).permutation(n_kept)
+                if i >= skipped:
+                    yield kept[order[place] if again else place]
+            skipped = 0
+
+    return batches if times == 1 else passing
