@@ -162,6 +162,6 @@ def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
 def test_without_lpips_a_line_says_what_stands_in(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.WARNING):
         looks(ivideogpt.SIZES["tiny"]())
-    assert caplog.messages == ["no weights of LPIPS were given (--lpips FILE): differences of edges stand in for it."]
+    assert caplog.messages == ["no weights of LPIPS were given (--lpips FILE): squared differences stand in for it."]
     with pytest.raises(UserError, match="does not exist"):
         looks(replace(ivideogpt.SIZES["tiny"](), lpips=str(tmp_path / "none.safetensors")))

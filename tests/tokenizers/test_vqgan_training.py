@@ -7,7 +7,7 @@ import torch
 from tests.tokenizers.test_conditional_vqgan import SMALL
 from torch import Tensor, nn
 
-from reelworld.nn.perceptual import EdgeDifference
+from reelworld.nn.perceptual import SquaredDifference
 from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
 from reelworld.tokenizers.vqgan_training import Opposition, ShuffledTraining, VQGANTraining
 from reelworld.types import Batch, Losses
@@ -15,7 +15,7 @@ from reelworld.types import Batch, Losses
 
 def made(opposition: Opposition | None = None) -> VQGANTraining:
     torch.manual_seed(0)
-    return VQGANTraining(ConditionalVQGAN(SMALL), EdgeDifference(), 3, opposition).train()
+    return VQGANTraining(ConditionalVQGAN(SMALL), SquaredDifference(), 3, opposition).train()
 
 
 def windows(n: int = 4, frames: int = 9) -> Tensor:
@@ -41,7 +41,7 @@ def test_the_context_stays_and_later_frames_are_drawn_in_their_order() -> None:
 
 def test_shuffled_frames_are_the_context_of_any_others() -> None:
     numbers = torch.arange(9.0).view(1, 9, 1, 1, 1).expand(256, -1, 1, 1, 1)
-    training = ShuffledTraining(ConditionalVQGAN(SMALL), EdgeDifference(), 3)
+    training = ShuffledTraining(ConditionalVQGAN(SMALL), SquaredDifference(), 3)
     picked = training.picked(numbers, torch.Generator().manual_seed(0)).flatten(1)
     assert picked.shape == (256, 5)
     assert all(len(row.unique()) == 5 for row in picked)

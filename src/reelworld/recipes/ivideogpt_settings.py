@@ -57,7 +57,7 @@ class Config(Settings):
     renewed_below: float = 0.0
     """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of it; 0 as published."""
     lpips: str | None = None
-    """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); without, edges stand in for looks."""
+    """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); without, squared differences stand in for it."""
     opponent_from: int | None = None
     """Step of the tokenizer from which on an adversarial loss joins; none for never, as published at 64x64."""
     tokenizer_frames: int = 8

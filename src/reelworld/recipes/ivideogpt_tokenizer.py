@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 def looks(config: Config) -> nn.Module:
     """Choose what compares pictures, and say so where it is not the published one."""
-    from reelworld.nn.perceptual import EdgeDifference, load_lpips
+    from reelworld.nn.perceptual import SquaredDifference, load_lpips
 
     if config.lpips is not None:
         return load_lpips(Path(config.lpips))
-    log.warning("no weights of LPIPS were given (--lpips FILE): differences of edges stand in for it.")
-    return EdgeDifference()
+    log.warning("no weights of LPIPS were given (--lpips FILE): squared differences stand in for it.")
+    return SquaredDifference()
 
 
 def training_batches(config: Config, clips: Windows, batch: int) -> Callable[[int], Iterator[Batch]]:
