@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.pixels import patchify, unpatchify
-from reelworld.nn.quantize.learned import LearnedCodebook
-from reelworld.nn.quantize.renewal import FromBatch
 from reelworld.recipes.ivideogpt_settings import Config
-from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, Rebuilt
+from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, ConditionalVQGANConfig, Rebuilt, make_codebook
 from reelworld.tokenizers.context_attention import ContextMemory
 from reelworld.tokenizers.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Codes, GridSpec, TokenSpec
@@ -30,11 +28,14 @@ MOST_APART = 0.05
 class FrameVQGAN(nn.Module):
     """Clips <-> codes of single frames. Both grids hold the codes of all frames; ``Codes.keep`` says whose count."""
 
-    def __init__(self, config: Config, channels: tuple[int, ...], patch: int, side: int) -> None:
+    def __init__(
+        self, config: Config, other: ConditionalVQGANConfig, channels: tuple[int, ...], patch: int, side: int
+    ) -> None:
         """Make the networks.
 
         Args:
-            config: Of the compressive one: context, residual blocks, latents, size of the codebook.
+            config: Of the recipe: context, residual blocks, latents, size of the codebook.
+            other: Of the compressive tokenizer: its kind of codebook.
             channels: Of each block; each but the last halves both sides.
             patch: Cells per code, along each side.
             side: Pixel rows and columns.
@@ -48,8 +49,8 @@ class FrameVQGAN(nn.Module):
         self.encoder, self.decoder = FrameEncoder(*shape), FrameDecoder(*shape)
         self.quant_linear = nn.Linear(patch * patch * config.latent, config.latent)
         self.post_quant_linear = nn.Linear(config.latent, patch * patch * config.latent)
-        self.codebook = LearnedCodebook(config.frame_codes, config.latent, renewal=FromBatch(config.renewed_below))
-        nn.init.uniform_(self.codebook.vectors, -1 / config.frame_codes, 1 / config.frame_codes)
+        self.codebook = make_codebook(other, config.frame_codes)
+        self.weights = {"video_commitment": other.commitment}
 
     def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
         """Describe the codes as the compressive tokenizer does, so that the same dynamics and sessions take them."""
@@ -105,16 +106,18 @@ class FrameVQGAN(nn.Module):
         return pixels.permute(0, 2, 3, 1).unflatten(0, vectors_BTME.shape[:2])
 
 
-def as_large_as(other: nn.Module, config: Config, channels: tuple[int, ...], patch: int, side: int = 64) -> FrameVQGAN:
+def as_large_as(
+    other: ConditionalVQGAN, config: Config, channels: tuple[int, ...], patch: int, side: int = 64
+) -> FrameVQGAN:
     """Widen all blocks alike until there are as many parameters as in another tokenizer, within 5%."""
     wanted = sum(p.numel() for p in other.parameters())
     closest, distance = None, float("inf")
     for percent in range(100, 400, 5):
         wide = tuple(round(c * percent / 100 / GROUPS) * GROUPS for c in channels)
         with torch.device("meta"):
-            n = sum(p.numel() for p in FrameVQGAN(config, wide, patch, side).parameters())
+            n = sum(p.numel() for p in FrameVQGAN(config, other.config, wide, patch, side).parameters())
         if abs(n / wanted - 1) < distance:
             closest, distance = wide, abs(n / wanted - 1)
     assert closest is not None and distance <= MOST_APART, f"nearest width is {distance:.0%} off {wanted} parameters"
     torch.manual_seed(config.seed)
-    return FrameVQGAN(config, closest, patch, side)
+    return FrameVQGAN(config, other.config, closest, patch, side)

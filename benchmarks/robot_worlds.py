@@ -35,6 +35,7 @@ SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
 SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64", "--clip-frames", "17"]
+STEPS = ["--tokenizer-steps", "4000", "--steps", "2000"]
 """The recipe's size small on frames of 32x32: what two CPU cores can train from three seeds in an afternoon."""
 TASK = ["--frame-stride", "2", "--rewards"]
 """Steps of 80 ms."""
@@ -79,7 +80,7 @@ def main() -> None:
         for task in arguments.tasks:
             folder = arguments.runs / task
             run = folder / f"world-{seed}"
-            words = [*SIZE, *TASK, "--threads", str(arguments.threads), *arguments.train_flags]
+            words = [*SIZE, *STEPS, *TASK, "--threads", str(arguments.threads), *arguments.train_flags]
             world = trained(run, [folder / "recording"], seed, words)
             if not (kept := run / "figures.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))

@@ -57,23 +57,26 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, ConditionalVQGANConfig
 
     torch.manual_seed(config.seed)
-    same: tuple[str, ...] = ("context_frames", "channels", "latent", "context_codes", "frame_codes", "patch")
+    same = "context_frames channels latent groups context_codes frame_codes patch largest_attention"
+    same += " renewed_below codebook_decay commitment"
     shape = ConditionalVQGANConfig(
         height=info.height,
         width=info.width,
         layers=config.block_layers,
         code_width=config.latent,
         dropout=config.tokenizer_dropout,
-        **{name: getattr(config, name) for name in (*same, "largest_attention", "renewed_below")},
+        **{name: getattr(config, name) for name in same.split()},
     )
-    same = ("width", "inner", "layers", "heads", "places")
+    widths = "width inner layers heads places"
     dynamics = SlotTransformerConfig(
         grid=shape.grids()["video"],
         context_grid=shape.grids()["context"],
         context_frames=config.context_frames,
         frames=config.clip_frames,
         actions=action_specs(config, info),
-        transformer=LlamaConfig(dropout=config.attn_dropout, **{name: getattr(config, name) for name in same}),
+        transformer=LlamaConfig(
+            dropout=config.attn_dropout, **{name: getattr(config, name) for name in widths.split()}
+        ),
         has_goal=config.goal,
         has_rewards=config.rewards,
         has_ends=config.rewards,

@@ -44,6 +44,8 @@ class Config(Settings):
     """Residual blocks per block of the encoders; the decoders have one more."""
     latent: int = 64
     """Channels of the latents, and width of a code's vector."""
+    groups: int = 32
+    """Groups of the tokenizer's norms; they divide all channels."""
     context_codes: int = 8192
     """Size of the codebook of context frames."""
     frame_codes: int = 8192
@@ -56,6 +58,12 @@ class Config(Settings):
     """Share of the attention to the context that training drops, in the tokenizer."""
     renewed_below: float = 0.0
     """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of it; 0 as published."""
+    codebook_decay: float = 0.0
+    """Above 0, codebooks follow what they code by moving averages of this decay; at 0 by gradients, as published."""
+    commitment: float = 1.0
+    """Weight of how far features are from their codes."""
+    looks_weight: float = 1.0
+    """Weight of what LPIPS, or what stands in for it, says."""
     lpips: str | None = None
     """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); without, squared differences stand in for it."""
     opponent_from: int | None = None
@@ -106,13 +114,15 @@ class Config(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = "frame_stride context_frames block_layers latent context_codes frame_codes patch largest_attention"
-        counts += " tokenizer_steps tokenizer_batch width inner layers heads places steps batch"
-        counts += " code_reuse"
+        counts = (
+            "frame_stride context_frames block_layers latent groups context_codes frame_codes patch largest_attention"
+        )
+        counts += " tokenizer_steps tokenizer_batch width inner layers heads places steps batch code_reuse"
         require(self, counts, lambda v: v >= 1, "at least 1")
-        floors = "renewed_below tokenizer_warmup warmup weight_decay recall_weight top_k"
+        floors = "renewed_below commitment looks_weight tokenizer_warmup warmup weight_decay recall_weight top_k"
         require(self, floors, lambda v: v >= 0, "at least 0")
         require(self, "opponent_from", lambda v: v is None or v >= 0, "at least 0, or none")
+        require(self, "codebook_decay", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "crop_area", lambda v: 0 < v <= 1, "above 0, at most 1")
         require(self, "colour_change", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")

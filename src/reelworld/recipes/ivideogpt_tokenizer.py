@@ -49,11 +49,12 @@ def tokenizer_stage(config: Config, tokenizer: ConditionalVQGAN, clips: Windows,
 
     opposition = None if config.opponent_from is None else Opposition(start_step=config.opponent_from)
     n_later = config.tokenizer_frames - config.context_frames
+    training = ShuffledTraining if config.goal else VQGANTraining
     return Stage(
         name="tokenizer",
         part="tokenizer",
         batches=training_batches(config, clips, config.tokenizer_batch),
-        module=(ShuffledTraining if config.goal else VQGANTraining)(tokenizer, looks(config), n_later, opposition),
+        module=training(tokenizer, looks(config), n_later, opposition, config.looks_weight),
         steps=config.tokenizer_steps,
         optim=OptimConfig(
             lr=config.tokenizer_lr,

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from reelworld.config import require
 from reelworld.nn.pixels import patchify, unpatchify
+from reelworld.nn.quantize.ema import EMACodebook
+from reelworld.nn.quantize.estimators import rotation
 from reelworld.nn.quantize.learned import LearnedCodebook
 from reelworld.nn.quantize.quantizer import Quantized
 from reelworld.nn.quantize.renewal import FromBatch, Kept
@@ -31,7 +33,7 @@ from reelworld.tokenizers.context_attention import NORM_GROUPS, ContextMemory, W
 from reelworld.tokenizers.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt", "with_context"]
+__all__ = ["ConditionalVQGAN", "ConditionalVQGANConfig", "Rebuilt", "make_codebook", "with_context"]
 
 AT_ONCE = 32
 """Later frames per clip that are coded or decoded at once; more come in pieces, in little memory."""
@@ -72,12 +74,18 @@ class ConditionalVQGANConfig:
     renewed_below: float = 0.0
     """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of the batch; 0 keeps all, as
     published."""
+    codebook_decay: float = 0.0
+    """Above 0, codebooks follow the features by moving averages of this decay, and gradients turn with the features;
+    at 0 they learn by gradients, as published."""
+    commitment: float = 1.0
+    """Weight of how far features are from their codes."""
 
     def __post_init__(self) -> None:
         counts = "context_frames layers latent code_width context_codes frame_codes patch groups largest_attention"
         require(self, counts, lambda v: v >= 1, "at least 1")
         require(self, "dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
-        require(self, "renewed_below", lambda v: v >= 0, "at least 0")
+        require(self, "renewed_below commitment", lambda v: v >= 0, "at least 0")
+        require(self, "codebook_decay", lambda v: 0 <= v < 1, "from 0 to below 1")
         for channels in self.channels:
             if channels < 1 or channels % self.groups or channels % NORM_GROUPS:
                 raise UserError(
@@ -147,11 +155,8 @@ class ConditionalVQGAN(nn.Module):
         flat = config.patch * config.patch * config.latent
         self.quant_linear = nn.Linear(flat, config.code_width)
         self.post_quant_linear = nn.Linear(config.code_width, flat)
-        renewal = FromBatch(config.renewed_below) if config.renewed_below else Kept()
-        self.context_codebook = LearnedCodebook(config.context_codes, config.code_width, renewal=renewal)
-        self.frame_codebook = LearnedCodebook(config.frame_codes, config.code_width, renewal=renewal)
-        for codebook in (self.context_codebook, self.frame_codebook):
-            nn.init.uniform_(codebook.vectors, -1 / codebook.codebook_size, 1 / codebook.codebook_size)
+        self.context_codebook = make_codebook(config, config.context_codes)
+        self.frame_codebook = make_codebook(config, config.frame_codes)
 
     def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
         """Describe the codes of clips of this size.
@@ -226,7 +231,12 @@ class ConditionalVQGAN(nn.Module):
             generator: Of the codebooks' draws.
         """
         assert batch.video is not None
-        return Losses(self.terms(batch.video, self.rebuild(batch.video, generator)))
+        return Losses(self.terms(batch.video, self.rebuild(batch.video, generator)), self.weights)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weights of the terms that count less or more than 1."""
+        return {f"{name}_commitment": self.config.commitment for name in self.codebooks}
 
     def terms(self, video: Tensor, rebuilt: Rebuilt) -> dict[str, tuple[Tensor, Tensor]]:
         """Compare clips in [-1, 1] with what was rebuilt of them."""
@@ -250,7 +260,7 @@ class ConditionalVQGAN(nn.Module):
         return Rebuilt(context, self._decode_frames(quantized["video"].vectors, memory), quantized)
 
     @property
-    def codebooks(self) -> dict[str, LearnedCodebook]:
+    def codebooks(self) -> dict[str, LearnedCodebook | EMACodebook]:
         """Grid -> its codebook."""
         return {"context": self.context_codebook, "video": self.frame_codebook}
 
@@ -318,6 +328,17 @@ class ConditionalVQGAN(nn.Module):
                 f"a clip has {video.shape[1]} frames; this tokenizer reads {self.config.context_frames} as the context "
                 "of all others: give as many or more."
             )
+
+
+def make_codebook(config: ConditionalVQGANConfig, n_codes: int) -> LearnedCodebook | EMACodebook:
+    """Make an untrained codebook."""
+    renewal = FromBatch(config.renewed_below) if config.renewed_below else Kept()
+    if config.codebook_decay:
+        decay = config.codebook_decay
+        return EMACodebook(n_codes, config.code_width, decay=decay, estimator=rotation, renewal=renewal)
+    learned = LearnedCodebook(n_codes, config.code_width, renewal=renewal)
+    nn.init.uniform_(learned.vectors, -1 / n_codes, 1 / n_codes)
+    return learned
 
 
 @torch.no_grad()

@@ -44,7 +44,12 @@ class VQGANTraining(nn.Module):
     n_steps: Tensor
 
     def __init__(
-        self, tokenizer: ConditionalVQGAN, looks: nn.Module, n_later: int, opposition: Opposition | None = None
+        self,
+        tokenizer: ConditionalVQGAN,
+        looks: nn.Module,
+        n_later: int,
+        opposition: Opposition | None = None,
+        looks_weight: float = 1.0,
     ) -> None:
         """Put the parts together.
 
@@ -53,9 +58,11 @@ class VQGANTraining(nn.Module):
             looks: Compares pictures (B, 3, H, W) in [-1, 1]; learns nothing and is no part of checkpoints.
             n_later: F, later frames that are drawn of each window.
             opposition: None for no adversarial loss.
+            looks_weight: Of what ``looks`` says.
         """
         super().__init__()
         self.tokenizer, self.n_later, self.opposition = tokenizer, n_later, opposition
+        self.weights = {**tokenizer.weights, "context_looks": looks_weight, "frames_looks": looks_weight}
         self._looks = (looks,)  # in a tuple: its weights are not this module's
         self.opponent = Discriminator(opposition.width) if opposition else None
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.int64))
@@ -80,7 +87,7 @@ class VQGANTraining(nn.Module):
             terms |= self._oppose(rebuilt, real["frames"], total / count)
         if self.training:
             self.n_steps += 1
-        return Losses(terms)
+        return Losses(terms, self.weights)
 
     def picked(self, video: Tensor, generator: torch.Generator | None) -> Tensor:
         """Take the first K frames of windows (B, T, ...) and a random F of those behind them, in their order."""
