@@ -3,7 +3,7 @@
     python benchmarks/compressive.py --data RECORDING --test TEST-RECORDING --minutes 30 \\
         --out benchmarks/results/compressive.json
 
-All are of the recipe's size small on frames of 64x64: the compressive one codes two context frames in 8x8 codes and
+All are of the recipe's size small on frames of 32x32: the compressive one codes two context frames in 8x8 codes and
 every later one in 4x4; its siblings code every frame alone, in 4x4, 8x8 or 16x16. Their networks are the same blocks,
 so much wider that all have as many parameters (within 5%); the transformer is the same one over more or fewer tokens.
 Every tokenizer and every transformer learns for as many CPU-minutes on one thread. What is finished is kept in --runs:
@@ -43,15 +43,18 @@ from reelworld.train.stage import Stage
 from reelworld.types import Clip, Conditions
 from reelworld.worlds.world import World
 
-SIDE = 64
+SIDE = 32
+CHANNELS = (32, 32, 64)
+STRIDE = 2
+"""As of the worlds of robot_worlds.py."""
 SAMPLES = 4
 HORIZONS = tuple(range(1, 11))
 PLACES = 4096
 """Longest sequence: ten frames of 16x16 codes behind two; it costs no parameters."""
 SIBLINGS: dict[str, dict[str, Any]] = {
-    "per-frame-4x4": {"channels": (32, 64, 64, 128), "patch": 2},
-    "per-frame-8x8": {"channels": (32, 64, 64, 128), "patch": 1},
-    "per-frame-16x16": {"channels": (32, 64, 128), "patch": 1},
+    "per-frame-4x4": {"channels": (32, 32, 64), "patch": 2},
+    "per-frame-8x8": {"channels": (32, 32, 64), "patch": 1},
+    "per-frame-16x16": {"channels": (24, 64), "patch": 1},
 }
 TOKENIZERS = ("compressive", *SIBLINGS)
 SPEED_FRAMES = 4
@@ -64,7 +67,7 @@ def made(name: str, config: Config, info: DataInfo) -> dict[str, nn.Module]:
     if name == "compressive":
         return parts
     given: Any = parts["dynamics"]
-    tokenizer = as_large_as(parts["tokenizer"], config, **SIBLINGS[name])
+    tokenizer = as_large_as(parts["tokenizer"], config, **SIBLINGS[name], side=SIDE)
     grid = tokenizer.grid
     dynamics = SlotTransformer(replace(given.config, grid=grid, context_grid=grid))
     return {"tokenizer": tokenizer, "dynamics": dynamics}
@@ -152,7 +155,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="recordings to train on")
     parser.add_argument("--test", type=Path, required=True, help="recordings to measure on, of other seeds")
     parser.add_argument("--minutes", type=float, default=30.0, help="CPU-minutes of each tokenizer and transformer")
-    parser.add_argument("--seeds", type=int, default=3, help="trainings of each")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the trainings")
     parser.add_argument("--clips", type=int, default=16, help="test episodes")
     parser.add_argument("--only", nargs="+", choices=TOKENIZERS, default=list(TOKENIZERS), help="tokenizers")
     parser.add_argument("--runs", type=Path, default=Path("runs/compressive"), help="where finished ones are kept")
@@ -160,11 +163,19 @@ def main() -> None:
     torch.set_num_threads(1)
     dataset = DataSet.open(arguments.data, ReadOptions(size=(SIDE, SIDE), fit="stretch"))
     rows = []
-    for seed in range(arguments.seeds):
+    for seed in arguments.seeds:
         for name in arguments.only:
             kept = arguments.runs / f"{arguments.test.parent.name}-{arguments.minutes:g}-minutes-{name}-{seed}.json"
             if not kept.is_file():
-                config = replace(ivideogpt.SIZES["small"](), fit="stretch", seed=seed, places=PLACES)
+                config = replace(
+                    ivideogpt.SIZES["small"](),
+                    size=SIDE,
+                    fit="stretch",
+                    seed=seed,
+                    frame_stride=STRIDE,
+                    channels=CHANNELS,
+                    places=PLACES,
+                )
                 world, learned = trained(name, config, dataset, 60 * arguments.minutes)
                 clips = choose_clips(world, open_for(world, arguments.test), "all", arguments.clips, 0)
                 kept.parent.mkdir(parents=True, exist_ok=True)
@@ -173,7 +184,7 @@ def main() -> None:
             shown = {k: v for k, v in rows[-1].items() if k != "figures"}
             print(json.dumps(shown), file=sys.stderr, flush=True)
     settings = {"minutes": arguments.minutes, "clips": arguments.clips, "samples": SAMPLES, "threads": 1}
-    keep("compressive", arguments.out, **settings, seeds=list(range(arguments.seeds)), results=rows)
+    keep("compressive", arguments.out, **settings, seeds=arguments.seeds, results=rows)
 
 
 if __name__ == "__main__":

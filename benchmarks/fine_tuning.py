@@ -28,7 +28,6 @@ from reelworld.evaluate.reconstruction import measure_tokenizer
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.worlds.world import World
 
-SEEDS = (0, 1, 2)
 EPISODES = (2, 10)
 FOR_TESTS = 2
 """Last episodes of each task."""
@@ -71,9 +70,10 @@ def main() -> None:
     parser.add_argument("--demonstrations", type=Path, required=True, help="a folder per task of .npz episodes")
     parser.add_argument("--runs", type=Path, default=Path("runs/fine-tuning"), help="where finished ones are kept")
     parser.add_argument(
-        "--before", nargs=2, type=int, default=[1200, 800], help="steps of tokenizer and dynamics before"
+        "--before", nargs=2, type=int, default=[2000, 1000], help="steps of tokenizer and dynamics before"
     )
-    parser.add_argument("--steps", nargs=2, type=int, default=[250, 250], help="and of each world of demonstrations")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the worlds of demonstrations")
+    parser.add_argument("--steps", nargs=2, type=int, default=[500, 400], help="and of each world of demonstrations")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -84,7 +84,7 @@ def main() -> None:
     before = arguments.runs / "before"
     trained(before, robots, 0, [*steps(arguments.before), "--frame-stride", "2", "--actions", "none"])
     rows = []
-    for seed in SEEDS:
+    for seed in arguments.seeds:
         for n_episodes in EPISODES:
             data = divided(arguments.demonstrations, arguments.runs / f"data-{n_episodes}-{seed}", n_episodes, seed)
             for begins, words in (("at random", []), ("from other robots", ["--pretrained", str(before / "world")])):
@@ -99,7 +99,7 @@ def main() -> None:
     keep(
         "fine-tuning",
         arguments.out,
-        seeds=list(SEEDS),
+        seeds=arguments.seeds,
         samples=SAMPLES,
         steps_before=arguments.before,
         steps=arguments.steps,

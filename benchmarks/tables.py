@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from robot_tables import tuning_lines, world_lines
 from steadiness import curve_lines, memory_lines, noise_lines
 
 from reelworld.evaluate.report import interval_text, value_text
@@ -379,6 +380,20 @@ def noise(name: str) -> str:
     return "\n".join(noise_lines(results)) + f"\n\n{counts}" + source(name, {**results, "seeds": seeds})
 
 
+def robot_worlds(name: str) -> str:
+    """Make a table of worlds of recorded robots."""
+    results = load(name)
+    spent = sorted(sum(row["minutes"].values()) for row in results["results"])
+    counts = f"{results['clips']} test episodes; trained for {spent[0]:.0f} to {spent[-1]:.0f} minutes on one core. "
+    return "\n".join(world_lines(results)) + f"\n\n{counts}" + source(name, results)
+
+
+def fine_tuning(name: str) -> str:
+    """Make a table of what other robots bring to a few demonstrations."""
+    results = load(name)
+    return "\n".join(tuning_lines(results)) + "\n\n" + source(name, results)
+
+
 def waiting(name: str) -> str:
     """Make a table of ways in which threads wait: steps per second alone and beside a busy program."""
     results = load(name)
@@ -429,6 +444,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "genie-carracing": lambda: found_worlds("genie-carracing.json"),
     "conditionings": lambda: conditionings("conditionings.json"),
     "compressive": lambda: compressive("compressive.json"),
+    "ivideogpt-robots": lambda: robot_worlds("ivideogpt-robots.json"),
+    "fine-tuning": lambda: fine_tuning("fine-tuning.json"),
     "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
     "playing": lambda: playing("playing.json"),

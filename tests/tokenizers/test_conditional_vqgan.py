@@ -120,10 +120,12 @@ def test_what_does_not_fit_is_said() -> None:
         replace(SMALL, channels=(32, 48))
 
 
-def test_it_learns_a_few_clips() -> None:
+@pytest.mark.parametrize("codebook_decay", [0.0, 0.9])
+def test_it_learns_a_few_clips(codebook_decay: float) -> None:
     """A block that is there from the beginning, and moves when the context is over."""
     torch.manual_seed(0)
     config = replace(SMALL, height=16, width=16, channels=(32, 32), patch=4, renewed_below=0.1, dropout=0.0)
+    config = replace(config, codebook_decay=codebook_decay)
     model = ConditionalVQGAN(config).train()
     video = torch.full((3, 4, 16, 16, 3), -0.5)
     for clip in range(3):
@@ -141,3 +143,17 @@ def test_it_learns_a_few_clips() -> None:
         error = (model.decode(model.encode(video)) - video)[:, 2:].square().mean()
         still = (video[:, 1:2] - video)[:, 2:].square().mean()
     assert error < still / 8, (float(error), float(still))
+
+
+def test_codebooks_that_move_need_no_gradient_and_are_part_of_the_weights() -> None:
+    model = made(replace(SMALL, codebook_decay=0.9, renewed_below=0.1, commitment=0.25)).train()
+    losses = model.loss(Batch(video=clips()), torch.Generator().manual_seed(0))
+    assert losses.weights == {"context_commitment": 0.25, "video_commitment": 0.25}
+    before = model.frame_codebook.vectors.clone()
+    model.loss(Batch(video=clips(seed=2)), torch.Generator().manual_seed(0))
+    assert not torch.equal(model.frame_codebook.vectors, before)
+    assert not any("codebook" in name for name, _ in model.named_parameters())
+    again = made(model.config)
+    again.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again.encode(clips()).video, model.eval().encode(clips()).video)

@@ -67,16 +67,14 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         dropout=config.tokenizer_dropout,
         **{name: getattr(config, name) for name in same.split()},
     )
-    widths = "width inner layers heads places"
+    widths = {name: getattr(config, name) for name in ("width", "inner", "layers", "heads", "places")}
     dynamics = SlotTransformerConfig(
         grid=shape.grids()["video"],
         context_grid=shape.grids()["context"],
         context_frames=config.context_frames,
         frames=config.clip_frames,
         actions=action_specs(config, info),
-        transformer=LlamaConfig(
-            dropout=config.attn_dropout, **{name: getattr(config, name) for name in widths.split()}
-        ),
+        transformer=LlamaConfig(dropout=config.attn_dropout, **widths),
         has_goal=config.goal,
         has_rewards=config.rewards,
         has_ends=config.rewards,

@@ -65,7 +65,7 @@ class Config(Settings):
     looks_weight: float = 1.0
     """Weight of what LPIPS, or what stands in for it, says."""
     lpips: str | None = None
-    """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); without, squared differences stand in for it."""
+    """Weights of LPIPS-VGG (.safetensors, the state of lpips.LPIPS(net="vgg")); squared differences stand in."""
     opponent_from: int | None = None
     """Step of the tokenizer from which on an adversarial loss joins; none for never, as published at 64x64."""
     tokenizer_frames: int = 8
