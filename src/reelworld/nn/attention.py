@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "PlaceMask", "WindowMask", "attend_behind", "attention"]
+__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "PlaceMask", "WindowMask", "attention"]
 
 
 class Mask(Protocol):
@@ -187,26 +187,6 @@ def attention(
     if not is_triangle and _is_short(q, k, dropout):
         return _short_attention(q, k, v, dense, q.shape[-1] ** -0.5 if scale is None else scale)
     return functional.scaled_dot_product_attention(q, k, v, dense, dropout, is_triangle, scale=scale)
-
-
-def attend_behind(q: Tensor, common: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-    """Attend to what all rows have in common, which is read once, and to what each row has of its own.
-
-    Args:
-        q: One query per row, (B, H, 1, D).
-        common: Keys and values of all rows, (1, H, C, D) each; every query sees them.
-        k: Keys of each row, (B, H, K, D); its query sees them all.
-        v: Their values, (B, H, K, D).
-
-    Returns:
-        Mixed values, (B, H, 1, D).
-    """
-    n_common = common[0].shape[-2]
-    of_common_BH1C = torch.matmul(q.transpose(0, 2), common[0].transpose(-1, -2)).transpose(0, 2)
-    scores = torch.cat([of_common_BH1C, torch.matmul(q, k.transpose(-1, -2))], -1)
-    weights = scores.mul(q.shape[-1] ** -0.5).softmax(-1)
-    mixed_BH1D = torch.matmul(weights[..., :n_common].transpose(0, 2), common[1]).transpose(0, 2)
-    return mixed_BH1D + torch.matmul(weights[..., n_common:], v)
 
 
 FEW_QUERIES, FEW_KEYS = 4, 64

@@ -8,23 +8,43 @@
 
 enum { LANES = 32, EIGHT = 8 };
 
+static inline __m512 pairs(__m512 a, __m512 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
+
+static inline __m512 fours(__m512 a, __m512 b) {
+    const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);
+    return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(x, y)), _mm512_castpd_ps(_mm512_unpackhi_pd(x, y)));
+}
+
+static inline __m512 quarters(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+
+/* The sums of 16 vectors, in their order: each step adds neighbours within all of them, and leaves half as many. */
+static inline __m512 totals(const __m512 *v) {
+    __m512 some[4];
+    for (int i = 0; i < 4; i++)
+        some[i] = fours(pairs(v[4 * i], v[4 * i + 1]), pairs(v[4 * i + 2], v[4 * i + 3]));
+    return quarters(quarters(some[0], some[1]), quarters(some[2], some[3]));
+}
+
 /* For processors that multiply pairs of bfloat16: eight rows times two outputs, whose 16 sums stay in registers. The
    next two rows of the weight are asked for ahead: what the processor fetches by itself comes too late. */
 static void eight_by_two(const number *row, const number *x, int64_t n, float *y, int64_t step) {
-    __m512 first[EIGHT], second[EIGHT];
-    for (int r = 0; r < EIGHT; r++) first[r] = second[r] = _mm512_setzero_ps();
+    __m512 sums[2 * EIGHT];
+    for (int r = 0; r < 2 * EIGHT; r++) sums[r] = _mm512_setzero_ps();
     for (int64_t i = 0; i < n; i += LANES) {
         const __m512bh w1 = (__m512bh)_mm512_loadu_si512(row + i), w2 = (__m512bh)_mm512_loadu_si512(row + n + i);
         __builtin_prefetch(row + 2 * n + i), __builtin_prefetch(row + 3 * n + i);
 #pragma GCC unroll 8
         for (int r = 0; r < EIGHT; r++) {
             const __m512bh values = (__m512bh)_mm512_loadu_si512(x + r * n + i);
-            first[r] = _mm512_dpbf16_ps(first[r], w1, values);
-            second[r] = _mm512_dpbf16_ps(second[r], w2, values);
+            sums[r] = _mm512_dpbf16_ps(sums[r], w1, values);
+            sums[EIGHT + r] = _mm512_dpbf16_ps(sums[EIGHT + r], w2, values);
         }
     }
-    for (int r = 0; r < EIGHT; r++)
-        y[r * step] = _mm512_reduce_add_ps(first[r]), y[r * step + 1] = _mm512_reduce_add_ps(second[r]);
+    float found[2 * EIGHT];
+    _mm512_storeu_ps(found, totals(sums));
+    for (int r = 0; r < EIGHT; r++) y[r * step] = found[r], y[r * step + 1] = found[EIGHT + r];
 }
 
 /* The same of all outputs; 0 where it is not eight rows of a suitable size, and nothing is done. */

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reelworld.nn.attention import CausalMask, Mask, PlaceMask, attend_behind, attention
+from reelworld.nn.attention import CausalMask, Mask, PlaceMask, attention
+from reelworld.nn.behind import attend_behind, to_share
 
 __all__ = ["StreamCache"]
 
@@ -105,10 +106,10 @@ class StreamCache:
     def _forked(self, stream: int, n: int) -> StreamCache:
         """Let n streams go on from one."""
         length = int(self.lengths[stream])
-        keys, values = (table[:, stream : stream + 1, :, :length].clone() for table in (self.keys, self.values))
+        common = to_share(*(table[:, stream : stream + 1, :, :length] for table in (self.keys, self.values)))
         shape = (self.keys.shape[0], n, self.keys.shape[2], self.keys.shape[3] - length, self.keys.shape[4])
         rooms = (self.keys.new_zeros(shape), self.values.new_zeros(shape))
-        return StreamCache(*rooms, self.lengths[stream].repeat(n), (keys, values))
+        return StreamCache(*rooms, self.lengths[stream].repeat(n), common)
 
     def replace(self, streams: Tensor, other: StreamCache) -> None:
         """Overwrite streams in place with those of another cache."""
