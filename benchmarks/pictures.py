@@ -3,6 +3,7 @@
     make demo
     make demo-videogpt
     python benchmarks/pictures.py --demo runs/demo --smooth runs/carracing --futures runs/demo-videogpt
+    python benchmarks/pictures.py --only robots --robots runs/robots      (after robot_worlds.py)
 
 Writes docs/images/*.gif (recording beside world under the same actions, the longest of the first test episodes;
 several futures of one start) and, where Chromium is installed, screenshots of the play page and of the report. Curves
@@ -90,18 +91,28 @@ def films(demo: Path, smooth_run: Path, futures: Path) -> None:
     write_file(IMAGES / "videogpt-doorkey.gif", (futures / "videos" / "futures_2.gif").read_bytes())
 
 
+def robots(folder: Path) -> None:
+    """Make the moving pictures of recorded robots, of the first seed's worlds."""
+    for task in ("cartpole", "reacher"):
+        made = film(World.load(folder / task / "world-0"), folder / task / "test-recording", 48, 6)
+        write_file(IMAGES / f"{task}.gif", encode_gif(made, 12))
+
+
 def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--demo", type=Path, default=Path("runs/demo"))
     parser.add_argument("--smooth", type=Path, default=Path("runs/carracing"))
     parser.add_argument("--futures", type=Path, default=Path("runs/demo-videogpt"))
-    parser.add_argument("--only", choices=["films", "screenshots"], help="make these only")
+    parser.add_argument("--robots", type=Path, default=Path("runs/robots"))
+    parser.add_argument("--only", choices=["films", "screenshots", "robots"], help="make these only")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
-    if args.only != "screenshots":
+    if args.only in (None, "robots"):
+        robots(args.robots)
+    if args.only in (None, "films"):
         films(args.demo, args.smooth, args.futures)
-    if args.only != "films" and Path(CHROMIUM).exists():
+    if args.only in (None, "screenshots") and Path(CHROMIUM).exists():
         screenshots(args.demo)
 
 

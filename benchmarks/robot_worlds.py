@@ -36,7 +36,7 @@ HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
 SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64", "--clip-frames", "17"]
 """The recipe's size small on frames of 32x32: what two CPU cores can train from three seeds in an afternoon."""
-STEPS = {"cartpole": (4000, 2000), "reacher": (8000, 6000)}
+STEPS = {"cartpole": (3000, 4000), "reacher": (8000, 6000)}
 """Of tokenizer and dynamics: two joints take longer to draw and to foresee than one."""
 TASK = ["--frame-stride", "2", "--rewards"]
 """Steps of 80 ms."""
