@@ -70,10 +70,10 @@ def main() -> None:
     parser.add_argument("--demonstrations", type=Path, required=True, help="a folder per task of .npz episodes")
     parser.add_argument("--runs", type=Path, default=Path("runs/fine-tuning"), help="where finished ones are kept")
     parser.add_argument(
-        "--before", nargs=2, type=int, default=[2000, 1000], help="steps of tokenizer and dynamics before"
+        "--before", nargs=2, type=int, default=[1500, 800], help="steps of tokenizer and dynamics before"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of the worlds of demonstrations")
-    parser.add_argument("--steps", nargs=2, type=int, default=[500, 400], help="and of each world of demonstrations")
+    parser.add_argument("--steps", nargs=2, type=int, default=[400, 300], help="and of each world of demonstrations")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
 
