@@ -31,10 +31,11 @@ def world_lines(results: Mapping[str, Any]) -> list[str]:
         found = {row["seed"]: row["figures"] for row in rows if row["task"] == task}
         for name, (label, idle) in WORLD.items():
             if all(name in figures for figures in found.values()):
-                cells = " | ".join(with_interval(found[seed][name]) for seed in seeds)
+                cells = " | ".join(with_interval(found[seed][name]) if seed in found else "" for seed in seeds)
                 lines.append(f"| {task}: {label} | {cells} | {idle} |")
-        least = [min(f["value"] for n, f in found[seed].items() if n.startswith("gain_mean_h")) for seed in seeds]
-        lines.append(f"| {task}: least above a copy, 2 to 15 steps (dB) | {' | '.join(map(decimals, least))} | 0 |")
+        gains = {s: [f["value"] for n, f in found[s].items() if n.startswith("gain_mean_h")] for s in found}
+        cells = " | ".join(f"**{decimals(min(gains[seed]))}**" if seed in found else "" for seed in seeds)
+        lines.append(f"| {task}: least above a copy, 2 to 15 steps (dB) | {cells} | 0 |")
     return lines
 
 
