@@ -11,20 +11,22 @@ typedef struct {
 } table;
 
 /* e to the power of x <= 0, in a form that becomes vector code; exact to about 2e-7. */
-static inline float power(float x) {
+static inline float exp_below_0(float x) {
     x = x < -87.0f ? -87.0f : x;
     const int32_t n = (int32_t)(x * 1.44269504f - 0.5f); /* to the nearest: x is not above 0 */
     const float r = x - n * 0.693359375f + n * 2.12194440e-4f;
     const uint32_t bits = (uint32_t)(n + 127) << 23;
     float scale;
     memcpy(&scale, &bits, sizeof scale);
-    return scale * (1 + r * (1 + r * (0.5f + r * (1.6666667e-1f + r * (4.1666667e-2f + r * (8.3333333e-3f + r * 1.3888889e-3f))))));
+    float sum = 8.3333333e-3f + r * 1.3888889e-3f;
+    sum = 1.6666667e-1f + r * (4.1666667e-2f + r * sum);
+    return scale * (1 + r * (1 + r * (0.5f + r * sum)));
 }
 
-static void soften(float *scores, int64_t n, float scale) {
+static void softmax(float *scores, int64_t n, float scale) {
     float most = scores[0], sum = 0;
     for (int64_t i = 1; i < n; i++) most = scores[i] > most ? scores[i] : most;
-    for (int64_t i = 0; i < n; i++) sum += scores[i] = power(scale * (scores[i] - most));
+    for (int64_t i = 0; i < n; i++) sum += scores[i] = exp_below_0(scale * (scores[i] - most));
     for (int64_t i = 0; i < n; i++) scores[i] /= sum;
 }
 
@@ -55,14 +57,14 @@ static inline __attribute__((always_inline)) void one_head(const float *q, table
     memset(scores, 0, sizeof(float) * rows * n);
     for (int64_t i = 0; i < n_common; i += PIECE)
         for (int64_t r = 0; r < rows; r++)
-            if (i + PIECE <= n_common)
+            if (i + PIECE <= n_common) /* a length that the compiler knows */
                 add_rows(scores + r * n + i, q + r * apart, common_keys + i, n_common, width, PIECE);
             else
                 add_rows(scores + r * n + i, q + r * apart, common_keys + i, n_common, width, n_common - i);
     for (int64_t r = 0; r < rows; r++) {
         const float *own = keys.own + r * keys.own_row + h * keys.own_head;
         for (int64_t i = 0; i < n_own; i++) scores[r * n + n_common + i] = dot(own + i * width, q + r * apart, width);
-        soften(scores + r * n, n, scale);
+        softmax(scores + r * n, n, scale);
         memset(y + r * apart, 0, sizeof(float) * width);
         own = values.own + r * values.own_row + h * values.own_head;
         add_rows(y + r * apart, scores + r * n + n_common, own, width, n_own, width);

@@ -8,7 +8,9 @@
 
 enum { LANES = 32, EIGHT = 8 };
 
-static inline __m512 pairs(__m512 a, __m512 b) { return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b)); }
+static inline __m512 pairs(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+}
 
 static inline __m512 fours(__m512 a, __m512 b) {
     const __m512d x = _mm512_castps_pd(a), y = _mm512_castps_pd(b);

@@ -6,7 +6,8 @@ context and on itself, on no other frame. Features of the context are computed o
 decoding (``begin``); frames then come one at a time or many at once.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code. Differs: values are in [-1, 1]
-at the border (the published [0, 1] inside); both grids follow from the config; frames need not be square.
+at the border (the published [0, 1] inside); both grids follow from the config; frames need not be square;
+codebooks may follow the features by moving averages.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, H W pixel rows and columns, N M codes of a context
   frame and of a later frame, h w rows and columns of the context's grid, D channels of the latents, E width of a code's
@@ -331,7 +332,11 @@ class ConditionalVQGAN(nn.Module):
 
 
 def make_codebook(config: ConditionalVQGANConfig, n_codes: int) -> LearnedCodebook | EMACodebook:
-    """Make an untrained codebook."""
+    """Make an untrained codebook of ``n_codes`` vectors (n_codes, E), of the kind that the config says.
+
+    Source: the published one learns by gradients. Moving averages: van den Oord et al. 2017 (arXiv:1711.00937),
+    appendix A.1; gradients that turn with the features: Fifty et al. 2024 (arXiv:2410.06424).
+    """
     renewal = FromBatch(config.renewed_below) if config.renewed_below else Kept()
     if config.codebook_decay:
         decay = config.codebook_decay
