@@ -93,7 +93,7 @@ def films(demo: Path, smooth_run: Path, futures: Path) -> None:
 
 def robots(folder: Path) -> None:
     """Make the moving picture of a recorded robot, of the first seed's world."""
-    made = film(World.load(folder / "cartpole" / "world-0"), folder / "cartpole" / "test-recording", 48, 6)
+    made = film(World.load(folder / "cartpole" / "world-0"), folder / "cartpole" / "test-recording", 48, 4)
     write_file(IMAGES / "cartpole.gif", encode_gif(made, 12))
 
 
