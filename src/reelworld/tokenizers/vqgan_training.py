@@ -84,7 +84,7 @@ class VQGANTraining(nn.Module):
         terms |= {f"{name}_looks": term for name, term in looks.items()}
         if self.opposition is not None and int(self.n_steps) >= self.opposition.start_step:
             total, count = looks["frames"]
-            terms |= self._oppose(rebuilt, real["frames"], total / count)
+            terms |= self._oppose(rebuilt, real["frames"], self.weights["frames_looks"] * total / count)
         if self.training:
             self.n_steps += 1
         return Losses(terms, self.weights)
