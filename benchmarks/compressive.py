@@ -39,10 +39,12 @@ from reelworld.nn.pixels import to_float
 from reelworld.recipes import ivideogpt
 from reelworld.recipes.ivideogpt_settings import Config
 from reelworld.train.optim import Gradients, lr_factor, make_optimizer
+from reelworld.train.probe import autocast, choose_precision, probe
 from reelworld.train.stage import Stage
 from reelworld.types import Clip, Conditions
 from reelworld.worlds.world import World
 
+CPU = torch.device("cpu")
 SIDE = 32
 CHANNELS = (32, 32, 64)
 STRIDE = 2
@@ -73,24 +75,28 @@ def made(name: str, config: Config, info: DataInfo) -> dict[str, nn.Module]:
     return {"tokenizer": tokenizer, "dynamics": dynamics}
 
 
-def learn(stage: Stage, seconds: float, seed: int) -> dict[str, float]:
-    """Train for a number of CPU-seconds, the learning rate falling over them; say how many steps that was."""
+def learn(stage: Stage, seconds: float, seed: int) -> dict[str, Any]:
+    """Train for a number of CPU-seconds, in the precision that is faster here, the learning rate falling over them."""
     optimizer = make_optimizer(stage.module, stage.optim)
     batches, generator = stage.batches(0), torch.Generator().manual_seed(seed)
     parameters = [p for p in stage.module.parameters() if p.requires_grad]
     stage.module.train()
+    precision = choose_precision(probe(stage, next(batches), CPU, ("fp32", "bf16")))
+    optimizer.zero_grad()
     begun, steps = time.process_time(), 0
     while (used := time.process_time() - begun) < seconds:
         for group in optimizer.param_groups:
             group["lr"] = stage.optim.lr * lr_factor(stage.optim, steps, used / seconds)
         gradients = Gradients(parameters, 1)
-        gradients.add(stage.loss(next(batches), generator))
+        with autocast(CPU, precision):
+            losses = stage.loss(next(batches), generator)
+        gradients.add(losses)
         torch.nn.utils.clip_grad_norm_(parameters, stage.optim.clip)
         optimizer.step()
         optimizer.zero_grad()
         steps += 1
     stage.module.eval()
-    return {"steps": steps, "steps_per_cpu_second": steps / used}
+    return {"precision": precision, "steps": steps, "steps_per_cpu_second": steps / used}
 
 
 def trained(name: str, config: Config, dataset: DataSet, seconds: float) -> tuple[World, dict[str, Any]]:
