@@ -69,6 +69,25 @@ def test_new_heads_change_nothing() -> None:
 
 
 @torch.no_grad()
+def test_tokens_are_told_their_cell() -> None:
+    """One table, a row for each cell of a context frame and of a later one, is added to what tokens enter as."""
+    model, bare = made(replace(SMALL, knows_cells=True)), SlotTransformer(SMALL).eval()
+    rest = model.state_dict()
+    table = rest.pop("cell.weight")
+    bare.load_state_dict(rest)
+    ids = model.layout.pack(codes(frames=4))
+    cells = [1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 8, 5, 6, 7, 8]  # c c c c S c c c c Z d d d Z d d d
+    x = bare.embed(ids) + table[cells]
+    x[:, 9::4] += bare.action(bare.action_vector(told().actions)[:, 1:3])
+    torch.testing.assert_close(model.logits(ids, told()), bare.head(bare.transformer(x)))
+    greedy = TokenSampler(SamplerConfig(temperature=0.0))
+    free = model.free_ids(ids[:, : model.layout.prelude], 2, told(), greedy, None)
+    likeliest = model.logits(free, told()).argmax(-1)
+    for place in (10, 11, 12, 14, 15, 16):  # all but the slots, which are given
+        assert torch.equal(free[:, place], likeliest[:, place - 1])
+
+
+@torch.no_grad()
 def test_steps_draw_codes_of_later_frames_only() -> None:
     """Free ids are of all kinds with random weights; those of steps are not."""
     model, drawing = made(), TokenSampler(SamplerConfig())
@@ -89,8 +108,13 @@ def test_steps_draw_codes_of_later_frames_only() -> None:
 
 
 @torch.no_grad()
-def test_greedy_steps_are_the_likeliest_of_the_parallel_pass() -> None:
-    model, greedy, past = made(), TokenSampler(SamplerConfig(temperature=0.0)), codes(2, 3)
+@pytest.mark.parametrize("knows_cells", [False, True])
+def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(knows_cells: bool) -> None:
+    model, greedy, past = (
+        made(replace(SMALL, knows_cells=knows_cells)),
+        TokenSampler(SamplerConfig(temperature=0.0)),
+        codes(2, 3),
+    )
     before = Conditions(actions={k: v[:, :2] for k, v in told().actions.items()})
     state, made_codes, rewards = model.prefill(past, before), [], []
     for t in range(2, 5):

@@ -92,6 +92,22 @@ class SequenceLayout:
         """Count the tokens of a clip of T frames, context included."""
         return self.prelude + (n_frames - self.context_frames) * self.stride
 
+    @property
+    def n_cells(self) -> int:
+        """Cells that tokens can have within their frames, slots included."""
+        return self.context_tokens + 1 + self.stride
+
+    @property
+    def frame_cell(self) -> int:
+        """Cell of Z; those of the codes behind it follow."""
+        return self.context_tokens + 1
+
+    def cells(self, n_tokens: int, device: torch.device | None = None) -> Tensor:
+        """Number the cell within its frame of each token of a sequence, (L,)."""
+        places_L = torch.arange(n_tokens, device=device)
+        later_L = self.frame_cell + (places_L - self.prelude) % self.stride
+        return torch.where(places_L < self.prelude, (places_L + 1) % self.frame_cell, later_L)
+
     def frames(self, n_tokens: int) -> int:
         """Count the frames, context included, that have a place in so many tokens; 0 where not even the context has."""
         if n_tokens < self.prelude:

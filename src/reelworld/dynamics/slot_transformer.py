@@ -52,6 +52,8 @@ class SlotTransformerConfig:
     """Action streams; empty for worlds that run by themselves."""
     transformer: LlamaConfig = field(default_factory=LlamaConfig)
     """The transformer."""
+    knows_cells: bool = False
+    """Tokens are told their cell within their frame; published models know only how far tokens are apart."""
     has_goal: bool = False
     """The first context frame is the goal: the last frame of a training clip, a given picture in a session."""
     has_rewards: bool = True
@@ -127,6 +129,7 @@ class SlotTransformer(nn.Module):
         self.config, self.layout = config, config.layout
         width = config.transformer.width
         self.embed = nn.Embedding(self.layout.vocabulary, width)
+        self.cell = nn.Embedding(self.layout.n_cells, width) if config.knows_cells else None
         self.transformer = Llama(config.transformer)
         self.head = nn.Linear(width, self.layout.vocabulary, bias=False)
         self.action_vector = ActionVector(config.actions)
@@ -136,8 +139,9 @@ class SlotTransformer(nn.Module):
         self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
         self.register_buffer("reward_scale", torch.ones(()))
-        for layer in (self.embed, self.head):
-            nn.init.normal_(layer.weight, std=INITIAL_STD)
+        for layer in (self.embed, self.head, self.cell):
+            if layer is not None:
+                nn.init.normal_(layer.weight, std=INITIAL_STD)
         for head in (self.action, self.reward, self.ended, self.recall):
             if head is not None:  # a trained transformer that gets new heads goes on as it was
                 nn.init.zeros_(head.weight)
@@ -259,9 +263,14 @@ class SlotTransformer(nn.Module):
 
     # ------------------------------------------------------------------ the two ends
 
+    def _embed(self, ids: Tensor, cells: Tensor) -> Tensor:
+        """Embed ids (B, L) in their cells (L,)."""
+        x_BLD: Tensor = self.embed(ids)
+        return x_BLD if self.cell is None else x_BLD + self.cell(cells)
+
     def _enter(self, ids: Tensor, conditions: Conditions) -> Tensor:
         """Embed ids (B, L), and tell the slots of the actions that lead to their frames."""
-        x_BLD: Tensor = self.embed(ids)
+        x_BLD = self._embed(ids, self.layout.cells(ids.shape[1], ids.device))
         if self.action is None:
             return x_BLD
         n_context, prelude = self.layout.context_frames, self.layout.prelude
@@ -323,19 +332,24 @@ class SlotTransformer(nn.Module):
         """
         if len(self.full(state)):
             raise UserError(f"a window of {self.config.frames} frames is full; begin anew with the last ones.")
-        x_B1D, drawn = self._slot(state.cache, conditions), []
-        for _ in range(self.layout.frame_tokens):
+        x_B1D, drawn = self._slot(len(state.cache.lengths), conditions), []
+        for cell in self._frame_cells()[1:].split(1):
             features_B1D = self.transformer.step(x_B1D, state.cache)
             drawn.append(sampler(self._legal_logits(features_B1D[:, 0]), generator))
-            x_B1D = self.embed(drawn[-1] + self.layout.context_codes)[:, None]
+            x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
         reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0])
         after = SlotTransformerState(cache=state.cache, reward=reward_B, terminated=ended_B)
         return Codes({"video": torch.stack(drawn, 1)[:, None]}), after
 
-    def _slot(self, cache: StreamCache, conditions: Conditions) -> Tensor:
+    def _frame_cells(self) -> Tensor:
+        """Cells of a later frame's slot and codes, (M + 1,)."""
+        first = self.layout.frame_cell
+        return torch.arange(first, first + self.layout.stride, device=self.embed.weight.device)
+
+    def _slot(self, n_streams: int, conditions: Conditions) -> Tensor:
         """Embed a frame slot and the action, (B, 1, D)."""
-        ids_B1 = torch.full((len(cache.lengths), 1), self.layout.frame_slot, device=self.embed.weight.device)
-        x_B1D: Tensor = self.embed(ids_B1)
+        ids_B1 = torch.full((n_streams, 1), self.layout.frame_slot, device=self.embed.weight.device)
+        x_B1D = self._embed(ids_B1, self._frame_cells()[:1])
         if self.action is None:
             return x_B1D
         return x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:].to(x_B1D.dtype))
@@ -356,17 +370,18 @@ class SlotTransformer(nn.Module):
         Returns:
             int64, (B, L + F * (M + 1)).
         """
-        cache = self.transformer.cache(len(ids), ids.shape[1] + n_frames * self.layout.stride, self.head.weight)
-        features_BLD, made = self.transformer.step(self.embed(ids), cache), [ids]
+        cells = self.layout.cells(ids.shape[1] + n_frames * self.layout.stride, ids.device)
+        cache = self.transformer.cache(len(ids), len(cells), self.head.weight)
+        features_BLD, made = self.transformer.step(self._embed(ids, cells[: ids.shape[1]]), cache), [ids]
         for i in range(n_frames * self.layout.stride):
             frame, place = divmod(i, self.layout.stride)
             if place == 0 and (i == 0 or self.action is not None):
                 first = self.layout.context_frames - 1 + frame
                 now = {name: stream[:, first : first + 1] for name, stream in conditions.actions.items()}
                 made.append(torch.full_like(ids[:, :1], self.layout.frame_slot))
-                x_B1D = self._slot(cache, Conditions(actions=now))
+                x_B1D = self._slot(len(ids), Conditions(actions=now))
             else:
                 made.append(sampler(self.head(features_BLD[:, -1]), generator)[:, None])
-                x_B1D = self.embed(made[-1])
+                x_B1D = self._embed(made[-1], cells[ids.shape[1] + i, None])
             features_BLD = self.transformer.step(x_B1D, cache)
         return torch.cat(made, 1)

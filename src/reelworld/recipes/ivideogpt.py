@@ -75,6 +75,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         frames=config.clip_frames,
         actions=action_specs(config, info),
         transformer=LlamaConfig(dropout=config.attn_dropout, **widths),
+        knows_cells=config.knows_cells,
         has_goal=config.goal,
         has_rewards=config.rewards,
         has_ends=config.rewards,
@@ -136,7 +137,7 @@ def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
 
     held_out = windows(config, dataset, "val")
     check = coded_check(parts["tokenizer"], parts["dynamics"], held_out)()
-    starts = held_out if config.goal else Windows(dataset, "val", config.context_frames, config.frame_stride)
+    starts = held_out if config.goal else Windows(dataset, "val", config.given_frames, config.frame_stride)
     world = with_data(assemble(config, parts, dataset.info), dataset, starts, check)
     world.starts = [context_of(clip, world.info.context_frames) for clip in world.starts]  # not what leads to a goal
     return world
@@ -154,7 +155,7 @@ def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> Wor
         info,
         actions=action_specs(config, info),
         stride=config.frame_stride,
-        context_frames=config.context_frames - config.goal,  # a session is given the goal beside them
+        context_frames=config.given_frames,
         sampler=SamplerConfig(temperature=config.temperature, top_k=config.top_k),
     )
 

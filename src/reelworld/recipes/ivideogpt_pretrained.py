@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FREE = ("context_frames", "dropout", "renewed_below", "commitment", "places")
 """Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
 HEADS = {
+    "cell": "the table of cells",
     "action": "the head for actions",
     "reward": "the head for rewards",
     "ended": "the head for ends",
@@ -74,6 +75,8 @@ def _begin_dynamics(dynamics: SlotTransformer, theirs: SlotTransformer, path: Pa
     shared = {name for name in mine if name in found and found[name].shape == mine[name].shape}
     shared -= _heads_of_other_actions(dynamics, theirs, path)
     dynamics.load_state_dict({name: found[name] if name in shared else mine[name] for name in mine})
+    if dynamics.cell is not None and "cell.weight" not in shared:
+        dynamics.cell.weight.data.zero_()
     for what, names in (("new, and begins at zero", mine.keys() - shared), ("not used", found.keys() - shared)):
         for head in sorted({HEADS[name.split(".")[0]] for name in names}):
             log.warning("%s: %s is %s.", path, head, what)

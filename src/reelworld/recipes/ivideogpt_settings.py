@@ -29,6 +29,8 @@ class Config(Settings):
     """Share of max_minutes that the tokenizer gets."""
     context_frames: int = 2
     """First frames of a clip, which have many codes and are seen by all others."""
+    start_frames: int | None = None
+    """Frames that sessions begin with; those beyond context_frames are coded as later ones. None: context_frames."""
     goal: bool = False
     """Go towards a goal: the last frame of a training clip is its first context frame; sessions are given a picture."""
     clip_frames: int = 16
@@ -89,6 +91,8 @@ class Config(Settings):
     """Blocks."""
     heads: int = 12
     """Attention heads."""
+    knows_cells: bool = False
+    """Tell tokens their cell within their frame; published models know only how far tokens are apart."""
     places: int = 1024
     """Longest sequence of tokens."""
     attn_dropout: float = 0.1
@@ -131,6 +135,11 @@ class Config(Settings):
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
         if self.goal and self.context_frames < 2:
             raise UserError("context_frames is 1; with goal it must be at least 2: the goal and a frame to begin with.")
+        if self.start_frames is not None and not self.context_frames <= self.start_frames < self.clip_frames:
+            raise UserError(
+                f"start_frames is {self.start_frames}; it must be from context_frames, {self.context_frames}, to below "
+                f"clip_frames, {self.clip_frames}."
+            )
         for name in ("clip_frames", "tokenizer_frames"):
             if getattr(self, name) <= self.context_frames:
                 raise UserError(
@@ -138,3 +147,8 @@ class Config(Settings):
                 )
         if self.tokenizer_frames > self.clip_frames:
             raise UserError(f"tokenizer_frames is {self.tokenizer_frames}; clips have {self.clip_frames} frames.")
+
+    @property
+    def given_frames(self) -> int:
+        """Frames that a session is given, a goal not counted."""
+        return (self.start_frames or self.context_frames) - self.goal
