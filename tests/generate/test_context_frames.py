@@ -18,10 +18,11 @@ from reelworld.types import Clip, Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    """A window of six frames, two of them context."""
+@pytest.fixture(scope="module", params=[2, 4])
+def world(request: pytest.FixtureRequest) -> World:
+    """A window of six frames, two of them context; sessions and windows begin with two or with four."""
     short = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True)
+    short = replace(short, start_frames=request.param)
     recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: short}, untrained=ivideogpt.untrained)
     made = untrained(recipe, "continuous")
     made.info = replace(made.info, sampler=SamplerConfig(temperature=0.0))
@@ -32,11 +33,14 @@ def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray)
     """Greedy frames and rewards from whole parallel passes, a window after the other; actions (T, A)."""
     model, tokenizer = world.dynamics, world.tokenizer
     shown, taken, rewards, first = list(given), np.concatenate([past, future]), [], 0
+    drawn: dict[int, torch.Tensor] = {}  # frame of this window -> its codes
     for _ in range(len(future)):
         if len(shown) - first == 6:
-            first = len(shown) - 2
+            first, drawn = len(shown) - world.info.context_frames, {}
         window = torch.from_numpy(np.stack(shown[first:]))[None]
-        codes = made_codes(world, window, first, given)
+        codes = tokenizer.encode(to_float(window))
+        for frame, kept in drawn.items():
+            codes.video[:, frame - first] = kept
         layout, told = model.layout, torch.from_numpy(taken[first:])[None]
         video = torch.cat([codes.video, torch.zeros(1, 1, codes.video.shape[2], dtype=torch.int64)], 1)
         context = torch.cat([codes.grids["context"], codes.grids["context"][:, :1] * 0], 1)
@@ -46,22 +50,9 @@ def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray)
             video[0, -1, place] = logits[layout.frame_ids].argmax()
         whole = Codes({"context": context, "video": video})
         rewards.append(float(model.judge(whole, Conditions(actions={"action": told})).reward[0, -1]))
-        KEPT[len(shown)] = video[:, -1:]
+        drawn[len(shown)] = video[:, -1]
         shown.append(to_uint8(tokenizer.decode(whole)[0, -1]).numpy())
     return np.stack(shown[len(given) :]), np.array(rewards)
-
-
-KEPT: dict[int, torch.Tensor] = {}
-"""Frame -> the codes that were drawn for it."""
-
-
-def made_codes(world: World, window: torch.Tensor, first: int, given: np.ndarray) -> Codes:
-    """Given frames and the context are coded from pixels; frames that were drawn keep the codes they were drawn as."""
-    codes = world.tokenizer.encode(to_float(window))
-    for i in range(2, window.shape[1]):
-        if first + i >= len(given):
-            codes.video[:, i] = KEPT[first + i][:, 0]
-    return codes
 
 
 @torch.no_grad()
@@ -133,21 +124,26 @@ def test_long_clips_are_scored_window_after_window(world: World) -> None:
     video, moves = frames(1, 13)[0], {k: v[0] for k, v in actions(world, 1, 13).items()}
     score = world.score(Clip(frames=video, actions=moves))
     nats: list[Any] = []
-    for first, last in ((0, 6), (4, 10), (8, 13)):  # the last two frames of each are the context of the next
-        part = Clip(frames=video[first:last], actions={k: v[first:last] for k, v in moves.items()})
-        alone = world.score(part)
-        nats += [alone.nats_per_frame] * (last - first - 2)
-    assert score.nats_per_frame == pytest.approx(float(np.mean(nats)), rel=1e-5)
+    known = world.info.context_frames
+    firsts = {2: (0, 4, 8), 4: (0, 2, 4, 6, 8)}[known]  # the last frames of each window begin the next one
+    for first in firsts:
+        part = world.dynamics.judge(
+            world.tokenizer.encode(to_float(torch.from_numpy(video[None, first : first + 6]))),
+            Conditions(actions={k: torch.from_numpy(v[None, first : first + 6]) for k, v in moves.items()}),
+        )
+        nats += part.nats[0, known - 2 if first else 0 :].tolist()
+    assert len(nats) == 11 and score.nats_per_frame == pytest.approx(float(np.mean(nats)), rel=1e-5)
     assert score.rewards is not None and len(score.rewards) == 11
     with pytest.raises(UserError, match="needs at least 3"):
         world.score(Clip(frames=video[:2], actions={k: v[:2] for k, v in moves.items()}))
 
 
 def test_a_long_context_is_cut_to_the_last_window(world: World) -> None:
-    """Eleven frames: the window that predicts the twelfth begins with the ninth."""
+    """Eleven frames: the window that predicts the twelfth begins with the ninth, or the seventh."""
     given, past = frames(1, 11), actions(world, 1, 10)
     session, late = world.session(1, 0), world.session(1, 0)
     session.reset(given, past)
-    late.reset(given[:, 8:], {k: v[:, 8:] for k, v in past.items()})
+    first = {2: 8, 4: 6}[world.info.context_frames]
+    late.reset(given[:, first:], {k: v[:, first:] for k, v in past.items()})
     step = actions(world, 1, 1, seed=3)["action"][:, 0]
     assert np.array_equal(session.step(step).frame, late.step(step).frame)

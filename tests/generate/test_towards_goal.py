@@ -25,9 +25,10 @@ from reelworld.types import Clip, Conditions, UserError
 from reelworld.worlds.world import World
 
 
-def made(has_goal: bool = True) -> World:
+def made(has_goal: bool = True, start_frames: int | None = None) -> World:
     """A window of six frames: the goal, the frame that is gone on from, four later ones."""
     short = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=has_goal)
+    short = replace(short, start_frames=start_frames)
     recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: short}, untrained=ivideogpt.untrained)
     world = untrained(recipe, "continuous")
     world.info = replace(world.info, sampler=SamplerConfig(temperature=0.0))
@@ -65,6 +66,20 @@ def test_the_goal_stays_when_a_window_is_full(world: World) -> None:
     assert np.array_equal(whole[:, 4:], rest)
     elsewhere = world.generate(whole[:, 3:4], None, {k: v[:, 4:] for k, v in steps.items()}, seed=0, goal=goal(8))
     assert all(not np.array_equal(a, b) for a, b in zip(rest[0], elsewhere[0], strict=True))
+
+
+def test_a_window_may_begin_with_several_frames_behind_the_goal() -> None:
+    """The goal, two frames to begin with, three drawn ones; then the last two begin the next window."""
+    several = made(start_frames=3)
+    steps = actions(several, 1, 6, seed=3)
+    assert several.info.context_frames == 2
+    past = actions(several, 1, 1, seed=5)
+    whole = several.generate(frames(1, 2), past, steps, seed=0, goal=goal())
+    between, rest = ({k: v[:, part] for k, v in steps.items()} for part in (slice(2, 3), slice(3, None)))
+    anew = several.generate(whole[:, 1:3], between, rest, seed=0, goal=goal())
+    assert np.array_equal(whole[:, 3:], anew)
+    other = several.generate(whole[:, 1:3], {k: 0 * v for k, v in between.items()}, rest, seed=0, goal=goal())
+    assert not np.array_equal(anew, other)
 
 
 def test_every_stream_has_its_own_goal(world: World) -> None:

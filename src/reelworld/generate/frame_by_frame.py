@@ -126,51 +126,72 @@ class RememberedFrames(FrameByFrame):
 
 @dataclass(kw_only=True)
 class InContext(Remembered):
-    """The same, and the last frames of each stream, with which a window begins anew."""
+    """The same, and the last frames of each stream and the actions between them, with which a window begins anew."""
 
     recent: Tensor
-    """uint8, (n, K, H, W, 3)."""
+    """uint8, (n, S, H, W, 3)."""
+    taken: Mapping[str, Tensor]
+    """Stream -> (n, S - 1, ...)."""
 
     @classmethod
     def joined(cls, states: Sequence[Any]) -> InContext:
         """Copy several states into one, their streams in this order."""
         both = Remembered.joined(states)
-        return cls(dynamics=both.dynamics, memory=both.memory, recent=torch.cat([state.recent for state in states]))
+        taken = {name: torch.cat([state.taken[name] for state in states]) for name in states[0].taken}
+        recent = torch.cat([state.recent for state in states])
+        return cls(dynamics=both.dynamics, memory=both.memory, recent=recent, taken=taken)
 
     def select(self, streams: Tensor) -> InContext:
         """Copy the given streams."""
         return InContext(
-            dynamics=self.dynamics.select(streams), memory=self.memory.select(streams), recent=self.recent[streams]
+            dynamics=self.dynamics.select(streams),
+            memory=self.memory.select(streams),
+            recent=self.recent[streams],
+            taken={name: rows[streams] for name, rows in self.taken.items()},
         )
 
     def replace(self, streams: Tensor, other: Any) -> None:
         """Overwrite streams in place with those of another state."""
         super().replace(streams, other)
-        self.recent = self.recent.index_copy(0, streams.to(self.recent.device), other.recent)
+        here = streams.to(self.recent.device)
+        self.recent = self.recent.index_copy(0, here, other.recent)
+        self.taken = {name: rows.index_copy(0, here, other.taken[name]) for name, rows in self.taken.items()}
 
 
 class ContextFrames(FrameByFrame):
     """The way of worlds whose first frames are the context of all others (``TokenSpec.context_frames``).
 
-    A window has room for so many frames (``dynamics.config.frames``). When it is full, its last frames are the context
-    of the next one: they are coded anew from their pixels.
+    A window has room for so many frames (``dynamics.config.frames``). When it is full, its last frames begin the next
+    one: they are coded anew from their pixels, the first of them as context.
     """
 
-    def __init__(self, tokenizer: Any, dynamics: Any, n_context: int, device: torch.device) -> None:
+    def __init__(self, tokenizer: Any, dynamics: Any, n_begin: int, device: torch.device) -> None:
+        """Make the way.
+
+        Args:
+            tokenizer: Of the world.
+            dynamics: Of the world.
+            n_begin: Frames that a new window begins with; those beyond the context are coded as later ones.
+            device: Where both are.
+        """
         super().__init__(tokenizer, dynamics, device)
-        self._n_context, self._n_frames = n_context, int(dynamics.config.frames)
+        self._n_context, self._n_frames = int(dynamics.config.context_frames), int(dynamics.config.frames)
+        self._n_begin = max(n_begin, self._n_context)
+
+    @property
+    def _stride(self) -> int:
+        return self._n_frames - self._n_begin
 
     def window_of(self, frame: int) -> int:
         """Return the first frame of the window in which a frame, counted from 0, is predicted."""
-        stride = self._n_frames - self._n_context
-        return (frame - self._n_context) // stride * stride
+        return max(0, frame - self._n_begin) // self._stride * self._stride
 
     def begin(
         self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
     ) -> tuple[np.ndarray, State]:
         """Read the frames of the last window."""
         frames, taken = self._last_window(beginning)
-        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken))
+        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken).actions)
 
     def _last_window(self, beginning: Beginning) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Cut frames and actions; where there are fewer frames than a context, the first one stands still."""
@@ -179,14 +200,19 @@ class ContextFrames(FrameByFrame):
         frames = np.concatenate([frames[:, :1].repeat(n_missing, 1), frames[:, first:]], 1)
         return frames, {k: v[:, first:] for k, v in beginning.actions.items()}
 
-    def _read(self, frames: Tensor, conditions: Conditions) -> InContext:
+    def _read(self, frames: Tensor, taken: Mapping[str, Tensor]) -> InContext:
         codes = self._tokenizer.encode(to_float(frames))
-        dynamics, memory = self._dynamics.prefill(codes, conditions), self._tokenizer.begin(codes)
-        return InContext(dynamics=dynamics, memory=memory, recent=self._recent(frames))
+        dynamics = self._dynamics.prefill(codes, Conditions(actions=self._lined_up(taken)))
+        recent, taken = self._recent(frames), {k: _last(v, self._n_begin - 1) for k, v in taken.items()}
+        return InContext(dynamics=dynamics, memory=self._tokenizer.begin(codes), recent=recent, taken=taken)
+
+    def _lined_up(self, actions: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Row t of actions leads from frame t to the next."""
+        return actions
 
     def _recent(self, frames: Tensor) -> Tensor:
         """Copy what the next window begins with."""
-        return frames[:, -self._n_context :].clone()
+        return _last(frames, self._n_begin)
 
     def advance(
         self,
@@ -197,13 +223,16 @@ class ContextFrames(FrameByFrame):
         watch: Watch | None = None,
     ) -> tuple[Shown, State]:
         """Draw the codes of one frame and decode them in the light of the context."""
-        full = self._dynamics.full(state.dynamics)
+        full = self._dynamics.full(state.dynamics).to(self._device)
         if len(full):
-            state.replace(full, self._read(state.recent[full.to(self._device)], Conditions()))
-        codes, dynamics = self._dynamics.step(state.dynamics, self._conditions(actions), sampler, generators)
+            state.replace(full, self._read(state.recent[full], {k: v[full] for k, v in state.taken.items()}))
+        told = self._conditions(actions)
+        codes, dynamics = self._dynamics.step(state.dynamics, told, sampler, generators)
         video = self._tokenizer.advance(codes, state.memory)
         recent = self._recent(torch.cat([state.recent, to_uint8(video)], 1))
-        return self._shown(codes, video, dynamics), InContext(dynamics=dynamics, memory=state.memory, recent=recent)
+        taken = {k: _last(torch.cat([v, told.actions[k]], 1), self._n_begin - 1) for k, v in state.taken.items()}
+        after = InContext(dynamics=dynamics, memory=state.memory, recent=recent, taken=taken)
+        return self._shown(codes, video, dynamics), after
 
     def judged(self, clip: Clip, actions: Mapping[str, Tensor]) -> Judged:
         """Compare every frame of one clip behind the first context with its prediction, window after window.
@@ -215,13 +244,22 @@ class ContextFrames(FrameByFrame):
         Returns:
             Each (1, T - K).
         """
-        parts, first = [], 0
-        while first + self._n_context < len(clip.frames):
+        parts, known = [], self._n_context
+        for first in range(0, len(clip.frames), self._stride):
+            if first + known >= len(clip.frames):
+                break
             window = slice(first, first + self._n_frames)
-            parts.append(self._judged_window(clip, window, {k: v[:, window] for k, v in actions.items()}))
-            first = self.window_of(first + self._n_frames)
+            judged = self._judged_window(clip, window, {k: v[:, window] for k, v in actions.items()})
+            parts.append([part[:, known - self._n_context :] for part in judged])
+            known = self._n_begin
         return Judged(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     def _judged_window(self, clip: Clip, window: slice, actions: Mapping[str, Tensor]) -> Judged:
         judged: Judged = self._dynamics.judge(self._encode(clip.frames[None, window]), self._conditions(actions))
         return judged
+
+
+def _last(rows: Tensor, n: int) -> Tensor:
+    """Copy the last n rows of (B, T, ...); where there are fewer, zeros stand before them, which nobody reads."""
+    missing = rows.new_zeros(len(rows), max(0, n - rows.shape[1]), *rows.shape[2:])
+    return torch.cat([missing, rows[:, max(0, rows.shape[1] - n) :]], 1)

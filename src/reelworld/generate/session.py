@@ -51,6 +51,8 @@ class SessionParts:
     device: torch.device
     classes: Sequence[str] = ()
     """Names of the classes that clips belong to; empty for worlds without classes."""
+    context_frames: int = 1
+    """Frames that a session should begin with."""
 
 
 def rolling_of(parts: SessionParts) -> Rolling:
@@ -59,7 +61,7 @@ def rolling_of(parts: SessionParts) -> Rolling:
     if spec.clip_frames:
         return SlidingWindow(parts.tokenizer, parts.dynamics, spec, parts.device)
     if spec.context_frames:
-        return in_context(parts.tokenizer, parts.dynamics, spec.context_frames, parts.device)
+        return in_context(parts.tokenizer, parts.dynamics, parts.context_frames, parts.device)
     way = RememberedFrames if spec.remembers else FrameByFrame
     return way(parts.tokenizer, parts.dynamics, parts.device)
 

@@ -29,9 +29,12 @@ class TowardsGoal(ContextFrames):
 
     has_goal = True
 
-    def __init__(self, tokenizer: Any, dynamics: Any, n_context: int, device: torch.device) -> None:
-        super().__init__(tokenizer, dynamics, n_context - 1, device)
+    def __init__(self, tokenizer: Any, dynamics: Any, n_begin: int, device: torch.device) -> None:
+        """Make the way; ``n_begin`` does not count the goal."""
+        super().__init__(tokenizer, dynamics, n_begin, device)
         self._n_frames -= 1
+        self._n_context -= 1
+        self._n_begin = max(n_begin, self._n_context)
 
     def begin(
         self, beginning: Beginning, sampler: Sampler, generators: Sequence[torch.Generator], watch: Watch | None = None
@@ -40,11 +43,14 @@ class TowardsGoal(ContextFrames):
         assert beginning.goal is not None
         frames, taken = self._last_window(beginning)
         led = np.concatenate([beginning.goal[:, None], frames], 1)
-        return frames[:, -1], self._read(torch.from_numpy(led).to(self._device), self._conditions(_behind_goal(taken)))
+        return frames[:, -1], self._read(torch.from_numpy(led).to(self._device), self._conditions(taken).actions)
+
+    def _lined_up(self, actions: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return _behind_goal(actions)
 
     def _recent(self, frames: Tensor) -> Tensor:
         """Keep the goal, and what the next window begins with."""
-        return torch.cat([frames[:, :1], frames[:, -self._n_context :]], 1)
+        return torch.cat([frames[:, :1], super()._recent(frames[:, 1:])], 1)
 
     def _judged_window(self, clip: Clip, window: slice, actions: Mapping[str, Tensor]) -> Judged:
         """Judge the frames of a window; a clip without a goal of its own went to its last frame."""
@@ -59,7 +65,7 @@ def _behind_goal(actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: torch.cat([v.new_zeros(len(v), 1, *v.shape[2:]), v], 1) for k, v in actions.items()}
 
 
-def in_context(tokenizer: Any, dynamics: Any, n_context: int, device: torch.device) -> ContextFrames:
+def in_context(tokenizer: Any, dynamics: Any, n_begin: int, device: torch.device) -> ContextFrames:
     """Choose the way of a world whose first frames are the context of all others."""
     way = TowardsGoal if dynamics.config.has_goal else ContextFrames
-    return way(tokenizer, dynamics, n_context, device)
+    return way(tokenizer, dynamics, n_begin, device)

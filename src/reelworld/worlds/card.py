@@ -130,7 +130,7 @@ def _how_frames_come(info: WorldInfo, spec: TokenSpec) -> list[str]:
             "## How frames come",
             f"One frame per step, its {spec.video.n_tokens} codes drawn one after the other at temperature "
             f"{sampler.temperature:g} and decoded in the light of {_count(spec.context_frames, 'context frame')}. When "
-            "a window is full, its last frames are the context of the next one.",
+            "a window is full, its last frames begin the next one.",
         ]
     if not spec.clip_frames:
         return [

@@ -222,6 +222,7 @@ class World:
             starts=self.starts,
             device=self.device,
             classes=self.info.classes,
+            context_frames=self.info.context_frames,
         )
         return Session(parts, n, seed)
 
@@ -309,7 +310,7 @@ class World:
             return Score(nats_per_frame=nats, kind="exact")
         actions = {k: torch.from_numpy(clip.actions[k])[None] for k in self.info.actions}
         if spec.context_frames:
-            windows = in_context(self.tokenizer, self.dynamics, spec.context_frames, device)
+            windows = in_context(self.tokenizer, self.dynamics, self.info.context_frames, device)
             return _score_of(windows.judged(clip, actions))
         codes = self.tokenizer.encode(to_float(torch.from_numpy(clip.frames).to(device))[None])
         return _score_of(self.steered.judge(codes, self._told(actions)))
