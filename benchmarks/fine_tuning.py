@@ -78,7 +78,8 @@ def main() -> None:
     torch.set_num_threads(1)
 
     def steps(both: list[int]) -> list[str]:
-        return [*SIZE, "--threads", "1", "--tokenizer-steps", str(both[0]), "--steps", str(both[1])]
+        counts = ["--tokenizer-steps", str(both[0]), "--steps", str(both[1])]
+        return [*SIZE, "--clip-frames", "17", "--threads", "1", *counts]
 
     robots = [arguments.robots / task / "recording" for task in ("cartpole", "reacher")]
     before = arguments.runs / "before"

@@ -34,8 +34,10 @@ SEEDS = (0, 1, 2)
 SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
-SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64", "--frame-stride", "2", "--rewards"]
-"""The recipe's size small on frames of 32x32, steps of 80 ms: what two CPU cores can train in an afternoon."""
+SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64"]
+"""The recipe's size small on frames of 32x32: what two CPU cores can train in an afternoon."""
+TOLD = ["--frame-stride", "2", "--rewards"]
+"""Steps of 80 ms."""
 STEPS = {"cartpole": (3000, 4000), "reacher": (6000, 8000)}
 """Of tokenizer and dynamics: two joints take longer to draw and to foresee than one."""
 LEAN = ["--frame-codes", "64", "--context-codes", "128", "--knows-cells", "--heads", "2"]
@@ -48,12 +50,16 @@ TASK = {
 
 def trained(run: Path, data: list[Path], seed: int, words: list[str]) -> World:
     """Train with the command line as anybody would, if that has not been done."""
+    call = ["train", "ivideogpt", "--out", str(run), "--seed", str(seed)]
+    call += [*(word for path in data for word in ("--data", str(path))), *words]
     if not (run / "world" / "world.json").is_file():
-        call = ["train", "ivideogpt", "--out", str(run), "--seed", str(seed)]
-        call += [*(word for path in data for word in ("--data", str(path))), *words]
         print("reelworld", *call, file=sys.stderr, flush=True)
         subprocess.run([sys.executable, "-m", "reelworld", *call], check=True, stdout=sys.stderr)
-    return World.load(run)
+    world = World.load(run)
+    was = world.info.provenance["training"]["command"]
+    if sorted(was.split()[1:]) != sorted(call):
+        raise SystemExit(f"{run} was trained by other words ({was}); remove it, or give another --runs.")
+    return world
 
 
 def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any]:
@@ -86,12 +92,13 @@ def main() -> None:
             folder = arguments.runs / task
             run = folder / f"world-{seed}"
             steps = ["--tokenizer-steps", str(STEPS[task][0]), "--steps", str(STEPS[task][1])]
-            words = [*SIZE, *steps, *TASK[task], "--threads", str(arguments.threads), *arguments.train_flags]
+            words = [*SIZE, *steps, *TOLD, *TASK[task], "--threads", str(arguments.threads), *arguments.train_flags]
             world = trained(run, [folder / "recording"], seed, words)
-            if not (kept := run / "figures.json").is_file():
+            if not (kept := run / f"figures-{arguments.clips}.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))
             found = json.loads(kept.read_text(encoding="utf-8"))
-            rows.append({"task": task, "seed": seed, "minutes": minutes(run), "figures": found})
+            training = {name: world.info.provenance["training"][name] for name in ("command", "commit")}
+            rows.append({"task": task, "seed": seed, "minutes": minutes(run), **training, "figures": found})
             shown = {name: f["value"] for name, f in found.items() if name.startswith(("gain_mean", "delta", "reward"))}
             print(task, seed, json.dumps(shown), file=sys.stderr, flush=True)
     keep("ivideogpt-robots", arguments.out, seeds=arguments.seeds, samples=SAMPLES, clips=arguments.clips, results=rows)

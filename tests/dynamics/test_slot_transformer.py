@@ -139,6 +139,15 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at() -> None:
 
 
 @torch.no_grad()
+def test_rewards_stay_what_they_were_in_another_unit() -> None:
+    model = made()
+    before = model.judge(codes(), told()).reward
+    model.measure_rewards_in(8.0)
+    assert model.reward_scale == 8
+    torch.testing.assert_close(model.judge(codes(), told()).reward, before)
+
+
+@torch.no_grad()
 def test_ends_belong_to_the_frame_that_is_arrived_at() -> None:
     model = made(replace(SMALL, has_ends=True))
     ends = torch.rand(2, 6, generator=torch.Generator().manual_seed(4)) < 0.5

@@ -28,7 +28,7 @@ from reelworld.worlds.world import World
 
 N, K, T, SIDE = 3, 3, 2, 16
 WORLD = SimpleNamespace(info=SimpleNamespace(height=64, width=64, context_frames=1, actions={}))
-WORLD.tokenizer = toy.ExactTokenizer()
+WORLD.tokenizer, WORLD.has_goal = toy.ExactTokenizer(), False
 
 
 @pytest.fixture(scope="module")
@@ -173,22 +173,25 @@ def test_starts_without_a_whole_clip_behind_them_do_not_count():
 # ------------------------------------------------------------------ published numbers
 
 
-def world_like(size=64, context=1, actions=()):
+def world_like(size=64, context=1, actions=(), has_goal=False):
     info = SimpleNamespace(height=size, width=size, context_frames=context, actions=dict.fromkeys(actions))
-    return SimpleNamespace(info=info, tokenizer=toy.ExactTokenizer())
+    return SimpleNamespace(info=info, tokenizer=toy.ExactTokenizer(), has_goal=has_goal)
 
 
 def test_published_numbers_stand_beside_256_clips_and_100_samples_only():
     name = "iVideoGPT on BAIR, published"
-    assert published_beside(world_like(), "best_psnr", 256, 100)[name] == 20.4
-    assert published_beside(world_like(actions=["action"]), "fvd_published", 256, 100)[name] == 60.8
-    robonet = published_beside(world_like(context=2, actions=["action"]), "best_lpips", 256, 100)
+    assert published_beside(world_like(), "best_psnr", 16, 256, 100)[name] == 20.4
+    assert published_beside(world_like(actions=["action"]), "fvd_published", 16, 256, 100)[name] == 60.8
+    robot = world_like(context=2, actions=["action"])
+    robonet = published_beside(robot, "best_lpips", 12, 256, 100)
     assert robonet["FitVid on RoboNet, published"] == 0.024
     for n_clips, n_samples in ((255, 100), (256, 99), (8, 4), (2048, 100)):
-        assert not published_beside(world_like(), "best_psnr", n_clips, n_samples)
+        assert not published_beside(world_like(), "best_psnr", 16, n_clips, n_samples)
+    assert not published_beside(robot, "best_lpips", 16, 256, 100)  # predicts further than the papers did
+    assert not published_beside(world_like(has_goal=True), "best_psnr", 16, 256, 100)  # has seen the end
     for other in (world_like(size=32), world_like(context=3), world_like(size=256, context=2)):
-        assert not published_beside(other, "best_psnr", 256, 100)
-    assert not published_beside(world_like(), "clip_psnr", 256, 100)
+        assert not published_beside(other, "best_psnr", 16, 256, 100)
+    assert not published_beside(world_like(), "clip_psnr", 16, 256, 100)
 
 
 def test_published_numbers_reach_the_figures(clips, monkeypatch):
@@ -199,6 +202,10 @@ def test_published_numbers_reach_the_figures(clips, monkeypatch):
     assert not beside("published") and not beside("honest")
     monkeypatch.setattr(published, "PUBLISHED_CLIPS", 2)
     monkeypatch.setattr(published, "PUBLISHED_SAMPLES", K)
+    assert not beside("published")
+    monkeypatch.setattr(published, "TABLES", tuple(replace(table, frames=1 + T) for table in published.TABLES))
+    assert not beside("published")
+    monkeypatch.setattr(published, "TABLES", tuple(replace(table, frames=T) for table in published.TABLES))
     assert "MAGVIT on BAIR, published" in beside("published") and not beside("honest")
 
 

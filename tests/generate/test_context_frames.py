@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 from tests.contract.conftest import actions, frames, untrained
 
 from reelworld.generate.samplers import SamplerConfig
+from reelworld.generate.session import Session
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.recipes import ivideogpt
 from reelworld.types import Clip, Codes, Conditions, UserError
@@ -147,3 +150,37 @@ def test_a_long_context_is_cut_to_the_last_window(world: World) -> None:
     late.reset(given[:, first:], {k: v[:, first:] for k, v in past.items()})
     step = actions(world, 1, 1, seed=3)["action"][:, 0]
     assert np.array_equal(session.step(step).frame, late.step(step).frame)
+
+
+@pytest.mark.parametrize("n", [-3, 1, 6, 9])
+def test_a_window_must_have_room_behind_what_it_begins_with(world: World, tmp_path: Path, n: int) -> None:
+    world.save(tmp_path / "world")
+    described = tmp_path / "world" / "world.json"
+    fields = json.loads(described.read_text())
+    described.write_text(json.dumps({**fields, "context_frames": n}))
+    with pytest.raises(UserError, match=rf"says to begin with {n} frames; this world can begin with 2 to 5"):
+        World.load(tmp_path / "world")
+
+
+def test_streams_at_different_places_keep_what_their_windows_begin_with(world: World) -> None:
+    """Stepped together, and begun anew one by one, each is as a session of its own."""
+    given, past, steps = frames(2, 5), actions(world, 2, 4), actions(world, 2, 8, seed=2)["action"]
+    alone = []
+    for i, n_given in ((0, 5), (1, 4)):
+        session = world.session(1, i)
+        session.reset(given[i : i + 1, :n_given], {k: v[i : i + 1, : n_given - 1] for k, v in past.items()})
+        alone.append([session.step(steps[i : i + 1, t]).frame[0] for t in range(8)])
+    both = [world.session(1, i) for i in range(2)]
+    for i, n_given in ((0, 5), (1, 4)):
+        both[i].reset(given[i : i + 1, :n_given], {k: v[i : i + 1, : n_given - 1] for k, v in past.items()})
+    for t in range(8):
+        together = Session.step_together(both, [{"action": steps[i : i + 1, t]} for i in range(2)])
+        for i, result in enumerate(together):
+            assert np.abs(result.frame[0].astype(int) - alone[i][t]).max() <= 1, (i, t)
+    one = world.session(2, 0)
+    one.reset(given[:, :4], {k: v[:, :3] for k, v in past.items()})
+    one.reset(given[:1, :5], {k: v[:1, :4] for k, v in past.items()}, streams=[0])
+    for t in range(8):
+        frame = one.step(steps[:, t]).frame
+        for i in range(2):
+            assert np.abs(frame[i].astype(int) - alone[i][t]).max() <= 1, (i, t)

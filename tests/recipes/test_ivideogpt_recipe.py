@@ -68,11 +68,12 @@ def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
 def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is done: new heads say nothing yet."""
     with caplog.at_level(logging.WARNING):
-        world = begun(before, rewards=True)
+        world = begun(before, rewards=True, knows_cells=True)
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
         "the head for rewards is new, and begins at zero.",
+        "the table of cells is new, and begins at zero.",
     ]
     old = World.load(before)
     told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)
@@ -152,6 +153,8 @@ def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
         ({"channels": (32, 48)}, "multiple of groups"),
         ({"clip_frames": 60}, "take at most"),
         ({"patch": 16}, "multiples of 128"),
+        ({"start_frames": 1}, "start_frames is 1; it must be from context_frames, 2, to below clip_frames, 12"),
+        ({"start_frames": 12}, "start_frames is 12; it must be from"),
     ],
 )
 def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:

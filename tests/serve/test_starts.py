@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -218,6 +219,13 @@ def test_moments_of_a_data_set_fit_the_world(tmp_path):
         first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
         assert any(np.array_equal(clip.action, np.arange(s, s + 3) % 3) for s in (first, first + 8))
     assert len(clips_of(tmp_path, film_world().info)) == 24
+    slow = turn_world()
+    slow.info.provenance, slow.info.context_frames = {"config": {"frame_stride": 2}}, 2
+    slow.info.actions = {"action": replace(spec, repeat=2)}
+    for clip in clips_of(tmp_path, slow.info):  # every second frame, with both actions that lead to the next
+        first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
+        assert len(clip.frames) == 2 and int((clip.frames[1] == (255, 0, 0)).all(-1).any(0).argmax()) // 4 == first + 2
+        assert any(np.array_equal(clip.action[0], np.arange(s, s + 2) % 3) for s in (first, first + 8))
     world = turn_world()
     world.info.actions = {"jump": spec}
     with pytest.raises(UserError, match="lacks the actions"):

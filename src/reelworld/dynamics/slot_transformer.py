@@ -154,6 +154,13 @@ class SlotTransformer(nn.Module):
             share = min(max(share, 1e-6), 0.5)
             nn.init.constant_(self.ended.bias, math.log(share / (1 - share)))
 
+    @torch.no_grad()
+    def measure_rewards_in(self, unit: float) -> None:
+        """Learn rewards in another unit; what a trained head says of them stays the same."""
+        for parameter in self.reward.parameters() if self.reward is not None else ():
+            parameter.mul_(self.reward_scale / unit)
+        self.reward_scale.fill_(unit)
+
     # ------------------------------------------------------------------ whole clips
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:

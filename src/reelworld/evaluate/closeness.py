@@ -113,7 +113,8 @@ def closeness_section(world: World, clips: Compared, protocol: Protocol, network
         count = _honest if protocol == "honest" else _published
         figures = tuple(count(made, copied, clips.clip, seed))
     if protocol == "published":
-        figures = tuple(_with_published(world, figure, n_clips, n_samples) for figure in figures)
+        counts = (clips.true.shape[1], n_clips, n_samples)
+        figures = tuple(_with_published(world, figure, counts) for figure in figures)
         if network is None:
             figures += (build("lpips_missing", (np.nan,) * 3, unit="", n=0, trials="clips", n_clips=0),)
     return Section(
@@ -195,5 +196,5 @@ def _best(name: str, values: np.ndarray) -> np.ndarray:
     return (db(values + FLOOR) if name == "error" else values).mean(2).max(1)
 
 
-def _with_published(world: World, figure: Figure, n_clips: int, n_samples: int) -> Figure:
-    return replace(figure, baselines={**figure.baselines, **published_beside(world, figure.name, n_clips, n_samples)})
+def _with_published(world: World, figure: Figure, counts: tuple[int, int, int]) -> Figure:
+    return replace(figure, baselines={**figure.baselines, **published_beside(world, figure.name, *counts)})

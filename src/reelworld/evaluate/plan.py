@@ -343,7 +343,7 @@ class Plan:
         training, n_training = self._training(n_frames, n)
         if n_training > 1:
             sets = {f"{n_training} training clips": np.stack(list(training)), **sets}
-        reported = published_beside(self.world, "fvd_published", n, self.n_samples) if is_published else {}
+        reported = published_beside(self.world, "fvd_published", n_frames, n, self.n_samples) if is_published else {}
         return fvd_section(self.detect, clips, sets, is_published, reported)
 
     def _scores(self) -> Iterator[Section]:

@@ -31,6 +31,8 @@ class Table:
     """Pixels along each side."""
     context: int
     """True frames before the prediction."""
+    frames: int
+    """Frames of a clip, the context included."""
     has_actions: bool
     rows: dict[str, tuple[float | None, ...]]
     """System -> its numbers in the order of FIGURES; None where there is none."""
@@ -41,6 +43,7 @@ TABLES = (
         "BAIR",
         64,
         1,
+        16,
         False,
         {
             "VideoGPT": (103.3, None, None, None),
@@ -51,11 +54,12 @@ TABLES = (
             "iVideoGPT": (75.0, 20.4, 0.823, 0.095),
         },
     ),
-    Table("BAIR", 64, 1, True, {"MaskViT": (70.5, None, None, None), "iVideoGPT": (60.8, 24.5, 0.902, 0.050)}),
+    Table("BAIR", 64, 1, 16, True, {"MaskViT": (70.5, None, None, None), "iVideoGPT": (60.8, 24.5, 0.902, 0.050)}),
     Table(
         "RoboNet",
         64,
         2,
+        12,
         True,
         {
             "MaskViT": (133.5, 23.2, 0.805, 0.042),
@@ -65,25 +69,28 @@ TABLES = (
             "iVideoGPT": (63.2, 27.8, 0.906, 0.049),
         },
     ),
-    Table("RoboNet", 256, 2, True, {"MaskViT": (211.7, 20.4, 0.671, 0.170), "iVideoGPT": (197.9, 23.8, 0.808, 0.147)}),
+    Table(
+        "RoboNet", 256, 2, 12, True, {"MaskViT": (211.7, 20.4, 0.671, 0.170), "iVideoGPT": (197.9, 23.8, 0.808, 0.147)}
+    ),
 )
 
 
-def published_beside(world: World, figure: str, n_clips: int, n_samples: int) -> dict[str, float]:
-    """Return "system on data, published" -> its number, for worlds of that size, context and kind.
+def published_beside(world: World, figure: str, n_frames: int, n_clips: int, n_samples: int) -> dict[str, float]:
+    """Return "system on data, published" -> its number, for worlds of that size, context and kind, without goals.
 
     Args:
         world: What was measured.
         figure: Name of the figure.
+        n_frames: Frames of a clip, the context included.
         n_clips: Clips behind it; other numbers than 256 give nothing.
         n_samples: Samples of each; other numbers than 100 give nothing.
     """
-    if (n_clips, n_samples) != (PUBLISHED_CLIPS, PUBLISHED_SAMPLES) or figure not in FIGURES:
+    if (n_clips, n_samples) != (PUBLISHED_CLIPS, PUBLISHED_SAMPLES) or figure not in FIGURES or world.has_goal:
         return {}
-    kind = (world.info.height, world.info.width, given_frames(world), bool(world.info.actions))
+    kind = (world.info.height, world.info.width, given_frames(world), n_frames, bool(world.info.actions))
     found = {}
     for table in TABLES:
-        if kind == (table.size, table.size, table.context, table.has_actions):
+        if kind == (table.size, table.size, table.context, table.frames, table.has_actions):
             for system, numbers in table.rows.items():
                 number = numbers[FIGURES.index(figure)]
                 if number is not None:

@@ -64,7 +64,7 @@ def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
 def _chunks(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
     """Yield stretches of a clip as video, float in [-1, 1], (1, T, H, W, 3), or several whole clips (B, T, H, W, 3)."""
     spec = world.tokenizer.spec(len(frames), *frames.shape[1:3])
-    if spec.context_frames:  # as a session has them: a context, and the frames of its window
+    if spec.context_frames:  # a context, and the other frames of a window
         size = int(world.dynamics.config.frames)
         for i in range(0, len(frames) - spec.context_frames, size):
             yield to_float(torch.from_numpy(frames[i : i + size].copy()).to(world.device))[None]

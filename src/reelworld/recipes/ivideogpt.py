@@ -112,7 +112,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     dynamics: Any = parts["dynamics"]
     yield tokenizer_stage(config, tokenizer, clips, held_out)
     coded = coded_batches(training_batches(config, clips, config.batch), tokenizer)
-    dynamics.reward_scale.fill_(reward_scale(clips) if config.rewards else 1.0)
+    dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
     dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
     yield Stage(
         name="dynamics",

@@ -30,7 +30,8 @@ class Config(Settings):
     context_frames: int = 2
     """First frames of a clip, which have many codes and are seen by all others."""
     start_frames: int | None = None
-    """Frames that sessions begin with; those beyond context_frames are coded as later ones. None: context_frames."""
+    """Frames that sessions and full windows begin with, a goal included; those beyond context_frames are coded as
+    later ones. None: context_frames."""
     goal: bool = False
     """Go towards a goal: the last frame of a training clip is its first context frame; sessions are given a picture."""
     clip_frames: int = 16

@@ -25,8 +25,10 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.media import encode_png
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import fit_frame
+from reelworld.data.windows import merge_actions, merged_specs
 from reelworld.serve.playable import PlayableInfo, PlaySession
 from reelworld.types import Clip, StepResult, UserError
+from reelworld.worlds.origin import frame_stride, recipe_config
 
 __all__ = ["MAX_STARTS", "Beginning", "clips_of", "describe_starts", "read_image"]
 
@@ -54,21 +56,18 @@ class Beginning:
         return cls(id=id, seed=seed, frames=clip.frames, actions={k: v[:-1] for k, v in clip.actions.items()})
 
     def start(self, session: PlaySession, context_frames: int) -> StepResult:
-        """Reset a session; a single picture is shown as often as a world needs that wants several frames."""
+        """Reset a session; a single picture is shown as often as a world wants frames to begin with."""
         if self.frames is None:
             return session.reset(seed=self.seed)
-        actions = dict(self.actions) or None
-        try:
-            return session.reset(self.frames, actions, seed=self.seed)
-        except UserError:
-            if len(self.frames) >= context_frames:
-                raise
-            still = np.repeat(self.frames[-1:], context_frames, 0)
-            return session.reset(still, seed=self.seed)
+        if len(self.frames) == 1 < context_frames:
+            return session.reset(np.repeat(self.frames, context_frames, 0), seed=self.seed)
+        return session.reset(self.frames, dict(self.actions) or None, seed=self.seed)
 
 
 def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
     """Choose moments of a data set to begin from, evenly over episodes and over time, held-out ones first.
+
+    Frames are kept, and the actions between them brought together, as in the world's training.
 
     Raises:
         UserError: If it cannot be read, or its frames or actions are not those of the world.
@@ -76,8 +75,10 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
     data = DataSet.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
     if missing := info.actions.keys() - data.info.actions.keys():
         raise UserError(f"{folder} lacks the actions {sorted(missing)} that this world takes; give recordings of it.")
+    stride, merge = frame_stride(info.provenance), recipe_config(info.provenance).get("merge", "stack")
+    given = merged_specs(data.info.actions, stride, merge) if stride > 1 else data.info.actions
     for name, spec in info.actions.items():
-        theirs = data.info.actions[name]
+        theirs = given[name]
         if (theirs.kind, theirs.n, theirs.repeat) != (spec.kind, spec.n, spec.repeat):
             raise UserError(
                 f"{folder} has {theirs.n} {theirs.kind} actions {name!r}, this world {spec.n} {spec.kind} ones; "
@@ -85,16 +86,19 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
             )
     indices = data.indices("test") + data.indices("val") or data.indices("all")
     length = max(1, info.context_frames)
-    indices = [i for i in indices if data.episodes[i].n_frames >= length]
+    span = (length - 1) * stride + 1
+    indices = [i for i in indices if data.episodes[i].n_frames >= span]
     if not indices:
-        raise UserError(f"{folder} has no episode of {length} frames or more; give longer recordings.")
+        raise UserError(f"{folder} has no episode of {span} frames or more; give longer recordings.")
     clips = []
     for number in range(MAX_STARTS):
         index = indices[number % len(indices)]
-        room = data.episodes[index].n_frames - length
+        room = data.episodes[index].n_frames - span
         start = round(room * (number * 0.618 % 1))  # the golden ratio spreads any number of moments
-        arrays = data.arrays(index, start, start + length)
-        clips.append(Clip(frames=arrays["frames"], actions={k: arrays[f"actions/{k}"] for k in info.actions}))
+        clip = data.read(index, start, start + span, stride)
+        rows = {k: clip.actions[k] for k in info.actions}
+        actions = {k: merge_actions(v, merge) for k, v in rows.items()} if stride > 1 else rows
+        clips.append(Clip(frames=clip.frames, actions=actions))
     return clips
 
 

@@ -11,7 +11,7 @@ from reelworld.actions.latent import STREAM
 from reelworld.types import ActionSpec, TokenSpec, UserError
 
 if TYPE_CHECKING:
-    from reelworld.worlds.world import World
+    from reelworld.worlds.world import World, WorldInfo
 
 __all__ = ["check_parts"]
 
@@ -46,6 +46,8 @@ def check_parts(world: World, where: str) -> None:
     _check_codes(world, spec, where)
     if spec.clip_frames:
         _check_clip(config, spec, (info.height, info.width), info.context_frames, where)
+    if spec.context_frames:
+        _check_window(spec.context_frames - world.has_goal, int(config.frames) - world.has_goal, info, where)
 
 
 def _described(actions: Mapping[str, ActionSpec]) -> dict[str, tuple[str, int, int]]:
@@ -114,4 +116,13 @@ def _check_clip(config: Any, spec: TokenSpec, size: tuple[int, int], context_fra
         raise UserError(
             f"{where} says to begin with {context_frames} frames; this world can begin with {cond_frames} to "
             f"{spec.clip_frames}: restore world.json."
+        )
+
+
+def _check_window(least: int, n_frames: int, info: WorldInfo, where: str) -> None:
+    """Compare how many frames windows begin with, goals not counted, with the context and with what they hold."""
+    if not least <= info.context_frames < n_frames:
+        raise UserError(
+            f"{where} says to begin with {info.context_frames} frames; this world can begin with {least} to "
+            f"{n_frames - 1}: restore world.json."
         )

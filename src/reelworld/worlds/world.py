@@ -285,7 +285,7 @@ class World:
         The nats are those of each frame's codes. They are exact for one-pass decoding at temperature 1, and say
         nothing about what the tokenizer loses. A world that codes whole clips scores one after the other, each after
         a context of its own, and expects nothing of steps. A world whose first frames are the context of all others
-        says nothing of these, and goes on with the last frames of a full window as the context of the next; one with
+        says nothing of these, and begins the next window with the last frames of a full one; one with
         goals is told of the clip's goal, or of its last frame.
 
         Args:
