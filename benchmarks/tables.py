@@ -445,6 +445,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "conditionings": lambda: conditionings("conditionings.json"),
     "compressive": lambda: compressive("compressive.json"),
     "ivideogpt-robots": lambda: robot_worlds("ivideogpt-robots.json"),
+    "ivideogpt-arm": lambda: robot_worlds("ivideogpt-arm.json"),
     "fine-tuning": lambda: fine_tuning("fine-tuning.json"),
     "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
