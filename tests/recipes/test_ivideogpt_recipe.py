@@ -140,6 +140,14 @@ def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
         next(ivideogpt.stages(config, ivideogpt.build(config, dataset.info), dataset, run))
 
 
+def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
+    dataset, run = recorded(tmp_path, actions=np.zeros((20, 2), np.float32)), None
+    for start_frames, n in ((None, 2), (4, 4)):
+        config = replace(ivideogpt.SIZES["tiny"](), start_frames=start_frames)
+        world = ivideogpt.finish(config, ivideogpt.build(config, dataset.info), dataset, run)  # type: ignore[arg-type]
+        assert world.info.context_frames == n and {len(clip.frames) for clip in world.starts} == {n}
+
+
 def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no actions; .*--actions none"):
         ivideogpt.build(ivideogpt.SIZES["tiny"](), recorded(tmp_path).info)
