@@ -169,18 +169,21 @@ def test_streams_at_different_places_keep_what_their_windows_begin_with(world: W
     for i, n_given in ((0, 5), (1, 4)):
         session = world.session(1, i)
         session.reset(given[i : i + 1, :n_given], {k: v[i : i + 1, : n_given - 1] for k, v in past.items()})
-        alone.append([session.step(steps[i : i + 1, t]).frame[0] for t in range(8)])
+        alone.append([session.step(steps[i : i + 1, t]) for t in range(8)])
     both = [world.session(1, i) for i in range(2)]
     for i, n_given in ((0, 5), (1, 4)):
         both[i].reset(given[i : i + 1, :n_given], {k: v[i : i + 1, : n_given - 1] for k, v in past.items()})
     for t in range(8):
         together = Session.step_together(both, [{"action": steps[i : i + 1, t]} for i in range(2)])
         for i, result in enumerate(together):
-            assert np.abs(result.frame[0].astype(int) - alone[i][t]).max() <= 1, (i, t)
+            assert np.abs(result.frame[0].astype(int) - alone[i][t].frame[0]).max() <= 1, (i, t)
+            assert np.allclose(result.reward, alone[i][t].reward, atol=1e-4), (i, t)
     one = world.session(2, 0)
-    one.reset(given[:, :4], {k: v[:, :3] for k, v in past.items()})
+    other = np.array([-1, 1], np.float32)[:, None, None]  # what the first stream did before it begins anew
+    one.reset(given[:, :4], {k: v[:, :3] * other for k, v in past.items()})
     one.reset(given[:1, :5], {k: v[:1, :4] for k, v in past.items()}, streams=[0])
     for t in range(8):
-        frame = one.step(steps[:, t]).frame
+        result = one.step(steps[:, t])
         for i in range(2):
-            assert np.abs(frame[i].astype(int) - alone[i][t]).max() <= 1, (i, t)
+            assert np.abs(result.frame[i].astype(int) - alone[i][t].frame[0]).max() <= 1, (i, t)
+            assert np.allclose(result.reward[i], alone[i][t].reward, atol=1e-4), (i, t)
