@@ -4,10 +4,10 @@
         --out benchmarks/results/fine-tuning.json
 
 DEMOS holds a folder per task with five episodes or more each. Of every task the last two are for measuring; two others
-in all are for validation; the rest is what is learned from, 2 or 10 episodes of it, chosen by the
-seed. One world of the recipe's size small first learns from both robots of worlds/robots.sh, without actions; then one
-that begins with its weights and one that begins at random learn the demonstrations with their actions, for as many
-steps. What is finished is kept: run it again to go on.
+in all are for validation; the rest is what is learned from, 2 or 10 episodes of it, chosen by the seed. One world of
+the recipe's size small first learns from both robots of worlds/robots.sh, without actions; then one that begins with
+its weights and one that begins at random learn the demonstrations with their actions, for as many steps. What is
+finished is kept: run it again to go on.
 """
 
 from __future__ import annotations
