@@ -18,11 +18,10 @@ from reelworld.config import from_json
 from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.mixture import Member, members_of, open_recordings
 from reelworld.data.steps import check_range
-from reelworld.data.windows import Merge, merge_actions
 from reelworld.nn.action_range import accepted
 from reelworld.train.label import label
 from reelworld.types import UserError
-from reelworld.worlds.origin import frame_stride, recipe_config
+from reelworld.worlds.origin import frame_stride, merge_of, read_as_trained, recipe_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +35,6 @@ __all__ = [
     "clip_frames_of",
     "draw_starts",
     "given_frames",
-    "merge_of",
     "open_for",
     "open_like",
     "read_episode",
@@ -140,18 +138,10 @@ def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n
         raise UserError(f"start is {start}; the episode has frames 0 to {stop - 1}.")
     if n_frames is not None:
         stop = min(stop, start + n_frames * stride)
-    clip = dataset.read(episode, start, stop, stride)
+    clip = read_as_trained(dataset, world.info.provenance, episode, start, stop)
     if world.info.classes and clip.class_id is not None:
         clip = replace(clip, class_id=world.info.classes.index(dataset.info.classes[clip.class_id]))
-    if stride == 1:
-        return clip
-    return replace(clip, actions={k: merge_actions(v, merge_of(world)) for k, v in clip.actions.items()})
-
-
-def merge_of(world: World) -> Merge:
-    """Return what becomes of the recorded actions between two kept frames."""
-    merge: Merge = recipe_config(world.info.provenance).get("merge", "stack")
-    return merge
+    return clip
 
 
 def clip_frames_of(world: World) -> int:
@@ -193,7 +183,9 @@ def _check_fit(world: World, dataset: DataSet) -> None:
 def _check_ranges(world: World, dataset: DataSet) -> None:
     """Refuse recordings whose actions are in other units than those that the world learned."""
     specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
-    times = frame_stride(world.info.provenance) if merge_of(world) == "sum" else 1  # such a range is that of sums
+    times = (
+        frame_stride(world.info.provenance) if merge_of(world.info.provenance) == "sum" else 1
+    )  # such a range is that of sums
     for i in dataset.indices("all") if specs else []:
         rows = dataset.steps(i)
         for name, spec in specs.items():

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.data.windows import Windows
-from reelworld.evaluate.clips import Starts, merge_of
+from reelworld.evaluate.clips import Starts
 from reelworld.evaluate.figures import Figure, Section, missing_figure, per_clip, r2_figure, share_figure
 from reelworld.evaluate.inverse import N_FRAMES, InverseDynamics, trained
 from reelworld.evaluate.reconstruction import reconstruct
 from reelworld.types import UserError
-from reelworld.worlds.origin import frame_stride
+from reelworld.worlds.origin import frame_stride, merge_of
 
 if TYPE_CHECKING:
     from collections.abc import Set
@@ -79,7 +79,7 @@ def _training_windows(world: World, dataset: DataSet, measured: Set[str]) -> Win
     listed = {i for i, e in enumerate(dataset.episodes) if e.source in trained_on}
     allowed = listed or set(dataset.indices("train")) or set(dataset.indices("all"))
     allowed -= {i for i, e in enumerate(dataset.episodes) if e.source in measured}
-    windows = Windows(dataset, "all", N_FRAMES, frame_stride(world.info.provenance), merge_of(world))
+    windows = Windows(dataset, "all", N_FRAMES, frame_stride(world.info.provenance), merge_of(world.info.provenance))
     windows.index = windows.index[np.isin(windows.index[:, 0], list(allowed))]
     return windows
 

@@ -25,10 +25,10 @@ from reelworld.data.dataset import DataSet
 from reelworld.data.media import encode_png
 from reelworld.data.options import ReadOptions
 from reelworld.data.resize import fit_frame
-from reelworld.data.windows import merge_actions, merged_specs
+from reelworld.data.windows import merged_specs
 from reelworld.serve.playable import PlayableInfo, PlaySession
 from reelworld.types import Clip, StepResult, UserError
-from reelworld.worlds.origin import frame_stride, recipe_config
+from reelworld.worlds.origin import frame_stride, merge_of, read_as_trained
 
 __all__ = ["MAX_STARTS", "Beginning", "clips_of", "describe_starts", "read_image"]
 
@@ -75,8 +75,8 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
     data = DataSet.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
     if missing := info.actions.keys() - data.info.actions.keys():
         raise UserError(f"{folder} lacks the actions {sorted(missing)} that this world takes; give recordings of it.")
-    stride, merge = frame_stride(info.provenance), recipe_config(info.provenance).get("merge", "stack")
-    given = merged_specs(data.info.actions, stride, merge) if stride > 1 else data.info.actions
+    stride = frame_stride(info.provenance)
+    given = merged_specs(data.info.actions, stride, merge_of(info.provenance))
     for name, spec in info.actions.items():
         theirs = given[name]
         if (theirs.kind, theirs.n, theirs.repeat) != (spec.kind, spec.n, spec.repeat):
@@ -95,10 +95,8 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
         index = indices[number % len(indices)]
         room = data.episodes[index].n_frames - span
         start = round(room * (number * 0.618 % 1))  # the golden ratio spreads any number of moments
-        clip = data.read(index, start, start + span, stride)
-        rows = {k: clip.actions[k] for k in info.actions}
-        actions = {k: merge_actions(v, merge) for k, v in rows.items()} if stride > 1 else rows
-        clips.append(Clip(frames=clip.frames, actions=actions))
+        clip = read_as_trained(data, info.provenance, index, start, start + span)
+        clips.append(Clip(frames=clip.frames, actions={k: clip.actions[k] for k in info.actions}))
     return clips
 
 

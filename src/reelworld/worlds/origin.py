@@ -7,16 +7,19 @@ that the person allows, are told of.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from reelworld.config import from_json
 from reelworld.data.options import Fit
 from reelworld.data.presets import SimulatorConfig
-from reelworld.data.windows import Merge
-from reelworld.types import UserError
+from reelworld.data.windows import Merge, merge_actions
+from reelworld.types import Clip, UserError
 
-__all__ = ["Game", "frame_stride", "game_of", "recipe_config"]
+if TYPE_CHECKING:
+    from reelworld.data.dataset import DataSet
+
+__all__ = ["Game", "frame_stride", "game_of", "merge_of", "read_as_trained", "recipe_config"]
 
 KNOWN_PACKAGES = ("gymnasium", "minigrid", "reelworld")
 """Whose wrappers run without being asked for."""
@@ -44,6 +47,21 @@ def recipe_config(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
 def frame_stride(provenance: Mapping[str, Any]) -> int:
     """Return how many recorded frames lie from one frame of the world to the next."""
     return int(recipe_config(provenance).get("frame_stride", 1))
+
+
+def merge_of(provenance: Mapping[str, Any]) -> Merge:
+    """Return what became of the recorded actions between two frames of the world."""
+    merge: Merge = recipe_config(provenance).get("merge", "stack")
+    return merge
+
+
+def read_as_trained(dataset: DataSet, provenance: Mapping[str, Any], episode: int, start: int, stop: int) -> Clip:
+    """Read recorded frames ``start`` to ``stop`` of an episode with a world's frame stride and form of actions."""
+    stride, merge = frame_stride(provenance), merge_of(provenance)
+    clip = dataset.read(episode, start, stop, stride)
+    if stride == 1:
+        return clip
+    return replace(clip, actions={name: merge_actions(rows, merge) for name, rows in clip.actions.items()})
 
 
 def game_of(provenance: Mapping[str, Any], allow_code: Sequence[str] = ()) -> Game | None:
