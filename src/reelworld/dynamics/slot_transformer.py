@@ -8,7 +8,7 @@ published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
-learned in units of a typical one; ends of episodes are learned where asked for.
+learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
   V vocabulary, A numbers of all actions of a step

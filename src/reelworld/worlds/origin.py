@@ -56,7 +56,15 @@ def merge_of(provenance: Mapping[str, Any]) -> Merge:
 
 
 def read_as_trained(dataset: DataSet, provenance: Mapping[str, Any], episode: int, start: int, stop: int) -> Clip:
-    """Read recorded frames ``start`` to ``stop`` of an episode with a world's frame stride and form of actions."""
+    """Read an episode with a world's frame stride and form of actions.
+
+    Args:
+        dataset: Recordings like those that the world learned from.
+        provenance: The world's.
+        episode: Its number.
+        start: First frame, counted in recorded frames.
+        stop: Where to end, counted so too.
+    """
     stride, merge = frame_stride(provenance), merge_of(provenance)
     clip = dataset.read(episode, start, stop, stride)
     if stride == 1:
