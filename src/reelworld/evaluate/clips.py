@@ -183,9 +183,8 @@ def _check_fit(world: World, dataset: DataSet) -> None:
 def _check_ranges(world: World, dataset: DataSet) -> None:
     """Refuse recordings whose actions are in other units than those that the world learned."""
     specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
-    times = (
-        frame_stride(world.info.provenance) if merge_of(world.info.provenance) == "sum" else 1
-    )  # such a range is that of sums
+    origin = world.info.provenance
+    times = frame_stride(origin) if merge_of(origin) == "sum" else 1  # such a range is that of sums
     for i in dataset.indices("all") if specs else []:
         rows = dataset.steps(i)
         for name, spec in specs.items():
