@@ -7,6 +7,8 @@
 #include <stdlib.h>
 
 enum { LANES = 32, EIGHT = 8 };
+enum { BLOCK = 1024 }; /* inputs at a time: eight rows of them stay in the first cache */
+enum { AHEAD = 6 };    /* rows of the weight that are asked for before their turn */
 
 static inline __m512 pairs(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
@@ -29,24 +31,26 @@ static inline __m512 totals(const __m512 *v) {
     return quarters(quarters(some[0], some[1]), quarters(some[2], some[3]));
 }
 
-/* For processors that multiply pairs of bfloat16: eight rows times two outputs, whose 16 sums stay in registers. The
-   next two rows of the weight are asked for ahead: what the processor fetches by itself comes too late. */
-static void eight_by_two(const number *row, const number *x, int64_t n, float *y, int64_t step) {
+/* For processors that multiply pairs of bfloat16: n inputs of eight rows times two outputs, whose 16 sums stay in
+   registers and are added to y. What the processor fetches of the weight by itself comes too late; the second cache is
+   where it is asked to be ahead of time, as there is more room to wait in than in the first. */
+static void eight_by_two(const number *row, const number *x, int64_t n, int64_t inputs, float *y, int64_t step) {
     __m512 sums[2 * EIGHT];
     for (int r = 0; r < 2 * EIGHT; r++) sums[r] = _mm512_setzero_ps();
     for (int64_t i = 0; i < n; i += LANES) {
-        const __m512bh w1 = (__m512bh)_mm512_loadu_si512(row + i), w2 = (__m512bh)_mm512_loadu_si512(row + n + i);
-        __builtin_prefetch(row + 2 * n + i), __builtin_prefetch(row + 3 * n + i);
+        const number *at = row + i, *later = at + AHEAD * inputs;
+        const __m512bh w1 = (__m512bh)_mm512_loadu_si512(at), w2 = (__m512bh)_mm512_loadu_si512(at + inputs);
+        __builtin_prefetch(later, 0, 2), __builtin_prefetch(later + inputs, 0, 2);
 #pragma GCC unroll 8
         for (int r = 0; r < EIGHT; r++) {
-            const __m512bh values = (__m512bh)_mm512_loadu_si512(x + r * n + i);
+            const __m512bh values = (__m512bh)_mm512_loadu_si512(x + r * inputs + i);
             sums[r] = _mm512_dpbf16_ps(sums[r], w1, values);
             sums[EIGHT + r] = _mm512_dpbf16_ps(sums[EIGHT + r], w2, values);
         }
     }
     float found[2 * EIGHT];
     _mm512_storeu_ps(found, totals(sums));
-    for (int r = 0; r < EIGHT; r++) y[r * step] = found[r], y[r * step + 1] = found[EIGHT + r];
+    for (int r = 0; r < EIGHT; r++) y[r * step] += found[r], y[r * step + 1] += found[EIGHT + r];
 }
 
 /* The same of all outputs; 0 where it is not eight rows of a suitable size, and nothing is done. */
@@ -56,8 +60,14 @@ static int multiply_eight(const number *weight, const float *x, float *y, int64_
     number *halves = malloc(sizeof(number) * EIGHT * inputs);
     if (!halves) return 0;
     for (int64_t i = 0; i < EIGHT * inputs; i++) halves[i] = narrow(x[i]); /* exact: they were bfloat16 */
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t o = 0; o < outputs; o += 2) eight_by_two(weight + o * inputs, halves, inputs, y + o, outputs);
+    memset(y, 0, sizeof(float) * EIGHT * outputs);
+#pragma omp parallel num_threads(threads)
+    for (int64_t i = 0; i < inputs; i += BLOCK) {
+        const int64_t n = inputs - i < BLOCK ? inputs - i : BLOCK;
+#pragma omp for schedule(static) nowait /* a thread has the same outputs in every block */
+        for (int64_t o = 0; o < outputs; o += 2)
+            eight_by_two(weight + o * inputs + i, halves + i, n, inputs, y + o, outputs);
+    }
     free(halves);
     return 1;
 }
