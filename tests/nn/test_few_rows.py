@@ -38,7 +38,7 @@ def refuse(*_: object) -> torch.Tensor:
 def test_every_number_of_rows_is_as_torch_says(
     inputs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Odd sizes, those of vector code and of more than two blocks, part of a larger matrix, rows that do not lie side by side."""
+    """Odd sizes, vector sizes, more than two blocks; part of a larger matrix, rows that do not lie side by side."""
     weight = numbers(450, inputs, dtype=dtype)[50:350]
     for n in range(1, module.MOST_ROWS[dtype] + 1):
         x = numbers(n, 2, inputs, dtype=dtype, seed=n)[:, 1:]

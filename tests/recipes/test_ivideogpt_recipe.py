@@ -68,7 +68,7 @@ def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
 def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is done: new heads say nothing yet."""
     with caplog.at_level(logging.WARNING):
-        world = begun(before, rewards=True, knows_cells=True)
+        world = begun(before, rewards=True, knows_cells=True, initial_std=0.1)
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
@@ -130,6 +130,17 @@ def recorded(folder: Path, **more: np.ndarray) -> DataSet:
     for i in range(3):
         np.savez(folder / f"{i}.npz", frames=frames(1, 20, seed=i)[0], **more)
     return DataSet.open(folder)
+
+
+@torch.no_grad()
+def test_the_settings_of_codes_and_first_weights_arrive() -> None:
+    for coded_alone, std in ((False, 0.02), (True, 0.1)):
+        config = replace(ivideogpt.SIZES["tiny"](), coded_alone=coded_alone, initial_std=std, actions="none")
+        parts: Any = ivideogpt.build(config, ROBOT)
+        assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not coded_alone
+        matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
+        assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
+        assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
 
 
 def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:

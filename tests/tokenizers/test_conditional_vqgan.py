@@ -62,6 +62,17 @@ def test_a_later_frame_knows_the_context_and_itself() -> None:
 
 
 @torch.no_grad()
+def test_a_frame_that_is_coded_alone_has_the_same_codes_behind_any_context() -> None:
+    model, video = made(replace(SMALL, coded_alone=True)), clips()
+    other = video.clone()
+    other[:, :2] = -other[:, :2]
+    codes, behind_other = model.encode(video), model.encode(other)
+    assert torch.equal(behind_other.video[:, 2:], codes.video[:, 2:])
+    mixed = Codes({"context": behind_other.grids["context"], "video": codes.video}, codes.keep)
+    assert not torch.equal(model.decode(mixed)[:, 2:], model.decode(codes)[:, 2:])  # its decoder looks
+
+
+@torch.no_grad()
 def test_one_frame_at_a_time_is_as_all_at_once() -> None:
     """Both ways, with the features of the context made once."""
     model, video = made(), clips()

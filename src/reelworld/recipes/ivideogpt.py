@@ -58,7 +58,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
 
     torch.manual_seed(config.seed)
     same = "context_frames channels latent groups context_codes frame_codes patch largest_attention"
-    same += " renewed_below codebook_decay commitment"
+    same += " renewed_below codebook_decay commitment coded_alone"
     shape = ConditionalVQGANConfig(
         height=info.height,
         width=info.width,
@@ -67,7 +67,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         dropout=config.tokenizer_dropout,
         **{name: getattr(config, name) for name in same.split()},
     )
-    widths = {name: getattr(config, name) for name in ("width", "inner", "layers", "heads", "places")}
+    widths = {name: getattr(config, name) for name in ("width", "inner", "layers", "heads", "initial_std", "places")}
     dynamics = SlotTransformerConfig(
         grid=shape.grids()["video"],
         context_grid=shape.grids()["context"],

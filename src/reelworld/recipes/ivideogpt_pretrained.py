@@ -25,7 +25,7 @@ __all__ = ["begin_from"]
 
 log = logging.getLogger(__name__)
 
-FREE = ("context_frames", "dropout", "renewed_below", "commitment", "places")
+FREE = ("context_frames", "dropout", "renewed_below", "commitment", "places", "initial_std")
 """Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
 HEADS = {
     "cell": "the table of cells",

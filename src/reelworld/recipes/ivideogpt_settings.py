@@ -57,6 +57,8 @@ class Config(Settings):
     """Cells of the context's grid per code of a later frame, along each side."""
     largest_attention: int = 16
     """Rows or columns of the largest map that attends to the context."""
+    coded_alone: bool = False
+    """Code later frames without a look at the context, which their decoder alone sees; published encoders look."""
     tokenizer_dropout: float = 0.1
     """Share of the attention to the context that training drops, in the tokenizer."""
     renewed_below: float = 0.0
@@ -94,6 +96,8 @@ class Config(Settings):
     """Attention heads."""
     knows_cells: bool = False
     """Tell tokens their cell within their frame; published models know only how far tokens are apart."""
+    initial_std: float = 0.02
+    """Standard deviation of its untrained matrices; narrow ones learn sooner from about 1 / sqrt(width)."""
     places: int = 1024
     """Longest sequence of tokens."""
     attn_dropout: float = 0.1
@@ -131,7 +135,7 @@ class Config(Settings):
         require(self, "crop_area", lambda v: 0 < v <= 1, "above 0, at most 1")
         require(self, "colour_change", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "tokenizer_share", lambda v: 0 < v < 1, "between 0 and 1")
-        require(self, "tokenizer_lr lr", lambda v: 0 < v < math.inf, "above 0")
+        require(self, "tokenizer_lr lr initial_std", lambda v: 0 < v < math.inf, "above 0")
         require(self, "attn_dropout tokenizer_dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
         if self.goal and self.context_frames < 2:

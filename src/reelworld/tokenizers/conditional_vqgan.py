@@ -66,6 +66,8 @@ class ConditionalVQGANConfig:
     """Cells of the context's grid per code of a later frame, along each side."""
     groups: int = 32
     """Groups of the norms; they divide all channels."""
+    coded_alone: bool = False
+    """Later frames are coded without a look at the context, which their decoder alone sees; published encoders look."""
     attends_in_middle: bool = False
     """Whether the networks of context frames attend in their middle; those of later frames always do."""
     largest_attention: int = 16
@@ -149,7 +151,7 @@ class ConditionalVQGAN(nn.Module):
         }
         self.encoder = FrameEncoder(*shape, config.attends_in_middle)
         self.decoder = FrameDecoder(*shape, config.attends_in_middle)
-        self.cond_encoder = WatchingEncoder(*shape, **watching)
+        self.cond_encoder = WatchingEncoder(*shape, **(watching | ({"largest": 0} if config.coded_alone else {})))
         self.cond_decoder = WatchingDecoder(*shape, **watching)
         self.quant_conv = nn.Conv2d(config.latent, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.latent, 1)
