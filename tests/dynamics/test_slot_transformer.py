@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -108,25 +109,27 @@ def test_steps_draw_codes_of_later_frames_only() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("knows_cells", [False, True])
-def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(knows_cells: bool) -> None:
+@pytest.mark.parametrize("changed", [{}, {"knows_cells": True}, {"draft_width": 8}])
+@pytest.mark.parametrize("n_given", [2, 3, 4])
+def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, changed: dict[str, Any]) -> None:
     model, greedy, past = (
-        made(replace(SMALL, knows_cells=knows_cells)),
+        made(replace(SMALL, **changed)),
         TokenSampler(SamplerConfig(temperature=0.0)),
-        codes(2, 3),
+        codes(2, n_given),
     )
-    before = Conditions(actions={k: v[:, :2] for k, v in told().actions.items()})
+    before = Conditions(actions={k: v[:, : n_given - 1] for k, v in told().actions.items()})
     state, made_codes, rewards = model.prefill(past, before), [], []
-    for t in range(2, 5):
+    for t in range(n_given - 1, 5):
         now = Conditions(actions={k: v[:, t : t + 1] for k, v in told().actions.items()})
         drawn, state = model.step(state, now, greedy, None)
         made_codes.append(drawn.video)
         rewards.append(state.reward)
     video = torch.cat([past.video, *made_codes], 1)
-    context = torch.cat([past.grids["context"], torch.zeros(2, 3, 4, dtype=torch.int64)], 1)
+    context = torch.cat([past.grids["context"], torch.zeros(2, 6 - n_given, 4, dtype=torch.int64)], 1)
     judged = model.judge(Codes({"context": context, "video": video}), told())
-    assert judged.is_right[:, 1:].all()
-    torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, 1:], atol=1e-5, rtol=1e-5)
+    drawn_from = n_given - 2
+    assert judged.is_right[:, drawn_from:].all()
+    torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, drawn_from:], atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -68,12 +68,14 @@ def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
 def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is done: new heads say nothing yet."""
     with caplog.at_level(logging.WARNING):
-        world = begun(before, rewards=True, knows_cells=True, initial_std=0.1)
+        world = begun(before, rewards=True, knows_cells=True, draft_width=8, initial_std=0.1)
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
+        "the draft of frames is new, and begins at zero.",
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
         "the head for rewards is new, and begins at zero.",
         "the table of cells is new, and begins at zero.",
+        "what slots are told of drafts is new, and begins at zero.",
     ]
     old = World.load(before)
     told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)

@@ -8,10 +8,11 @@ published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
-learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell.
+learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell; a draft
+of the whole frame may be added to the scores of its codes.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
-  V vocabulary, A numbers of all actions of a step
+  V vocabulary, A numbers of all actions of a step, P frames that a draft reads
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
+from reelworld.dynamics.frame_draft import FrameDraft, frames_before
 from reelworld.dynamics.sequence_layout import SequenceLayout
 from reelworld.nn.action_embedding import ActionVector
 from reelworld.nn.few_rows import few_rows
@@ -54,6 +56,8 @@ class SlotTransformerConfig:
     """The transformer."""
     knows_cells: bool = False
     """Tokens are told their cell within their frame; published models know only how far tokens are apart."""
+    draft_width: int = 0
+    """Width of a perceptron that drafts every frame at once from the two before; 0 drafts nothing, as published."""
     has_goal: bool = False
     """The first context frame is the goal: the last frame of a training clip, a given picture in a session."""
     has_rewards: bool = True
@@ -95,6 +99,10 @@ class SlotTransformerState:
     """Of the last step, float32 (B,)."""
     terminated: Tensor
     """Probability that the last step ended the episode, float32 (B,); 0 where nothing is learned of ends."""
+    past: Tensor
+    """Codes of the last frames, the last one first, int64 (B, P, M); the codebook's size where they are context."""
+    led: Tensor
+    """Numbers of the actions that led to all but the first of these, (B, P - 1, A)."""
 
     @classmethod
     def joined(cls, states: Sequence[SlotTransformerState]) -> SlotTransformerState:
@@ -103,19 +111,27 @@ class SlotTransformerState:
             cache=StreamCache.joined([state.cache for state in states]),
             reward=torch.cat([state.reward for state in states]),
             terminated=torch.cat([state.terminated for state in states]),
+            past=torch.cat([state.past for state in states]),
+            led=torch.cat([state.led for state in states]),
         )
 
     def select(self, streams: Tensor) -> SlotTransformerState:
         """Copy the given streams."""
         return SlotTransformerState(
-            cache=self.cache.select(streams), reward=self.reward[streams], terminated=self.terminated[streams]
+            cache=self.cache.select(streams),
+            reward=self.reward[streams],
+            terminated=self.terminated[streams],
+            past=self.past[streams],
+            led=self.led[streams],
         )
 
     def replace(self, streams: Tensor, other: SlotTransformerState) -> None:
         """Overwrite streams in place with those of another state."""
         self.cache.replace(streams, other.cache)
-        self.reward, self.terminated = self.reward.clone(), self.terminated.clone()
-        self.reward[streams], self.terminated[streams] = other.reward, other.terminated
+        for name in ("reward", "terminated", "past", "led"):
+            rows = getattr(self, name).clone()
+            rows[streams] = getattr(other, name)
+            setattr(self, name, rows)
 
 
 class SlotTransformer(nn.Module):
@@ -138,11 +154,16 @@ class SlotTransformer(nn.Module):
         self.reward = nn.Linear(width, 1) if config.has_rewards else None
         self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
+        self.draft: FrameDraft | None = None
+        if config.draft_width:
+            sizes = (self.layout.frame_tokens, self.layout.frame_codes, n_numbers)
+            self.draft = FrameDraft(*sizes, config.draft_width)
+        self.hint = nn.Linear(config.draft_width, width) if config.draft_width else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head, self.cell):
             if layer is not None:
                 nn.init.normal_(layer.weight, std=INITIAL_STD)
-        for head in (self.action, self.reward, self.ended, self.recall):
+        for head in (self.action, self.reward, self.ended, self.recall, self.hint):
             if head is not None:  # a trained transformer that gets new heads goes on as it was
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
@@ -176,9 +197,9 @@ class SlotTransformer(nn.Module):
         """
         assert batch.codes is not None
         ids_BL = self.layout.pack(batch.codes)
-        features_BLD = self._later(ids_BL, batch.conditions)
+        framed_BFSD, draft_BFMV = self._later(ids_BL, batch.conditions)
         labels_BL = self.layout.labels(ids_BL)[:, self.layout.prelude + 1 :]
-        logits_BLV = self.head(features_BLD[:, :-1]).float()
+        logits_BLV = self._scored(framed_BFSD, draft_BFMV).flatten(1, 2)[:, :-1].float()
         nats_BL = functional.cross_entropy(logits_BLV.flatten(0, 1), labels_BL.flatten(), reduction="none")
         is_right_BL = (logits_BLV.detach().argmax(-1) == labels_BL).float()
         valid_BF = self._valid(batch)
@@ -187,7 +208,6 @@ class SlotTransformer(nn.Module):
             "codes": ((nats_BL.view_as(weight_BL) * weight_BL).sum(), weight_BL.sum()),
             "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
         }
-        framed_BFSD = features_BLD.unflatten(1, (-1, self.layout.stride))
         if self.reward is not None and batch.rewards is not None:
             terms["reward"] = self._reward_term(framed_BFSD, batch.rewards, valid_BF)
         if self.ended is not None and batch.terminated is not None:
@@ -218,6 +238,15 @@ class SlotTransformer(nn.Module):
         nats_BF = functional.binary_cross_entropy_with_logits(said_BF, wanted_BF, reduction="none")
         return (nats_BF * valid_BF).sum(), valid_BF.sum()
 
+    def draft_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Cross-entropy of drafts alone, per code of a later frame: what they learn before the rest does."""
+        assert batch.codes is not None
+        next_BFM, valid_BF = batch.codes.video[:, self.layout.context_frames :], self._valid(batch)
+        draft_BFMV, _ = self._draft(next_BFM, self._led(batch.conditions, *next_BFM.shape[:2]))
+        nats_BFM = functional.cross_entropy(draft_BFMV.float().movedim(-1, 1), next_BFM, reduction="none")
+        weight_BFM = valid_BF[:, :, None].expand_as(next_BFM)
+        return Losses({"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())})
+
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the action as each token of a later frame tells it."""
         assert self.recall is not None
@@ -236,13 +265,21 @@ class SlotTransformer(nn.Module):
         Returns:
             (B, L, V).
         """
-        logits: Tensor = self.head(self.features(ids, conditions))
+        features_BLD, draft_BFMV = self._read(ids, conditions)
+        logits: Tensor = self.head(features_BLD)
+        if draft_BFMV is not None:
+            drafted = logits[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride))
+            drafted[:, :, :-1, self.layout.frame_ids] += draft_BFMV
         return logits
 
     def features(self, ids: Tensor, conditions: Conditions) -> Tensor:
         """Read whole sequences, as ``logits``: features (B, L, D)."""
-        features: Tensor = self.transformer(self._enter(ids, conditions))
-        return features
+        return self._read(ids, conditions)[0]
+
+    def _read(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
+        """Read whole sequences: features (B, L, D), and drafts of the frames whose slots are there."""
+        x_BLD, draft_BFMV = self._enter(ids, conditions)
+        return self.transformer(x_BLD), draft_BFMV
 
     def judge(self, codes: Codes, conditions: Conditions) -> Judged:
         """Compare every later frame with its prediction from the true past, among the codes of later frames.
@@ -255,9 +292,9 @@ class SlotTransformer(nn.Module):
             Each (B, T - K): nothing is said of context frames.
         """
         self._check_window(codes.video.shape[1])
-        framed_BFSD = self._later(self.layout.pack(codes), conditions).unflatten(1, (-1, self.layout.stride))
+        framed_BFSD, draft_BFMV = self._later(self.layout.pack(codes), conditions)
         next_BFM = codes.video[:, self.layout.context_frames :]
-        logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1]).float()
+        logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1], draft_BFMV).float()
         nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
         is_right_BF = (logits_BFMV.argmax(-1) == next_BFM).all(-1)
         return Judged(nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1]))
@@ -275,25 +312,51 @@ class SlotTransformer(nn.Module):
         x_BLD: Tensor = self.embed(ids)
         return x_BLD if self.cell is None else x_BLD + self.cell(cells)
 
-    def _enter(self, ids: Tensor, conditions: Conditions) -> Tensor:
-        """Embed ids (B, L), and tell the slots of the actions that lead to their frames."""
+    def _enter(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
+        """Embed ids (B, L), tell slots of the actions that lead to their frames; draft these, (B, F, M, codes)."""
         x_BLD = self._embed(ids, self.layout.cells(ids.shape[1], ids.device))
-        if self.action is None:
-            return x_BLD
         n_context, prelude = self.layout.context_frames, self.layout.prelude
         slots = torch.arange(prelude, ids.shape[1], self.layout.stride, device=ids.device)
-        if not len(slots):
-            return x_BLD
-        led_BFA = self.action_vector(conditions.actions)[:, n_context - 1 : n_context - 1 + len(slots)]
-        return x_BLD.index_add(1, slots, self.action(led_BFA.to(x_BLD.dtype)).to(x_BLD.dtype))
+        if not len(slots) or (self.action is None and self.draft is None):
+            return x_BLD, None
+        led_BFA = self._led(conditions, len(ids), len(slots))
+        if self.action is not None:
+            x_BLD = x_BLD.index_add(1, slots, self.action(led_BFA.to(x_BLD.dtype)).to(x_BLD.dtype))
+        if self.draft is None:
+            return x_BLD, None
+        draft_BFMV, hint_BFD = self._draft(self.layout.unpack(ids).video[:, n_context:], led_BFA)
+        return x_BLD.index_add(1, slots, hint_BFD.to(x_BLD.dtype)), draft_BFMV
 
-    def _later(self, ids: Tensor, conditions: Conditions) -> Tensor:
-        """Features of the tokens from the first frame slot on, (B, F * (M + 1), D)."""
-        return self.features(ids, conditions)[:, self.layout.prelude :]
+    def _draft(self, later_BFM: Tensor, led_BFA: Tensor) -> tuple[Tensor, Tensor]:
+        """Draft later frames from the true ones before: scores (B, F, M, codes) and hints for slots (B, F, D)."""
+        assert self.draft is not None and self.hint is not None
+        past_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, :-1]
+        scores_BFMV, features_BFE = self.draft(past_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
+        return scores_BFMV, self.hint(features_BFE)
 
-    def _legal_logits(self, features: Tensor) -> Tensor:
+    def _led(self, conditions: Conditions, n_streams: int, n_later: int) -> Tensor:
+        """Return the numbers of the actions that lead to the first F later frames, (B, F, A)."""
+        if not self.config.actions:
+            return torch.zeros(n_streams, n_later, 0, device=self.embed.weight.device)
+        first = self.layout.context_frames - 1
+        return self.action_vector(conditions.actions)[:, first : first + n_later]
+
+    def _later(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
+        """Features of the tokens from the first frame slot on, (B, F, M + 1, D), and drafts (B, F, M, codes)."""
+        features_BLD, draft_BFMV = self._read(ids, conditions)
+        return features_BLD[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), draft_BFMV
+
+    def _scored(self, framed_BFSD: Tensor, draft_BFMV: Tensor | None) -> Tensor:
+        """Score every id behind every token of later frames, (B, F, M + 1, V)."""
+        logits_BFSV: Tensor = self.head(framed_BFSD)
+        if draft_BFMV is not None:
+            logits_BFSV[:, :, :-1, self.layout.frame_ids] += draft_BFMV
+        return logits_BFSV
+
+    def _legal_logits(self, features: Tensor, draft: Tensor | None) -> Tensor:
         """Score the codes of later frames, (..., D) -> (..., codes)."""
-        return few_rows(features, self.head.weight[self.layout.frame_ids])
+        logits = few_rows(features, self.head.weight[self.layout.frame_ids])
+        return logits if draft is None else logits + draft
 
     def _rewards(self, features: Tensor) -> Tensor:
         """Read rewards off the last tokens of frames, (..., D) -> float32 (...); nothing where none were learned."""
@@ -319,11 +382,16 @@ class SlotTransformer(nn.Module):
             )
         self._check_window(n_frames)
         ids_BL = self.layout.pack(codes)
-        x_BLD = self._enter(ids_BL, conditions)
+        x_BLD, _ = self._enter(ids_BL, conditions)
         cache = self.transformer.cache(len(ids_BL), self.layout.length(self.config.frames), x_BLD)
         self.transformer.step(x_BLD, cache)
         nothing_B = torch.zeros(len(ids_BL), device=x_BLD.device)
-        return SlotTransformerState(cache=cache, reward=nothing_B, terminated=nothing_B.clone())
+        n_context = self.layout.context_frames
+        past_BPM = frames_before(codes.video[:, n_context:], self.layout.frame_codes)[:, -1]
+        led_BPA = frames_before(self._led(conditions, len(ids_BL), n_frames - n_context), 0.0)[:, -1]
+        return SlotTransformerState(
+            cache=cache, reward=nothing_B, terminated=nothing_B.clone(), past=past_BPM, led=led_BPA[:, :-1]
+        )
 
     def full(self, state: SlotTransformerState) -> Tensor:
         """Number the streams whose window has no room for a frame."""
@@ -339,14 +407,33 @@ class SlotTransformer(nn.Module):
         """
         if len(self.full(state)):
             raise UserError(f"a window of {self.config.frames} frames is full; begin anew with the last ones.")
-        x_B1D, drawn = self._slot(len(state.cache.lengths), conditions), []
-        for cell in self._frame_cells()[1:].split(1):
+        x_B1D, draft_BMV, led_BPA = self._begin_frame(state, conditions)
+        drawn: list[Tensor] = []
+        for i, cell in enumerate(self._frame_cells()[1:].split(1)):
             features_B1D = self.transformer.step(x_B1D, state.cache)
-            drawn.append(sampler(self._legal_logits(features_B1D[:, 0]), generator))
+            logits_BV = self._legal_logits(features_B1D[:, 0], None if draft_BMV is None else draft_BMV[:, i])
+            drawn.append(sampler(logits_BV, generator))
             x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
         reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0])
-        after = SlotTransformerState(cache=state.cache, reward=reward_B, terminated=ended_B)
-        return Codes({"video": torch.stack(drawn, 1)[:, None]}), after
+        codes_B1M = torch.stack(drawn, 1)[:, None]
+        past_BPM = torch.cat([codes_B1M, state.past[:, :-1]], 1)
+        after = SlotTransformerState(
+            cache=state.cache, reward=reward_B, terminated=ended_B, past=past_BPM, led=led_BPA[:, :-1]
+        )
+        return Codes({"video": codes_B1M}), after
+
+    def _begin_frame(
+        self, state: SlotTransformerState, conditions: Conditions
+    ) -> tuple[Tensor, Tensor | None, Tensor]:  # fmt: skip
+        """Embed a frame slot and the action (B, 1, D), draft the frame (B, M, codes), and line up actions (B, P, A)."""
+        now = Conditions(actions={name: stream[:, -1:] for name, stream in conditions.actions.items()})
+        x_B1D = self._slot(len(state.reward), now)
+        now_B1A = self.action_vector(now.actions) if self.config.actions else state.led[:, :1]
+        led_BPA = torch.cat([now_B1A, state.led], 1)
+        if self.draft is None or self.hint is None:
+            return x_B1D, None, led_BPA
+        scores_B1MV, features_B1E = self.draft(state.past[:, None], led_BPA[:, None])
+        return x_B1D + self.hint(features_B1E).to(x_B1D.dtype), scores_B1MV[:, 0], led_BPA
 
     def _frame_cells(self) -> Tensor:
         """Cells of a later frame's slot and codes, (M + 1,)."""
@@ -377,6 +464,8 @@ class SlotTransformer(nn.Module):
         Returns:
             int64, (B, L + F * (M + 1)).
         """
+        if self.draft is not None:
+            raise ValueError("drafts are of codes that a frame can have; free ids are for published models alone")
         cells = self.layout.cells(ids.shape[1] + n_frames * self.layout.stride, ids.device)
         cache = self.transformer.cache(len(ids), len(cells), self.head.weight)
         features_BLD, made = self.transformer.step(self._embed(ids, cells[: ids.shape[1]]), cache), [ids]

@@ -18,10 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelworld.recipes.ivideogpt_dynamics import dynamics_stages
 from reelworld.recipes.ivideogpt_pretrained import begin_from
 from reelworld.recipes.ivideogpt_settings import Config
 from reelworld.recipes.ivideogpt_sizes import DEFAULT_SIZE, SIZES
-from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage, training_batches
+from reelworld.recipes.ivideogpt_tokenizer import tokenizer_stage
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         actions=action_specs(config, info),
         transformer=LlamaConfig(dropout=config.attn_dropout, **widths),
         knows_cells=config.knows_cells,
+        draft_width=config.draft_width,
         has_goal=config.goal,
         has_rewards=config.rewards,
         has_ends=config.rewards,
@@ -97,11 +99,7 @@ def windows(config: Config, dataset: DataSet, split: str) -> Windows:
 
 def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
-    from reelworld.data.events import end_share, reward_scale
     from reelworld.data.windows import check_lengths
-    from reelworld.evaluate.checks import coded_check
-    from reelworld.train.stage import OptimConfig, Stage
-    from reelworld.train.tokenize import coded_batches, reused
 
     for split in ("train", "val"):
         check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
@@ -111,21 +109,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     tokenizer: Any = parts["tokenizer"]
     dynamics: Any = parts["dynamics"]
     yield tokenizer_stage(config, tokenizer, clips, held_out)
-    coded = coded_batches(training_batches(config, clips, config.batch), tokenizer)
-    dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
-    dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
-    yield Stage(
-        name="dynamics",
-        part="dynamics",
-        module=dynamics,
-        batches=reused(coded, config.code_reuse, config.seed),
-        steps=config.steps,
-        optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
-        max_minutes=config.max_minutes and config.max_minutes * (1 - config.tokenizer_share),
-        precision=config.precision,
-        frames_per_batch=config.batch * config.clip_frames,
-        validate=coded_check(tokenizer, dynamics, held_out),
-    )
+    yield from dynamics_stages(config, tokenizer, dynamics, clips, held_out)
 
 
 def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:

@@ -96,6 +96,10 @@ class Config(Settings):
     """Attention heads."""
     knows_cells: bool = False
     """Tell tokens their cell within their frame; published models know only how far tokens are apart."""
+    draft_width: int = 0
+    """Width of a perceptron that drafts every frame at once from the two before; 0 drafts nothing, as published."""
+    draft_steps: int = 1000
+    """Steps that drafts learn before the transformer does, with its batches joined four by four."""
     initial_std: float = 0.02
     """Standard deviation of its untrained matrices; narrow ones learn sooner from about 1 / sqrt(width)."""
     places: int = 1024
@@ -126,9 +130,11 @@ class Config(Settings):
         counts = (
             "frame_stride context_frames block_layers latent groups context_codes frame_codes patch largest_attention"
         )
-        counts += " tokenizer_steps tokenizer_batch width inner layers heads places steps batch code_reuse"
+        counts += " tokenizer_steps tokenizer_batch draft_steps width inner layers heads places steps batch code_reuse"
         require(self, counts, lambda v: v >= 1, "at least 1")
-        floors = "renewed_below commitment looks_weight tokenizer_warmup warmup weight_decay recall_weight top_k"
+        floors = (
+            "renewed_below commitment looks_weight draft_width tokenizer_warmup warmup weight_decay recall_weight top_k"
+        )
         require(self, floors, lambda v: v >= 0, "at least 0")
         require(self, "opponent_from", lambda v: v is None or v >= 0, "at least 0, or none")
         require(self, "codebook_decay", lambda v: 0 <= v < 1, "from 0 to below 1")

@@ -1,0 +1,64 @@
+"""The half of iVideoGPT that foretells codes: how its transformer is trained, and drafts before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from reelworld.recipes.ivideogpt_settings import Config
+
+if TYPE_CHECKING:
+    from reelworld.data.windows import Windows
+    from reelworld.dynamics.slot_transformer import SlotTransformer
+    from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+    from reelworld.train.stage import Stage
+
+__all__ = ["dynamics_stages"]
+
+JOINED = 4
+"""Batches of the transformer that drafts learn from at once: they are cheap, and learn from many clips."""
+DRAFT_REUSE = 4
+"""Steps that learn drafts from each clip once it is coded."""
+
+
+def dynamics_stages(
+    config: Config, tokenizer: ConditionalVQGAN, dynamics: SlotTransformer, clips: Windows, held_out: Windows
+) -> Iterator[Stage]:
+    """Train the drafts where there are some, then all of the dynamics."""
+    from reelworld.data.events import end_share, reward_scale
+    from reelworld.dynamics.frame_draft import DraftTraining
+    from reelworld.evaluate.checks import coded_check
+    from reelworld.recipes.ivideogpt_tokenizer import training_batches
+    from reelworld.train.stage import OptimConfig, Stage
+    from reelworld.train.tokenize import coded_batches, reused
+
+    dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
+    dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
+    minutes = config.max_minutes and config.max_minutes * (1 - config.tokenizer_share)
+    if dynamics.draft is not None:
+        many = coded_batches(training_batches(config, clips, JOINED * config.batch), tokenizer)
+        yield Stage(
+            name="draft",
+            part="dynamics",
+            module=DraftTraining(dynamics.draft, dynamics.draft_loss),
+            batches=reused(many, DRAFT_REUSE, config.seed),
+            steps=config.draft_steps,
+            optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=0.05, warmup_steps=0),
+            max_minutes=minutes and minutes / 4,
+            precision=config.precision,
+            frames_per_batch=JOINED * config.batch * config.clip_frames,
+        )
+        dynamics.draft.requires_grad_(False)
+    coded = coded_batches(training_batches(config, clips, config.batch), tokenizer)
+    yield Stage(
+        name="dynamics",
+        part="dynamics",
+        module=dynamics,
+        batches=reused(coded, config.code_reuse, config.seed),
+        steps=config.steps,
+        optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
+        max_minutes=minutes and (minutes * 3 / 4 if dynamics.draft is not None else minutes),
+        precision=config.precision,
+        frames_per_batch=config.batch * config.clip_frames,
+        validate=coded_check(tokenizer, dynamics, held_out),
+    )
