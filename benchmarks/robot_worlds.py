@@ -46,7 +46,8 @@ DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512"]
 """Codes of single frames, which a perceptron foretells at once before the transformer draws them one by one."""
 TASK = {
     "cartpole": ["--clip-frames", "17"],
-    "reacher": ["--clip-frames", "20", "--start-frames", "5", *LEAN, *DRAFTED],  # chosen on validation episodes (docs/log.md)
+    # chosen on validation episodes (docs/log.md)
+    "reacher": ["--clip-frames", "20", "--start-frames", "5", *LEAN, *DRAFTED],
 }
 
 

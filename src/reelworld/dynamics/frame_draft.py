@@ -3,8 +3,8 @@
 A perceptron reads the codes of the frames before, each with a vector of its own for every cell, and the actions
 between them; it guesses every code of the next frame, none in the light of the others. A transformer over single codes
 adds its own scores, and with them what the codes of one frame have to do with each other. A frame costs the perceptron
-a fraction of what its codes cost a transformer, so that it sees many more of them in the same time. It learns first, and
-stays as it is while the transformer learns, which has seen too few clips to teach it anything but these.
+a fraction of what its codes cost a transformer, so that it sees many more of them in the same time. It learns first,
+and stays as it is while the transformer learns, whose few clips it would learn by heart.
 
 Source: ours. Related: Gloeckle et al. 2024 (arXiv:2404.19737), several tokens foretold at once from one state.
 
