@@ -33,9 +33,26 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
     --out "$OUT/keep/$name-bench.json"
 }
 
+arm() { # worlds of the two-link arm from three seeds, beside everything else
+  local quick
+  quick=$(few "--tokenizer-steps 6 --draft-steps 3 --steps 6" "")
+  for part in recording=1200=0 test-recording=64=1000000; do
+    IFS== read -r folder episodes seed <<<"$part"
+    reelworld record dm_control/reacher-easy --out "$OUT/robots/reacher/$folder" --episodes "$(few 8 "$episodes")" \
+      --max-steps "$(few 50 100)" --seed "$seed"
+  done
+  # shellcheck disable=SC2086
+  python benchmarks/robot_worlds.py --tasks reacher --runs "$OUT/robots" --clips "$(few 4 48)" --threads 4 \
+    --out "$OUT/keep/ivideogpt-arm.json" --train-flags --device "$DEVICE" $quick
+}
+arm >"$OUT/arm.log" 2>&1 &
+arm=$!
+
 long=$(few "" "--tokenizer-width 192 --tokenizer-steps 60000 --tokenizer-batch 64 --steps 100000 --batch 32")
 # shellcheck disable=SC2086
 world driving "$(size pocket :medium)" "$(few 1 12)" cars --tokenizer-share 0.3 --context-noise 0.15 $long
 world doorkey "$(size pocket '')" "$(few 1 3)" doors
 world genie-driving "$(size genie '')" "$(few 1 4)" cars
+say "the arm, begun at first (its log: $OUT/arm.log)"
+wait $arm
 say "done: $OUT/keep"
