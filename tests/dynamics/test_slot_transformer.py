@@ -180,10 +180,12 @@ def test_a_new_head_for_ends_expects_as_many_as_there_are() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("draft_width", [0, 8])
 @pytest.mark.parametrize("n", [1, 3])
-def test_half_the_bytes_are_enough(n: int) -> None:
+def test_half_the_bytes_are_enough(n: int, draft_width: int) -> None:
     """In bfloat16, with keys and values in float32, also where streams share them."""
-    model, half = made(replace(SMALL, has_ends=True)), made(replace(SMALL, has_ends=True)).bfloat16()
+    config = replace(SMALL, has_ends=True, draft_width=draft_width)
+    model, half = made(config), made(config).bfloat16()
     greedy = TokenSampler(SamplerConfig(temperature=0.0))
     seen = []
     for one in (model, half):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from tests.contract.conftest import ACTIONS, actions, frames, untrained
 
 from reelworld.data.dataset import DataInfo, DataSet
 from reelworld.recipes import ivideogpt
 from reelworld.recipes.ivideogpt_tokenizer import looks
-from reelworld.types import ActionSpec, UserError
+from reelworld.train import probe
+from reelworld.train.loop import Interrupted, train
+from reelworld.train.run import Run
+from reelworld.train.stage import Stage
+from reelworld.types import ActionSpec, Batch, Losses, UserError
 from reelworld.worlds.world import World
 
 ROBOT = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS["continuous"])
@@ -143,6 +152,42 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
         matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
         assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
         assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    dataset = recorded(tmp_path / "data", actions=np.zeros((20, 2), np.float32))
+    config = replace(ivideogpt.SIZES["tiny"](), draft_width=8, draft_steps=4, steps=2, tokenizer_steps=1)
+    config = replace(config, precision="fp32", batch=1)
+
+    def learn(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        parts = ivideogpt.build(config, dataset.info)
+        dynamics: Any = parts["dynamics"]
+        inner, drafts, calls = dynamics.draft_loss, [dynamics.draft.guess.weight.detach().clone()], []
+
+        def loss(batch: Batch, generator: torch.Generator | None = None) -> Losses:
+            calls.append(1)
+            if len(calls) == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return inner(batch, generator)
+
+        def stages(run: Run) -> Iterator[Stage]:
+            for stage in ivideogpt.stages(config, parts, dataset, run):
+                yield stage
+                drafts.append(dynamics.draft.guess.weight.detach().clone())
+
+        dynamics.draft_loss = loss
+        with Run.open(folder, {"seed": 0}) as run:
+            train(stages(run), run, parts, seed=0, device="cpu", console=Console(quiet=True))
+        moved = [not torch.equal(*two) for two in pairwise(drafts)]
+        assert not moved[-1] and any(moved)  # drafts stay as they are while the transformer learns
+        return dict(dynamics.state_dict())
+
+    whole = learn(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        learn(tmp_path / "run", stop_at=1 + probe._REPEATS + 2)  # the first ones are the probe's
+    again = learn(tmp_path / "run")
+    assert all(torch.equal(weight, whole[name]) for name, weight in again.items())
 
 
 def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
