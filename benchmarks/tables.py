@@ -383,8 +383,9 @@ def noise(name: str) -> str:
 def robot_worlds(name: str) -> str:
     """Make a table of worlds of recorded robots."""
     results = load(name)
-    spent = sorted(sum(row["minutes"].values()) for row in results["results"])
-    counts = f"{results['clips']} test episodes; trained for {spent[0]:.0f} to {spent[-1]:.0f} minutes on one core. "
+    spent = sorted({f"{sum(row['minutes'].values()):.0f}" for row in results["results"]}, key=int)
+    shown = " to ".join(spent[:: max(len(spent) - 1, 1)])
+    counts = f"{results['clips']} test episodes; trained for {shown} minutes on one core. "
     return "\n".join(world_lines(results)) + f"\n\n{counts}" + source(name, results)
 
 
@@ -446,6 +447,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compressive": lambda: compressive("compressive.json"),
     "ivideogpt-robots": lambda: robot_worlds("ivideogpt-robots.json"),
     "ivideogpt-arm": lambda: robot_worlds("ivideogpt-arm.json"),
+    "ivideogpt-arm-drafts": lambda: robot_worlds("ivideogpt-arm-drafts.json"),
     "fine-tuning": lambda: fine_tuning("fine-tuning.json"),
     "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
