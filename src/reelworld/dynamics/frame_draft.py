@@ -93,11 +93,17 @@ class DraftTraining(nn.Module):
     """A draft in training, without the transformer that it is for."""
 
     def __init__(self, draft: FrameDraft, loss: Callable[[Batch, torch.Generator | None], Losses]) -> None:
+        """Put both together.
+
+        Args:
+            draft: What learns.
+            loss: Of the dynamics that the draft is part of, which are no part of this module.
+        """
         super().__init__()
         self.draft, self._loss = draft, loss
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """What the dynamics say of their drafts."""
+        """Nats per code of a later frame, as the dynamics measure their drafts; ``batch`` has codes and actions."""
         return self._loss(batch, generator)
 
 

@@ -69,7 +69,7 @@ class SlotTransformerConfig:
 
     def __post_init__(self) -> None:
         require(self, "context_frames", lambda v: v >= 1, "at least 1")
-        require(self, "recall_weight", lambda v: v >= 0, "at least 0")
+        require(self, "recall_weight draft_width", lambda v: v >= 0, "at least 0")
         if self.has_goal and self.context_frames < 2:
             raise UserError(
                 "context_frames is 1; with a goal it must be at least 2: the goal and a frame to begin with."
@@ -268,8 +268,7 @@ class SlotTransformer(nn.Module):
         features_BLD, draft_BFMV = self._read(ids, conditions)
         logits: Tensor = self.head(features_BLD)
         if draft_BFMV is not None:
-            drafted = logits[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride))
-            drafted[:, :, :-1, self.layout.frame_ids] += draft_BFMV
+            self._add_draft(logits[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), draft_BFMV)
         return logits
 
     def features(self, ids: Tensor, conditions: Conditions) -> Tensor:
@@ -350,8 +349,12 @@ class SlotTransformer(nn.Module):
         """Score every id behind every token of later frames, (B, F, M + 1, V)."""
         logits_BFSV: Tensor = self.head(framed_BFSD)
         if draft_BFMV is not None:
-            logits_BFSV[:, :, :-1, self.layout.frame_ids] += draft_BFMV
+            self._add_draft(logits_BFSV, draft_BFMV)
         return logits_BFSV
+
+    def _add_draft(self, logits_BFSV: Tensor, draft_BFMV: Tensor) -> None:
+        """Add drafts, in place, to the scores behind the tokens that codes follow."""
+        logits_BFSV[:, :, :-1, self.layout.frame_ids] += draft_BFMV
 
     def _legal_logits(self, features: Tensor, draft: Tensor | None) -> Tensor:
         """Score the codes of later frames, (..., D) -> (..., codes)."""

@@ -64,6 +64,9 @@ def read_as_trained(dataset: DataSet, provenance: Mapping[str, Any], episode: in
         episode: Its number.
         start: First frame, counted in recorded frames.
         stop: Where to end, counted so too.
+
+    Returns:
+        Every k-th frame, uint8 (T, H, W, 3), and the actions between them as ``merge_of`` says.
     """
     stride, merge = frame_stride(provenance), merge_of(provenance)
     clip = dataset.read(episode, start, stop, stride)
