@@ -33,7 +33,8 @@ from torch import Tensor
 
 from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo
-from reelworld.dynamics.slot_transformer import SlotTransformer, SlotTransformerState
+from reelworld.dynamics.slot_state import SlotTransformerState
+from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.evaluate.bench import BenchResult
 from reelworld.evaluate.machine import load_average, peak_memory_mb
 from reelworld.generate.samplers import SamplerConfig, TokenSampler

@@ -38,11 +38,11 @@ SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64"]
 """The recipe's size small on frames of 32x32: what two CPU cores can train in an afternoon."""
 TOLD = ["--frame-stride", "2", "--rewards"]
 """Steps of 80 ms."""
-STEPS = {"cartpole": (3000, 4000), "reacher": (4000, 3000)}
+STEPS = {"cartpole": (3000, 4000), "reacher": (6000, 4000)}
 """Of tokenizer and dynamics: two joints take longer to draw and to foresee than one."""
 LEAN = ["--frame-codes", "64", "--context-codes", "128", "--knows-cells", "--heads", "2"]
 """Fewer codes, and tokens that know where they lie: what two joints and a target do is learned sooner."""
-DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512"]
+DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512", "--draft-steps", "4000"]
 """Codes of single frames, which a perceptron foretells at once before the transformer draws them one by one."""
 TASK = {
     "cartpole": ["--clip-frames", "17"],

@@ -8,11 +8,12 @@ import torch
 from tests.dynamics.test_slot_transformer import SMALL, codes, made, told
 
 from reelworld.dynamics.frame_draft import DraftTraining, FrameDraft, frames_before
-from reelworld.dynamics.slot_transformer import SlotTransformer, SlotTransformerState
+from reelworld.dynamics.slot_state import SlotTransformerState
+from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
 from reelworld.types import Batch, Codes, Conditions
 
-DRAFTING = replace(SMALL, draft_width=8)
+DRAFTING = replace(SMALL, draft_width=8, code_width=3)
 
 
 def test_frames_before_are_the_last_two_and_unknown_at_first() -> None:
@@ -47,7 +48,7 @@ def test_a_draft_knows_two_frames_and_the_actions_between_and_behind_them() -> N
 @torch.no_grad()
 def test_codes_mean_something_else_in_every_cell() -> None:
     torch.manual_seed(0)
-    draft = FrameDraft(n_cells=3, n_codes=5, n_numbers=0, width=8).eval()
+    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8).eval()
     past = torch.tensor([[[[0, 1, 2], [3, 4, 5]]]])
     none = torch.zeros(1, 1, 2, 0)
     guesses = [draft(p, none)[1] for p in (past, past.flip(2), past.roll(1, 3))]
@@ -56,16 +57,29 @@ def test_codes_mean_something_else_in_every_cell() -> None:
 
 
 @torch.no_grad()
+def test_codes_with_the_same_vector_are_the_same_and_one_unknown_is_none_of_them() -> None:
+    torch.manual_seed(0)
+    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8).eval()
+    vectors = torch.randn(5, 4)
+    vectors[3] = vectors[1]
+    draft.reader.know_codes(10 * vectors)
+    torch.testing.assert_close(draft.reader.vectors[:-1], vectors / vectors.std())
+    past, none = torch.tensor([[[[0, 1, 2], [1, 4, 0]]]]), torch.zeros(1, 1, 2, 0)
+    guesses = [draft(torch.where(past == 1, code, past), none)[1] for code in (1, 3, 5)]
+    assert torch.equal(guesses[0], guesses[1]) and not torch.allclose(guesses[0], guesses[2])
+
+
+@torch.no_grad()
 def test_at_first_things_stay_and_a_silent_draft_says_nothing() -> None:
     torch.manual_seed(0)
-    draft = FrameDraft(n_cells=3, n_codes=5, n_numbers=2, width=8).eval()
+    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=2, width=8).eval()
     draft.guess.weight.zero_()
     draft.guess.bias.zero_()
     past, actions = torch.tensor([[[[0, 1, 2], [3, 4, 5]]]]), torch.rand(1, 1, 2, 2)
     assert draft(past, actions)[0].argmax(-1).tolist() == [[[0, 1, 2]]]
     draft.be_silent()
     assert not draft(past, actions)[0].any()
-    assert draft.train().training and not draft.requires_grad_(False).train().training
+    assert draft.train().reader.training and not draft.requires_grad_(False).train().reader.training
 
 
 @torch.no_grad()
@@ -74,7 +88,8 @@ def test_scores_are_those_of_the_draft_and_of_the_transformer() -> None:
     model = made(DRAFTING)
     assert model.draft is not None and model.hint is not None
     bare = SlotTransformer(SMALL).eval()
-    bare.load_state_dict({k: v for k, v in model.state_dict().items() if k.split(".")[0] not in ("draft", "hint")})
+    bare_names = {k.split(".")[0] for k in bare.state_dict()}
+    bare.load_state_dict({k: v for k, v in model.state_dict().items() if k.split(".")[0] in bare_names})
     ids = model.layout.pack(codes())
     model.hint.weight.zero_()
     model.hint.bias.zero_()
@@ -119,14 +134,14 @@ def test_streams_keep_their_past_when_they_are_copied_joined_and_replaced() -> N
     assert frames(swapped, 0) == alone[0] and torch.equal(both.past[:1], begun(1).past)
 
 
-def test_it_learns_alone() -> None:
-    """The codes of a frame are those of the one before, moved on by its action."""
+def test_drafts_and_verdicts_learn_alone() -> None:
+    """The codes of a frame are those of the one before, moved on by its action; one of them is rewarded."""
     torch.manual_seed(0)
     model, generator = SlotTransformer(replace(DRAFTING, draft_width=32)), torch.Generator().manual_seed(0)
-    assert model.draft is not None
-    training = DraftTraining(model.draft, model.draft_loss)
-    learned = {name for name, _ in training.named_parameters()}
-    assert learned == {f"draft.{name}" for name, _ in model.draft.named_parameters()}
+    assert model.draft is not None and model.verdict is not None
+    model.measure_rewards_in(10.0)
+    training = DraftTraining([model.draft, model.verdict], model.draft_loss)
+    assert {*training.parameters()} == {*model.draft.parameters(), *model.verdict.parameters()}
     optimizer = torch.optim.Adam(training.parameters(), 3e-3)
 
     def batch(n: int) -> Batch:
@@ -135,12 +150,13 @@ def test_it_learns_alone() -> None:
         moved = torch.cat([torch.zeros(n, 2, dtype=torch.int64), grip[:, 1:5].cumsum(1)], 1)
         video = ((torch.randint(0, 5, (n, 1), generator=generator) + moved) % 5)[:, :, None].expand(-1, -1, 3)
         given = Codes({"context": codes(n).grids["context"], "video": video})
-        return Batch(codes=given, conditions=Conditions(actions={**conditions.actions, "grip": grip}))
+        rewards = 20.0 * (video[:, :, 0] == 3).float().roll(-1, 1)  # row t is for arriving at frame t + 1
+        return Batch(codes=given, conditions=Conditions(actions={**conditions.actions, "grip": grip}), rewards=rewards)
 
     for _ in range(200):
-        total, count = training.loss(batch(32)).terms["draft"]
+        losses = training.loss(batch(32))
         optimizer.zero_grad()
-        (total / count).backward()  # type: ignore[no-untyped-call]
+        sum(total / count for total, count in losses.terms.values()).backward()
         optimizer.step()
     model.eval()
     with torch.no_grad():
@@ -150,3 +166,9 @@ def test_it_learns_alone() -> None:
         guessed = model._draft(later, model._led(held_out.conditions, 64, 4))[0].argmax(-1)
     right = (guessed == later)[:, 1:].float().mean()  # the first one has nothing before it
     assert right > 0.95, float(right)
+    assert held_out.rewards is not None
+    with torch.no_grad():
+        expected = model.judge(held_out.codes, held_out.conditions).reward
+    wanted = held_out.rewards[:, 1:-1]
+    unexplained = (expected - wanted).square().mean() / wanted.var()
+    assert unexplained < 0.1, float(unexplained)

@@ -132,18 +132,20 @@ def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, chang
     torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, drawn_from:], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("draft_width", [0, 8])
 @torch.no_grad()
-def test_rewards_belong_to_the_frame_that_is_arrived_at() -> None:
-    model = made()
+def test_rewards_belong_to_the_frame_that_is_arrived_at(draft_width: int) -> None:
+    model = made(replace(SMALL, draft_width=draft_width))
     rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
     total, count = model.loss(Batch(codes=codes(), conditions=told(), rewards=rewards)).terms["reward"]
     expected = (model.judge(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, expected.mean())
 
 
+@pytest.mark.parametrize("draft_width", [0, 8])
 @torch.no_grad()
-def test_rewards_stay_what_they_were_in_another_unit() -> None:
-    model = made()
+def test_rewards_stay_what_they_were_in_another_unit(draft_width: int) -> None:
+    model = made(replace(SMALL, draft_width=draft_width))
     before = model.judge(codes(), told()).reward
     model.measure_rewards_in(8.0)
     assert model.reward_scale == 8

@@ -84,6 +84,7 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
         "the head for ends is new, and begins at zero.",
         "the head for rewards is new, and begins at zero.",
         "the table of cells is new, and begins at zero.",
+        "what codes tell of rewards is new, and begins at zero.",
         "what slots are told of drafts is new, and begins at zero.",
     ]
     old = World.load(before)
@@ -181,6 +182,8 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
             train(stages(run), run, parts, seed=0, device="cpu", console=Console(quiet=True))
         moved = [not torch.equal(*two) for two in pairwise(drafts)]
         assert not moved[-1] and any(moved)  # drafts stay as they are while the transformer learns
+        known = parts["tokenizer"].frame_codebook.vectors
+        torch.testing.assert_close(dynamics.draft.reader.vectors[:-1] * known.std(), known)
         return dict(dynamics.state_dict())
 
     whole = learn(tmp_path / "whole")

@@ -1,20 +1,21 @@
-"""A draft of a whole frame at once, before its codes are drawn one after the other.
+"""A draft of a whole frame at once, before its codes are drawn one after the other, and what the drawn frame brings.
 
-A perceptron reads the codes of the frames before, each with a vector of its own for every cell, and the actions
-between them; it guesses every code of the next frame, none in the light of the others. A transformer over single codes
-adds its own scores, and with them what the codes of one frame have to do with each other. A frame costs the perceptron
-a fraction of what its codes cost a transformer, so that it sees many more of them in the same time. It learns first,
-and stays as it is while the transformer learns, whose few clips it would learn by heart.
+Perceptrons read the codes of two frames, by the vectors that their tokenizer knows them by, and actions. One guesses
+every code of the next frame, none in the light of the others; a transformer over single codes adds its own scores, and
+with them what the codes of one frame have to do with each other. The other tells the reward of a frame that is there. A
+frame costs a perceptron a fraction of what its codes cost a transformer, so that it sees many more of them in the same
+time; and codes that look alike are alike to it from the beginning, so that it needs fewer. They learn first, and stay
+as they are while the transformer learns, whose few clips they would learn by heart.
 
 Source: ours. Related: Gloeckle et al. 2024 (arXiv:2404.19737), several tokens foretold at once from one state.
 
 Shapes: B clips, F later frames, P frames that are read, M codes of a frame, A numbers of all actions of a step,
-  E width, V codes of the codebook
+  E width, V codes of the codebook, C numbers of a code's vector
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,13 @@ from torch.nn import functional
 
 from reelworld.types import Batch, Losses
 
-__all__ = ["DraftTraining", "FrameDraft", "frames_before"]
+__all__ = ["DraftTraining", "FrameDraft", "FrameReader", "FrameVerdict", "frames_before"]
 
 PAST = 2
 """P: from two frames one can see how things move."""
 LAYERS = 3
+VERDICT_LAYERS = 2
+"""What a frame brings is told from less."""
 WIDENING = 2
 DROPPED = 0.1
 """Share of what is read, and of what each layer adds, that training drops; twice that inside the layers."""
@@ -34,76 +37,130 @@ COPIED = 2.0
 """Score that the code of the frame before has from the beginning: most things stay."""
 
 
-class FrameDraft(nn.Module):
-    """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
+class FrameReader(nn.Module):
+    """Codes of two frames and actions in, features out."""
 
-    def __init__(self, n_cells: int, n_codes: int, n_numbers: int, width: int) -> None:
-        """Make the perceptron.
+    vectors: Tensor
+    """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
+
+    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int, layers: int) -> None:
+        """Make the perceptron; until ``know_codes``, the vectors of codes are random.
 
         Args:
             n_cells: M.
             n_codes: V.
+            code_width: C.
             n_numbers: A, 0 without actions.
             width: E.
+            layers: How many follow the first one.
         """
         super().__init__()
-        self.n_codes = n_codes
-        n_entries = PAST * n_cells * (n_codes + 1)  # one more: nothing is known of this frame
-        self.read = nn.Embedding(n_entries, width)
+        self.register_buffer("vectors", torch.zeros(n_codes + 1, code_width))
+        self.read = nn.Linear(PAST * n_cells * code_width, width)
         self.act = nn.Linear(PAST * n_numbers, width) if n_numbers else None
         self.drop = nn.Dropout(DROPPED)
-        self.layers = nn.ModuleList(_layer(width) for _ in range(LAYERS))
+        self.layers = nn.ModuleList(_layer(width) for _ in range(layers))
+        self.know_codes(torch.randn(n_codes, code_width))
+
+    @torch.no_grad()
+    def know_codes(self, vectors: Tensor) -> None:
+        """Read codes by the vectors (V, C) of their codebook, in units of these vectors' spread."""
+        self.vectors[:-1] = vectors / vectors.std().clamp(min=1e-6)
+
+    def train(self, mode: bool = True) -> FrameReader:
+        """Enter training mode, unless it no longer learns: then nothing is dropped."""
+        return super().train(mode and self.read.weight.requires_grad)
+
+    def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """Read frames.
+
+        Args:
+            frames: Codes of P frames each, the last one first, int64 (B, F, P, M); V where none are known.
+            actions: Numbers of P actions, the last one first, (B, F, P, A).
+
+        Returns:
+            Features (B, F, E).
+        """
+        h_BFE: Tensor = self.read(self.drop(self.vectors[frames].flatten(2)))
+        if self.act is not None:
+            h_BFE = h_BFE + self.act(actions.flatten(2).to(h_BFE.dtype))
+        for layer in self.layers:
+            h_BFE = h_BFE + layer(h_BFE)
+        return h_BFE
+
+
+class FrameDraft(nn.Module):
+    """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
+
+    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
+        """Make the perceptron; sizes are those of ``FrameReader``."""
+        super().__init__()
+        self.n_codes = n_codes
+        self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, LAYERS)
         self.guess = nn.Linear(width, n_cells * n_codes)
         self.copied = nn.Parameter(torch.tensor(COPIED))
-        nn.init.normal_(self.read.weight, std=(PAST * n_cells) ** -0.5)
-        self.first_entry: Tensor
-        self.register_buffer("first_entry", torch.arange(PAST * n_cells) * (n_codes + 1), persistent=False)
 
     def be_silent(self) -> None:
         """Say nothing until it has learned: what it is added to goes on as it was."""
         for parameter in (*self.guess.parameters(), self.copied):
             nn.init.zeros_(parameter)
 
-    def train(self, mode: bool = True) -> FrameDraft:
-        """Enter training mode, unless it no longer learns: then nothing is dropped."""
-        return super().train(mode and self.copied.requires_grad)
-
     def forward(self, past: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
         """Guess frames.
 
         Args:
-            past: Codes of the P frames before each, the last one first, int64 (B, F, P, M); V where none are known.
-            actions: The numbers of the action that leads to each frame and of those before, (B, F, P, A).
+            past: Codes of the P frames before each, as ``FrameReader`` takes them.
+            actions: The action that leads to each frame and those before.
 
         Returns:
             Scores (B, F, M, V) and features (B, F, E).
         """
-        entries_BFN = past.flatten(2) + self.first_entry
-        h_BFE = self.drop(self.read(entries_BFN)).sum(2)
-        if self.act is not None:
-            h_BFE = h_BFE + self.act(actions.flatten(2).to(h_BFE.dtype))
-        for layer in self.layers:
-            h_BFE = h_BFE + layer(h_BFE)
+        h_BFE = self.reader(past, actions)
         last_BFMV = functional.one_hot(past[:, :, 0], self.n_codes + 1)[..., :-1]
         scores_BFMV = self.guess(h_BFE).unflatten(-1, (past.shape[-1], self.n_codes))
         return scores_BFMV + self.copied * last_BFMV, h_BFE
 
 
-class DraftTraining(nn.Module):
-    """A draft in training, without the transformer that it is for."""
+class FrameVerdict(nn.Module):
+    """Codes of a frame and of the one before in; what arriving at the frame brings, out."""
 
-    def __init__(self, draft: FrameDraft, loss: Callable[[Batch, torch.Generator | None], Losses]) -> None:
-        """Put both together.
+    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
+        """Make the perceptron; sizes are those of ``FrameReader``. It says nothing until it has learned."""
+        super().__init__()
+        self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, VERDICT_LAYERS)
+        self.reward = nn.Linear(width, 1)
+        for parameter in self.reward.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """Tell the rewards of frames that are there.
 
         Args:
-            draft: What learns.
-            loss: Of the dynamics that the draft is part of, which are no part of this module.
+            frames: Each frame's codes and those of the one before, as ``FrameReader`` takes them.
+            actions: The actions that led to them.
+
+        Returns:
+            Rewards (B, F), in the unit that they are learned in.
+        """
+        rewards_BF: Tensor = self.reward(self.reader(frames, actions)).squeeze(-1)
+        return rewards_BF
+
+
+class DraftTraining(nn.Module):
+    """Drafts and verdicts in training, without the transformer that they are for."""
+
+    def __init__(self, parts: Iterable[nn.Module], loss: Callable[[Batch, torch.Generator | None], Losses]) -> None:
+        """Put them together.
+
+        Args:
+            parts: What learns.
+            loss: Of the dynamics that they are part of, which are no part of this module.
         """
         super().__init__()
-        self.draft, self._loss = draft, loss
+        self.parts, self._loss = nn.ModuleList(parts), loss
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Nats per code of a later frame, as the dynamics measure their drafts; ``batch`` has codes and actions."""
+        """What the dynamics say of their drafts and verdicts; ``batch`` has codes, actions and perhaps rewards."""
         return self._loss(batch, generator)
 
 

@@ -9,7 +9,7 @@ published code does.
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
 learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell; a draft
-of the whole frame may be added to the scores of its codes.
+of the whole frame may be added to the scores of its codes, and what these codes tell of rewards to those.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
   V vocabulary, A numbers of all actions of a step, P frames that a draft reads
@@ -18,7 +18,7 @@ Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -26,16 +26,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
-from reelworld.dynamics.frame_draft import FrameDraft, frames_before
+from reelworld.dynamics.frame_draft import FrameDraft, FrameVerdict, frames_before
 from reelworld.dynamics.sequence_layout import SequenceLayout
+from reelworld.dynamics.slot_state import SlotTransformerState
 from reelworld.nn.action_embedding import ActionVector
 from reelworld.nn.few_rows import few_rows
 from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
-from reelworld.nn.stream_cache import StreamCache
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Judged, Losses, Sampler, UserError
 
-__all__ = ["SlotTransformer", "SlotTransformerConfig", "SlotTransformerState"]
+__all__ = ["SlotTransformer", "SlotTransformerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,9 @@ class SlotTransformerConfig:
     knows_cells: bool = False
     """Tokens are told their cell within their frame; published models know only how far tokens are apart."""
     draft_width: int = 0
-    """Width of a perceptron that drafts every frame at once from the two before; 0 drafts nothing, as published."""
+    """Width of perceptrons that draft every frame from the two before and judge it; 0 has none, as published."""
+    code_width: int = 1
+    """Numbers of the vectors that the tokenizer knows codes of later frames by; drafts read codes by them."""
     has_goal: bool = False
     """The first context frame is the goal: the last frame of a training clip, a given picture in a session."""
     has_rewards: bool = True
@@ -68,7 +70,7 @@ class SlotTransformerConfig:
     """Weight of telling the action back from every token behind its slot; 0 learns nothing of it."""
 
     def __post_init__(self) -> None:
-        require(self, "context_frames", lambda v: v >= 1, "at least 1")
+        require(self, "context_frames code_width", lambda v: v >= 1, "at least 1")
         require(self, "recall_weight draft_width", lambda v: v >= 0, "at least 0")
         if self.has_goal and self.context_frames < 2:
             raise UserError(
@@ -88,50 +90,6 @@ class SlotTransformerConfig:
     def layout(self) -> SequenceLayout:
         """Where tokens lie."""
         return SequenceLayout.of(self.context_grid, self.grid, self.context_frames)
-
-
-@dataclass(kw_only=True)
-class SlotTransformerState:
-    """Where B streams stand."""
-
-    cache: StreamCache
-    reward: Tensor
-    """Of the last step, float32 (B,)."""
-    terminated: Tensor
-    """Probability that the last step ended the episode, float32 (B,); 0 where nothing is learned of ends."""
-    past: Tensor
-    """Codes of the last frames, the last one first, int64 (B, P, M); the codebook's size where they are context."""
-    led: Tensor
-    """Numbers of the actions that led to all but the first of these, (B, P - 1, A)."""
-
-    @classmethod
-    def joined(cls, states: Sequence[SlotTransformerState]) -> SlotTransformerState:
-        """Copy several states into one, their streams in this order."""
-        return cls(
-            cache=StreamCache.joined([state.cache for state in states]),
-            reward=torch.cat([state.reward for state in states]),
-            terminated=torch.cat([state.terminated for state in states]),
-            past=torch.cat([state.past for state in states]),
-            led=torch.cat([state.led for state in states]),
-        )
-
-    def select(self, streams: Tensor) -> SlotTransformerState:
-        """Copy the given streams."""
-        return SlotTransformerState(
-            cache=self.cache.select(streams),
-            reward=self.reward[streams],
-            terminated=self.terminated[streams],
-            past=self.past[streams],
-            led=self.led[streams],
-        )
-
-    def replace(self, streams: Tensor, other: SlotTransformerState) -> None:
-        """Overwrite streams in place with those of another state."""
-        self.cache.replace(streams, other.cache)
-        for name in ("reward", "terminated", "past", "led"):
-            rows = getattr(self, name).clone()
-            rows[streams] = getattr(other, name)
-            setattr(self, name, rows)
 
 
 class SlotTransformer(nn.Module):
@@ -154,10 +112,9 @@ class SlotTransformer(nn.Module):
         self.reward = nn.Linear(width, 1) if config.has_rewards else None
         self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
-        self.draft: FrameDraft | None = None
-        if config.draft_width:
-            sizes = (self.layout.frame_tokens, self.layout.frame_codes, n_numbers)
-            self.draft = FrameDraft(*sizes, config.draft_width)
+        sizes = (self.layout.frame_tokens, self.layout.frame_codes, config.code_width, n_numbers, config.draft_width)
+        self.draft = FrameDraft(*sizes) if config.draft_width else None
+        self.verdict = FrameVerdict(*sizes) if config.draft_width and config.has_rewards else None
         self.hint = nn.Linear(config.draft_width, width) if config.draft_width else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head, self.cell):
@@ -178,8 +135,9 @@ class SlotTransformer(nn.Module):
     @torch.no_grad()
     def measure_rewards_in(self, unit: float) -> None:
         """Learn rewards in another unit; what a trained head says of them stays the same."""
-        for parameter in self.reward.parameters() if self.reward is not None else ():
-            parameter.mul_(self.reward_scale / unit)
+        for head in (self.reward, self.verdict and self.verdict.reward):
+            for parameter in head.parameters() if head is not None else ():
+                parameter.mul_(self.reward_scale / unit)
         self.reward_scale.fill_(unit)
 
     # ------------------------------------------------------------------ whole clips
@@ -209,7 +167,8 @@ class SlotTransformer(nn.Module):
             "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
         }
         if self.reward is not None and batch.rewards is not None:
-            terms["reward"] = self._reward_term(framed_BFSD, batch.rewards, valid_BF)
+            told_BF = self._verdict(*self._seen(batch))
+            terms["reward"] = self._reward_term(self._rewards(framed_BFSD[:, :, -1], told_BF), batch.rewards, valid_BF)
         if self.ended is not None and batch.terminated is not None:
             terms["terminated"] = self._end_term(framed_BFSD, batch.terminated, valid_BF)
         if self.recall is not None:
@@ -224,10 +183,16 @@ class SlotTransformer(nn.Module):
             return batch.valid[:, n_context:].float()
         return torch.ones((len(codes), codes.shape[1] - n_context), device=codes.device)
 
-    def _reward_term(self, framed_BFSD: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the codes of later frames (B, F, M) and the numbers of the actions that lead to them (B, F, A)."""
+        assert batch.codes is not None
+        later_BFM = batch.codes.video[:, self.layout.context_frames :]
+        return later_BFM, self._led(batch.conditions, *later_BFM.shape[:2])
+
+    def _reward_term(self, said_BF: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the reward of arriving at each later frame."""
         wanted_BF = rewards_BT[:, self.layout.context_frames - 1 : -1]
-        error_BF = ((self._rewards(framed_BFSD[:, :, -1]) - wanted_BF) / self.reward_scale).square()
+        error_BF = ((said_BF - wanted_BF) / self.reward_scale).square()
         return (error_BF * valid_BF).sum(), valid_BF.sum()
 
     def _end_term(self, framed_BFSD: Tensor, terminated_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,13 +204,16 @@ class SlotTransformer(nn.Module):
         return (nats_BF * valid_BF).sum(), valid_BF.sum()
 
     def draft_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of drafts alone, per code of a later frame: what they learn before the rest does."""
-        assert batch.codes is not None
-        next_BFM, valid_BF = batch.codes.video[:, self.layout.context_frames :], self._valid(batch)
-        draft_BFMV, _ = self._draft(next_BFM, self._led(batch.conditions, *next_BFM.shape[:2]))
+        """Cross-entropy of drafts alone, per code of a later frame, and verdicts: what they learn before the rest."""
+        (next_BFM, led_BFA), valid_BF = self._seen(batch), self._valid(batch)
+        draft_BFMV, _ = self._draft(next_BFM, led_BFA)
         nats_BFM = functional.cross_entropy(draft_BFMV.float().movedim(-1, 1), next_BFM, reduction="none")
         weight_BFM = valid_BF[:, :, None].expand_as(next_BFM)
-        return Losses({"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())})
+        terms = {"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())}
+        if self.verdict is not None and batch.rewards is not None:
+            said_BF = self._verdict(next_BFM, led_BFA) * self.reward_scale
+            terms["reward"] = self._reward_term(said_BF, batch.rewards, valid_BF)
+        return Losses(terms)
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the action as each token of a later frame tells it."""
@@ -296,7 +264,8 @@ class SlotTransformer(nn.Module):
         logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1], draft_BFMV).float()
         nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
         is_right_BF = (logits_BFMV.argmax(-1) == next_BFM).all(-1)
-        return Judged(nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1]))
+        told_BF = self._verdict(next_BFM, self._led(conditions, *next_BFM.shape[:2]))
+        return Judged(nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1], told_BF))
 
     def _check_window(self, n_frames: int) -> None:
         if n_frames > self.config.frames:
@@ -333,6 +302,18 @@ class SlotTransformer(nn.Module):
         scores_BFMV, features_BFE = self.draft(past_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
         return scores_BFMV, self.hint(features_BFE)
 
+    def _verdict(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor:
+        """What codes themselves tell of the rewards of arriving at them, (B, F) in the unit of learning."""
+        frames_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, 1:]
+        return self._verdict_of(frames_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
+
+    def _verdict_of(self, frames_BFPM: Tensor, led_BFPA: Tensor) -> Tensor:
+        """What frames with their past tell of rewards, (B, F); nothing where no verdicts are learned."""
+        if self.verdict is None:
+            return torch.zeros(frames_BFPM.shape[:2], device=frames_BFPM.device)
+        told_BF: Tensor = self.verdict(frames_BFPM, led_BFPA)
+        return told_BF.float()
+
     def _led(self, conditions: Conditions, n_streams: int, n_later: int) -> Tensor:
         """Return the numbers of the actions that lead to the first F later frames, (B, F, A)."""
         if not self.config.actions:
@@ -361,15 +342,15 @@ class SlotTransformer(nn.Module):
         logits = few_rows(features, self.head.weight[self.layout.frame_ids])
         return logits if draft is None else logits + draft
 
-    def _rewards(self, features: Tensor) -> Tensor:
-        """Read rewards off the last tokens of frames, (..., D) -> float32 (...); nothing where none were learned."""
+    def _rewards(self, features: Tensor, told: Tensor) -> Tensor:
+        """Read rewards off the last tokens of frames, (..., D) -> float32 (...), and what the codes tell of them."""
         if self.reward is None:
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
-        return self.reward(features).squeeze(-1).float() * self.reward_scale
+        return (self.reward(features).squeeze(-1).float() + told) * self.reward_scale
 
-    def _outcome(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def _outcome(self, features: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
         """Read rewards and probabilities of an end off the last tokens of frames, (..., D) -> float32 (...) each."""
-        rewards = self._rewards(features)
+        rewards = self._rewards(features, told)
         if self.ended is None:
             return rewards, torch.zeros_like(rewards)
         return rewards, self.ended(features).squeeze(-1).float().sigmoid()
@@ -417,9 +398,10 @@ class SlotTransformer(nn.Module):
             logits_BV = self._legal_logits(features_B1D[:, 0], None if draft_BMV is None else draft_BMV[:, i])
             drawn.append(sampler(logits_BV, generator))
             x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
-        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0])
         codes_B1M = torch.stack(drawn, 1)[:, None]
         past_BPM = torch.cat([codes_B1M, state.past[:, :-1]], 1)
+        told_B1 = self._verdict_of(past_BPM[:, None], led_BPA[:, None])
+        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0], told_B1[:, 0])
         after = SlotTransformerState(
             cache=state.cache, reward=reward_B, terminated=ended_B, past=past_BPM, led=led_BPA[:, :-1]
         )

@@ -78,6 +78,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         transformer=LlamaConfig(dropout=config.attn_dropout, **widths),
         knows_cells=config.knows_cells,
         draft_width=config.draft_width,
+        code_width=config.latent,
         has_goal=config.goal,
         has_rewards=config.rewards,
         has_ends=config.rewards,

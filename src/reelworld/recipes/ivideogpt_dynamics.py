@@ -17,7 +17,7 @@ __all__ = ["dynamics_stages"]
 
 JOINED = 4
 """Batches of the transformer that drafts learn from at once: they are cheap, and learn from many clips."""
-DRAFT_REUSE = 4
+DRAFT_REUSE = 8
 """Steps that learn drafts from each clip once it is coded."""
 
 
@@ -36,11 +36,14 @@ def dynamics_stages(
     dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
     minutes = config.max_minutes and config.max_minutes * (1 - config.tokenizer_share)
     if dynamics.draft is not None:
+        drafting = [part for part in (dynamics.draft, dynamics.verdict) if part is not None]
+        for part in drafting:
+            part.reader.know_codes(tokenizer.frame_codebook.vectors)
         many = coded_batches(training_batches(config, clips, JOINED * config.batch), tokenizer)
         yield Stage(
             name="draft",
             part="dynamics",
-            module=DraftTraining(dynamics.draft, dynamics.draft_loss),
+            module=DraftTraining(drafting, dynamics.draft_loss),
             batches=reused(many, DRAFT_REUSE, config.seed),
             steps=config.draft_steps,
             optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=0.05, warmup_steps=0),
@@ -48,7 +51,8 @@ def dynamics_stages(
             precision=config.precision,
             frames_per_batch=JOINED * config.batch * config.clip_frames,
         )
-        dynamics.draft.requires_grad_(False)
+        for part in drafting:
+            part.requires_grad_(False)
     coded = coded_batches(training_batches(config, clips, config.batch), tokenizer)
     yield Stage(
         name="dynamics",

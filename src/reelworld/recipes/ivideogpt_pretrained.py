@@ -35,6 +35,7 @@ HEADS = {
     "recall": "the head that recalls actions",
     "draft": "the draft of frames",
     "hint": "what slots are told of drafts",
+    "verdict": "what codes tell of rewards",
 }
 
 
