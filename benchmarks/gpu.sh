@@ -36,7 +36,7 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
 arm() { # worlds of the two-link arm from three seeds, beside everything else
   local quick
   quick=$(few "--tokenizer-steps 6 --draft-steps 3 --steps 6" "")
-  for part in recording=1200=0 test-recording=64=1000000; do
+  for part in recording=3600=0 test-recording=64=1000000; do
     IFS== read -r folder episodes seed <<<"$part"
     reelworld record dm_control/reacher-easy --out "$OUT/robots/reacher/$folder" --episodes "$(few 8 "$episodes")" \
       --max-steps "$(few 50 100)" --seed "$seed"
