@@ -1,6 +1,6 @@
 """A draft of a whole frame at once, before its codes are drawn one after the other, and what the drawn frame brings.
 
-Perceptrons read the codes of two frames, by the vectors that their tokenizer knows them by, and actions. One guesses
+Perceptrons read the codes of three frames, by the vectors that their tokenizer knows them by, and actions. One guesses
 every code of the next frame, none in the light of the others; a transformer over single codes adds its own scores, and
 with them what the codes of one frame have to do with each other. The other tells the reward of a frame that is there. A
 frame costs a perceptron a fraction of what its codes cost a transformer, so that it sees many more of them in the same
@@ -25,8 +25,8 @@ from reelworld.types import Batch, Losses
 
 __all__ = ["DraftTraining", "FrameDraft", "FrameReader", "FrameVerdict", "frames_before"]
 
-PAST = 2
-"""P: from two frames one can see how things move."""
+PAST = 3
+"""P: two frames show how things move; codes are coarse, and a third one makes it clearer."""
 LAYERS = 3
 VERDICT_LAYERS = 2
 """What a frame brings is told from less."""
@@ -38,7 +38,7 @@ COPIED = 2.0
 
 
 class FrameReader(nn.Module):
-    """Codes of two frames and actions in, features out."""
+    """Codes of frames and actions in, features out."""
 
     vectors: Tensor
     """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
@@ -122,7 +122,7 @@ class FrameDraft(nn.Module):
 
 
 class FrameVerdict(nn.Module):
-    """Codes of a frame and of the one before in; what arriving at the frame brings, out."""
+    """Codes of a frame and of those before in; what arriving at the frame brings, out."""
 
     def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
         """Make the perceptron; sizes are those of ``FrameReader``. It says nothing until it has learned."""
@@ -136,7 +136,7 @@ class FrameVerdict(nn.Module):
         """Tell the rewards of frames that are there.
 
         Args:
-            frames: Each frame's codes and those of the one before, as ``FrameReader`` takes them.
+            frames: Each frame's codes and those of the frames before, as ``FrameReader`` takes them.
             actions: The actions that led to them.
 
         Returns:

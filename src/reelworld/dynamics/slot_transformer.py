@@ -57,7 +57,7 @@ class SlotTransformerConfig:
     knows_cells: bool = False
     """Tokens are told their cell within their frame; published models know only how far tokens are apart."""
     draft_width: int = 0
-    """Width of perceptrons that draft every frame from the two before and judge it; 0 has none, as published."""
+    """Width of perceptrons that draft every frame from the three before and judge it; 0 has none, as published."""
     code_width: int = 1
     """Numbers of the vectors that the tokenizer knows codes of later frames by; drafts read codes by them."""
     has_goal: bool = False

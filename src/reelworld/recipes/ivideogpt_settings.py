@@ -97,7 +97,7 @@ class Config(Settings):
     knows_cells: bool = False
     """Tell tokens their cell within their frame; published models know only how far tokens are apart."""
     draft_width: int = 0
-    """Width of perceptrons that draft every frame from the two before and judge it; 0 has none, as published."""
+    """Width of perceptrons that draft every frame from the three before and judge it; 0 has none, as published."""
     draft_steps: int = 1000
     """Steps that drafts learn before the transformer does, with its batches joined four by four."""
     initial_std: float = 0.02
