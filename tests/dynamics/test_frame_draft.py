@@ -16,14 +16,14 @@ from reelworld.types import Batch, Codes, Conditions
 DRAFTING = replace(SMALL, draft_width=8, code_width=3)
 
 
-def test_frames_before_are_the_last_two_and_unknown_at_first() -> None:
+def test_frames_before_are_the_last_three_and_unknown_at_first() -> None:
     rows = torch.tensor([[[1], [2], [3]]])
-    assert frames_before(rows, 9)[0, :, :, 0].tolist() == [[9, 9], [1, 9], [2, 1], [3, 2]]
-    assert frames_before(rows[:, :0], 9)[0, :, :, 0].tolist() == [[9, 9]]
+    assert frames_before(rows, 9)[0, :, :, 0].tolist() == [[9, 9, 9], [1, 9, 9], [2, 1, 9], [3, 2, 1]]
+    assert frames_before(rows[:, :0], 9)[0, :, :, 0].tolist() == [[9, 9, 9]]
 
 
 @torch.no_grad()
-def test_a_draft_knows_two_frames_and_the_actions_between_and_behind_them() -> None:
+def test_a_draft_knows_three_frames_and_the_actions_between_and_behind_them() -> None:
     """Later frames are 2 to 5 of six; their drafts are rows 0 to 3. Action t leads to frame t + 1."""
     model = made(DRAFTING)
 
@@ -37,20 +37,20 @@ def test_a_draft_knows_two_frames_and_the_actions_between_and_behind_them() -> N
         other = video.clone()
         other[:, frame] = (other[:, frame] + 1) % 5
         moved = (drafts(other, arm) != before).flatten(2).any(-1).all(0).tolist()
-        assert moved == [frame < f <= frame + 2 for f in range(2, 6)], frame
+        assert moved == [frame < f <= frame + 3 for f in range(2, 6)], frame
     for t in range(6):
         other = arm.clone()
         other[:, t] += 0.5
         moved = (drafts(video, other) != before).flatten(2).any(-1).all(0).tolist()
-        assert moved == [t >= 1 and t + 1 <= f <= t + 2 for f in range(2, 6)], t
+        assert moved == [t >= 1 and t + 1 <= f <= t + 3 for f in range(2, 6)], t
 
 
 @torch.no_grad()
 def test_codes_mean_something_else_in_every_cell() -> None:
     torch.manual_seed(0)
     draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8).eval()
-    past = torch.tensor([[[[0, 1, 2], [3, 4, 5]]]])
-    none = torch.zeros(1, 1, 2, 0)
+    past = torch.tensor([[[[0, 1, 2], [3, 4, 5], [2, 2, 0]]]])
+    none = torch.zeros(1, 1, 3, 0)
     guesses = [draft(p, none)[1] for p in (past, past.flip(2), past.roll(1, 3))]
     assert not torch.allclose(guesses[0], guesses[1]) and not torch.allclose(guesses[0], guesses[2])
     assert draft(past, none)[0].shape == (1, 1, 3, 5)
@@ -64,7 +64,7 @@ def test_codes_with_the_same_vector_are_the_same_and_one_unknown_is_none_of_them
     vectors[3] = vectors[1]
     draft.reader.know_codes(10 * vectors)
     torch.testing.assert_close(draft.reader.vectors[:-1], vectors / vectors.std())
-    past, none = torch.tensor([[[[0, 1, 2], [1, 4, 0]]]]), torch.zeros(1, 1, 2, 0)
+    past, none = torch.tensor([[[[0, 1, 2], [1, 4, 0], [2, 1, 1]]]]), torch.zeros(1, 1, 3, 0)
     guesses = [draft(torch.where(past == 1, code, past), none)[1] for code in (1, 3, 5)]
     assert torch.equal(guesses[0], guesses[1]) and not torch.allclose(guesses[0], guesses[2])
 
@@ -75,7 +75,7 @@ def test_at_first_things_stay_and_a_silent_draft_says_nothing() -> None:
     draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=2, width=8).eval()
     draft.guess.weight.zero_()
     draft.guess.bias.zero_()
-    past, actions = torch.tensor([[[[0, 1, 2], [3, 4, 5]]]]), torch.rand(1, 1, 2, 2)
+    past, actions = torch.tensor([[[[0, 1, 2], [3, 4, 5], [2, 2, 0]]]]), torch.rand(1, 1, 3, 2)
     assert draft(past, actions)[0].argmax(-1).tolist() == [[[0, 1, 2]]]
     draft.be_silent()
     assert not draft(past, actions)[0].any()
