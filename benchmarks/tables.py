@@ -447,7 +447,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "compressive": lambda: compressive("compressive.json"),
     "ivideogpt-robots": lambda: robot_worlds("ivideogpt-robots.json"),
     "ivideogpt-arm": lambda: robot_worlds("ivideogpt-arm.json"),
-    "ivideogpt-arm-drafts": lambda: robot_worlds("ivideogpt-arm-drafts.json"),
+    "ivideogpt-arm-drafts": lambda: robot_worlds("ivideogpt-arm-first-drafts.json"),
     "fine-tuning": lambda: fine_tuning("fine-tuning.json"),
     "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
