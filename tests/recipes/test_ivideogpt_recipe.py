@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -182,6 +183,8 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
             train(stages(run), run, parts, seed=0, device="cpu", console=Console(quiet=True))
         moved = [not torch.equal(*two) for two in pairwise(drafts)]
         assert not moved[-1] and any(moved)  # drafts stay as they are while the transformer learns
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["stage"] for line in lines if "val_draft" in line.get("validation", {})] == ["draft"]
         known = parts["tokenizer"].frame_codebook.vectors
         torch.testing.assert_close(dynamics.draft.reader.vectors[:-1] * known.std(), known)
         return dict(dynamics.state_dict())

@@ -23,6 +23,7 @@ __all__ = [
     "coded_check",
     "dynamics_check",
     "latent_check",
+    "loss_check",
     "prior_check",
     "some_clips",
     "tokenizer_check",
@@ -61,6 +62,18 @@ def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 
     """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
     batch = some_clips(windows, n_clips)
     return _step_check(dynamics, lambda: coded(batch, tokenizer))
+
+
+def loss_check(tokenizer: Any, module: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes."""
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        losses = module.loss(coded(batch, tokenizer))
+        return {f"val_{name}": value for name, value in losses.mean().items()}
+
+    return check
 
 
 def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[str, float]]:

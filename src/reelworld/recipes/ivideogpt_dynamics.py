@@ -27,7 +27,7 @@ def dynamics_stages(
     """Train the drafts where there are some, then all of the dynamics."""
     from reelworld.data.events import end_share, reward_scale
     from reelworld.dynamics.frame_draft import DraftTraining
-    from reelworld.evaluate.checks import coded_check
+    from reelworld.evaluate.checks import coded_check, loss_check
     from reelworld.recipes.ivideogpt_tokenizer import training_batches
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.tokenize import coded_batches, reused
@@ -40,16 +40,18 @@ def dynamics_stages(
         for part in drafting:
             part.reader.know_codes(tokenizer.frame_codebook.vectors)
         many = coded_batches(training_batches(config, clips, JOINED * config.batch), tokenizer)
+        training = DraftTraining(drafting, dynamics.draft_loss)
         yield Stage(
             name="draft",
             part="dynamics",
-            module=DraftTraining(drafting, dynamics.draft_loss),
+            module=training,
             batches=reused(many, DRAFT_REUSE, config.seed),
             steps=config.draft_steps,
             optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=0.05, warmup_steps=0),
             max_minutes=minutes and minutes / 4,
             precision=config.precision,
             frames_per_batch=JOINED * config.batch * config.clip_frames,
+            validate=loss_check(tokenizer, training, held_out),
         )
         for part in drafting:
             part.requires_grad_(False)
