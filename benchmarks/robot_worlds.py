@@ -36,11 +36,11 @@ HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
 SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64"]
 """The recipe's size small on frames of 32x32: what two CPU cores can train in an afternoon."""
-STEPS = {"cartpole": (3000, 4000), "reacher": (6000, 4000)}
+STEPS = {"cartpole": (3000, 4000), "reacher": (6000, 1500)}
 """Of tokenizer and dynamics: two joints take longer to draw and to foresee than one."""
 LEAN = ["--frame-codes", "64", "--context-codes", "128", "--knows-cells", "--heads", "2"]
 """Fewer codes, and tokens that know where they lie: what two joints and a target do is learned sooner."""
-DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512", "--draft-steps", "4000"]
+DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512", "--draft-steps", "6000"]
 """Codes of single frames, which a perceptron foretells at once before the transformer draws them one by one."""
 TASK = {
     "cartpole": ["--frame-stride", "2", "--rewards", "--clip-frames", "17"],  # steps of 80 ms
