@@ -24,25 +24,25 @@ def test_frames_before_are_the_last_three_and_unknown_at_first() -> None:
 
 @torch.no_grad()
 def test_a_draft_knows_three_frames_and_the_actions_between_and_behind_them() -> None:
-    """Later frames are 2 to 5 of six; their drafts are rows 0 to 3. Action t leads to frame t + 1."""
+    """Later frames are 2 to 7 of eight; their drafts are rows 0 to 5. Action t leads to frame t + 1."""
     model = made(DRAFTING)
 
     def drafts(video: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
-        conditions = Conditions(actions={**told().actions, "arm": arm})
-        return model._draft(video[:, 2:], model._led(conditions, 2, 4))[0]
+        conditions = Conditions(actions={**told(frames=8).actions, "arm": arm})
+        return model._draft(video[:, 2:], model._led(conditions, 2, 6))[0]
 
-    video, arm = codes().video, told().actions["arm"]
+    video, arm = codes(frames=8).video, told(frames=8).actions["arm"]
     before = drafts(video, arm)
-    for frame in range(2, 6):
+    for frame in range(2, 8):
         other = video.clone()
         other[:, frame] = (other[:, frame] + 1) % 5
         moved = (drafts(other, arm) != before).flatten(2).any(-1).all(0).tolist()
-        assert moved == [frame < f <= frame + 3 for f in range(2, 6)], frame
-    for t in range(6):
+        assert moved == [frame < f <= frame + 3 for f in range(2, 8)], frame
+    for t in range(8):
         other = arm.clone()
         other[:, t] += 0.5
         moved = (drafts(video, other) != before).flatten(2).any(-1).all(0).tolist()
-        assert moved == [t >= 1 and t + 1 <= f <= t + 3 for f in range(2, 6)], t
+        assert moved == [t >= 1 and t + 1 <= f <= t + 3 for f in range(2, 8)], t
 
 
 @torch.no_grad()

@@ -191,7 +191,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
 
     whole = learn(tmp_path / "whole")
     with pytest.raises(Interrupted):
-        learn(tmp_path / "run", stop_at=1 + probe._REPEATS + 2)  # the first ones are the probe's
+        learn(tmp_path / "run", stop_at=1 + probe.REPEATS + 2)  # the first ones are the probe's
     again = learn(tmp_path / "run")
     assert all(torch.equal(weight, whole[name]) for name, weight in again.items())
 

@@ -36,7 +36,7 @@ def stop_after(module: Toy, n_calls: int, signum: int = signal.SIGINT) -> None:
     module.loss = loss
 
 
-N_PROBES = 1 + probe._REPEATS
+N_PROBES = 1 + probe.REPEATS
 """Losses that the probe asks for in one precision."""
 
 

@@ -93,7 +93,15 @@ class FrameDraft(nn.Module):
     """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
 
     def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
-        """Make the perceptron; sizes are those of ``FrameReader``."""
+        """Make the perceptron.
+
+        Args:
+            n_cells: M.
+            n_codes: V.
+            code_width: C.
+            n_numbers: A, 0 without actions.
+            width: E.
+        """
         super().__init__()
         self.n_codes = n_codes
         self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, LAYERS)
@@ -125,7 +133,15 @@ class FrameVerdict(nn.Module):
     """Codes of a frame and of those before in; what arriving at the frame brings, out."""
 
     def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
-        """Make the perceptron; sizes are those of ``FrameReader``. It says nothing until it has learned."""
+        """Make the perceptron; it says nothing until it has learned.
+
+        Args:
+            n_cells: M.
+            n_codes: V.
+            code_width: C.
+            n_numbers: A, 0 without actions.
+            width: E.
+        """
         super().__init__()
         self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, VERDICT_LAYERS)
         self.reward = nn.Linear(width, 1)

@@ -15,6 +15,9 @@ from reelworld.nn.stream_cache import StreamCache
 
 __all__ = ["SlotTransformerState"]
 
+_ROWS = ("reward", "terminated", "past", "led")
+"""What has a row per stream, beside the cache."""
+
 
 @dataclass(kw_only=True)
 class SlotTransformerState:
@@ -33,28 +36,18 @@ class SlotTransformerState:
     @classmethod
     def joined(cls, states: Sequence[SlotTransformerState]) -> SlotTransformerState:
         """Copy several states into one, their streams in this order."""
-        return cls(
-            cache=StreamCache.joined([state.cache for state in states]),
-            reward=torch.cat([state.reward for state in states]),
-            terminated=torch.cat([state.terminated for state in states]),
-            past=torch.cat([state.past for state in states]),
-            led=torch.cat([state.led for state in states]),
-        )
+        rows = {name: torch.cat([getattr(state, name) for state in states]) for name in _ROWS}
+        return cls(cache=StreamCache.joined([state.cache for state in states]), **rows)
 
     def select(self, streams: Tensor) -> SlotTransformerState:
         """Copy the given streams."""
-        return SlotTransformerState(
-            cache=self.cache.select(streams),
-            reward=self.reward[streams],
-            terminated=self.terminated[streams],
-            past=self.past[streams],
-            led=self.led[streams],
-        )
+        rows = {name: getattr(self, name)[streams] for name in _ROWS}
+        return SlotTransformerState(cache=self.cache.select(streams), **rows)
 
     def replace(self, streams: Tensor, other: SlotTransformerState) -> None:
         """Overwrite streams in place with those of another state."""
         self.cache.replace(streams, other.cache)
-        for name in ("reward", "terminated", "past", "led"):
+        for name in _ROWS:
             rows = getattr(self, name).clone()
             rows[streams] = getattr(other, name)
             setattr(self, name, rows)

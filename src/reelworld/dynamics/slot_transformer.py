@@ -135,7 +135,7 @@ class SlotTransformer(nn.Module):
     @torch.no_grad()
     def measure_rewards_in(self, unit: float) -> None:
         """Learn rewards in another unit; what a trained head says of them stays the same."""
-        for head in (self.reward, self.verdict and self.verdict.reward):
+        for head in (self.reward, None if self.verdict is None else self.verdict.reward):
             for parameter in head.parameters() if head is not None else ():
                 parameter.mul_(self.reward_scale / unit)
         self.reward_scale.fill_(unit)

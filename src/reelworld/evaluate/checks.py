@@ -65,7 +65,10 @@ def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 
 
 
 def loss_check(tokenizer: Any, module: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
-    """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes."""
+    """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes.
+
+    Every term of its loss is reported as ``val_`` and the term's name, a mean in the unit of the term.
+    """
     batch = some_clips(windows, n_clips)
 
     @torch.inference_mode()
