@@ -87,7 +87,7 @@ def test_scores_are_those_of_the_draft_and_of_the_transformer() -> None:
     """A transformer with a silent draft is one without; what a draft says of a code is added to its score."""
     model = made(DRAFTING)
     assert model.draft is not None and model.hint is not None
-    bare = SlotTransformer(SMALL).eval()
+    bare = SlotTransformer(replace(SMALL, has_rewards=False)).eval()
     bare_names = {k.split(".")[0] for k in bare.state_dict()}
     bare.load_state_dict({k: v for k, v in model.state_dict().items() if k.split(".")[0] in bare_names})
     ids = model.layout.pack(codes())

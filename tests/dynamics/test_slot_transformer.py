@@ -137,7 +137,8 @@ def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, chang
 def test_rewards_belong_to_the_frame_that_is_arrived_at(draft_width: int) -> None:
     model = made(replace(SMALL, draft_width=draft_width))
     rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
-    total, count = model.loss(Batch(codes=codes(), conditions=told(), rewards=rewards)).terms["reward"]
+    batch = Batch(codes=codes(), conditions=told(), rewards=rewards)
+    total, count = (model.draft_loss if draft_width else model.loss)(batch).terms["reward"]
     expected = (model.judge(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, expected.mean())
 

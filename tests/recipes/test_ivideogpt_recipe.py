@@ -83,7 +83,6 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
         "the draft of frames is new, and begins at zero.",
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
-        "the head for rewards is new, and begins at zero.",
         "the table of cells is new, and begins at zero.",
         "what codes tell of rewards is new, and begins at zero.",
         "what slots are told of drafts is new, and begins at zero.",

@@ -9,7 +9,7 @@ published code does.
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
 learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell; a draft
-of the whole frame may be added to the scores of its codes, and what these codes tell of rewards to those.
+of the whole frame may be added to the scores of its codes, and rewards are then told by these codes.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
   V vocabulary, A numbers of all actions of a step, P frames that a draft reads
@@ -109,7 +109,7 @@ class SlotTransformer(nn.Module):
         self.action_vector = ActionVector(config.actions)
         n_numbers = self.action_vector.width
         self.action = nn.Linear(n_numbers, width) if config.actions else None
-        self.reward = nn.Linear(width, 1) if config.has_rewards else None
+        self.reward = nn.Linear(width, 1) if config.has_rewards and not config.draft_width else None
         self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
         sizes = (self.layout.frame_tokens, self.layout.frame_codes, config.code_width, n_numbers, config.draft_width)
@@ -135,9 +135,9 @@ class SlotTransformer(nn.Module):
     @torch.no_grad()
     def measure_rewards_in(self, unit: float) -> None:
         """Learn rewards in another unit; what a trained head says of them stays the same."""
-        for head in (self.reward, None if self.verdict is None else self.verdict.reward):
-            for parameter in head.parameters() if head is not None else ():
-                parameter.mul_(self.reward_scale / unit)
+        head = self.reward if self.verdict is None else self.verdict.reward
+        for parameter in head.parameters() if head is not None else ():
+            parameter.mul_(self.reward_scale / unit)
         self.reward_scale.fill_(unit)
 
     # ------------------------------------------------------------------ whole clips
@@ -167,8 +167,7 @@ class SlotTransformer(nn.Module):
             "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
         }
         if self.reward is not None and batch.rewards is not None:
-            told_BF = self._verdict(*self._seen(batch))
-            terms["reward"] = self._reward_term(self._rewards(framed_BFSD[:, :, -1], told_BF), batch.rewards, valid_BF)
+            terms["reward"] = self._reward_term(self._rewards(framed_BFSD[:, :, -1]), batch.rewards, valid_BF)
         if self.ended is not None and batch.terminated is not None:
             terms["terminated"] = self._end_term(framed_BFSD, batch.terminated, valid_BF)
         if self.recall is not None:
@@ -182,12 +181,6 @@ class SlotTransformer(nn.Module):
         if batch.valid is not None:
             return batch.valid[:, n_context:].float()
         return torch.ones((len(codes), codes.shape[1] - n_context), device=codes.device)
-
-    def _seen(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the codes of later frames (B, F, M) and the numbers of the actions that lead to them (B, F, A)."""
-        assert batch.codes is not None
-        later_BFM = batch.codes.video[:, self.layout.context_frames :]
-        return later_BFM, self._led(batch.conditions, *later_BFM.shape[:2])
 
     def _reward_term(self, said_BF: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the reward of arriving at each later frame."""
@@ -205,14 +198,16 @@ class SlotTransformer(nn.Module):
 
     def draft_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Cross-entropy of drafts alone, per code of a later frame, and verdicts: what they learn before the rest."""
-        (next_BFM, led_BFA), valid_BF = self._seen(batch), self._valid(batch)
+        assert batch.codes is not None
+        next_BFM, valid_BF = batch.codes.video[:, self.layout.context_frames :], self._valid(batch)
+        led_BFA = self._led(batch.conditions, *next_BFM.shape[:2])
         draft_BFMV, _ = self._draft(next_BFM, led_BFA)
         nats_BFM = functional.cross_entropy(draft_BFMV.float().movedim(-1, 1), next_BFM, reduction="none")
         weight_BFM = valid_BF[:, :, None].expand_as(next_BFM)
         terms = {"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())}
-        if self.verdict is not None and batch.rewards is not None:
-            said_BF = self._verdict(next_BFM, led_BFA) * self.reward_scale
-            terms["reward"] = self._reward_term(said_BF, batch.rewards, valid_BF)
+        told_BF = self._told(next_BFM, led_BFA)
+        if told_BF is not None and batch.rewards is not None:
+            terms["reward"] = self._reward_term(told_BF.float() * self.reward_scale, batch.rewards, valid_BF)
         return Losses(terms)
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,7 +259,7 @@ class SlotTransformer(nn.Module):
         logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1], draft_BFMV).float()
         nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
         is_right_BF = (logits_BFMV.argmax(-1) == next_BFM).all(-1)
-        told_BF = self._verdict(next_BFM, self._led(conditions, *next_BFM.shape[:2]))
+        told_BF = self._told(next_BFM, self._led(conditions, *next_BFM.shape[:2]))
         return Judged(nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1], told_BF))
 
     def _check_window(self, n_frames: int) -> None:
@@ -302,17 +297,14 @@ class SlotTransformer(nn.Module):
         scores_BFMV, features_BFE = self.draft(past_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
         return scores_BFMV, self.hint(features_BFE)
 
-    def _verdict(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor:
-        """What codes themselves tell of the rewards of arriving at them, (B, F) in the unit of learning."""
-        frames_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, 1:]
-        return self._verdict_of(frames_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
-
-    def _verdict_of(self, frames_BFPM: Tensor, led_BFPA: Tensor) -> Tensor:
-        """What frames with their past tell of rewards, (B, F); nothing where no verdicts are learned."""
+    def _told(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor | None:
+        """Rewards of arriving at true later frames as their codes tell them, (B, F), or None: the transformer does."""
         if self.verdict is None:
-            return torch.zeros(frames_BFPM.shape[:2], device=frames_BFPM.device)
-        told_BF: Tensor = self.verdict(frames_BFPM, led_BFPA)
-        return told_BF.float()
+            return None
+        told_BF: Tensor = self.verdict(
+            frames_before(later_BFM, self.layout.frame_codes)[:, 1:], frames_before(led_BFA, 0.0)[:, 1:]
+        )
+        return told_BF
 
     def _led(self, conditions: Conditions, n_streams: int, n_later: int) -> Tensor:
         """Return the numbers of the actions that lead to the first F later frames, (B, F, A)."""
@@ -342,15 +334,15 @@ class SlotTransformer(nn.Module):
         logits = few_rows(features, self.head.weight[self.layout.frame_ids])
         return logits if draft is None else logits + draft
 
-    def _rewards(self, features: Tensor, told: Tensor) -> Tensor:
-        """Read rewards off the last tokens of frames, (..., D) -> float32 (...), and what the codes tell of them."""
+    def _rewards(self, features: Tensor) -> Tensor:
+        """Read rewards off the last tokens of frames, (..., D) -> float32 (...)."""
         if self.reward is None:
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
-        return (self.reward(features).squeeze(-1).float() + told) * self.reward_scale
+        return self.reward(features).squeeze(-1).float() * self.reward_scale
 
-    def _outcome(self, features: Tensor, told: Tensor) -> tuple[Tensor, Tensor]:
-        """Read rewards and probabilities of an end off the last tokens of frames, (..., D) -> float32 (...) each."""
-        rewards = self._rewards(features, told)
+    def _outcome(self, features: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Read probabilities of an end, and rewards unless codes told them, off the last tokens: float32 (...) each."""
+        rewards = self._rewards(features) if told is None else told.float() * self.reward_scale
         if self.ended is None:
             return rewards, torch.zeros_like(rewards)
         return rewards, self.ended(features).squeeze(-1).float().sigmoid()
@@ -400,8 +392,8 @@ class SlotTransformer(nn.Module):
             x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
         codes_B1M = torch.stack(drawn, 1)[:, None]
         past_BPM = torch.cat([codes_B1M, state.past[:, :-1]], 1)
-        told_B1 = self._verdict_of(past_BPM[:, None], led_BPA[:, None])
-        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0], told_B1[:, 0])
+        told_B = None if self.verdict is None else self.verdict(past_BPM[:, None], led_BPA[:, None])[:, 0]
+        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0], told_B)
         after = SlotTransformerState(
             cache=state.cache, reward=reward_B, terminated=ended_B, past=past_BPM, led=led_BPA[:, :-1]
         )
