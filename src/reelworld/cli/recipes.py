@@ -41,7 +41,7 @@ def run(options: Options) -> None:
             table.add_row(f"  {name}:{size}", about, _parameters(module, make))
     console = Console()
     console.print(table)
-    console.print("\nParameters are for 64x64 frames and 7 actions.", highlight=False)
+    console.print("\nParameters are for 7 actions and frames of 64x64, or of a size's own.", highlight=False)
     console.print("reelworld train RECIPE --help shows every setting.", highlight=False, markup=False)
 
 
@@ -57,8 +57,10 @@ def _parameters(module: ModuleType, make: Callable[[], Any]) -> str:
     from reelworld.types import ActionSpec
 
     actions = {"action": ActionSpec(kind="discrete", n=7)}
-    info = DataInfo(fps=10.0, height=64, width=64, actions=actions)
+    config = make()
+    side = config.size or 64
+    info = DataInfo(fps=10.0, height=side, width=side, actions=actions)
     with torch.device("meta"):
-        parts = module.build(make(), info)
+        parts = module.build(config, info)
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     return ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in counts.items())

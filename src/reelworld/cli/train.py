@@ -18,6 +18,7 @@ Examples:
   reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
   reelworld train genie --data my-videos --out runs/found --size 64 --fit crop
   reelworld train ivideogpt --data robot-episodes --out runs/robot --size 64 --fit stretch --rewards
+  reelworld train ivideogpt:small_32 --data robot-episodes --out runs/quick --frame-stride 2 --rewards
   reelworld train ivideogpt --data A=0.7 --data B=0.3 --out runs/both --size 64 --fit stretch --actions none
 """
 
