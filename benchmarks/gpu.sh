@@ -43,7 +43,7 @@ arm() { # worlds of the two-link arm from three seeds, beside everything else
   done
   # shellcheck disable=SC2086
   python benchmarks/robot_worlds.py --tasks reacher --runs "$OUT/robots" --clips "$(few 4 48)" --threads 4 \
-    --out "$OUT/keep/ivideogpt-arm-drafts.json" --train-flags --device "$DEVICE" $quick
+    --out "$OUT/keep/ivideogpt-arm.json" --train-flags --device "$DEVICE" $quick
 }
 arm >"$OUT/arm.log" 2>&1 &
 arm=$!

@@ -92,9 +92,13 @@ def films(demo: Path, smooth_run: Path, futures: Path) -> None:
 
 
 def robots(folder: Path) -> None:
-    """Make the moving picture of a recorded robot, of the first seed's world."""
-    made = film(World.load(folder / "cartpole" / "world-0"), folder / "cartpole" / "test-recording", 48, 4)
-    write_file(IMAGES / "cartpole.gif", encode_gif(made, 12))
+    """Make the moving pictures of recorded robots, of the first seed's worlds."""
+    arm_steps = 16  # an arm is foreseen for a second or two
+    for name, n_steps in (("cartpole.gif", 48), ("reacher.gif", arm_steps)):
+        robot = folder / Path(name).stem
+        world = World.load(robot / "world-0")
+        made = film(world, robot / "test-recording", n_steps, 4)
+        write_file(IMAGES / name, encode_gif(made, round(world.info.fps)))
 
 
 def main() -> None:

@@ -34,22 +34,15 @@ SEEDS = (0, 1, 2)
 SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
-SIZE = ["--size", "32", "--fit", "stretch", "--channels", "32", "32", "64"]
-"""The recipe's size small on frames of 32x32: what two CPU cores can train in an afternoon."""
 STEPS = {"cartpole": (3000, 3000, 1500), "reacher": (6000, 6000, 1500)}
 """Of tokenizer, drafts and transformer: two joints take longer to draw and to foresee than one."""
-LEAN = ["--frame-codes", "64", "--context-codes", "128", "--knows-cells", "--heads", "2"]
-"""Fewer codes, and tokens that know where they lie: what robots do is learned sooner."""
-DRAFTED = ["--coded-alone", "--initial-std", "0.09", "--draft-width", "512"]
-"""Codes of single frames, which a perceptron foretells at once before the transformer draws them one by one."""
-CLIPS = ["--rewards", "--clip-frames", "20", "--start-frames", "5"]
 STRIDE = {"cartpole": "2", "reacher": "4"}
 """Steps of 80 and 160 ms. All settings were chosen on validation episodes (docs/log.md)."""
 
 
 def trained(run: Path, data: list[Path], seed: int, words: list[str]) -> World:
     """Train with the command line as anybody would, if that has not been done."""
-    call = ["train", "ivideogpt", "--out", str(run), "--seed", str(seed)]
+    call = ["train", "ivideogpt:small_32", "--out", str(run), "--seed", str(seed)]
     call += [*(word for path in data for word in ("--data", str(path))), *words]
     if not (run / "world" / "world.json").is_file():
         print("reelworld", *call, file=sys.stderr, flush=True)
@@ -91,9 +84,8 @@ def main() -> None:
             folder = arguments.runs / task
             run = folder / f"world-{seed}"
             of_parts = zip(("--tokenizer-steps", "--draft-steps", "--steps"), map(str, STEPS[task]), strict=True)
-            steps = [*(word for pair in of_parts for word in pair), "--frame-stride", STRIDE[task]]
-            words = [*SIZE, *LEAN, *DRAFTED, *CLIPS, *steps, "--threads", str(arguments.threads)]
-            words += arguments.train_flags
+            words = [*(word for pair in of_parts for word in pair), "--frame-stride", STRIDE[task], "--rewards"]
+            words += ["--threads", str(arguments.threads), *arguments.train_flags]
             world = trained(run, [folder / "recording"], seed, words)
             if not (kept := run / f"figures-{arguments.clips}.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))

@@ -383,9 +383,11 @@ def noise(name: str) -> str:
 def robot_worlds(name: str) -> str:
     """Make a table of worlds of recorded robots."""
     results = load(name)
-    spent = sorted({f"{sum(row['minutes'].values()):.0f}" for row in results["results"]}, key=int)
-    shown = " to ".join(spent[:: max(len(spent) - 1, 1)])
-    counts = f"{results['clips']} test episodes; trained for {shown} minutes on one core. "
+    spent: dict[str, list[float]] = {}
+    for row in results["results"]:
+        spent.setdefault(row["task"], []).append(sum(row["minutes"].values()))
+    shown = ", ".join(f"{task} {min(minutes):.0f} to {max(minutes):.0f}" for task, minutes in spent.items())
+    counts = f"{results['clips']} test episodes; minutes of training by the clock, one thread: {shown}. "
     return "\n".join(world_lines(results)) + f"\n\n{counts}" + source(name, results)
 
 
@@ -446,7 +448,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "conditionings": lambda: conditionings("conditionings.json"),
     "compressive": lambda: compressive("compressive.json"),
     "ivideogpt-robots": lambda: robot_worlds("ivideogpt-robots.json"),
-    "ivideogpt-arm-drafts": lambda: robot_worlds("ivideogpt-arm-drafts.json"),
     "fine-tuning": lambda: fine_tuning("fine-tuning.json"),
     "ivideogpt-speed": lambda: robots("ivideogpt-speed.json"),
     "maskgit-cache": lambda: caching("maskgit-cache.json"),
