@@ -3,8 +3,9 @@
     bash worlds/robots.sh                                  # records, into runs/robots
     python benchmarks/robot_worlds.py --runs runs/robots --out benchmarks/results/ivideogpt-robots.json
 
-RUNS/TASK holds ``recording`` (trained on) and ``test-recording`` (other seeds). Per task and seed: the per-pixel mean
-of 4 samples 2 to 15 steps ahead, what the true actions are worth 4 steps ahead, and expected rewards. Beside them a
+RUNS/TASK holds ``recording`` (trained on), ``test-recording`` (other seeds) and perhaps ``reward-recording`` (others
+again). Per task and seed: the per-pixel mean of 4 samples 2 to 15 steps ahead, what the true actions are worth 4 steps
+ahead, and expected rewards on all episodes. Beside them a
 copy of the last frame, other actions, always the mean reward. What is finished is kept: run it again to go on.
 """
 
@@ -34,8 +35,12 @@ SEEDS = (0, 1, 2)
 SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
+AT_ONCE = 32
+"""Episodes that are scored in one call, which reads a few thousand frames at most."""
 STEPS = {"cartpole": (3000, 3000, 1500), "reacher": (6000, 6000, 1500)}
 """Of tokenizer, drafts and transformer: two joints take longer to draw and to foresee than one."""
+RECORDED = ("test-recording", "reward-recording")
+"""Episodes that rewards are measured on; the second, where there is one, has more of them."""
 STRIDE = {"cartpole": "2", "reacher": "4"}
 """Steps of 80 and 160 ms. All settings were chosen on validation episodes (docs/log.md)."""
 
@@ -63,9 +68,18 @@ def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any
     figures += samples_section(starts, draw_samples(world, starts, SAMPLES, seed), HORIZONS, None, seed).figures
     others = control_starts(clips, context, CONTROL_STARTS, seed)
     figures += measure_control(world, others, roll(world, others, seed), seed).figures
-    outcomes = measure_outcomes(score_clips(world, clips), seed)
-    figures += outcomes.figures if outcomes else ()
     return figures_to_keep(figures)
+
+
+def measured_rewards(world: World, recordings: list[Path], seed: int) -> dict[str, Any]:
+    """Measure expected rewards on all episodes: where few of them pay, some dozen tell little."""
+    scored = []
+    for data in recordings:
+        clips = choose_clips(world, open_for(world, data), "all", 10**6, seed)
+        for i in range(0, len(clips), AT_ONCE):
+            scored += score_clips(world, clips[i : i + AT_ONCE])
+    outcomes = measure_outcomes(scored, seed)
+    return {**figures_to_keep(outcomes.figures if outcomes else ()), "reward_episodes": len(scored)}
 
 
 def main() -> None:
@@ -89,9 +103,13 @@ def main() -> None:
             world = trained(run, [folder / "recording"], seed, words)
             if not (kept := run / f"figures-{arguments.clips}.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            training = {name: world.info.provenance["training"][name] for name in ("command", "commit")}
-            rows.append({"task": task, "seed": seed, "minutes": minutes(run), **training, "figures": found})
+            if not (rewards := run / "rewards.json").is_file():
+                told = [path for name in RECORDED if (path := folder / name).is_dir()]
+                write_json(rewards, measured_rewards(world, told, seed))
+            found = {**json.loads(kept.read_text("utf-8")), **json.loads(rewards.read_text("utf-8"))}
+            about = {name: world.info.provenance["training"][name] for name in ("command", "commit")}
+            about |= {"minutes": minutes(run), "reward_episodes": found.pop("reward_episodes")}
+            rows.append({"task": task, "seed": seed, **about, "figures": found})
             shown = {name: f["value"] for name, f in found.items() if name.startswith(("gain_mean", "delta", "reward"))}
             print(task, seed, json.dumps(shown), file=sys.stderr, flush=True)
     keep("ivideogpt-robots", arguments.out, seeds=arguments.seeds, samples=SAMPLES, clips=arguments.clips, results=rows)

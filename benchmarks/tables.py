@@ -387,7 +387,9 @@ def robot_worlds(name: str) -> str:
     for row in results["results"]:
         spent.setdefault(row["task"], []).append(sum(row["minutes"].values()))
     shown = ", ".join(f"{task} {min(minutes):.0f} to {max(minutes):.0f}" for task, minutes in spent.items())
-    counts = f"{results['clips']} test episodes; minutes of training by the clock, one thread: {shown}. "
+    episodes = {row["task"]: row["reward_episodes"] for row in results["results"]}
+    scored = ", ".join(f"{task} {n}" for task, n in episodes.items())
+    counts = f"{results['clips']} test episodes, for rewards {scored}; minutes of training by the clock: {shown}. "
     return "\n".join(world_lines(results)) + f"\n\n{counts}" + source(name, results)
 
 

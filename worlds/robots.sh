@@ -8,3 +8,5 @@ for robot in cartpole-swingup=200 reacher-easy=3600; do # two joints and a targe
   reelworld record "dm_control/$robot" --out "$runs/recording" --episodes "$episodes" --max-steps 100 --processes 1
   reelworld record "dm_control/$robot" --out "$runs/test-recording" --episodes 64 --max-steps 100 --seed 1000000 --processes 1
 done
+# Few steps of the arm pay: rewards are measured on more episodes.
+reelworld record dm_control/reacher-easy --out runs/robots/reacher/reward-recording --episodes 256 --max-steps 100 --seed 2000000 --processes 1
