@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from tests.dynamics.test_slot_transformer import SMALL, codes, made, told
 
-from reelworld.dynamics.frame_draft import DraftTraining, FrameDraft, frames_before
+from reelworld.dynamics.frame_draft import DraftTraining, FrameDraft, FrameSizes, frames_before
 from reelworld.dynamics.slot_state import SlotTransformerState
 from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.generate.samplers import SamplerConfig, TokenSampler
@@ -48,7 +48,7 @@ def test_a_draft_knows_three_frames_and_the_actions_between_and_behind_them() ->
 @torch.no_grad()
 def test_codes_mean_something_else_in_every_cell() -> None:
     torch.manual_seed(0)
-    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8).eval()
+    draft = FrameDraft(FrameSizes(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8)).eval()
     past = torch.tensor([[[[0, 1, 2], [3, 4, 5], [2, 2, 0]]]])
     none = torch.zeros(1, 1, 3, 0)
     guesses = [draft(p, none)[1] for p in (past, past.flip(2), past.roll(1, 3))]
@@ -59,7 +59,7 @@ def test_codes_mean_something_else_in_every_cell() -> None:
 @torch.no_grad()
 def test_codes_with_the_same_vector_are_the_same_and_one_unknown_is_none_of_them() -> None:
     torch.manual_seed(0)
-    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8).eval()
+    draft = FrameDraft(FrameSizes(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8)).eval()
     vectors = torch.randn(5, 4)
     vectors[3] = vectors[1]
     draft.reader.know_codes(10 * vectors)
@@ -72,7 +72,7 @@ def test_codes_with_the_same_vector_are_the_same_and_one_unknown_is_none_of_them
 @torch.no_grad()
 def test_at_first_things_stay_and_a_silent_draft_says_nothing() -> None:
     torch.manual_seed(0)
-    draft = FrameDraft(n_cells=3, n_codes=5, code_width=4, n_numbers=2, width=8).eval()
+    draft = FrameDraft(FrameSizes(n_cells=3, n_codes=5, code_width=4, n_numbers=2, width=8)).eval()
     draft.guess.weight.zero_()
     draft.guess.bias.zero_()
     past, actions = torch.tensor([[[[0, 1, 2], [3, 4, 5], [2, 2, 0]]]]), torch.rand(1, 1, 3, 2)

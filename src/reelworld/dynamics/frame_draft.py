@@ -16,6 +16,7 @@ Shapes: B clips, F later frames, P frames that are read, M codes of a frame, A n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ from torch.nn import functional
 
 from reelworld.types import Batch, Losses
 
-__all__ = ["DraftTraining", "FrameDraft", "FrameReader", "FrameVerdict", "frames_before"]
+__all__ = ["DraftTraining", "FrameDraft", "FrameReader", "FrameSizes", "FrameVerdict", "frames_before"]
 
 PAST = 3
 """P: two frames show how things move; codes are coarse, and a third one makes it clearer."""
@@ -37,30 +38,37 @@ COPIED = 2.0
 """Score that the code of the frame before has from the beginning: most things stay."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class FrameSizes:
+    """Sizes of what is read, and of the perceptrons that read it."""
+
+    n_cells: int
+    """M."""
+    n_codes: int
+    """V."""
+    code_width: int
+    """C."""
+    n_numbers: int
+    """A, 0 without actions."""
+    width: int
+    """E."""
+
+
 class FrameReader(nn.Module):
     """Codes of frames and actions in, features out."""
 
     vectors: Tensor
     """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
 
-    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int, layers: int) -> None:
-        """Make the perceptron; until ``know_codes``, the vectors of codes are random.
-
-        Args:
-            n_cells: M.
-            n_codes: V.
-            code_width: C.
-            n_numbers: A, 0 without actions.
-            width: E.
-            layers: How many follow the first one.
-        """
+    def __init__(self, sizes: FrameSizes, layers: int) -> None:
+        """Make the perceptron, so many layers behind the first; until ``know_codes``, the vectors are random."""
         super().__init__()
-        self.register_buffer("vectors", torch.zeros(n_codes + 1, code_width))
-        self.read = nn.Linear(PAST * n_cells * code_width, width)
-        self.act = nn.Linear(PAST * n_numbers, width) if n_numbers else None
+        self.register_buffer("vectors", torch.zeros(sizes.n_codes + 1, sizes.code_width))
+        self.read = nn.Linear(PAST * sizes.n_cells * sizes.code_width, sizes.width)
+        self.act = nn.Linear(PAST * sizes.n_numbers, sizes.width) if sizes.n_numbers else None
         self.drop = nn.Dropout(DROPPED)
-        self.layers = nn.ModuleList(_layer(width) for _ in range(layers))
-        self.know_codes(torch.randn(n_codes, code_width))
+        self.layers = nn.ModuleList(_layer(sizes.width) for _ in range(layers))
+        self.know_codes(torch.randn(sizes.n_codes, sizes.code_width))
 
     @torch.no_grad()
     def know_codes(self, vectors: Tensor) -> None:
@@ -92,20 +100,12 @@ class FrameReader(nn.Module):
 class FrameDraft(nn.Module):
     """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
 
-    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
-        """Make the perceptron.
-
-        Args:
-            n_cells: M.
-            n_codes: V.
-            code_width: C.
-            n_numbers: A, 0 without actions.
-            width: E.
-        """
+    def __init__(self, sizes: FrameSizes) -> None:
+        """Make the perceptron."""
         super().__init__()
-        self.n_codes = n_codes
-        self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, LAYERS)
-        self.guess = nn.Linear(width, n_cells * n_codes)
+        self.n_codes = sizes.n_codes
+        self.reader = FrameReader(sizes, LAYERS)
+        self.guess = nn.Linear(sizes.width, sizes.n_cells * sizes.n_codes)
         self.copied = nn.Parameter(torch.tensor(COPIED))
 
     def be_silent(self) -> None:
@@ -132,19 +132,11 @@ class FrameDraft(nn.Module):
 class FrameVerdict(nn.Module):
     """Codes of a frame and of those before in; what arriving at the frame brings, out."""
 
-    def __init__(self, n_cells: int, n_codes: int, code_width: int, n_numbers: int, width: int) -> None:
-        """Make the perceptron; it says nothing until it has learned.
-
-        Args:
-            n_cells: M.
-            n_codes: V.
-            code_width: C.
-            n_numbers: A, 0 without actions.
-            width: E.
-        """
+    def __init__(self, sizes: FrameSizes) -> None:
+        """Make the perceptron; it says nothing until it has learned."""
         super().__init__()
-        self.reader = FrameReader(n_cells, n_codes, code_width, n_numbers, width, VERDICT_LAYERS)
-        self.reward = nn.Linear(width, 1)
+        self.reader = FrameReader(sizes, VERDICT_LAYERS)
+        self.reward = nn.Linear(sizes.width, 1)
         for parameter in self.reward.parameters():
             nn.init.zeros_(parameter)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
-from reelworld.dynamics.frame_draft import FrameDraft, FrameVerdict, frames_before
+from reelworld.dynamics.frame_draft import FrameDraft, FrameSizes, FrameVerdict, frames_before
 from reelworld.dynamics.sequence_layout import SequenceLayout
 from reelworld.dynamics.slot_state import SlotTransformerState
 from reelworld.nn.action_embedding import ActionVector
@@ -112,9 +112,15 @@ class SlotTransformer(nn.Module):
         self.reward = nn.Linear(width, 1) if config.has_rewards and not config.draft_width else None
         self.ended = nn.Linear(width, 1) if config.has_ends else None
         self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
-        sizes = (self.layout.frame_tokens, self.layout.frame_codes, config.code_width, n_numbers, config.draft_width)
-        self.draft = FrameDraft(*sizes) if config.draft_width else None
-        self.verdict = FrameVerdict(*sizes) if config.draft_width and config.has_rewards else None
+        sizes = FrameSizes(
+            n_cells=self.layout.frame_tokens,
+            n_codes=self.layout.frame_codes,
+            code_width=config.code_width,
+            n_numbers=n_numbers,
+            width=config.draft_width,
+        )
+        self.draft = FrameDraft(sizes) if config.draft_width else None
+        self.verdict = FrameVerdict(sizes) if config.draft_width and config.has_rewards else None
         self.hint = nn.Linear(config.draft_width, width) if config.draft_width else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head, self.cell):
@@ -151,7 +157,7 @@ class SlotTransformer(nn.Module):
 
         Returns:
             Terms ``codes`` (per token, slots between later frames included), ``accuracy`` (logged only), ``reward``
-            and ``terminated`` (per frame) and ``recall`` (per number of an action).
+            (unless codes tell it) and ``terminated`` (per frame) and ``recall`` (per number of an action).
         """
         assert batch.codes is not None
         ids_BL = self.layout.pack(batch.codes)
@@ -197,7 +203,16 @@ class SlotTransformer(nn.Module):
         return (nats_BF * valid_BF).sum(), valid_BF.sum()
 
     def draft_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of drafts alone, per code of a later frame, and verdicts: what they learn before the rest."""
+        """Cross-entropy of drafts alone, and what codes tell of rewards: what is learned before the rest.
+
+        Args:
+            batch: As for ``loss``.
+            generator: Not used.
+
+        Returns:
+            Terms ``draft`` (nats per code of a later frame) and ``reward`` (squared error per frame, in units of a
+            typical reward).
+        """
         assert batch.codes is not None
         next_BFM, valid_BF = batch.codes.video[:, self.layout.context_frames :], self._valid(batch)
         led_BFA = self._led(batch.conditions, *next_BFM.shape[:2])
@@ -207,7 +222,7 @@ class SlotTransformer(nn.Module):
         terms = {"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())}
         told_BF = self._told(next_BFM, led_BFA)
         if told_BF is not None and batch.rewards is not None:
-            terms["reward"] = self._reward_term(told_BF.float() * self.reward_scale, batch.rewards, valid_BF)
+            terms["reward"] = self._reward_term(told_BF, batch.rewards, valid_BF)
         return Losses(terms)
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,13 +313,13 @@ class SlotTransformer(nn.Module):
         return scores_BFMV, self.hint(features_BFE)
 
     def _told(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor | None:
-        """Rewards of arriving at true later frames as their codes tell them, (B, F), or None: the transformer does."""
-        if self.verdict is None:
-            return None
-        told_BF: Tensor = self.verdict(
-            frames_before(later_BFM, self.layout.frame_codes)[:, 1:], frames_before(led_BFA, 0.0)[:, 1:]
-        )
-        return told_BF
+        """Rewards of arriving at true later frames as codes tell them, float32 (B, F); None: the transformer does."""
+        frames_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, 1:]
+        return self._told_of(frames_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
+
+    def _told_of(self, frames_BFPM: Tensor, led_BFPA: Tensor) -> Tensor | None:
+        """Rewards of frames with those before and the actions that led to them, as ``_told`` gives them."""
+        return None if self.verdict is None else self.verdict(frames_BFPM, led_BFPA).float() * self.reward_scale
 
     def _led(self, conditions: Conditions, n_streams: int, n_later: int) -> Tensor:
         """Return the numbers of the actions that lead to the first F later frames, (B, F, A)."""
@@ -342,7 +357,7 @@ class SlotTransformer(nn.Module):
 
     def _outcome(self, features: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
         """Read probabilities of an end, and rewards unless codes told them, off the last tokens: float32 (...) each."""
-        rewards = self._rewards(features) if told is None else told.float() * self.reward_scale
+        rewards = self._rewards(features) if told is None else told
         if self.ended is None:
             return rewards, torch.zeros_like(rewards)
         return rewards, self.ended(features).squeeze(-1).float().sigmoid()
@@ -392,10 +407,13 @@ class SlotTransformer(nn.Module):
             x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
         codes_B1M = torch.stack(drawn, 1)[:, None]
         past_BPM = torch.cat([codes_B1M, state.past[:, :-1]], 1)
-        told_B = None if self.verdict is None else self.verdict(past_BPM[:, None], led_BPA[:, None])[:, 0]
-        reward_B, ended_B = self._outcome(self.transformer.step(x_B1D, state.cache)[:, 0], told_B)
+        features_B1D, told_B1 = (
+            self.transformer.step(x_B1D, state.cache),
+            self._told_of(past_BPM[:, None], led_BPA[:, None]),
+        )
+        reward_B1, ended_B1 = self._outcome(features_B1D, told_B1)
         after = SlotTransformerState(
-            cache=state.cache, reward=reward_B, terminated=ended_B, past=past_BPM, led=led_BPA[:, :-1]
+            cache=state.cache, reward=reward_B1[:, 0], terminated=ended_B1[:, 0], past=past_BPM, led=led_BPA[:, :-1]
         )
         return Codes({"video": codes_B1M}), after
 
