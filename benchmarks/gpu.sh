@@ -36,14 +36,14 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
 arm() { # worlds of the two-link arm from three seeds, beside everything else
   local quick
   quick=$(few "--tokenizer-steps 6 --draft-steps 3 --steps 6" "")
-  for part in recording=3600=0 test-recording=64=1000000; do
+  for part in recording=3600=0 test-recording=64=1000000 reward-recording=256=2000000; do
     IFS== read -r folder episodes seed <<<"$part"
     reelworld record dm_control/reacher-easy --out "$OUT/robots/reacher/$folder" --episodes "$(few 8 "$episodes")" \
       --max-steps "$(few 50 100)" --seed "$seed"
   done
   # shellcheck disable=SC2086
   python benchmarks/robot_worlds.py --tasks reacher --runs "$OUT/robots" --clips "$(few 4 48)" --threads 4 \
-    --out "$OUT/keep/ivideogpt-arm.json" --train-flags --device "$DEVICE" $quick
+    --out "$OUT/keep/ivideogpt-robots-gpu.json" --train-flags --device "$DEVICE" $quick
 }
 arm >"$OUT/arm.log" 2>&1 &
 arm=$!

@@ -1,12 +1,13 @@
 """Train iVideoGPT worlds on recorded robots from three seeds and measure them (docs/recipes/ivideogpt.md).
 
     bash worlds/robots.sh                                  # records, into runs/robots
-    python benchmarks/robot_worlds.py --runs runs/robots --out benchmarks/results/ivideogpt-robots.json
+    python benchmarks/robot_worlds.py --runs runs/robots --out benchmarks/results/ivideogpt-robots.json \\
+        --train-flags --precision bf16
 
 RUNS/TASK holds ``recording`` (trained on), ``test-recording`` (other seeds) and perhaps ``reward-recording`` (others
 again). Per task and seed: the per-pixel mean of 4 samples 2 to 15 steps ahead, what the true actions are worth 4 steps
-ahead, and expected rewards on all episodes. Beside them a
-copy of the last frame, other actions, always the mean reward. What is finished is kept: run it again to go on.
+ahead, and expected rewards on all episodes. Beside them a copy of the last frame, other actions, always the mean
+reward. What is finished is kept: run it again to go on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 from keeping import figures_to_keep, flags, keep, minutes
 
 from reelworld.config import write_json
+from reelworld.data.dataset import DataSet
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.figures import Figure
@@ -35,14 +37,12 @@ SEEDS = (0, 1, 2)
 SAMPLES = 4
 HORIZONS = tuple(range(2, 16))
 CONTROL_STARTS = 128
-AT_ONCE = 32
-"""Episodes that are scored in one call, which reads a few thousand frames at most."""
 STEPS = {"cartpole": (3000, 3000, 1500), "reacher": (6000, 6000, 1500)}
 """Of tokenizer, drafts and transformer: two joints take longer to draw and to foresee than one."""
 RECORDED = ("test-recording", "reward-recording")
 """Episodes that rewards are measured on; the second, where there is one, has more of them."""
 STRIDE = {"cartpole": "2", "reacher": "4"}
-"""Steps of 80 and 160 ms. All settings were chosen on validation episodes (docs/log.md)."""
+"""Frames of 40 ms per step."""
 
 
 def trained(run: Path, data: list[Path], seed: int, words: list[str]) -> World:
@@ -71,13 +71,12 @@ def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any
     return figures_to_keep(figures)
 
 
-def measured_rewards(world: World, recordings: list[Path], seed: int) -> dict[str, Any]:
+def measured_rewards(world: World, recordings: list[DataSet], seed: int) -> dict[str, Any]:
     """Measure expected rewards on all episodes: where few of them pay, some dozen tell little."""
     scored = []
     for data in recordings:
-        clips = choose_clips(world, open_for(world, data), "all", 10**6, seed)
-        for i in range(0, len(clips), AT_ONCE):
-            scored += score_clips(world, clips[i : i + AT_ONCE])
+        for clip in choose_clips(world, data, "all", len(data.episodes), seed):
+            scored += score_clips(world, [clip])  # all together would be cut to some thousand frames
     outcomes = measure_outcomes(scored, seed)
     return {**figures_to_keep(outcomes.figures if outcomes else ()), "reward_episodes": len(scored)}
 
@@ -103,9 +102,10 @@ def main() -> None:
             world = trained(run, [folder / "recording"], seed, words)
             if not (kept := run / f"figures-{arguments.clips}.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))
-            if not (rewards := run / "rewards.json").is_file():
-                told = [path for name in RECORDED if (path := folder / name).is_dir()]
-                write_json(rewards, measured_rewards(world, told, seed))
+            paying = [open_for(world, path) for name in RECORDED if (path := folder / name).is_dir()]
+            n_episodes = sum(len(data.episodes) for data in paying)
+            if not (rewards := run / f"rewards-{n_episodes}.json").is_file():
+                write_json(rewards, measured_rewards(world, paying, seed))
             found = {**json.loads(kept.read_text("utf-8")), **json.loads(rewards.read_text("utf-8"))}
             about = {name: world.info.provenance["training"][name] for name in ("command", "commit")}
             about |= {"minutes": minutes(run), "reward_episodes": found.pop("reward_episodes")}
