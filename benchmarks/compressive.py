@@ -29,17 +29,17 @@ from torch import nn
 
 from reelworld.config import write_json
 from reelworld.data.dataset import DataInfo, DataSet, ReadOptions
-from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.metrics import squared_error
 from reelworld.evaluate.reconstruction import reconstruct
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.nn.pixels import to_float
-from reelworld.recipes import ivideogpt
-from reelworld.recipes.ivideogpt_settings import Config
+from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.config import Config
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
+from reelworld.train.autotune import autocast, choose_precision, probe
 from reelworld.train.optim import Gradients, lr_factor, make_optimizer
-from reelworld.train.probe import autocast, choose_precision, probe
 from reelworld.train.stage import Stage
 from reelworld.types import Clip, Conditions
 from reelworld.worlds.world import World
@@ -71,7 +71,7 @@ def made(name: str, config: Config, info: DataInfo) -> dict[str, nn.Module]:
     given: Any = parts["dynamics"]
     tokenizer = as_large_as(parts["tokenizer"], config, **SIBLINGS[name], side=SIDE)
     grid = tokenizer.grid
-    dynamics = SlotTransformer(replace(given.config, grid=grid, context_grid=grid))
+    dynamics = IVideoGPTTransformer(replace(given.config, grid=grid, context_grid=grid))
     return {"tokenizer": tokenizer, "dynamics": dynamics}
 
 

@@ -4,7 +4,7 @@
     python benchmarks/conditionings.py --world runs/genie --data runs/demo/recording
 
 The tokenizer and the latent actions are those of the world; only its dynamics are trained anew, with each conditioning
-from the same seeds on the same batches. Judged on validation episodes, one step from true frames: surprise, and how
+from the same seeds on the same batches. StepScores on validation episodes, one step from true frames: surprise, and how
 much it grows when every clip is told the actions of another clip. The trivial baseline is the last frame again.
 """
 
@@ -25,14 +25,14 @@ from keeping import flags, keep
 from reelworld.config import from_json
 from reelworld.data.loader import Loader, to_batch
 from reelworld.data.windows import Windows, spread
-from reelworld.dynamics.maskgit import MaskGIT
 from reelworld.evaluate.clips import open_for
 from reelworld.nn.action_conditioning import Conditioning
-from reelworld.recipes import genie
+from reelworld.systems.genie import train as genie
+from reelworld.systems.genie.maskgit import MaskGIT
 from reelworld.train.loop import train
+from reelworld.train.precompute_codes import coded, encoded_batches
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
-from reelworld.train.tokenize import coded, coded_batches
 from reelworld.types import Codes, Conditions
 from reelworld.worlds.world import World
 
@@ -48,7 +48,7 @@ def learned(world: World, config: genie.Config, windows: Windows) -> MaskGIT:
         name="dynamics",
         part="dynamics",
         module=dynamics,
-        batches=coded_batches(loader.batches, world.tokenizer),
+        batches=encoded_batches(loader.batches, world.tokenizer),
         steps=config.steps,
         optim=genie.optim(config, lr=config.lr, min_lr_share=config.min_lr_share),
         precision=config.precision,

@@ -5,7 +5,7 @@
         --held-out runs/driving/val-recording
 
 The tokenizer is that of the world; its dynamics are trained anew, with each greatest share of replaced codes from the
-same seeds. Judged on the recording's validation episodes, or on others that nothing was trained on and that are not
+same seeds. StepScores on the recording's validation episodes, or on others that nothing was trained on and that are not
 those of the report: single steps, runs under recorded actions, and where the game is CarRacing drives by a driver that
 sees pixels only. Beside each: a copy of the last frame, or the game itself. What is finished already is kept in --runs:
 run it again to go on.
@@ -32,7 +32,7 @@ from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.plan import all_training_clips
 from reelworld.evaluate.prediction import measure_horizons
 from reelworld.evaluate.tiles import TileAtlas
-from reelworld.recipes import pocket
+from reelworld.systems.pocket import train as pocket
 from reelworld.train.loop import train
 from reelworld.train.run import Run
 from reelworld.types import Clip

@@ -29,8 +29,8 @@ from reelworld.evaluate.driving import (
     drive_world,
     driving_figures,
 )
-from reelworld.evaluate.machine import commit, describe_machine, now
 from reelworld.evaluate.results import plain
+from reelworld.system_info import commit, describe_machine, now
 from reelworld.types import UserError
 from reelworld.worlds.world import World
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.pixels import patchify, unpatchify
-from reelworld.recipes.ivideogpt_settings import Config
-from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN, ConditionalVQGANConfig, Rebuilt, make_codebook
-from reelworld.tokenizers.context_attention import ContextMemory
-from reelworld.tokenizers.vqgan import FrameDecoder, FrameEncoder
+from reelworld.systems.ivideogpt.config import Config
+from reelworld.systems.ivideogpt.context_attention import ContextMemory
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig, Rebuilt, make_codebook
+from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Codes, GridSpec, TokenSpec
 
 __all__ = ["FrameVQGAN", "as_large_as"]
@@ -29,7 +29,7 @@ class FrameVQGAN(nn.Module):
     """Clips <-> codes of single frames. Both grids hold the codes of all frames; ``Codes.keep`` says whose count."""
 
     def __init__(
-        self, config: Config, other: ConditionalVQGANConfig, channels: tuple[int, ...], patch: int, side: int
+        self, config: Config, other: ContextVQGANConfig, channels: tuple[int, ...], patch: int, side: int
     ) -> None:
         """Make the networks.
 
@@ -90,7 +90,7 @@ class FrameVQGAN(nn.Module):
         pixels = self._pixels(quantized.vectors)
         return Rebuilt(pixels[:, :n_context], pixels[:, n_context:], {"video": quantized})
 
-    terms = ConditionalVQGAN.terms
+    terms = ContextVQGAN.terms
     """The same losses."""
 
     def _features(self, video: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class FrameVQGAN(nn.Module):
 
 
 def as_large_as(
-    other: ConditionalVQGAN, config: Config, channels: tuple[int, ...], patch: int, side: int = 64
+    other: ContextVQGAN, config: Config, channels: tuple[int, ...], patch: int, side: int = 64
 ) -> FrameVQGAN:
     """Widen all blocks alike until there are as many parameters as in another tokenizer, within 5%."""
     wanted = sum(p.numel() for p in other.parameters())

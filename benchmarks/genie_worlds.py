@@ -1,4 +1,4 @@
-"""Train genie worlds without labels from three seeds and measure what they found: everything in docs/recipes/genie.md.
+"""Train genie worlds without labels from three seeds and measure what they found: everything in docs/systems/genie.md.
 
     python benchmarks/genie_worlds.py --game doorkey --runs runs/genie --data runs/demo
     python benchmarks/genie_worlds.py --game carracing --runs runs/genie-carracing --data runs/carracing

@@ -33,14 +33,14 @@ from torch import Tensor
 
 from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo
-from reelworld.dynamics.slot_state import SlotTransformerState
-from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.evaluate.bench import BenchResult
-from reelworld.evaluate.machine import load_average, peak_memory_mb
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float
-from reelworld.recipes import ivideogpt
-from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+from reelworld.system_info import load_average, peak_memory_mb
+from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
+from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
 from reelworld.train.optim import make_optimizer
 from reelworld.train.stage import OptimConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions
@@ -71,7 +71,7 @@ def first_frames(world: World) -> Tensor:
 class Ours:
     """n streams that step as a session steps them, with the time of both halves."""
 
-    def __init__(self, world: World, dynamics: SlotTransformer, state: SlotTransformerState, memory: Any) -> None:
+    def __init__(self, world: World, dynamics: IVideoGPTTransformer, state: SlotTransformerState, memory: Any) -> None:
         self.dynamics, self.tokenizer, self.state, self.memory = dynamics, world.tokenizer, state, memory
         n = len(state.reward)
         self.told = Conditions(actions={"action": torch.full((n, 1, ACTION.n), 0.5)})
@@ -100,7 +100,7 @@ class Ours:
         return 1e3 * (seconds + np.array(self.decoding) if self.decoding else seconds)[1:]
 
 
-def begin(world: World, dynamics: SlotTransformer) -> tuple[Codes, SlotTransformerState]:
+def begin(world: World, dynamics: IVideoGPTTransformer) -> tuple[Codes, SlotTransformerState]:
     """Read the first frames."""
     codes = world.tokenizer.encode(first_frames(world))
     before = Conditions(actions={"action": torch.zeros(1, codes.video.shape[1] - 1, ACTION.n)})
@@ -128,7 +128,7 @@ def check_same(world: World, codes: Codes, state: SlotTransformerState) -> None:
             raise SystemExit("the published way draws another frame; nothing is measured.")
 
 
-def bytes_of(dynamics: SlotTransformer, n_streams: int, is_shared: bool) -> Callable[[int], float]:
+def bytes_of(dynamics: IVideoGPTTransformer, n_streams: int, is_shared: bool) -> Callable[[int], float]:
     """Count what one of the 17 tokens of a frame must read, on average, when so many tokens were read before it."""
     config, layout = dynamics.config.transformer, dynamics.layout
     size = dynamics.head.weight.element_size()
@@ -147,7 +147,7 @@ def bytes_of(dynamics: SlotTransformer, n_streams: int, is_shared: bool) -> Call
 def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[dict[str, Any]]:
     """Measure frames, all ways in turn."""
     wide, tokenizer = world.dynamics, world.tokenizer
-    half = SlotTransformer(wide.config).eval()
+    half = IVideoGPTTransformer(wide.config).eval()
     half.load_state_dict(wide.state_dict())
     half.bfloat16()
     begun = time.perf_counter()
@@ -242,8 +242,8 @@ def learning(size: str, steps: int, threads: int) -> list[dict[str, Any]]:
     """Measure training steps of the transformer, both ways in turn."""
     config = replace(ivideogpt.SIZES[size](), actions="none", attn_dropout=0.0)
     parts: Any = ivideogpt.build(config, DataInfo(height=64, width=64))
-    model: SlotTransformer = parts["dynamics"].train()
-    tokenizer: ConditionalVQGAN = parts["tokenizer"]
+    model: IVideoGPTTransformer = parts["dynamics"].train()
+    tokenizer: ContextVQGAN = parts["tokenizer"]
     grids, shape = tokenizer.config.grids(), (1, config.clip_frames)
     generator = torch.Generator().manual_seed(SEED)
     codes = Codes({

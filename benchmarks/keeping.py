@@ -12,8 +12,8 @@ from typing import Any
 from reelworld.config import to_json, write_json
 from reelworld.evaluate.bench import check_idle
 from reelworld.evaluate.figures import Figure
-from reelworld.evaluate.machine import commit, describe_machine, now
 from reelworld.evaluate.results import plain
+from reelworld.system_info import commit, describe_machine, now
 from reelworld.types import UserError
 
 __all__ = ["figures_to_keep", "flags", "keep", "look_if_idle", "minutes", "speed_flags"]

@@ -28,12 +28,12 @@ from keeping import keep, look_if_idle, speed_flags
 from torch import Tensor
 
 from reelworld.config import to_json
-from reelworld.dynamics.maskgit import MaskGIT, MaskGITConfig
-from reelworld.dynamics.masking import n_still_masked
 from reelworld.evaluate.bench import BenchResult
-from reelworld.evaluate.machine import load_average, peak_memory_mb
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.st_transformer import STConfig
+from reelworld.models.maskgit import n_still_masked
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.spacetime import STConfig
+from reelworld.system_info import load_average, peak_memory_mb
+from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
 SEED = 0

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from keeping import flags, keep
 
-from reelworld.data.policies.minigrid import DONE, LEFT, RIGHT, glancer
-from reelworld.data.presets import WrapperConfig
-from reelworld.data.recorder import configure
-from reelworld.data.simulator import Simulator
+from reelworld.envs.policies.minigrid import DONE, LEFT, RIGHT, glancer
+from reelworld.envs.presets import WrapperConfig
+from reelworld.envs.recorder import configure
+from reelworld.envs.simulator import Simulator
 from reelworld.evaluate.figures import share_interval
 from reelworld.worlds.world import World
 

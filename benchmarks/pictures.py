@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
-from reelworld.data.media import encode_gif, side_by_side, write_file
 from reelworld.evaluate.clips import open_for, read_episode
+from reelworld.media import encode_gif, side_by_side, write_file
 from reelworld.worlds.world import World
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"

@@ -247,7 +247,7 @@ def main() -> None:
         return
     from reelworld.config import write_json
     from reelworld.evaluate.bench import check_idle
-    from reelworld.evaluate.machine import commit, describe_machine, now
+    from reelworld.system_info import commit, describe_machine, now
     from reelworld.types import UserError
 
     try:

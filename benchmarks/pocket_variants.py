@@ -24,25 +24,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reelworld.data.code_store import TokenStore
 from reelworld.data.dataset import DataSet
-from reelworld.data.events import event_weights, reward_scale
 from reelworld.data.loader import Loader
-from reelworld.data.store import TokenStore
+from reelworld.data.rare_events import event_weights, reward_scale
 from reelworld.data.windows import Windows, spread
-from reelworld.dynamics.grid import GridDynamics
-from reelworld.evaluate.checks import dynamics_check
-from reelworld.evaluate.machine import commit, describe_machine
-from reelworld.generate.samplers import SamplerConfig
-from reelworld.nn import grid as grid_module
-from reelworld.recipes import pocket
+from reelworld.models.samplers import SamplerConfig
+from reelworld.nn import conv_mixer as grid_module
+from reelworld.system_info import commit, describe_machine
+from reelworld.systems.pocket import train as pocket
+from reelworld.systems.pocket.dynamics import PocketDynamics
 from reelworld.train.loop import step_seed
+from reelworld.train.validation import dynamics_check
 from reelworld.worlds.world import World
 
 SLICE_SECONDS = 3.0
 
 
 class AttentionBlock(nn.Module):
-    """Pre-norm spatial attention and a feed-forward layer: what a factorised transformer has instead of GridBlock."""
+    """Pre-norm spatial attention and a feed-forward layer: as a factorised transformer has."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -61,8 +61,8 @@ class AttentionBlock(nn.Module):
         return x + self.outer(nn.functional.gelu(self.inner(self.after(x))))
 
 
-class UnpooledBlock(grid_module.GridBlock):
-    """GridBlock without its global mean and maximum."""
+class UnpooledBlock(grid_module.ConvMixerBlock):
+    """ConvMixerBlock without its global mean and maximum."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix tokens of each frame: (F, R, C, D) -> (F, R, C, D)."""
@@ -71,10 +71,10 @@ class UnpooledBlock(grid_module.GridBlock):
         return x + self.out(nn.functional.gelu(local))
 
 
-def with_blocks(block: type[nn.Module]) -> Callable[[GridDynamics], None]:
+def with_blocks(block: type[nn.Module]) -> Callable[[PocketDynamics], None]:
     """Replace every grid block."""
 
-    def change(model: GridDynamics) -> None:
+    def change(model: PocketDynamics) -> None:
         width = model.config.width
         model.trunk = nn.ModuleList([block(width) for _ in model.trunk])
         model.head = nn.ModuleList([block(width) for _ in model.head])
@@ -82,20 +82,20 @@ def with_blocks(block: type[nn.Module]) -> Callable[[GridDynamics], None]:
     return change
 
 
-def without_copy(model: GridDynamics) -> None:
+def without_copy(model: PocketDynamics) -> None:
     """Start from nothing instead of a copy of the current frame, and never learn to copy."""
     nn.init.zeros_(model.copy.bias)
     model.copy.requires_grad_(False)
 
 
-def without_digits(model: GridDynamics) -> None:
+def without_digits(model: PocketDynamics) -> None:
     """Give every code rows of its own only."""
     for table in (model.codes, model.readout):
         nn.init.zeros_(table.shared)
         table.shared.requires_grad_(False)
 
 
-VARIANTS: dict[str, tuple[dict[str, Any], Callable[[GridDynamics], None] | None]] = {
+VARIANTS: dict[str, tuple[dict[str, Any], Callable[[PocketDynamics], None] | None]] = {
     "pocket": ({}, None),
     "spatial attention instead of convolution": ({}, with_blocks(AttentionBlock)),
     "no global pooling": ({}, with_blocks(UnpooledBlock)),
@@ -114,7 +114,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[GridDynamics], None] | None]
 class Trainer:
     """Trains one variant in slices, so that all variants share the machine's good and bad minutes."""
 
-    def __init__(self, config: pocket.Config, model: GridDynamics, store: TokenStore, seconds: float) -> None:
+    def __init__(self, config: pocket.Config, model: PocketDynamics, store: TokenStore, seconds: float) -> None:
         windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
         weights = event_weights(windows) if config.event_share else None
         loader = Loader(windows, config.batch, config.seed, weights=weights, weighted_share=config.event_share)
@@ -227,7 +227,7 @@ def main() -> None:
         fields, change = VARIANTS[name]
         config = replace(pocket.SIZES["small"](), seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["dynamics"]
-        assert isinstance(model, GridDynamics)
+        assert isinstance(model, PocketDynamics)
         if change:
             change(model)
         trainers[name] = Trainer(config, model, store, args.seconds)

@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.dynamics.slot_transformer import SlotTransformer
 from reelworld.nn.llama import Block
-from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import Codes, Sampler
 
 __all__ = ["PublishedSteps", "published_loss"]
@@ -56,7 +56,7 @@ class Kept:
         return self.layers[0][0].shape[2] if self.layers else 0
 
 
-def transformer(model: SlotTransformer, x_BLD: Tensor, kept: Kept | None) -> Tensor:
+def transformer(model: IVideoGPTTransformer, x_BLD: Tensor, kept: Kept | None) -> Tensor:
     """Read tokens behind those that are kept; every product of matrices by itself."""
     stack = model.transformer
     first = kept.length if kept is not None else 0
@@ -87,7 +87,7 @@ def transformer(model: SlotTransformer, x_BLD: Tensor, kept: Kept | None) -> Ten
 class PublishedSteps:
     """One stream that goes on frame by frame."""
 
-    def __init__(self, model: SlotTransformer, tokenizer: ConditionalVQGAN, codes: Codes) -> None:
+    def __init__(self, model: IVideoGPTTransformer, tokenizer: ContextVQGAN, codes: Codes) -> None:
         """Begin with the codes of a context, both grids (1, K, ...)."""
         self.model, self.tokenizer, self.context = model, tokenizer, codes
         self.ids = model.layout.pack(codes)
@@ -123,7 +123,7 @@ class PublishedSteps:
         return x_BLD
 
 
-def published_loss(model: SlotTransformer, ids: Tensor) -> Tensor:
+def published_loss(model: IVideoGPTTransformer, ids: Tensor) -> Tensor:
     """Mean cross-entropy of what is to be predicted in whole sequences, (B, L), without actions."""
     logits = model.head(transformer(model, model.embed(ids), None)).float()
     labels = model.layout.labels(ids)[:, 1:]

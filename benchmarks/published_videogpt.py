@@ -24,10 +24,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.dynamics.autoregressive import AutoregressivePrior, Block
-from reelworld.nn.block_layout import BLOCK
 from reelworld.nn.transformer import CrossAttention, LateEpsilonNorm, SelfAttention
-from reelworld.tokenizers.vqvae3d import VQVAE3D, AttentionResidual, AxialBlock
+from reelworld.systems.videogpt.block_sparse_layout import BLOCK
+from reelworld.systems.videogpt.prior import AutoregressivePrior, Block
+from reelworld.systems.videogpt.vqvae import VQVAE3D, AttentionResidual, AxialBlock
 
 
 def split(x: Tensor, heads: int) -> Tensor:

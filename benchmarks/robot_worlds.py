@@ -1,4 +1,4 @@
-"""Train iVideoGPT worlds on recorded robots from three seeds and measure them (docs/recipes/ivideogpt.md).
+"""Train iVideoGPT worlds on recorded robots from three seeds and measure them (docs/systems/ivideogpt.md).
 
     bash worlds/robots.sh                                  # records, into runs/robots
     python benchmarks/robot_worlds.py --runs runs/robots --out benchmarks/results/ivideogpt-robots.json \\

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from reelworld.data.dataset import DataSet
 from reelworld.data.loader import Loader
-from reelworld.data.patches import PatchPool
 from reelworld.data.windows import Windows, spread
-from reelworld.evaluate.machine import commit, describe_machine
 from reelworld.nn.pixels import patchify, to_float, to_uint8
-from reelworld.recipes import pocket
-from reelworld.tokenizers.patch import PatchTokenizer
+from reelworld.system_info import commit, describe_machine
+from reelworld.systems.pocket import train as pocket
+from reelworld.systems.pocket.patch_pool import PatchPool
+from reelworld.systems.pocket.tokenizer import PatchTokenizer
 
 
 class OverlappingEncoder(nn.Module):

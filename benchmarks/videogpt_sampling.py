@@ -38,15 +38,15 @@ from reading import Memory, look_at_memory
 from torch import Tensor
 
 from reelworld.config import to_json
-from reelworld.dynamics.autoregressive import AutoregressivePrior, PriorConfig
-from reelworld.dynamics.prior_compiled import PHASES, CompiledStack
-from reelworld.dynamics.prior_steps import Stack
 from reelworld.evaluate.bench import BenchResult
-from reelworld.evaluate.machine import load_average, peak_memory_mb
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.block_layout import BLOCK
-from reelworld.nn.token_cache import Sight
-from reelworld.tokenizers.vqvae3d import VQVAE3D, VQVAE3DConfig
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.token_cache import VisibleBlocks
+from reelworld.system_info import load_average, peak_memory_mb
+from reelworld.systems.videogpt.block_sparse_layout import BLOCK
+from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
+from reelworld.systems.videogpt.prior_compiled import PHASES, CompiledStack
+from reelworld.systems.videogpt.prior_steps import Stack
+from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
 GRID = GridSpec(rows=32, columns=32, codebook_size=2048)
@@ -210,7 +210,7 @@ def bytes_of(prior: AutoregressivePrior) -> tuple[int, np.ndarray]:
     if prior.frame_net is not None:
         values = config.resnet_dim // config.heads * config.heads
         frames = config.cond_frames * config.cond_height * config.cond_width // 16 * (config.hidden_dim + values)
-    sight = Sight(BLOCK, prior.layout if config.attention == "sparse" else None)
+    sight = VisibleBlocks(BLOCK, prior.layout if config.attention == "sparse" else None)
     seen = np.array([sight.count(position) for position in range(config.n_tokens)])
     return size * weights, size * config.layers * (2 * seen * config.hidden_dim + frames)
 

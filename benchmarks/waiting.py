@@ -20,7 +20,7 @@ import torch
 from keeping import keep, look_if_idle, speed_flags
 
 from reelworld.data.dataset import DataInfo
-from reelworld.recipes import videogpt
+from reelworld.systems.videogpt import train as videogpt
 from reelworld.types import Batch, Codes
 
 WAYS: dict[str, dict[str, str]] = {

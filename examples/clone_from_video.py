@@ -11,7 +11,7 @@ actions, and the expert. All play the same games, none of which begins like a re
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 3.3; Schmidt and Jiang 2024 (arXiv:2312.10812).
 
-Expected: docs/recipes/genie.md, "Acting from video alone". Needs pip install 'reelworld[envs]'.
+Expected: docs/systems/genie.md, "Acting from video alone". Needs pip install 'reelworld[envs]'.
 
 Examples:
   python examples/clone_from_video.py
@@ -37,29 +37,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelworld.actions.real import fit_map
 from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
 from reelworld.config import require, to_json, write_json
 from reelworld.data.dataset import DataSet
-from reelworld.data.events import changes
 from reelworld.data.loader import Loader
-from reelworld.data.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
+from reelworld.data.rare_events import changes
 from reelworld.data.windows import Windows
-from reelworld.evaluate.checks import some_clips
+from reelworld.envs.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
 from reelworld.evaluate.figures import bootstrap
-from reelworld.evaluate.machine import commit, describe_machine, now
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.grid import GridBlock
+from reelworld.models.action_mapping import fit_map
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, to_float
-from reelworld.recipes.genie_actions import latent_model, latent_stage
-from reelworld.recipes.genie_sizes import small
-from reelworld.train.label import label
-from reelworld.train.log import Display
+from reelworld.system_info import commit, describe_machine, now
+from reelworld.systems.genie.latent_stage import latent_model, latent_stage
+from reelworld.systems.genie.presets import small
+from reelworld.train.console import Display
 from reelworld.train.loop import train
 from reelworld.train.optim import lr_factor, make_optimizer
+from reelworld.train.pseudo_label import label
 from reelworld.train.run import Run
 from reelworld.train.stage import OptimConfig
+from reelworld.train.validation import some_clips
 from reelworld.types import Batch, UserError
 
 TILE = 8
@@ -106,7 +106,7 @@ class Policy(nn.Module):
     def __init__(self, n_actions: int, width: int = 64, layers: int = 4) -> None:
         super().__init__()
         self.read = nn.Linear(TILE * TILE * 3, width)
-        self.blocks = nn.Sequential(*(GridBlock(width) for _ in range(layers)))
+        self.blocks = nn.Sequential(*(ConvMixerBlock(width) for _ in range(layers)))
         self.norm, self.matters, self.act = nn.LayerNorm(width), nn.Linear(width, 1), nn.Linear(width, n_actions)
 
     def forward(self, frames_BHWC: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reelworld.recipes import RECIPES
+from reelworld.systems import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "reelworld"
@@ -64,7 +64,7 @@ def test_architecture_lists_every_file() -> None:
 
 
 def test_every_recipe_has_a_page() -> None:
-    assert {p.stem for p in (ROOT / "docs" / "recipes").glob("*.md")} == set(RECIPES)
+    assert {p.stem for p in (ROOT / "docs" / "systems").glob("*.md")} == set(SYSTEMS)
 
 
 def test_tables_equal_the_kept_results() -> None:

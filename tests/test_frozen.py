@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.contract.conftest import actions, classes, frames, kinds, untrained
+from tests.conformance.conftest import actions, classes, frames, kinds, untrained
 
-from reelworld.recipes import RECIPES
+from reelworld.systems import SYSTEMS
 from reelworld.worlds.world import World
 
 FILE = Path(__file__).with_name("frozen.npz")
@@ -27,7 +27,7 @@ def world_of(name: str) -> World:
     import importlib
 
     system, _, kind = name.partition("-")
-    return untrained(importlib.import_module(RECIPES[system]), kind)
+    return untrained(importlib.import_module(SYSTEMS[system]), kind)
 
 
 def run_of(name: str) -> dict[str, np.ndarray]:

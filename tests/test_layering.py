@@ -30,8 +30,8 @@ def test_every_room_stands_in_the_table() -> None:
 
 
 def test_names_that_help_needs_do_not_import_torch() -> None:
-    recipes = [f"reelworld.recipes.{p.stem}" for p in PACKAGE.glob("recipes/*.py") if p.stem != "__init__"]
-    assert recipes
-    names = ["reelworld", "reelworld.types", "reelworld.config", "reelworld.recipes", *recipes]
+    configs = [f"reelworld.systems.{p.parent.name}.config" for p in PACKAGE.glob("systems/*/config.py")]
+    assert configs
+    names = ["reelworld", "reelworld.types", "reelworld.config", "reelworld.systems", *configs]
     code = f"import sys, {', '.join(names)}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

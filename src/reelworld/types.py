@@ -26,16 +26,21 @@ __all__ = [
     "Codes",
     "Conditions",
     "Dynamics",
+    "Fit",
     "GridSpec",
-    "Judged",
     "Losses",
     "Sampler",
     "Score",
     "StepResult",
+    "StepScores",
     "TokenSpec",
     "Tokenizer",
     "UserError",
 ]
+
+
+Fit = Literal["none", "crop", "stretch", "pad"]
+"""How frames of another shape are brought to the wanted size."""
 
 
 class UserError(ValueError):
@@ -261,7 +266,7 @@ class StepResult:
     info: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Judged(NamedTuple):
+class StepScores(NamedTuple):
     """What dynamics say about each next frame of clips from the true past; each (B, P - 1).
 
     (B, P - K) where K frames are the context of all others: nothing is said of these.

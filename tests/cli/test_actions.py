@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.actions.counting import ALLOWED, TO_LATENT, counting_world, write
 from tests.cli.test_bad_input import contents, refused
+from tests.models.counting import ALLOWED, TO_LATENT, counting_world, write
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for, roll
-from reelworld.recipes import pocket
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
 from reelworld.worlds.world import World
 

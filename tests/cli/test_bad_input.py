@@ -17,8 +17,8 @@ import torch
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
-from reelworld.data.media import encode_mp4
-from reelworld.recipes import pocket
+from reelworld.media import encode_mp4
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
 
 ROWS = 12

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.generate.toy import CLASSES, CLIP, SIDE, frames, start_clips, toy_world
+from tests.rollout.toy import CLASSES, CLIP, SIDE, frames, start_clips, toy_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
-from reelworld.generate.samplers import SamplerConfig
-from reelworld.recipes import pocket
+from reelworld.models.samplers import SamplerConfig
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
-from reelworld.worlds.continuing import context_of, continue_clip
+from reelworld.worlds.continuation import context_of, continue_clip
 from reelworld.worlds.world import World
 
 Generate = Callable[..., tuple[int, str, str]]
@@ -45,7 +45,7 @@ def generate(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     """Run the verb; returns exit code and what it printed."""
 
     def run(world: str, *words: object, out: str = "film.npz") -> tuple[int, str, str]:
-        argv = ["generate", folder / world, "--out", tmp_path / out, "--allow-code", "tests.generate.toy", *words]
+        argv = ["generate", folder / world, "--out", tmp_path / out, "--allow-code", "tests.rollout.toy", *words]
         code = main([str(word) for word in argv])
         return code, *capsys.readouterr()
 
@@ -60,7 +60,7 @@ def film(tmp_path: Path) -> dict[str, np.ndarray]:
 def test_a_film_from_nothing_is_that_of_the_world(generate: Generate, folder: Path, tmp_path: Path) -> None:
     code, out, _ = generate("free", "--frames", 20, "--seed", 3, "--top-k", 2)
     assert code == 0 and "0 given frames and 20 generated ones" in out
-    world = World.load(folder / "free", allow_code=["tests.generate.toy"])
+    world = World.load(folder / "free", allow_code=["tests.rollout.toy"])
     nothing = np.zeros((1, 0, SIDE, SIDE, 3), np.uint8)
     expected = world.generate(nothing, n_frames=20, seed=3, sampler=SamplerConfig(top_k=2))
     assert np.array_equal(film(tmp_path)["frames"], expected[0])
@@ -98,7 +98,7 @@ def test_classes_are_given_by_number_or_name(generate: Generate, folder: Path, t
     assert generate("classes", "--class-id", given, "--frames", 5, "--context", 4)[0] == 0
     start = start_clips(4, CLASSES)[4]  # the first of class 2
     assert np.array_equal(film(tmp_path)["frames"][:4], start.frames)
-    world = World.load(folder / "classes", allow_code=["tests.generate.toy"])
+    world = World.load(folder / "classes", allow_code=["tests.rollout.toy"])
     assert np.array_equal(film(tmp_path)["frames"][4:], continue_clip(world, context_of(start, 4), {}, 5)[0])
 
 

@@ -13,9 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 from tests.lightning_files import write_lightning
-from tests.recipes.genie_1x_files import BASE, random_weights, write_folder
-from tests.recipes.ivideogpt_files import write_tokenizer, write_transformer
-from tests.recipes.videogpt_files import VARIANTS, make_parts, prior_args, prior_weights, write_pair
+from tests.systems.genie.genie_1x_files import BASE, random_weights, write_folder
+from tests.systems.ivideogpt.ivideogpt_files import write_tokenizer, write_transformer
+from tests.systems.videogpt.videogpt_files import VARIANTS, make_parts, prior_args, prior_weights, write_pair
 
 from reelworld.cli.main import main
 from reelworld.worlds.world import World

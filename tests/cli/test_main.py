@@ -19,7 +19,7 @@ import tyro
 import reelworld
 from reelworld.cli import main as cli
 from reelworld.cli.parsing import parse
-from reelworld.train.signals import Interrupted
+from reelworld.train.graceful_interrupt import Interrupted
 from reelworld.types import UserError
 
 CLI_FOLDER = Path(cli.__file__).parent
@@ -170,7 +170,7 @@ def test_flags_that_may_be_absent() -> None:
 
 
 def raising(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the verb `recipes` a module whose run raises."""
+    """Make the verb `systems` a module whose run raises."""
 
     def run(options: Options) -> None:
         raise error
@@ -205,24 +205,24 @@ def test_exit_codes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     raising(error, monkeypatch)
-    assert cli.main(["recipes", "here"]) == code
+    assert cli.main(["systems", "here"]) == code
     assert capsys.readouterr().err == said
 
 
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     raising(RuntimeError("ours"), monkeypatch)
     with pytest.raises(RuntimeError, match="ours"):
-        cli.main(["recipes", "here"])
+        cli.main(["systems", "here"])
     raising(OSError(errno.EIO, "broken disk"), monkeypatch)
     with pytest.raises(OSError, match="broken disk"):
-        cli.main(["recipes", "here"])
+        cli.main(["systems", "here"])
 
 
 def test_debug_shows_the_traceback_of_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
     raising(UserError("came"), monkeypatch)
     monkeypatch.setenv("REELWORLD_DEBUG", "1")
     with pytest.raises(UserError, match="came"):
-        cli.main(["recipes", "here"])
+        cli.main(["systems", "here"])
 
 
 def test_a_closed_pipe_is_quiet() -> None:

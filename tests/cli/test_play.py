@@ -16,11 +16,11 @@ import pytest
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
-from reelworld.recipes import pocket
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import draw_effects
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip
-from reelworld.worlds.finding import SHIPPED
+from reelworld.worlds.locate import SHIPPED
 from reelworld.worlds.world import World
 
 
@@ -73,7 +73,7 @@ def test_no_world_or_several_are_a_gallery(world_folder, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     assert main(["play"]) == 0  # those that come with the package
     assert [world.where for world in served.pop().worlds] == list(SHIPPED)
-    monkeypatch.setattr("reelworld.worlds.finding.SHIPPED", ())
+    monkeypatch.setattr("reelworld.worlds.locate.SHIPPED", ())
     assert main(["play"]) == 2
     assert "there are no worlds in runs/" in capsys.readouterr().err
     shutil.copytree(world_folder, tmp_path / "runs" / "mine" / "world")

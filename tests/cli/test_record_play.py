@@ -16,7 +16,7 @@ from tests.serve.client import Client
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataSet
-from reelworld.data.recorder import recorded_simulator
+from reelworld.envs.recorder import recorded_simulator
 
 EMPTY = "MiniGrid-Empty-5x5-v0"
 GAME = "tests.serve.game:Square-v0"

@@ -1,4 +1,4 @@
-"""`reelworld train` and `reelworld recipes`: flags of a recipe, one-line errors, stopping and resuming."""
+"""`reelworld train` and `reelworld systems`: flags of a recipe, one-line errors, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 from reelworld.cli.main import main
 from reelworld.cli.parsing import parse
 from reelworld.cli.train import find_recipe, options_for
-from reelworld.data.media import encode_mp4
-from reelworld.recipes import RECIPES
+from reelworld.media import encode_mp4
+from reelworld.systems import SYSTEMS
 from reelworld.worlds.world import World
 
 
@@ -86,7 +86,7 @@ def test_help_shows_the_defaults_of_the_size(capsys: pytest.CaptureFixture[str])
 def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"reelworld train {name}" in text for name in RECIPES)
+    assert all(f"reelworld train {name}" in text for name in SYSTEMS)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_mistakes_are_one_line(
 
 
 def test_recipes_table(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["recipes"]) == 0
+    assert main(["systems"]) == 0
     text = capsys.readouterr().out
-    for name in RECIPES:
+    for name in SYSTEMS:
         for size in find_recipe(name)[0].SIZES:
             assert f"{name}:{size}" in text
     assert "tokenizer 0." in text

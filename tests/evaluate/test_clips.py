@@ -10,8 +10,8 @@ import pytest
 
 from reelworld.data import readers
 from reelworld.data.dataset import DataSet, ReadOptions
-from reelworld.data.media import encode_mp4
 from reelworld.evaluate.clips import open_for
+from reelworld.media import encode_mp4
 from reelworld.types import UserError
 
 

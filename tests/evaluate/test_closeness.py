@@ -18,11 +18,11 @@ from evaluate.test_fvd import I3D, by_eigenvalues, script
 from reelworld.cli.main import main
 from reelworld.evaluate import closeness, fvd, published
 from reelworld.evaluate.clips import Starts
-from reelworld.evaluate.closeness import Compared, closeness_section, future_frames, put_together
+from reelworld.evaluate.closeness import Compared, closeness_section, collate, future_frames
 from reelworld.evaluate.prediction import COPY
 from reelworld.evaluate.published import published_beside
 from reelworld.nn.perceptual import load_lpips
-from reelworld.recipes import ivideogpt
+from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.types import UserError
 from reelworld.worlds.world import World
 
@@ -136,7 +136,7 @@ def test_context_frames_raise_psnr_by_a_known_amount():
     alone = closeness_section(
         world, Compared(starts.clip, future, samples[:, :, :14], future[:, None]), "published", None, 0
     )
-    clips = put_together(world, starts, samples, "published")
+    clips = collate(world, starts, samples, "published")
     assert clips.true.shape[1] == clips.made.shape[2] == 16
     np.testing.assert_array_equal(clips.made[:, 2, :2], starts.context)
     with_context = figures(closeness_section(world, clips, "published", None, 0))["best_psnr"]
@@ -148,16 +148,16 @@ def test_context_frames_raise_psnr_by_a_known_amount():
 def test_context_frames_count_as_the_tokenizer_rebuilds_them():
     world = toy.ToyWorld(toy.late, toy.BlurTokenizer())
     starts, samples = starts_of(world)
-    clips = put_together(world, starts, samples, "published")
+    clips = collate(world, starts, samples, "published")
     assert (clips.made[:, :, :2] != starts.context[:, None]).any() and (clips.true[:, :2] == starts.context).all()
     whole = toy_clips.clip_world(toy_clips.standing)  # coded together with what follows: given back as it was
-    np.testing.assert_array_equal(put_together(whole, starts, samples, "published").made[:, 0, :2], starts.context)
+    np.testing.assert_array_equal(collate(whole, starts, samples, "published").made[:, 0, :2], starts.context)
 
 
 def test_the_honest_protocol_sees_future_frames_alone():
     world = toy.ToyWorld(toy.late)
     starts, samples = starts_of(world)
-    clips = put_together(world, starts, samples, "honest")
+    clips = collate(world, starts, samples, "honest")
     np.testing.assert_array_equal(clips.true, starts.future[:, :14])
     np.testing.assert_array_equal(clips.made, samples[:, :, :14])
 
@@ -165,7 +165,7 @@ def test_the_honest_protocol_sees_future_frames_alone():
 def test_starts_without_a_whole_clip_behind_them_do_not_count():
     world = toy.ToyWorld(toy.late)
     starts, samples = starts_of(world, n_steps=10)
-    section = closeness_section(world, put_together(world, starts, samples, "honest"), "honest", None, 0)
+    section = closeness_section(world, collate(world, starts, samples, "honest"), "honest", None, 0)
     (figure,) = section.figures
     assert figure.name == "clips_missing" and figure.n == 0 and "16 frames" in figure.explanation
 
@@ -230,8 +230,8 @@ FEW = "--clips 4 --samples 2 --free-run-steps 4 --control-starts 4 --inverse-ste
 def test_eval_with_either_protocol(robot, lpips, tmp_path, capsys, monkeypatch, protocol):
     monkeypatch.setattr(fvd, "MIN_CLIPS", 4)
     seen = []
-    put = closeness.put_together
-    monkeypatch.setattr("reelworld.evaluate.plan.put_together", lambda *a: (seen.append(put(*a)), seen[-1])[1])
+    put = closeness.collate
+    monkeypatch.setattr("reelworld.evaluate.plan.collate", lambda *a: (seen.append(put(*a)), seen[-1])[1])
     network = script(I3D(), tmp_path / "i3d_torchscript.pt")
     folder, dataset = robot
     words = ["eval", str(folder / "world"), "--data", str(folder / "data"), *FEW.split(), "--protocol", protocol]

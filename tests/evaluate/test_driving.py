@@ -10,8 +10,8 @@ import torch
 
 from evaluate.test_road import picture
 from reelworld.config import to_json
-from reelworld.data.policies.carracing import BRAKE, COAST, GAS
-from reelworld.data.recorder import configure, record_episode
+from reelworld.envs.policies.carracing import BRAKE, COAST, GAS
+from reelworld.envs.recorder import configure, record_episode
 from reelworld.evaluate import driving
 from reelworld.evaluate.driving import (
     GAME,

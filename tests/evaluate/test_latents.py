@@ -9,7 +9,7 @@ import pytest
 
 from evaluate import toy
 from reelworld.data.dataset import DataSet
-from reelworld.data.labelled import LabelledDataSet
+from reelworld.data.pseudo_labels import LabelledDataSet
 from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 from reelworld.types import ActionSpec
 

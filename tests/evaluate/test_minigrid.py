@@ -15,8 +15,8 @@ from reelworld.types import ActionSpec, StepResult
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 
-from reelworld.data.recorder import configure, record_episode
-from reelworld.data.simulator import Simulator
+from reelworld.envs.recorder import configure, record_episode
+from reelworld.envs.simulator import Simulator
 
 CONFIG = configure("MiniGrid-DoorKey-8x8-v0", episodes=1, seed=70_000)
 N_CLIPS = 16

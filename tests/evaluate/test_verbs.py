@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from reelworld import system_info as machine
 from reelworld.cli.main import main
 from reelworld.config import to_json
-from reelworld.evaluate import bench, machine
+from reelworld.evaluate import bench
 from reelworld.types import UserError
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
@@ -22,8 +23,8 @@ pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 def made(tmp_path_factory):
     """A folder with recordings and a run that holds a tiny untrained world."""
     from reelworld.data.dataset import DataSet
-    from reelworld.data.recorder import configure, record
-    from reelworld.recipes import pocket
+    from reelworld.envs.recorder import configure, record
+    from reelworld.systems.pocket import train as pocket
 
     folder = tmp_path_factory.mktemp("verbs")
     record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
@@ -216,7 +217,7 @@ def test_a_device_that_is_not_there_is_one_line(verb, made, tmp_path, capsys):
 
 def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made, tmp_path, capsys):
     from reelworld.data.dataset import DataSet
-    from reelworld.recipes import pocket
+    from reelworld.systems.pocket import train as pocket
 
     out = ["--frames", "2", "--out", str(tmp_path / "x.gif")]
     assert main(["generate", str(made / "run"), "--temperature", "-1", *out]) == 2

@@ -17,7 +17,7 @@ from reelworld.data.dataset import DataSet, write_info
 from reelworld.evaluate import fvd
 from reelworld.evaluate.codes import world_nats
 from reelworld.evaluate.windows import cut_whole_clips, encode_whole
-from reelworld.recipes import videogpt
+from reelworld.systems.videogpt import train as videogpt
 from reelworld.types import Codes, Conditions
 from reelworld.worlds.world import World
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from reelworld.data.dataset import DataSet
-from reelworld.data.recorder import recorded_simulator
+from reelworld.envs.recorder import recorded_simulator
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 

@@ -16,7 +16,7 @@ from reelworld.nn.action_conditioning import (
     action_conditioning,
     leading_actions,
 )
-from reelworld.nn.st_transformer import STConfig, STTransformer
+from reelworld.nn.spacetime import STConfig, STTransformer
 
 WIDTH, ACTION, LAYERS = 16, 5, 2
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from reelworld.nn.action_bounds import accepted
 from reelworld.nn.action_embedding import ActionEmbedder, ActionVector
-from reelworld.nn.action_range import accepted
 from reelworld.types import ActionSpec, UserError
 
 

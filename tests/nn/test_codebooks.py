@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from reelworld.nn.quantize.codebook_usage import perplexity, perplexity_of
+from reelworld.nn.quantize.dead_code_reset import FromBatch, Kept
+from reelworld.nn.quantize.distances import Cosine, Euclidean
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.learned import LearnedCodebook
-from reelworld.nn.quantize.metrics import Cosine, Euclidean
-from reelworld.nn.quantize.renewal import FromBatch, Kept
-from reelworld.nn.quantize.usage import perplexity, perplexity_of
+from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
 
 
 def test_cosine_ignores_lengths() -> None:
@@ -162,5 +162,5 @@ def test_perplexity_counts_codes_that_are_used_evenly(monkeypatch: pytest.Monkey
     assert perplexity(torch.tensor([7, 0])).item() == pytest.approx(1)
     codes = torch.randint(0, 30, (400,))
     binned = perplexity_of(codes, 30, over_ranks=False)
-    monkeypatch.setattr("reelworld.nn.quantize.usage.MOST_BINS", 10)
+    monkeypatch.setattr("reelworld.nn.quantize.codebook_usage.MOST_BINS", 10)
     torch.testing.assert_close(perplexity_of(codes, 30, over_ranks=False), binned)

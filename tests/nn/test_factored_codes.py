@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
+from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
 from reelworld.types import UserError
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from reelworld.nn.quantize.bits import BSQ, LFQ
+from reelworld.nn.quantize.adapters import ChannelsFirst, Projected, project
+from reelworld.nn.quantize.dead_code_reset import Kept
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.fsq import FSQ, SymmetricFSQ
-from reelworld.nn.quantize.layout import ChannelsFirst, Projected, project
-from reelworld.nn.quantize.learned import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.lookup_free import BSQ, LFQ
 from reelworld.nn.quantize.product import ProductQuantizer, SharedProductQuantizer
 from reelworld.nn.quantize.quantizer import Quantizer
-from reelworld.nn.quantize.renewal import Kept
 from reelworld.nn.quantize.residual import ResidualQuantizer
 
 

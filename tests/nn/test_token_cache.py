@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from reelworld.nn.attention import BlockMask, CausalMask, attention
-from reelworld.nn.block_layout import BLOCK, strided_layout
 from reelworld.nn.large_pages import LargePages
-from reelworld.nn.token_cache import Cache, RowTokenCache, Sight, TokenCache, prefix_block
+from reelworld.nn.token_cache import Cache, RowTokenCache, TokenCache, VisibleBlocks, prefix_block
+from reelworld.systems.videogpt.block_sparse_layout import BLOCK, strided_layout
 
 STREAMS, HEADS, WIDTH, VALUE_WIDTH = 2, 3, 6, 10
 SHAPE = (4, 8, 16)  # 512 tokens; blocks of several rows
@@ -17,7 +17,7 @@ LENGTH = 512
 KINDS = [TokenCache, RowTokenCache]
 
 
-def made(kind: type, streams: int, length: int, value_width: int, sight: Sight, like: Tensor) -> Cache:
+def made(kind: type, streams: int, length: int, value_width: int, sight: VisibleBlocks, like: Tensor) -> Cache:
     shape = (streams, HEADS, length, WIDTH)
     if kind is TokenCache:
         return TokenCache(shape, value_width, like, sight)
@@ -30,10 +30,10 @@ def drawn(streams: int = STREAMS, seed: int = 0) -> tuple[Tensor, Tensor, Tensor
     return q, k, torch.randn(streams, HEADS, LENGTH, VALUE_WIDTH, generator=generator)
 
 
-def sight(kind: str) -> Sight:
+def sight(kind: str) -> VisibleBlocks:
     if kind == "full":
-        return Sight(prefix_block(torch.float32))
-    return Sight(BLOCK, strided_layout(SHAPE))
+        return VisibleBlocks(prefix_block(torch.float32))
+    return VisibleBlocks(BLOCK, strided_layout(SHAPE))
 
 
 def expected(kind: str, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -106,7 +106,7 @@ def test_unseen_tokens_are_not_read(kind: type) -> None:
     hidden = ~layout[9].repeat_interleave(BLOCK)
     assert hidden[:position].any()
     k[:, :, hidden], v[:, :, hidden] = float("nan"), float("nan")
-    cache = made(kind, STREAMS, LENGTH, VALUE_WIDTH, Sight(BLOCK, layout), q)
+    cache = made(kind, STREAMS, LENGTH, VALUE_WIDTH, VisibleBlocks(BLOCK, layout), q)
     cache.fill(k[:, :, :position], v[:, :, :position])
     mixed = stepped(cache, q, k, v, position, position + 1)
     assert mixed.isfinite().all()

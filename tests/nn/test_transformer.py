@@ -7,8 +7,8 @@ import itertools
 import pytest
 import torch
 
-from reelworld.nn.block_layout import block_grid, strided_layout
 from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention
+from reelworld.systems.videogpt.block_sparse_layout import block_grid, strided_layout
 from reelworld.types import UserError
 
 

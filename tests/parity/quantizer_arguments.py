@@ -12,18 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reelworld.nn.quantize.bits import BSQ, LFQ
+from reelworld.nn.quantize.adapters import ChannelsFirst, Projected, project
+from reelworld.nn.quantize.dead_code_reset import Kept
+from reelworld.nn.quantize.distances import Cosine, Euclidean
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.entropy import FullEntropy
-from reelworld.nn.quantize.estimators import Estimator, rotation, straight_through
 from reelworld.nn.quantize.fsq import FSQ, SymmetricFSQ
-from reelworld.nn.quantize.layout import ChannelsFirst, Projected, project
-from reelworld.nn.quantize.learned import LearnedCodebook
-from reelworld.nn.quantize.metrics import Cosine, Euclidean
+from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.lookup_free import BSQ, LFQ
 from reelworld.nn.quantize.product import ProductQuantizer, SharedProductQuantizer
 from reelworld.nn.quantize.quantizer import Quantizer
-from reelworld.nn.quantize.renewal import Kept
 from reelworld.nn.quantize.residual import ResidualQuantizer
+from reelworld.nn.quantize.straight_through import Estimator, rotation, straight_through
 
 __all__ = ["Arguments", "build"]
 

@@ -20,14 +20,14 @@ from safetensors.torch import load_file
 from tests.parity.golden import entries, family, known, needed
 from torch import Tensor
 
-from reelworld.dynamics.maskgit import MaskGIT
-from reelworld.dynamics.masking import Shown
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.recipes.convert_genie_1x import import_world
-from reelworld.recipes.convert_genie_1x_dynamics import load_dynamics
-from reelworld.recipes.convert_genie_1x_names import published
+from reelworld.models.maskgit import MaskedInput
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.systems.genie.convert import import_world
+from reelworld.systems.genie.convert_dynamics import load_dynamics
+from reelworld.systems.genie.convert_names import published
+from reelworld.systems.genie.maskgit import MaskGIT
 from reelworld.types import Batch, Codes, Conditions
-from reelworld.worlds.foreign_checkpoint import read_folder
+from reelworld.worlds.external_checkpoint import read_folder
 from reelworld.worlds.world import World
 
 FOLDER = family("genie_1x")
@@ -94,11 +94,11 @@ class Case:
         return self.io[name].unflatten(1, (-1, self.model.config.grid.n_tokens))
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> MaskedInput:
         """What the model was shown."""
         ids = self.frames("input_ids")
         hidden = ids == self.model.config.grid.codebook_size
-        return Shown(ids.masked_fill(hidden, 0), hidden)
+        return MaskedInput(ids.masked_fill(hidden, 0), hidden)
 
     def channels_last(self, name: str) -> Tensor:
         """Published logits (B, V, T, H, W) as ours, (B, T, S, V)."""

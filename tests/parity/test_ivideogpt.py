@@ -14,14 +14,14 @@ from safetensors.torch import load_file
 from tests.parity.golden import entries, family, known, needed
 from torch import Tensor
 
-from reelworld.dynamics.sequence_layout import SequenceLayout
-from reelworld.dynamics.slot_transformer import SlotTransformer
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.recipes.convert_ivideogpt import load_tokenizer, load_transformer
-from reelworld.recipes.convert_ivideogpt_names import published_tokenizer, published_transformer
-from reelworld.tokenizers.conditional_vqgan import ConditionalVQGAN
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
+from reelworld.systems.ivideogpt.convert import load_tokenizer, load_transformer
+from reelworld.systems.ivideogpt.convert_names import published_tokenizer, published_transformer
+from reelworld.systems.ivideogpt.token_layout import SequenceLayout
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import Batch, Codes, Conditions, Losses
-from reelworld.worlds.foreign_checkpoint import read_folder
+from reelworld.worlds.external_checkpoint import read_folder
 
 FOLDER = family("ivideogpt")
 IO = FOLDER / "io.safetensors"
@@ -65,7 +65,7 @@ def assert_gradient(found: Tensor, wanted: Tensor) -> None:
 
 
 @cache
-def tokenizer() -> ConditionalVQGAN:
+def tokenizer() -> ContextVQGAN:
     """Read the tokenizer."""
     return load_tokenizer(read_folder(FOLDER / "tokenizer"))
 
@@ -161,7 +161,7 @@ GREEDY = TokenSampler(SamplerConfig(temperature=0.0))
 
 
 @cache
-def transformer(folder: str) -> SlotTransformer:
+def transformer(folder: str) -> IVideoGPTTransformer:
     """Read a transformer: "transformer" knows no actions, "transformer_act" does."""
     frames = load_file(IO)["pixels"].shape[1] if "pixels" in ENTRIES else 0
     return load_transformer(read_folder(FOLDER / folder), tokenizer().config, frames)

@@ -17,10 +17,10 @@ from tests.parity.golden import family, known
 from tests.parity.quantizer_arguments import build, load
 from torch import Tensor
 
-from reelworld.nn.quantize.bits import entropy_penalty
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.fsq import FiniteScalar
-from reelworld.nn.quantize.learned import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.lookup_free import entropy_penalty
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.residual import ResidualQuantizer
 

@@ -19,17 +19,17 @@ from safetensors.torch import load_file
 from tests.parity.golden import entries, family, known
 from torch import Tensor
 
-from reelworld.dynamics.autoregressive import AutoregressivePrior
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.block_layout import strided_layout
+from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.recipes.convert_videogpt import import_world
-from reelworld.recipes.convert_videogpt_names import published
-from reelworld.recipes.convert_videogpt_prior import load_prior
-from reelworld.recipes.convert_videogpt_vqvae import load_vqvae
-from reelworld.tokenizers.vqvae3d import VQVAE3D
+from reelworld.systems.videogpt.block_sparse_layout import strided_layout
+from reelworld.systems.videogpt.convert import import_world
+from reelworld.systems.videogpt.convert_names import published
+from reelworld.systems.videogpt.convert_prior import load_prior
+from reelworld.systems.videogpt.convert_vqvae import load_vqvae
+from reelworld.systems.videogpt.prior import AutoregressivePrior
+from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions
-from reelworld.worlds.foreign_checkpoint import read_checkpoint
+from reelworld.worlds.external_checkpoint import read_checkpoint
 from reelworld.worlds.world import World
 
 FOLDER = family("videogpt")

@@ -9,7 +9,7 @@ import numpy as np
 from tests.serve.squares import SIZE, SquareWorld, picture, turn_world
 
 from reelworld.config import to_json
-from reelworld.data.presets import SimulatorConfig
+from reelworld.envs.presets import SimulatorConfig
 
 ID = "tests.serve.game:Square-v0"
 MODULE = "tests.serve.game"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import uvicorn
 
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.models.samplers import SamplerConfig
 from reelworld.serve.app import Limits, create_app
 from reelworld.serve.server import configure, find_port
 from reelworld.types import ActionSpec, Clip, StepResult, UserError

@@ -14,11 +14,11 @@ from tests.serve.client import Client, get
 from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, picture, running, turn_world
 
-from reelworld.data.recorder import configure
-from reelworld.data.simulator import Simulator
+from reelworld.envs.recorder import configure
+from reelworld.envs.simulator import Simulator
 from reelworld.serve.beside import BesideWorld, psnr
 from reelworld.serve.companion import find_companion
-from reelworld.worlds.origin import game_of
+from reelworld.worlds.provenance import game_of
 
 BESIDE = "/api/play?beside=1"
 
@@ -194,8 +194,8 @@ def test_psnr_of_what_is_equal_is_none():
 def test_published_games_begin_as_their_worlds_do(env_id):
     """With an untrained world of the real size: what it is given is what the game shows, replayed."""
     pytest.importorskip("minigrid" if env_id.startswith("Mini") else "Box2D")
-    from reelworld.data.recorder import describe_simulator
-    from reelworld.recipes import pocket
+    from reelworld.envs.recorder import describe_simulator
+    from reelworld.systems.pocket import train as pocket
 
     config = configure(env_id).simulator
     info = describe_simulator(Simulator(config), 0)

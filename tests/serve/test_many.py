@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.contract.conftest import untrained
+from tests.conformance.conftest import untrained
 from tests.serve.client import Client
 from tests.serve.squares import running
 
-from reelworld.generate.session import Session
 from reelworld.nn.kv_cache import FrameCache
-from reelworld.recipes import RECIPES
+from reelworld.rollout.session import Session
 from reelworld.serve.history import n_bytes
 from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.serve.stepper import Stepped, Stepper
 from reelworld.serve.turns import MAX_BATCH, Share, Turns
+from reelworld.systems import SYSTEMS
 from reelworld.types import StepResult, UserError
 from reelworld.worlds.world import World
 
@@ -38,14 +38,14 @@ class Counter:
     """A session whose frame is the number of its steps; it writes down who stepped beside it."""
 
     def __init__(self, company: str, batches: list[list[Counter]]) -> None:
-        self.company, self.batches = company, batches
+        self.batch_key, self.batches = company, batches
         self.n = 0
         self.fails = False
 
     def step(self, action: Any) -> StepResult:
-        return self.step_together([self], [action])[0]
+        return self.step_batch([self], [action])[0]
 
-    def step_together(self, sessions: Sequence[Counter], actions: Sequence[Any]) -> list[StepResult]:
+    def step_batch(self, sessions: Sequence[Counter], actions: Sequence[Any]) -> list[StepResult]:
         self.batches.append(list(sessions))
         if any(session.fails for session in sessions):
             raise RuntimeError("the model is broken")
@@ -241,7 +241,7 @@ def test_who_comes_late_has_saved_nothing_up():
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return untrained(importlib.import_module(RECIPES["pocket"]), "discrete")
+    return untrained(importlib.import_module(SYSTEMS["pocket"]), "discrete")
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def batches(monkeypatch) -> Iterator[list[int]]:
     """Sizes of the batches; a step lasts until all four players wait, until a batch was seen."""
     steppers: list[Stepper] = []
     sizes: list[int] = []
-    step, step_together = Session.step, Session.step_together
+    step, step_batch = Session.step, Session.step_batch
 
     class Known(Stepper):
         def __init__(self, n_threads: int = 1) -> None:
@@ -264,11 +264,11 @@ def batches(monkeypatch) -> Iterator[list[int]]:
 
     def counted(sessions: Sequence[Session], actions: Sequence[Any]) -> list[Any]:
         sizes.append(len(sessions))
-        return step_together(sessions, actions)
+        return step_batch(sessions, actions)
 
     monkeypatch.setattr("reelworld.serve.app.Stepper", Known)
     monkeypatch.setattr(Session, "step", held)
-    monkeypatch.setattr(Session, "step_together", staticmethod(counted))
+    monkeypatch.setattr(Session, "step_batch", staticmethod(counted))
     yield sizes
 
 
@@ -361,7 +361,7 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
     alone = world.session(seed=0)
     alone.reset()
     result = alone.step(1)
-    together = Session.step_together(sessions, [1] * 8)[0]
+    together = Session.step_batch(sessions, [1] * 8)[0]
     assert isinstance(together, StepResult)
     assert n_bytes(sessions[0].snapshot()) == n_bytes(alone.snapshot())
     assert together.frame.base is None and together.frame.nbytes == result.frame.nbytes
@@ -370,7 +370,7 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
 
 @pytest.mark.parametrize("n_given_up", [1, 2])
 def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up, monkeypatch):
-    world = untrained(importlib.import_module(RECIPES["videogpt"]), "none")
+    world = untrained(importlib.import_module(SYSTEMS["videogpt"]), "none")
     decode, decoded = world.tokenizer.decode, []
     monkeypatch.setattr(world.tokenizer, "decode", lambda codes: decoded.append(codes) or decode(codes))
     sessions, lone, told = [world.session(seed=i) for i in range(2)], world.session(seed=1), [0, 0]
@@ -385,7 +385,7 @@ def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up,
         session.reset(seed=i)
     lone.reset(seed=1)
     before = [session.frame for session in sessions]
-    first, second = Session.step_together(sessions, [None, None])
+    first, second = Session.step_batch(sessions, [None, None])
     assert str(first) == "0 has left" and told[0] == 3
     assert sessions[0].n_steps == 0 and np.array_equal(sessions[0].frame, before[0])
     if n_given_up == 2:
@@ -400,8 +400,8 @@ def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up,
 def test_sessions_that_do_not_fit_are_one_line(world):
     one, other = world.session(seed=0), world.session(seed=0)
     with pytest.raises(UserError, match="was reset"):
-        Session.step_together([one, other], [0, 0])
+        Session.step_batch([one, other], [0, 0])
     one.reset(), other.reset()
     other.sampler = type(one.sampler)(temperature=0.5, steps=3)
     with pytest.raises(UserError, match="different company"):
-        Session.step_together([one, other], [0, 0])
+        Session.step_batch([one, other], [0, 0])

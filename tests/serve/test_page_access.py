@@ -11,7 +11,7 @@ from tests.serve.browser import CONTRAST, DESKTOP, PHONE, needs_browser, state, 
 from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import running, time_world, turn_world
 
-from reelworld.data.presets import SimulatorConfig
+from reelworld.envs.presets import SimulatorConfig
 from reelworld.serve.real import RealGame
 from reelworld.serve.shelf import Shelf, Shelved
 

@@ -7,7 +7,7 @@ from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import running, time_world, turn_world
 
 from reelworld.data.dataset import DataSet
-from reelworld.data.presets import SimulatorConfig
+from reelworld.envs.presets import SimulatorConfig
 from reelworld.serve.app import Limits
 from reelworld.serve.real import RealGame
 from reelworld.serve.shelf import Shelf, Shelved

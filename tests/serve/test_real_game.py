@@ -11,12 +11,12 @@ from tests.serve.game import ID
 from tests.serve.squares import SIZE, TILE, running, time_world
 
 from reelworld.data.dataset import DataSet
-from reelworld.data.presets import SimulatorConfig
+from reelworld.envs.presets import SimulatorConfig
 from reelworld.serve.app import Limits
 from reelworld.serve.beside import BesideSession
 from reelworld.serve.real import RealGame
 from reelworld.types import StepResult
-from reelworld.worlds.origin import Game, game_of
+from reelworld.worlds.provenance import Game, game_of
 
 
 def game(**config: Any) -> RealGame:

@@ -13,9 +13,10 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from reelworld.train import loop, probe
+from reelworld.train import autotune as probe
+from reelworld.train import loop
+from reelworld.train.autotune import Probe
 from reelworld.train.loop import Interrupted, train
-from reelworld.train.probe import Probe
 from reelworld.train.run import Run
 from reelworld.train.stage import OptimConfig, Stage
 from reelworld.types import Batch, Losses, UserError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from PIL import Image
-from tests.generate.toy import CLASSES, CLIP, start_clips, toy_world
+from tests.rollout.toy import CLASSES, CLIP, start_clips, toy_world
 
 from reelworld.data.dataset import DataInfo
-from reelworld.recipes import pocket
+from reelworld.systems.pocket import train as pocket
 from reelworld.worlds.world import World
 
 

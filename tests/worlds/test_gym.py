@@ -10,10 +10,10 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from tests.generate.toy import CLASSES, start_clips, toy_world
+from tests.rollout.toy import CLASSES, start_clips, toy_world
 
 from reelworld.data.dataset import DataInfo
-from reelworld.recipes import pocket
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip, UserError
 from reelworld.worlds.gym import WorldEnv, WorldVectorEnv
 from reelworld.worlds.world import World

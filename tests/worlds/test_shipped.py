@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelworld.worlds.finding import SHIPPED, shipped_folder
+from reelworld.worlds.locate import SHIPPED, shipped_folder
 from reelworld.worlds.world import World
 
 LARGEST = 8_000_000

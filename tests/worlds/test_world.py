@@ -15,11 +15,11 @@ import safetensors.torch
 import torch
 
 from reelworld.data.dataset import DataInfo
-from reelworld.recipes import pocket
+from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip, UserError
-from reelworld.worlds import parts as parts_module
-from reelworld.worlds.continuing import choose_actions
-from reelworld.worlds.parts import PARTS, file_hash
+from reelworld.worlds import registry as parts_module
+from reelworld.worlds.continuation import choose_actions
+from reelworld.worlds.registry import PARTS, file_hash
 from reelworld.worlds.world import World
 
 
@@ -126,7 +126,7 @@ def remove_six(tensors: dict[str, torch.Tensor]) -> None:
         (lambda f: edit(f, lambda w: w.update(height=72)), "frames are 72x64; this tokenizer reads 64x64"),
         (lambda f: edit(f, lambda w: w["actions"]["action"].update(n=9)), r"\('discrete', 9, 1\).*learned.*4, 1"),
         (lambda f: edit(f, lambda w: w.update(actions={})), "lists the actions {}; its dynamics learned {'action'"),
-        (lambda f: edit(f, lambda w: w["parts"].update(tokenizer=w["parts"]["dynamics"])), "a GridDynamics where"),
+        (lambda f: edit(f, lambda w: w["parts"].update(tokenizer=w["parts"]["dynamics"])), "a PocketDynamics where"),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=-4)), "cannot be built.*negative"),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=10**9)), "cannot be built.*memory"),
         (lambda f: (f / "world.json").write_text("[" * 100_000), "not valid JSON"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from reelworld.types import UserError
-from reelworld.worlds.foreign_checkpoint import read_checkpoint
+from reelworld.worlds.external_checkpoint import read_checkpoint
 
 
 def text(value: str) -> bytes:

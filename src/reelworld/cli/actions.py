@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from reelworld.cli.loading import check_folder, load_world, set_threads
+from reelworld.cli.load_options import check_folder, load_world, set_threads
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reelworld.actions.real import ActionMap
+    from reelworld.models.action_mapping import ActionMap
 
 __all__ = ["Options", "run"]
 
@@ -75,7 +75,7 @@ def run(options: Options) -> None:
     if options.out and folder.exists() and any(folder.iterdir()) and folder.resolve() != options.world.resolve():
         raise UserError(f"{folder} is not empty; choose another folder, or leave out --out to change the world itself.")
 
-    from reelworld.worlds.steering import with_latent_actions, with_real_actions
+    from reelworld.worlds.action_mapping import with_latent_actions, with_real_actions
 
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)

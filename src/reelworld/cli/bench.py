@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from reelworld.cli.loading import check_folder, load_world
+from reelworld.cli.load_options import check_folder, load_world
 from reelworld.types import UserError
 
 __all__ = ["Options", "run"]
@@ -51,7 +51,7 @@ def run(options: Options) -> None:
     """Measure, print a table, and keep the results."""
     from reelworld.config import write_json
     from reelworld.evaluate.bench import BenchConfig, bench
-    from reelworld.train.log import Display
+    from reelworld.train.console import Display
 
     config = BenchConfig(
         steps=options.steps,

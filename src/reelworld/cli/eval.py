@@ -44,7 +44,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from reelworld.cli.loading import check_folder, load_world, set_threads
+from reelworld.cli.load_options import check_folder, load_world, set_threads
 
 __all__ = ["Options", "run"]
 
@@ -118,10 +118,10 @@ def run(options: Options) -> None:
     from reelworld.evaluate.onto_card import measured_from
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.evaluate.run import evaluate_to_folder
-    from reelworld.train.log import Display
+    from reelworld.train.console import Display
     from reelworld.worlds.card import write_measured
-    from reelworld.worlds.finding import world_folder
-    from reelworld.worlds.measured import weights_of
+    from reelworld.worlds.card_metrics import weights_of
+    from reelworld.worlds.locate import world_folder
 
     names = {f.name for f in dataclasses.fields(EvalConfig)}
     config = EvalConfig(**{k: v for k, v in vars(options).items() if k in names})

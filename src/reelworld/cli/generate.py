@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from reelworld.cli.loading import load_world, set_threads
+from reelworld.cli.load_options import load_world, set_threads
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -89,16 +89,16 @@ class Options:
 
 def run(options: Options) -> None:
     """Generate and write."""
-    from reelworld.data.media import check_media_path
+    from reelworld.media import check_media_path
 
     check_media_path(options.out, options.force)
     _check(options)
 
     import numpy as np
 
-    from reelworld.data.media import write_media
-    from reelworld.worlds.continuing import class_number, context_of, picture_for
-    from reelworld.worlds.samples import write_samples
+    from reelworld.media import write_media
+    from reelworld.worlds.continuation import class_number, context_of, picture_for
+    from reelworld.worlds.sample_grid import write_samples
 
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)
@@ -139,7 +139,7 @@ def _check(options: Options) -> None:
 
 
 def _actions(options: Options, world: World, clip: Clip, n_context: int) -> dict[str, np.ndarray]:
-    from reelworld.worlds.continuing import choose_actions, has_recorded_actions
+    from reelworld.worlds.continuation import choose_actions, has_recorded_actions
 
     wanted = options.actions
     if wanted is None:
@@ -153,8 +153,8 @@ def _continue(
     options: Options, world: World, context: Clip, actions: dict[str, np.ndarray], class_id: int | None
 ) -> np.ndarray:
     """Make the frames, (n, S, H, W, 3), and show how far it is."""
-    from reelworld.train.log import Display, describe_seconds
-    from reelworld.worlds.continuing import continue_clip
+    from reelworld.train.console import Display, describe_seconds
+    from reelworld.worlds.continuation import continue_clip
 
     given = {k: getattr(options, k) for k in ("temperature", "top_k", "top_p")}
     sampler = replace(world.info.sampler, **{k: v for k, v in given.items() if v is not None})
@@ -181,7 +181,7 @@ def _continue(
 
 def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, int]:
     """Find what is continued, an episode, an image, a start clip of the world or nothing, and after how many frames."""
-    from reelworld.worlds.continuing import clip_of_image, clip_of_nothing
+    from reelworld.worlds.continuation import clip_of_image, clip_of_nothing
 
     wanted = world.info.context_frames if options.context is None else options.context
     if options.image is not None:

@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from reelworld.cli.loading import check_folder
+from reelworld.cli.load_options import check_folder
 from reelworld.config import unknown
 from reelworld.types import UserError
 
@@ -90,7 +90,7 @@ class VideoGPT(System):
 
     def read(self) -> World:
         """Read the two models, or the one that holds both."""
-        from reelworld.recipes.convert_videogpt import import_world
+        from reelworld.systems.videogpt.convert import import_world
 
         return import_world(self.vqvae, self.prior)
 
@@ -136,7 +136,7 @@ class Genie1X(System):
 
     def read(self) -> World:
         """Read the folder."""
-        from reelworld.recipes.convert_genie_1x import import_world
+        from reelworld.systems.genie.convert import import_world
 
         return import_world(self.checkpoint)
 
@@ -182,7 +182,7 @@ class IVideoGPT(System):
 
     def read(self) -> World:
         """Read the two folders."""
-        from reelworld.recipes.convert_ivideogpt import import_world
+        from reelworld.systems.ivideogpt.convert import import_world
 
         if min(self.action_dim, self.frames, self.context) < 0:
             raise UserError("--action-dim, --frames and --context are counts; give 0 or more.")

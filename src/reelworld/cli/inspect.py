@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from reelworld.config import to_json
-from reelworld.data.options import ReadOptions
+from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:

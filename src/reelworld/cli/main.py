@@ -33,7 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "play": ("reelworld.cli.play", "play a world in the browser"),
     "pack": ("reelworld.cli.pack", "make a copy of a world to share: half the bytes, a name, known failures"),
     "bench": ("reelworld.cli.bench", "measure how fast a world encodes, steps and decodes"),
-    "recipes": ("reelworld.cli.recipes", "list the recipes, their sizes and their fields"),
+    "systems": ("reelworld.cli.systems", "list the systems, their presets and sizes"),
 }
 """Verb -> (module, one line of help); a test compares it with the folder."""
 

@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from reelworld.cli.loading import check_folder, load_world
+from reelworld.cli.load_options import check_folder, load_world
 from reelworld.types import UserError
 
 __all__ = ["Options", "run"]
@@ -46,7 +46,7 @@ def run(options: Options) -> None:
     """Load, rename, store."""
     import torch
 
-    from reelworld.worlds.finding import world_folder
+    from reelworld.worlds.locate import world_folder
 
     check_folder(options.out)
     if options.out.resolve() == world_folder(options.world).resolve():

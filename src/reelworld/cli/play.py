@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from reelworld.cli.loading import load_world
-from reelworld.cli.page import check_port, serve_page
+from reelworld.cli.load_options import load_world
+from reelworld.cli.serve_options import check_port, serve_page
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def run(options: Options) -> None:
 
 def _one_world(options: Options) -> tuple[World, str, str]:
     """Load the world; return it with its name and its card."""
-    from reelworld.worlds.finding import world_folder
+    from reelworld.worlds.locate import world_folder
 
     (folder,) = options.worlds
     world = load_world(folder, options.device, options.allow_code)
@@ -100,7 +100,7 @@ def _one_world(options: Options) -> tuple[World, str, str]:
 def _gallery(options: Options) -> tuple[Shelf, str, str]:
     """Put the worlds on a shelf; they are loaded when somebody plays them."""
     from reelworld.serve.shelf import Shelf, find_worlds, shelve
-    from reelworld.worlds.finding import SHIPPED, shipped_folder
+    from reelworld.worlds.locate import SHIPPED, shipped_folder
 
     if options.data is not None:
         raise UserError("--data belongs to one world; name the world as well.")

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
-from reelworld.cli.page import check_port, serve_page
-from reelworld.data.presets import WrapperConfig
+from reelworld.cli.serve_options import check_port, serve_page
+from reelworld.envs.presets import WrapperConfig
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from reelworld.data.recorder import RecordConfig, Recorded
+    from reelworld.envs.recorder import RecordConfig, Recorded
 
 __all__ = ["Options", "run"]
 
@@ -83,7 +83,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Record and show progress."""
-    from reelworld.data.recorder import record
+    from reelworld.envs.recorder import record
 
     config = _config(options)
     if options.play:
@@ -171,7 +171,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def _config(options: Options) -> RecordConfig:
-    from reelworld.data.recorder import configure
+    from reelworld.envs.recorder import configure
 
     env_kwargs = _json_object(options.env_kwargs, "--env-kwargs")
     if options.tile_size is not None:

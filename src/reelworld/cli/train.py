@@ -3,7 +3,7 @@
 RECIPE names how, and perhaps a size: pocket (its default size, small) or pocket:tiny. Recipes so far: pocket,
 a small playable world, trained on a laptop CPU in minutes; videogpt, a world that continues clips by itself; genie,
 a world whose actions are found in video that names none.
-`reelworld recipes` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
+`reelworld systems` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
 
 Several data sets make a mixture (ivideogpt, without actions unless all have the same): --data PATH=WEIGHT for each,
 or one file: {"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
@@ -37,11 +37,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from reelworld.cli.loading import set_threads
+from reelworld.cli.load_options import set_threads
 from reelworld.config import to_json, unknown
-from reelworld.data.options import Fit, ReadOptions
-from reelworld.recipes import RECIPES
-from reelworld.types import UserError
+from reelworld.data.resize_options import ReadOptions
+from reelworld.systems import SYSTEMS
+from reelworld.types import Fit, UserError
 
 if TYPE_CHECKING:
     from reelworld.data.mixture import Member
@@ -103,7 +103,7 @@ def options_for(args: Sequence[str]) -> type[Options]:
     Raises:
         UserError: If there is no such recipe or size.
     """
-    word = next((w for w in args if w.partition(":")[0] in RECIPES), "")
+    word = next((w for w in args if w.partition(":")[0] in SYSTEMS), "")
     if not word and args and not args[0].startswith("-"):
         word = args[0]
     if not word:
@@ -126,9 +126,9 @@ def find_recipe(word: str) -> tuple[ModuleType, str]:
         UserError: If there is no such recipe or size; names the closest.
     """
     name, _, size = word.partition(":")
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    module = importlib.import_module(RECIPES[name])
+    if name not in SYSTEMS:
+        raise unknown("recipe", name, SYSTEMS)
+    module = importlib.import_module(SYSTEMS[name])
     size = size or module.DEFAULT_SIZE
     if size not in module.SIZES:
         raise unknown(f"size of {name}", size, module.SIZES)
@@ -142,7 +142,7 @@ def run(options: Options) -> None:
     if not isinstance(config, module.Config):
         raise UserError(f"give the recipe first: reelworld train {options.recipe} --data ... --out ...")
     from reelworld.data.mixture import members_of
-    from reelworld.train.signals import Interrupted
+    from reelworld.train.graceful_interrupt import Interrupted
 
     members = members_of(options.data)
     if not members:
@@ -235,8 +235,8 @@ def train_world(
 
 def _how_it_was_made(out: Path) -> dict[str, Any]:
     """Say by which command, on what and in which time a run was trained, for the world's card."""
-    from reelworld.evaluate.machine import commit, describe_machine, now
     from reelworld.evaluate.results import read_training_log
+    from reelworld.system_info import commit, describe_machine, now
 
     last = {str(point["stage"]): point for point in read_training_log(out / "log.jsonl")}
     return {
@@ -249,7 +249,7 @@ def _how_it_was_made(out: Path) -> dict[str, Any]:
 
 
 def _mirror(training: Any, loop: LoopOptions, record: dict[str, Any]) -> None:
-    from reelworld.train.log import tensorboard_sink, wandb_sink
+    from reelworld.train.console import tensorboard_sink, wandb_sink
 
     if loop.tensorboard:
         checkpoint = training.checkpoint

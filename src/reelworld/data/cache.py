@@ -17,7 +17,7 @@ import numpy as np
 
 from reelworld.config import read_json, to_json, write_json
 from reelworld.data.npz import write_npz
-from reelworld.data.options import ReadOptions
+from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
 
 __all__ = ["FACTS", "Make", "cache_folder", "entry", "recall_splits", "remember_splits"]

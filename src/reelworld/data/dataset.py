@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 
 from reelworld.data import cache, readers
+from reelworld.data.episode_slices import Stretch, read_rows, read_steps
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.folder_conventions import allowed_splits, class_folders, split_folders
 from reelworld.data.hdf5 import Arrays, Table
-from reelworld.data.layout import allowed_splits, class_folders, split_folders
 from reelworld.data.npz import ArrayFiles, Unreadable
-from reelworld.data.options import ReadOptions
 from reelworld.data.readers import Recording
-from reelworld.data.rows import Stretch, read_rows, read_steps
+from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
 

@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelworld.data.npz import ArrayFiles, Member, Unreadable
-from reelworld.data.options import Fit, ReadOptions
 from reelworld.data.resize import check_fit, fit_frames
-from reelworld.types import UserError
+from reelworld.data.resize_options import ReadOptions
+from reelworld.types import Fit, UserError
 
 if TYPE_CHECKING:
     import h5py

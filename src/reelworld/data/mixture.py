@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json, read_json, to_json
+from reelworld.data.action_alignment import common_specs
 from reelworld.data.dataset import DataSet, warn_once
+from reelworld.data.episode_slices import STEP_KEYS
 from reelworld.data.folder import DataInfo
-from reelworld.data.options import ReadOptions
 from reelworld.data.readers import middle_fps
-from reelworld.data.rows import STEP_KEYS
+from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS
-from reelworld.data.steps import common_specs
 from reelworld.types import ActionSpec, UserError
 
 __all__ = ["Member", "Mixture", "members_of", "only_data", "open_recordings"]

@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json
-from reelworld.data import cache, foreign, hdf5, robonet, video
+from reelworld.data import cache, hdf5, robonet, video
+from reelworld.data import npz_reader as foreign
+from reelworld.data.action_alignment import check_actions, check_range, common_specs, describe_actions
 from reelworld.data.action_file import action_file
 from reelworld.data.folder import INFO_FILE, DataInfo, action_keys
 from reelworld.data.npz import ArrayFiles, Compressed, Member
-from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit
+from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS
-from reelworld.data.steps import check_actions, check_range, common_specs, describe_actions
 from reelworld.types import ActionSpec, UserError
 
 __all__ = [

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from reelworld.data.options import Fit
-from reelworld.types import UserError
+from reelworld.types import Fit, UserError
 
 __all__ = ["check_fit", "fit_frame", "fit_frames"]
 

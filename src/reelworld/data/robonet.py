@@ -24,12 +24,12 @@ from PIL import Image
 
 from reelworld.config import unknown
 from reelworld.data import hdf5, video
+from reelworld.data.action_alignment import align, check_actions, describe_actions
 from reelworld.data.cache import cache_folder
-from reelworld.data.foreign import to_pixels
 from reelworld.data.npz import Unreadable
-from reelworld.data.options import ReadOptions
+from reelworld.data.npz_reader import to_pixels
 from reelworld.data.resize import fit_frames
-from reelworld.data.steps import align, check_actions, describe_actions
+from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
 
 __all__ = ["convert", "is_robonet"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reelworld.data.rows import Stretch
+from reelworld.data.episode_slices import Stretch
 
 __all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
+from reelworld.data.action_alignment import align, check_actions, describe_actions
 from reelworld.data.action_file import read_action_file
 from reelworld.data.cache import cache_folder
-from reelworld.data.containers import CONTAINERS, is_cut
 from reelworld.data.npz import Unreadable
-from reelworld.data.options import ReadOptions
 from reelworld.data.resize import check_fit, fit_frame
-from reelworld.data.steps import align, check_actions, describe_actions
+from reelworld.data.resize_options import ReadOptions
+from reelworld.data.video_containers import CONTAINERS, is_cut
 from reelworld.types import ActionSpec, UserError
 
 if TYPE_CHECKING:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from reelworld.actions.latent import STREAM
-from reelworld.actions.real import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.config import unknown
-from reelworld.data.events import changes
+from reelworld.data.rare_events import changes
 from reelworld.evaluate.clips import open_like
 from reelworld.evaluate.figures import share_interval
 from reelworld.evaluate.latents import purity
-from reelworld.train.label import label_episode
-from reelworld.train.log import Display
+from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
+from reelworld.models.latent_action import STREAM
+from reelworld.train.console import Display
+from reelworld.train.pseudo_label import label_episode
 from reelworld.types import UserError
 
 if TYPE_CHECKING:

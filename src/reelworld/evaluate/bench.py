@@ -20,14 +20,14 @@ import numpy as np
 import torch
 
 from reelworld.config import to_json
-from reelworld.data.media import encode_png
-from reelworld.evaluate.machine import commit, describe_machine, load_average, now, peak_memory_mb
+from reelworld.media import encode_png
 from reelworld.nn.pixels import to_float
+from reelworld.system_info import commit, describe_machine, load_average, now, peak_memory_mb
 from reelworld.types import Batch, Codes, Conditions, UserError
-from reelworld.worlds.continuing import random_actions
+from reelworld.worlds.continuation import random_actions
 
 if TYPE_CHECKING:
-    from reelworld.generate.session import Session
+    from reelworld.rollout.session import Session
     from reelworld.worlds.world import World
 
 __all__ = ["FORMAT_VERSION", "BenchConfig", "BenchResult", "bench", "check_idle"]
@@ -107,7 +107,7 @@ def check_idle(allow_busy: bool) -> dict[str, Any]:
 
 
 def _used_cores() -> float | None:
-    """Watch for half a second how many cores are busy; this process sleeps meanwhile, so others use them."""
+    """ProgressCallback for half a second how many cores are busy; this process sleeps meanwhile, so others use them."""
 
     def ticks() -> tuple[int, int]:
         with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123 (a Path cannot be read piecewise)

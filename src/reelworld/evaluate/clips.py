@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelworld.config import from_json
+from reelworld.data.action_alignment import check_range
 from reelworld.data.dataset import DataSet, ReadOptions
 from reelworld.data.mixture import Member, members_of, open_recordings
-from reelworld.data.steps import check_range
-from reelworld.nn.action_range import accepted
-from reelworld.train.label import label
+from reelworld.nn.action_bounds import accepted
+from reelworld.train.pseudo_label import label
 from reelworld.types import UserError
-from reelworld.worlds.origin import frame_stride, merge_of, read_as_trained, recipe_config
+from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained, recipe_config
 
 if TYPE_CHECKING:
     from pathlib import Path

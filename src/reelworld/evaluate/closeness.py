@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from reelworld.nn.perceptual import LPIPS
     from reelworld.worlds.world import World
 
-__all__ = ["CLIP_FRAMES", "Compared", "Protocol", "closeness_section", "future_frames", "put_together"]
+__all__ = ["CLIP_FRAMES", "Compared", "Protocol", "closeness_section", "collate", "future_frames"]
 
 Protocol = Literal["honest", "published"]
 
@@ -61,7 +61,7 @@ def future_frames(world: World) -> int:
     return max(1, window - given_frames(world))
 
 
-def put_together(world: World, starts: Starts, samples: np.ndarray, protocol: Protocol) -> Compared:
+def collate(world: World, starts: Starts, samples: np.ndarray, protocol: Protocol) -> Compared:
     """Make the clips that a protocol compares.
 
     Args:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelworld.data.policies.carracing import BRAKE, COAST, GAS, encode_keys
+from reelworld.envs.policies.carracing import BRAKE, COAST, GAS, encode_keys
 from reelworld.evaluate import metrics
 from reelworld.evaluate.clips import Starts, given_frames
 from reelworld.evaluate.drift import BLOCK
@@ -36,7 +36,7 @@ from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from reelworld.data.folder import DataInfo
-    from reelworld.generate.samplers import SamplerConfig
+    from reelworld.models.samplers import SamplerConfig
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 

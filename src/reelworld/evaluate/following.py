@@ -18,7 +18,7 @@ from reelworld.evaluate.figures import Figure, Section, missing_figure, per_clip
 from reelworld.evaluate.inverse import N_FRAMES, InverseDynamics, trained
 from reelworld.evaluate.reconstruction import reconstruct
 from reelworld.types import UserError
-from reelworld.worlds.origin import frame_stride, merge_of
+from reelworld.worlds.provenance import frame_stride, merge_of
 
 if TYPE_CHECKING:
     from collections.abc import Set

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from reelworld.data.events import changes
-from reelworld.data.labelled import LabelledDataSet
+from reelworld.data.pseudo_labels import LabelledDataSet
+from reelworld.data.rare_events import changes
 from reelworld.evaluate.figures import Figure, Section, Unit, bootstrap, build, share_interval
 
 __all__ = ["measure_latents"]

@@ -128,8 +128,8 @@ def fresh_key_tests(info: DataInfo, context: int, n_tests: int, seed: int) -> li
     """
     if importlib.util.find_spec("minigrid") is None or "DoorKey" not in _env_id(info):
         return []
-    from reelworld.data.policies.minigrid import carrier
-    from reelworld.data.recorder import recorded_simulator
+    from reelworld.envs.policies.minigrid import carrier
+    from reelworld.envs.recorder import recorded_simulator
 
     simulator = recorded_simulator(info)
     wanted = {"toggle": n_tests - n_tests // 2, "drop": n_tests // 2}

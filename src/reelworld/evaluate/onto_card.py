@@ -7,7 +7,7 @@ from html import unescape
 from typing import Any
 
 from reelworld.evaluate.report import beside_text, interval_text, value_text
-from reelworld.worlds.measured import Measured, MeasuredFigure
+from reelworld.worlds.card_metrics import Measured, MeasuredFigure
 
 __all__ = ["measured_from"]
 

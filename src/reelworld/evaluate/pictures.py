@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelworld.data.media import encode_gif, encode_mp4, side_by_side, viewing_scale, write_file
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.metrics import squared_error
+from reelworld.media import encode_gif, encode_mp4, side_by_side, viewing_scale, write_file
 
 if TYPE_CHECKING:
     from reelworld.evaluate.runs import FreeRun, Futures

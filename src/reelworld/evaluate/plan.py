@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelworld.data.labelled import LabelledDataSet
+from reelworld.data.pseudo_labels import LabelledDataSet
 from reelworld.evaluate import drift, minigrid
 from reelworld.evaluate.agent import AgentFinder
 from reelworld.evaluate.clips import (
@@ -24,7 +24,7 @@ from reelworld.evaluate.clips import (
     roll,
     tokens_of,
 )
-from reelworld.evaluate.closeness import closeness_section, future_frames, put_together
+from reelworld.evaluate.closeness import closeness_section, collate, future_frames
 from reelworld.evaluate.codes import measure_codes
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.drift import BLOCK, RealRange, cycled_actions, drift_section, run_on
@@ -315,7 +315,7 @@ class Plan:
         protocol, seed = self.config.protocol, self.config.seed
         ceiling = self._ceiling(starts)
         yield measure_horizons(starts, samples[:, 0], ceiling, self.horizons(), self.atlas, seed, how)
-        clips = put_together(self.world, starts, samples, protocol)
+        clips = collate(self.world, starts, samples, protocol)
         self.progress("comparing clips", 0.68)
         yield closeness_section(self.world, clips, protocol, self.lpips, seed)
         if self.detect is not None:

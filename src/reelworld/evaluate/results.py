@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reelworld.config import to_json, write_json
 from reelworld.evaluate.clips import given_frames
-from reelworld.evaluate.machine import commit, describe_machine, now
+from reelworld.system_info import commit, describe_machine, now
 
 if TYPE_CHECKING:
     from reelworld.data.dataset import DataSet

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelworld.data.media import write_file
 from reelworld.evaluate.pictures import report_futures, report_videos, write_comparisons
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import render_report
 from reelworld.evaluate.results import describe, read_training_log, write_results
+from reelworld.media import write_file
 from reelworld.types import UserError
 
 if TYPE_CHECKING:

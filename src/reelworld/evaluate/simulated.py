@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelworld.data.policies import POLICIES
-from reelworld.data.recorder import RecordConfig, record_episode
-from reelworld.data.simulator import Simulator
+from reelworld.envs.policies import POLICIES
+from reelworld.envs.recorder import RecordConfig, record_episode
+from reelworld.envs.simulator import Simulator
 from reelworld.evaluate import metrics
 from reelworld.evaluate.clips import draw_starts, given_frames, roll
 from reelworld.evaluate.control import HORIZONS
 from reelworld.evaluate.figures import Figure, Section, db, gain_figure, missing_figure, per_clip, psnr_figure
 from reelworld.evaluate.prediction import COPY
 from reelworld.types import UserError
-from reelworld.worlds.origin import frame_stride, game_of
+from reelworld.worlds.provenance import frame_stride, game_of
 
 if TYPE_CHECKING:
     from reelworld.data.folder import DataInfo

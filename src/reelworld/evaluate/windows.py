@@ -16,7 +16,7 @@ import torch
 
 from reelworld.evaluate.clips import read_episode
 from reelworld.nn.pixels import to_float
-from reelworld.worlds.origin import frame_stride
+from reelworld.worlds.provenance import frame_stride
 
 if TYPE_CHECKING:
     from reelworld.data.dataset import DataSet

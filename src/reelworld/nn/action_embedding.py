@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.nn.action_range import middle_and_half
+from reelworld.nn.action_bounds import middle_and_half
 from reelworld.types import ActionSpec, UserError
 
 __all__ = ["ActionEmbedder", "ActionVector"]

@@ -1,7 +1,7 @@
 """Keys and values of the tokens so far: a step reads what its token may see and nothing else.
 
 Two layouts with one interface: ``RowTokenCache`` for CPUs, ``TokenCache`` for other devices. Which tokens a token sees
-is the same for all layers of a stack: they share one ``Sight``, which works it out once per token.
+is the same for all layers of a stack: they share one ``VisibleBlocks``, which works it out once per token.
 
 Shapes: B streams, H heads, L tokens of a whole sequence, T tokens, K visible tokens, E F width of a head's keys and
   values, S blocks of a sequence, W tokens per block, G pieces of a head's values, V = F / G
@@ -19,7 +19,7 @@ from torch.nn import functional
 from reelworld.nn.large_pages import LargePages
 from reelworld.nn.row_sums import ROW, row_sums, row_width
 
-__all__ = ["Cache", "RowTokenCache", "Sight", "TokenCache", "prefix_block"]
+__all__ = ["Cache", "RowTokenCache", "TokenCache", "VisibleBlocks", "prefix_block"]
 
 
 def prefix_block(dtype: torch.dtype) -> int:
@@ -27,7 +27,7 @@ def prefix_block(dtype: torch.dtype) -> int:
     return ROW[dtype.itemsize]
 
 
-class Sight:
+class VisibleBlocks:
     """Which tokens each token sees: itself and those before it in the blocks that its own block sees."""
 
     def __init__(self, block: int, layout: Tensor | None = None) -> None:
@@ -101,7 +101,7 @@ class TokenCache:
     """Keys (B, H, L, E) and values (B, H, L, F) of one layer, allocated once and written in place."""
 
     def __init__(
-        self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: Sight,
+        self, shape: tuple[int, int, int, int], value_width: int, like: Tensor, sight: VisibleBlocks,
         pages: LargePages | None = None,
     ) -> None:  # fmt: skip
         """Make room.
@@ -186,7 +186,12 @@ class RowTokenCache:
     """
 
     def __init__(
-        self, shape: tuple[int, int, int, int], value_width: int, dtype: torch.dtype, sight: Sight, pages: LargePages
+        self,
+        shape: tuple[int, int, int, int],
+        value_width: int,
+        dtype: torch.dtype,
+        sight: VisibleBlocks,
+        pages: LargePages,
     ) -> None:
         """Make room.
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from reelworld.data.resize import check_fit, fit_frame
-from reelworld.data.simulator import Simulator
-from reelworld.generate.rolling import Watch
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.envs.simulator import Simulator
+from reelworld.models.samplers import SamplerConfig
+from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.controls import Controls
 from reelworld.serve.playable import Playable, PlaySession, Rules
 from reelworld.serve.real import RealSession, new_seed
 from reelworld.types import Clip, StepResult, UserError
-from reelworld.worlds.origin import Game
+from reelworld.worlds.provenance import Game
 
 __all__ = ["BesideSession", "BesideWorld", "psnr"]
 
@@ -82,12 +82,12 @@ class BesideSession:
     n_steps: int = 0
 
     @property
-    def watch(self) -> Watch | None:
+    def watch(self) -> ProgressCallback | None:
         """The world's: the game is never kept waiting."""
         return self.imagined.watch
 
     @watch.setter
-    def watch(self, watch: Watch | None) -> None:
+    def watch(self, watch: ProgressCallback | None) -> None:
         self.imagined.watch = watch
 
     @property

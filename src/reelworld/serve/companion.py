@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from reelworld.serve.playable import Playable
 from reelworld.types import UserError
-from reelworld.worlds.origin import game_of
+from reelworld.worlds.provenance import game_of
 
 if TYPE_CHECKING:
     from reelworld.serve.beside import BesideWorld

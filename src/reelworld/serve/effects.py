@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reelworld.data.media import encode_png
 from reelworld.data.resize import fit_frame
+from reelworld.media import encode_png
 from reelworld.serve.controls import Controls
 from reelworld.serve.playable import PlaySession
 

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from reelworld.generate.rolling import Watch
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.models.samplers import SamplerConfig
+from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.protocol import Effects, Message, ProtocolError, Rewind, Sample
 from reelworld.types import ActionSpec, Clip, StepResult
 
@@ -19,7 +19,7 @@ __all__ = ["PlaySession", "Playable", "PlayableInfo", "Rules", "rules_of"]
 class PlaySession(Protocol):
     """The part of a session that playing needs; a real environment can offer it as well."""
 
-    watch: Watch | None
+    watch: ProgressCallback | None
     """To be called often, with the share that is done and their number, while several frames are made at once; what
     it raises must end the making."""
     sampler: SamplerConfig

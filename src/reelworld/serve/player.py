@@ -40,7 +40,7 @@ from reelworld.serve.protocol import (
     pack_frame,
 )
 from reelworld.serve.recording import Archive, Tape, describe_saved
-from reelworld.serve.starts import MAX_STARTS, Beginning
+from reelworld.serve.starts import MAX_STARTS, InitialContext
 from reelworld.serve.stepper import Stepped, Stepper
 from reelworld.serve.turns import Share
 from reelworld.types import Clip, StepResult, UserError
@@ -100,7 +100,7 @@ class Player:
         self._turns: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_TURNS)
         self._held = (0, self.controls.rest())
         self._tap: tuple[int, dict[str, np.ndarray]] | None = None
-        self._wish: Beginning | Rewind | None = None
+        self._wish: InitialContext | Rewind | None = None
         self._single_steps: deque[int] = deque(maxlen=MAX_TURNS)
         self._sampler = world.info.sampler
         self._wants_effects = False
@@ -160,16 +160,16 @@ class Player:
 
     def begin_from(self, frames: np.ndarray, input_id: int) -> None:
         """Begin a new episode with frames, uint8 (T, H, W, 3)."""
-        self._wish = Beginning(id=input_id, frames=frames)
+        self._wish = InitialContext(id=input_id, frames=frames)
         self._input_changed.set()
 
-    def _beginning(self, message: Reset) -> Beginning:
+    def _beginning(self, message: Reset) -> InitialContext:
         if message.start is None:
-            return Beginning(id=message.id, seed=message.seed)
+            return InitialContext(id=message.id, seed=message.seed)
         starts = self._world.starts[:MAX_STARTS]
         if message.start >= len(starts):
             raise ProtocolError(f"start must be less than {len(starts)}, the number of moments there are")
-        return Beginning.of_clip(starts[message.start], message.id, message.seed)
+        return InitialContext.of_clip(starts[message.start], message.id, message.seed)
 
     def _act(self, message: Act) -> None:
         read = (message.id, self.controls.read(message.actions))
@@ -182,7 +182,7 @@ class Player:
 
     def _rewind(self, message: Rewind) -> None:
         """Go back further if the last wish was to go back, too; a reset that waits comes first."""
-        if isinstance(self._wish, Beginning):
+        if isinstance(self._wish, InitialContext):
             return
         before = self._wish.steps if self._wish else 0
         self._wish = replace(message, steps=message.steps + before)
@@ -266,7 +266,7 @@ class Player:
             due = await self._wait(due)
             session.sampler = self._sampler
             wish, self._wish = self._wish, None
-            if isinstance(wish, Beginning):
+            if isinstance(wish, InitialContext):
                 self._begin_anew(wish.id)
                 await self._begin(session, partial(wish.start, session, self._world.info.context_frames))
             elif isinstance(wish, Rewind):

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from reelworld.data.presets import SimulatorConfig
-from reelworld.data.recorder import describe_simulator
-from reelworld.data.simulator import Simulator
-from reelworld.generate.rolling import Watch
-from reelworld.generate.samplers import SamplerConfig
+from reelworld.envs.presets import SimulatorConfig
+from reelworld.envs.recorder import describe_simulator
+from reelworld.envs.simulator import Simulator
+from reelworld.models.samplers import SamplerConfig
+from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.playable import Rules
 from reelworld.types import ActionSpec, Clip, StepResult
 
@@ -82,7 +82,7 @@ class RealGame:
 class RealSession:
     """One simulator as a session of one stream."""
 
-    watch: Watch | None = None
+    watch: ProgressCallback | None = None
 
     def __init__(self, simulator: Simulator) -> None:
         self.sampler = SamplerConfig()

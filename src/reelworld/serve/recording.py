@@ -22,9 +22,9 @@ import numpy as np
 
 from reelworld.config import to_json
 from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
-from reelworld.data.lock import LOCK_FILE, FolderLock
-from reelworld.data.media import encode_mp4, viewing_scale, write_file
 from reelworld.data.splits import assign_splits
+from reelworld.files import LOCK_FILE, FolderLock
+from reelworld.media import encode_mp4, viewing_scale, write_file
 from reelworld.serve.controls import Controls
 from reelworld.serve.playable import PlayableInfo
 from reelworld.types import Clip, UserError

@@ -16,7 +16,7 @@ from typing import Any
 from reelworld.config import read_json
 from reelworld.serve.playable import Playable
 from reelworld.types import UserError
-from reelworld.worlds.finding import world_folder
+from reelworld.worlds.locate import world_folder
 
 __all__ = ["Shelf", "Shelved", "find_worlds", "shelve"]
 

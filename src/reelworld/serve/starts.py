@@ -22,15 +22,15 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from reelworld.data.dataset import DataSet
-from reelworld.data.media import encode_png
-from reelworld.data.options import ReadOptions
 from reelworld.data.resize import fit_frame
+from reelworld.data.resize_options import ReadOptions
 from reelworld.data.windows import merged_specs
+from reelworld.media import encode_png
 from reelworld.serve.playable import PlayableInfo, PlaySession
 from reelworld.types import Clip, StepResult, UserError
-from reelworld.worlds.origin import frame_stride, merge_of, read_as_trained
+from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained
 
-__all__ = ["MAX_STARTS", "Beginning", "clips_of", "describe_starts", "read_image"]
+__all__ = ["MAX_STARTS", "InitialContext", "clips_of", "describe_starts", "read_image"]
 
 MAX_STARTS = 24  # pictures to choose from
 THUMBNAIL_PIXELS = 96  # of the shorter side, at most
@@ -40,7 +40,7 @@ BROKEN = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, Mem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beginning:
+class InitialContext:
     """What a player asked to begin from; without frames, whatever the world begins with by itself."""
 
     id: int
@@ -51,7 +51,7 @@ class Beginning:
     """Stream name -> (T - 1, ...)."""
 
     @classmethod
-    def of_clip(cls, clip: Clip, id: int, seed: int | None) -> Beginning:
+    def of_clip(cls, clip: Clip, id: int, seed: int | None) -> InitialContext:
         """Begin with the frames of a clip."""
         return cls(id=id, seed=seed, frames=clip.frames, actions={k: v[:-1] for k, v in clip.actions.items()})
 

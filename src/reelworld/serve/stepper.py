@@ -21,14 +21,14 @@ R = TypeVar("R")
 
 @runtime_checkable
 class InCompany(Protocol):
-    """A session that can be stepped in a batch with others of equal company."""
+    """A session that can be stepped in a batch with others of equal batch_key."""
 
     @property
-    def company(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """What the next step asks of a batch."""
         ...
 
-    def step_together(self, sessions: Sequence[Any], actions: Sequence[Any]) -> list[StepResult | Exception]:
+    def step_batch(self, sessions: Sequence[Any], actions: Sequence[Any]) -> list[StepResult | Exception]:
         """Step several sessions, this one among them or not."""
         ...
 
@@ -49,7 +49,7 @@ class _Job:
     share: Share
     future: asyncio.Future[Any]
     work: Callable[[], Any]
-    company: Hashable = None
+    batch_key: Hashable = None
     session: Any = None
     action: Any = None
 
@@ -78,7 +78,7 @@ class Stepper:
         """Step a session when it is this player's turn, or earlier with those who have theirs."""
         job = _Job(share, asyncio.get_running_loop().create_future(), lambda: _step(session, action))
         if isinstance(session, InCompany):
-            job.session, job.action, job.company = session, action, (type(session), session.company)
+            job.session, job.action, job.batch_key = session, action, (type(session), session.batch_key)
         return await self._ask(job)
 
     def close(self, wait: bool = True) -> None:
@@ -162,7 +162,7 @@ def _step(session: PlaySession, action: Any) -> Stepped:
 
 def _step_together(batch: list[_Job]) -> list[Any]:
     start = time.perf_counter()
-    results = batch[0].session.step_together([job.session for job in batch], [job.action for job in batch])
+    results = batch[0].session.step_batch([job.session for job in batch], [job.action for job in batch])
     milliseconds = 1000 * (time.perf_counter() - start)
     return [
         result if isinstance(result, Exception) else Stepped(result, milliseconds, job.session.snapshot())

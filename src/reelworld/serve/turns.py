@@ -39,8 +39,8 @@ class Wish(Protocol):
     @property
     def share(self) -> Share: ...
     @property
-    def company(self) -> Hashable:
-        """Work of equal company may run as one batch; None runs alone."""
+    def batch_key(self) -> Hashable:
+        """Work of equal batch_key may run as one batch; None runs alone."""
         ...
 
 
@@ -72,8 +72,8 @@ class Turns(Generic[W]):
         first = min(ready, key=lambda wish: wish.share.used)
         self._clock = max(self._clock, first.share.used)
         batch = [first]
-        if first.company is not None:
-            mates = [wish for wish in self.waiting if wish.company == first.company and wish is not first]
+        if first.batch_key is not None:
+            mates = [wish for wish in self.waiting if wish.batch_key == first.batch_key and wish is not first]
             batch += sorted(mates, key=lambda wish: wish.share.used)[: MAX_BATCH - 1]
         self.waiting = [wish for wish in self.waiting if wish not in batch]
         return batch

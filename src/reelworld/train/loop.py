@@ -17,13 +17,13 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from reelworld.train.autotune import autocast, choose_precision, describe_stage, probe
 from reelworld.train.checkpoint import Checkpoint, State
+from reelworld.train.console import Display, Meter, describe_seconds
 from reelworld.train.ema import Average
-from reelworld.train.log import Display, Meter, describe_seconds
+from reelworld.train.graceful_interrupt import Interrupted, wishes_to_stop
 from reelworld.train.optim import Gradients, load_optimizer, lr_factor, make_optimizer, optimizer_tensors
-from reelworld.train.probe import autocast, choose_precision, describe_stage, probe
 from reelworld.train.run import Run
-from reelworld.train.signals import Interrupted, wishes_to_stop
 from reelworld.train.stage import Stage
 from reelworld.types import Batch, UserError
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import reelworld
 from reelworld.config import read_json, to_json, write_json
-from reelworld.data.lock import LOCK_FILE, FolderLock
+from reelworld.files import LOCK_FILE, FolderLock
 from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint, tidy
 from reelworld.types import UserError
 

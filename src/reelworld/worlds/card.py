@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from reelworld.config import to_json, write_json
-from reelworld.data.media import write_file, write_media
+from reelworld.media import write_file, write_media
 from reelworld.types import TokenSpec
-from reelworld.worlds.continuing import random_actions
-from reelworld.worlds.measured import Measured, check_measured, measured_lines
+from reelworld.worlds.card_metrics import Measured, check_measured, measured_lines
+from reelworld.worlds.continuation import random_actions
 
 if TYPE_CHECKING:
     from reelworld.worlds.world import World, WorldInfo

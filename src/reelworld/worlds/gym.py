@@ -24,7 +24,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from reelworld.config import unknown
-from reelworld.generate.session import Session
+from reelworld.rollout.session import Session
 from reelworld.types import ActionSpec, StepResult, UserError
 from reelworld.worlds.world import World
 

@@ -18,11 +18,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from reelworld.actions.real import ActionMap
-from reelworld.actions.steered import SteeredDynamics
 from reelworld.config import from_json, read_json, sync, write_json
 from reelworld.data.npz import DAMAGE
-from reelworld.generate.inputs import (
+from reelworld.models.action_mapping import ActionMap
+from reelworld.models.clip_model import SlidingWindow
+from reelworld.models.goal_conditioned import in_context
+from reelworld.models.mapped_dynamics import SteeredDynamics
+from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.nn.pixels import to_float
+from reelworld.rollout.session import Session, SessionParts
+from reelworld.rollout.validation import (
     Action,
     ClassId,
     action_tensors,
@@ -31,17 +36,12 @@ from reelworld.generate.inputs import (
     describe_classes,
     stream_generators,
 )
-from reelworld.generate.samplers import SamplerConfig, TokenSampler
-from reelworld.generate.session import Session, SessionParts
-from reelworld.generate.sliding_window import SlidingWindow
-from reelworld.generate.towards_goal import in_context
-from reelworld.nn.pixels import to_float
-from reelworld.types import ActionSpec, Clip, Codes, Conditions, Judged, Score, UserError
+from reelworld.types import ActionSpec, Clip, Codes, Conditions, Score, StepScores, UserError
 from reelworld.worlds.card import write_card
-from reelworld.worlds.finding import world_folder
-from reelworld.worlds.fitting import check_parts
-from reelworld.worlds.measured import Measured, check_measured, weights_of
-from reelworld.worlds.parts import PartInfo, load_part, save_part
+from reelworld.worlds.card_metrics import Measured, check_measured, weights_of
+from reelworld.worlds.locate import world_folder
+from reelworld.worlds.registry import PartInfo, load_part, save_part
+from reelworld.worlds.validate import check_parts
 
 __all__ = ["FORMAT_VERSION", "World", "WorldInfo"]
 
@@ -387,7 +387,7 @@ class World:
         return Conditions(actions={k: v.to(self.device) for k, v in actions.items()})
 
 
-def _score_of(judged: Judged) -> Score:
+def _score_of(judged: StepScores) -> Score:
     """Say what was found of one clip."""
     return Score(
         nats_per_frame=float(judged.nats.mean()),

@@ -12,12 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from reelworld.nn.quantize.estimators import Estimator, straight_through
-from reelworld.nn.quantize.metrics import Euclidean, Metric, nearest_codes
+from reelworld.nn.quantize.codebook_usage import count_codes, perplexity
+from reelworld.nn.quantize.dead_code_reset import FromBatch, Renewal
+from reelworld.nn.quantize.distances import Euclidean, Metric, nearest_codes
+from reelworld.nn.quantize.distributed import sum_ranks
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
-from reelworld.nn.quantize.ranks import sum_ranks
-from reelworld.nn.quantize.renewal import FromBatch, Renewal
-from reelworld.nn.quantize.usage import count_codes, perplexity
+from reelworld.nn.quantize.straight_through import Estimator, straight_through
 
 __all__ = ["EMACodebook"]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from reelworld.nn.quantize.ranks import sum_ranks
+from reelworld.nn.quantize.distributed import sum_ranks
 
 __all__ = ["FullEntropy", "GroupedEntropy", "SoftEntropy", "code_probabilities", "default_entropy"]
 

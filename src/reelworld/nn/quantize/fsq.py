@@ -15,9 +15,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from reelworld.nn.quantize.estimators import straight_through
+from reelworld.nn.quantize.codebook_usage import perplexity_of
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
-from reelworld.nn.quantize.usage import perplexity_of
+from reelworld.nn.quantize.straight_through import straight_through
 
 __all__ = ["FSQ", "FiniteScalar", "NotebookFSQ", "SymmetricFSQ", "code_digits"]
 

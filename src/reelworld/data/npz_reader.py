@@ -1,0 +1,175 @@
+"""Other people's .npz files: find the frames and the actions, and bring them to our layout and alignment.
+
+Known by their keys: robot pushing samples (``image``, ``action``), dm_env style replays such as Meta-World
+demonstrations (``observation`` stacks channel-first, ``action``, ``reward``, ``discount``; each row led to its
+frame), video alone (``image``). Anything else is mapped with ``ReadOptions``.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelworld.config import unknown
+from reelworld.data.action_alignment import align, check_actions, describe_actions
+from reelworld.data.npz import DAMAGE, Unreadable
+from reelworld.data.resize import fit_frames
+from reelworld.data.resize_options import ReadOptions
+from reelworld.types import UserError
+
+__all__ = ["UNDOCUMENTED", "convert", "is_own", "to_pixels"]
+
+FRAME_KEYS = ("frames", "image", "images", "observation", "observations", "obs", "video", "pixels", "rgb")
+ACTION_KEYS = ("action", "actions")
+REWARD_KEYS = ("reward", "rewards")
+END_KEYS = ("terminated", "terminal", "terminals", "done", "dones")
+CHANNELS = (1, 3, 6, 9, 12, 15)
+"""Channels that are one picture or a stack of colour pictures; a stack keeps its newest, the last three."""
+UNDOCUMENTED = (
+    "the {} files do not say how actions and frames are aligned: row t is taken as the action after frame t; "
+    "if row t led to frame t, use --action-shift 1"
+)
+LED_TO_FRAME = "rows lead to their frame (the first is empty): actions and rewards are shifted by one"
+
+
+def convert(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Read a foreign .npz whole and return an episode's arrays and facts.
+
+    Raises:
+        Unreadable: If the file is truncated or corrupt.
+        UserError: If it cannot be understood as asked.
+    """
+    raw = _load(path, options)
+    name = path.name
+    frame_key = _frame_key(raw, options, name)
+    frames = to_pixels(raw[frame_key], options.layout, f"{frame_key} of {name}")
+    steps, action_names = _steps(raw, options, name)
+    shift, notes = _shift(raw, steps, options, len(frames))
+    kept, rows = align(frames, steps, shift, name) if steps else (slice(None), {})
+    frames = fit_frames(frames[kept], options.shape, options.fit, name)
+    specs = {stream: describe_actions(rows[key]) for key, stream in action_names.items()}
+    return {"frames": np.ascontiguousarray(frames), **rows}, {"fps": options.fps, "actions": specs, "notes": notes}
+
+
+def is_own(keys: Sequence[str]) -> bool:
+    """Whether the arrays are named as our recorder names them; then the alignment is ours too."""
+    has_actions = any(k == "actions" or k.startswith("actions/") for k in keys)
+    return "frames" in keys and (not has_actions or {"rewards", "terminated", "truncated"} <= set(keys))
+
+
+def _load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            gigabytes = sum(i.file_size for i in archive.infolist()) / 1e9
+        if gigabytes > options.max_gigabytes:
+            raise UserError(
+                f"{path.name} unpacks to {gigabytes:.1f} GB; the limit is {options.max_gigabytes:g}. Raise "
+                "--max-gigabytes or cut the file into shorter episodes."
+            )
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except UserError:
+        raise
+    except DAMAGE as error:
+        if "allow_pickle" in str(error):
+            raise UserError(
+                f"{path.name} holds a pickled object array, which can run code when it is loaded; wanted plain "
+                "numbers: save it again as an array of one dtype."
+            ) from None
+        raise Unreadable(f"{path.name} is truncated or corrupt ({type(error).__name__})") from None
+
+
+def _frame_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -> str:
+    if options.frames:
+        if options.frames not in raw:
+            raise unknown(f"array in {name}", options.frames, raw)
+        return options.frames
+    found = [k for k in FRAME_KEYS if k in raw and raw[k].ndim in (3, 4)]
+    found = found or [k for k, v in raw.items() if v.ndim == 4]
+    if not found:
+        shapes = ", ".join(f"{k} {v.shape}" for k, v in raw.items()) or "nothing"
+        raise UserError(f"{name} holds {shapes}; wanted frames (T, H, W, 3): name them with --frames.")
+    return found[0]
+
+
+def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
+    """Turn images of any usual layout into uint8 (T, H, W, 3).
+
+    Args:
+        raw: Integers 0..255, (T, H, W), (T, H, W, C) or (T, C, H, W) with C 1 (grey), 3, or a stack of 3s.
+        layout: "auto", "channels-last" or "channels-first".
+        name: What it is, for errors.
+    """
+    if raw.dtype.kind not in "iu":
+        hint = "multiply by 255 and store as uint8" if raw.dtype.kind == "f" else "store as uint8"
+        raise UserError(f"{name} is {raw.dtype}; wanted integers in 0..255: {hint}.")
+    if raw.ndim not in (3, 4) or 0 in raw.shape:
+        raise UserError(f"{name} has shape {raw.shape}; wanted (T, H, W, 3) with at least one frame.")
+    low, high = int(raw.min()), int(raw.max())
+    if low < 0 or high > 255:
+        raise UserError(f"{name} has values in {low}..{high}; wanted 0..255.")
+    images = raw[..., None] if raw.ndim == 3 else raw
+    first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+    if layout == "auto" and first == last:
+        raise UserError(
+            f"{name} has shape {raw.shape}; channels (1, 3, or a stack of 3s) were looked for in dimension 1 or 3. "
+            "Say where they are with --layout."
+        )
+    if layout == "channels-first" or (layout == "auto" and first):
+        images = images.transpose(0, 2, 3, 1)
+    if images.shape[3] not in CHANNELS:
+        raise UserError(f"{name} has {images.shape[3]} channels; wanted 1, 3 or a stack of 3s. Cut or map them first.")
+    images = images[..., -3:].astype(np.uint8)
+    return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
+
+
+def _steps(
+    raw: Mapping[str, np.ndarray], options: ReadOptions, name: str
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Collect the rows under our names; also return array name -> action stream."""
+    if options.action and options.action not in raw:
+        raise unknown(f"array in {name}", options.action, raw)
+    own_streams = {k: k.removeprefix("actions/") for k in raw if k.startswith("actions/")}
+    steps, streams = {}, {}
+    action = options.action or next((k for k in ACTION_KEYS if k in raw), "")
+    if action:
+        steps["actions"], streams["actions"] = check_actions(raw[action], name), "action"
+    elif own_streams:
+        steps |= {k: check_actions(raw[k], name) for k in own_streams}
+        streams |= own_streams
+    if reward := next((k for k in REWARD_KEYS if k in raw), ""):
+        steps["rewards"] = _column(raw[reward], np.float32, f"{reward} of {name}")
+    if end := next((k for k in END_KEYS if k in raw), ""):
+        steps["terminated"] = _column(raw[end], np.bool_, f"{end} of {name}")
+    elif "discount" in raw:
+        steps["terminated"] = _column(raw["discount"], np.float32, f"discount of {name}") == 0
+    if "truncated" in raw:
+        steps["truncated"] = _column(raw["truncated"], np.bool_, f"truncated of {name}")
+    return steps, streams
+
+
+def _column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:
+    if rows.ndim == 0 or rows.size != len(rows) or rows.dtype.kind not in "iufb":
+        raise UserError(f"{name} is {rows.dtype} {rows.shape}; wanted one number per row, (T,).")
+    if not (is_finite := np.isfinite(rows.reshape(-1))).all():
+        row = int(np.flatnonzero(~is_finite)[0])
+        raise UserError(f"{name} has NaN or infinity (first in row {row}); wanted finite numbers: mend the file.")
+    return rows.reshape(-1).astype(kind)
+
+
+def _shift(
+    raw: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray], options: ReadOptions, n_frames: int
+) -> tuple[int, list[str]]:
+    actions = steps.get("actions")
+    if options.action_shift is not None:
+        return options.action_shift, []
+    if is_own(list(raw)) or not steps or all(len(rows) == n_frames - 1 for rows in steps.values()):
+        return 0, []
+    is_replay = "discount" in raw and "rewards" in steps and not steps["rewards"][0]
+    if is_replay and actions is not None and not actions[0].any():
+        return 1, [LED_TO_FRAME]
+    return 0, [UNDOCUMENTED.format(".npz")]

@@ -1,0 +1,90 @@
+"""Find the steps and the windows where something happens, without knowing the game.
+
+A transition is as eventful as the rarest change of code in it: agents move all the time, doors open seldom.
+
+Shapes: T frames, N tokens per frame, V codebook size
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reelworld.data.code_store import TokenStore
+from reelworld.data.windows import Source, Windows
+
+__all__ = ["changes", "end_share", "event_weights", "reward_scale"]
+
+LEAST_SHARE = 1e-3
+"""Kinds of change rarer than this share of all transitions weigh no more than that."""
+PIECE = 64
+"""Steps whose frames are read at once."""
+
+
+def changes(recordings: Source, episode: int) -> np.ndarray:
+    """Say of each step of an episode whether it changes any pixel, bool (T - 1,)."""
+    n_frames, found = recordings.episodes[episode].n_frames, [np.zeros(0, bool)]
+    for start in range(0, n_frames - 1, PIECE):
+        frames = recordings.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
+        found.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
+    return np.concatenate(found)
+
+
+def event_weights(windows: Windows) -> np.ndarray:
+    """Weigh windows of a token store so that every kind of change is drawn about equally often.
+
+    A kind is a pair (code before, code after) with codes that differ. A transition weighs 1 / (how often its
+    rarest kind occurs), a window as much as its heaviest transition; a reward or an end of episode counts as rare.
+
+    Returns:
+        float64, (n_windows,), at least a little for every window.
+    """
+    store = windows.source
+    assert isinstance(store, TokenStore)
+    size = store.tokens.video.codebook_size
+    members = np.unique(windows.index[:, 0])
+    kinds, special = {}, {}
+    for episode in members.tolist():
+        arrays = store.arrays(episode, 0, store.episodes[episode].n_frames)
+        codes_TN = arrays["codes"].astype(np.int64)
+        kinds[episode] = np.where(codes_TN[1:] != codes_TN[:-1], codes_TN[:-1] * size + codes_TN[1:], -1)
+        special[episode] = np.zeros(len(codes_TN) - 1, bool)
+        for name in ("rewards", "terminated"):
+            if name in arrays:
+                special[episode] |= arrays[name][:-1] != 0
+    n_transitions = sum(len(kind) for kind in kinds.values())
+    seen, counts = np.unique(np.concatenate([k.ravel() for k in kinds.values()]), return_counts=True)
+    floor = max(1.0, LEAST_SHARE * n_transitions)
+    rarity = 1.0 / np.maximum(counts, floor)
+    rarity[seen == -1] = 1.0 / max(counts.max(), 1)
+    heaviest = {
+        episode: np.where(special[episode], 1.0 / floor, rarity[np.searchsorted(seen, kind)].max(1))
+        for episode, kind in kinds.items()
+    }
+    n_steps = (windows.length - 1) * windows.stride
+    weights = np.empty(len(windows))
+    for episode in members.tolist():
+        rows = windows.index[:, 0] == episode
+        spans = np.lib.stride_tricks.sliding_window_view(heaviest[episode], max(n_steps, 1))
+        weights[rows] = spans[windows.index[rows, 1]].max(1)
+    return weights
+
+
+def reward_scale(windows: Windows) -> float:
+    """Root mean square of the rewards that are not zero, over the episodes of the windows; 1 when there are none."""
+    total, n = 0.0, 0
+    for episode in np.unique(windows.index[:, 0]).tolist():
+        rewards = windows.source.arrays(episode, 0, windows.source.episodes[episode].n_frames).get("rewards")
+        if rewards is not None:
+            total, n = total + float((rewards[:-1] ** 2).sum()), n + int((rewards[:-1] != 0).sum())
+    return (total / n) ** 0.5 if n else 1.0
+
+
+def end_share(windows: Windows) -> float:
+    """Share of the steps that end an episode, over the episodes of the windows; 0 where nothing is said of ends."""
+    n_ends, n_steps = 0, 0
+    for episode in np.unique(windows.index[:, 0]).tolist():
+        n_frames = windows.source.episodes[episode].n_frames
+        ends = windows.source.arrays(episode, 0, n_frames).get("terminated")
+        if ends is not None:
+            n_ends, n_steps = n_ends + int(ends[:-1].sum()), n_steps + n_frames - 1
+    return n_ends / n_steps if n_steps else 0.0

@@ -1,0 +1,54 @@
+"""How files that are not our own recordings are read. Imports nothing heavy: it is part of the flags."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+from reelworld.types import Fit, UserError
+
+__all__ = ["ReadOptions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How to turn files into clips of one size with one meaning of their actions."""
+
+    size: int | tuple[int, int] | None = None
+    """Pixels of the frames: one number for squares, or height and width; none keeps the size of the files."""
+    fit: Fit = "none"
+    """What to do with frames of another size: none is an error, crop cuts the centre to the wanted shape and
+    resizes, stretch ignores the shape, pad resizes the whole picture and fills the rest with black."""
+    fps: float = 0.0
+    """Frames per second to resample videos to, and to assume for arrays; 0 keeps what the file says."""
+    frames: str = ""
+    """Name of the frames inside .npz files; empty looks for the usual names."""
+    action: str = ""
+    """Name of the actions inside .npz files; empty looks for the usual names."""
+    layout: Literal["auto", "channels-last", "channels-first"] = "auto"
+    """Where .npz frames keep their channels: (T, H, W, C) or (T, C, H, W)."""
+    action_shift: int | None = None
+    """Row t + shift of the file's actions and rewards is the one taken after frame t: 0 when a row leads away
+    from its frame, 1 when it led to its frame; none detects it and says what was assumed."""
+    split_seed: int = 0
+    """Seed of the train/val/test split of files that are not our own recordings."""
+    max_gigabytes: float = 4.0
+    """Most disk space that the decoded frames of one file may take in the cache."""
+
+    def __post_init__(self) -> None:
+        height, width = self.shape or (1, 1)
+        if height < 1 or width < 1:
+            raise UserError(f"size is {self.size}; it must be at least 1 pixel, e.g. 64.")
+        if self.fps < 0 or self.max_gigabytes <= 0:
+            raise UserError(f"fps is {self.fps} and max_gigabytes {self.max_gigabytes}; wanted 0 or more, and above 0.")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What was asked for besides size and fit: field -> value where it is not the default."""
+        own = {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in ("size", "fit")}
+        return {name: value for name, value in own.items() if value != getattr(ReadOptions, name)}
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Wanted height and width, or None to keep the file's."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size

@@ -1,1 +1,0 @@
-"""Models that predict the codes of the next frame."""

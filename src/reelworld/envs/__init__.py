@@ -1,0 +1,1 @@
+"""Simulators as gymnasium environments, their presets, the recorder and its policies."""

@@ -1,0 +1,394 @@
+"""Records episodes of a simulator: same seed, same files, however many processes and interruptions.
+
+Episode i of a recording has the seed ``seed + i``: it seeds the environment and, separately, the policy.
+Each finished episode is a file of its own, written atomically; running the same recording again adds only the
+episodes that are missing, and a recording with other settings is refused.
+
+    record(configure("MiniGrid-DoorKey-8x8-v0", episodes=500), Path("recordings/doors"), n_processes=2)
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import multiprocessing
+import multiprocessing.connection
+import re
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, fields, replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelworld.config import from_json, to_json
+from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.npz import read_members
+from reelworld.data.splits import assign_splits
+from reelworld.envs.policies import parse_mixture, resolve_policy
+from reelworld.envs.presets import SimulatorConfig, preset
+from reelworld.envs.simulator import Simulator
+from reelworld.files import LOCK_FILE, FolderLock
+from reelworld.types import Clip, UserError
+
+__all__ = [
+    "RecordConfig",
+    "Recorded",
+    "configure",
+    "describe_simulator",
+    "record",
+    "record_episode",
+    "recorded_simulator",
+]
+
+# Packages that decide what is simulated and drawn; their versions are kept with the recording.
+PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "mujoco", "dm_control", "numpy")
+SAVE_SECONDS = 10
+"""How often the list of episodes in dataset.json is brought up to date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig:
+    """A recording; everything here but ``episodes`` must stay the same to continue one."""
+
+    simulator: SimulatorConfig
+    """What is recorded."""
+    policy: Mapping[str, float] = field(default_factory=lambda: {"random": 1.0})
+    """Who acts: name or 'module:function' -> share of the episodes."""
+    episodes: int = 100
+    """How many episodes there shall be."""
+    max_steps: int = 1000
+    """Steps after which an episode is cut (and marked truncated)."""
+    seed: int = 0
+    """Episode i is made from seed + i alone; held-out data want a range of their own."""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 1 or self.max_steps < 1 or self.seed < 0:
+            raise UserError(
+                f"episodes is {self.episodes}, max_steps {self.max_steps}, seed {self.seed}; "
+                "wanted at least 1, 1 and 0."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One episode that is safely on disk."""
+
+    index: int
+    n_frames: int
+    is_new: bool = True
+    """False for episodes that an earlier run had finished."""
+
+
+def configure(
+    env_id: str,
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    policy: str | None = None,
+    max_steps: int | None = None,
+    **simulator: Any,
+) -> RecordConfig:
+    """Describe a recording: what is given here over the environment's preset over the plain defaults.
+
+    Args:
+        env_id: Name of a gymnasium environment.
+        episodes: How many episodes there shall be.
+        seed: Episode i is made from seed + i.
+        policy: A mixture such as 'explorer:0.6,random:0.4'; None takes the preset's, else 'random'.
+        max_steps: Steps after which an episode is cut; None takes the preset's, else 1,000.
+        simulator: Fields of ``SimulatorConfig``; ``env_kwargs`` are added to the preset's, others replace them.
+    """
+    settings = preset(env_id)
+    policy = policy or settings.pop("policy", "random")
+    max_steps = settings.pop("max_steps", 1000) if max_steps is None else max_steps
+    known = {f.name for f in fields(SimulatorConfig)}
+    settings = {k: v for k, v in settings.items() if k in known} | simulator
+    settings["env_kwargs"] = {**preset(env_id).get("env_kwargs", {}), **simulator.get("env_kwargs", {})}
+    return RecordConfig(
+        simulator=SimulatorConfig(env_id=env_id, **settings),
+        policy=parse_mixture(policy),
+        episodes=episodes,
+        max_steps=max_steps,
+        seed=seed,
+    )
+
+
+def record(
+    config: RecordConfig,
+    out: Path,
+    *,
+    n_processes: int = 1,
+    on_episode: Callable[[Recorded], None] = lambda _: None,
+) -> None:
+    """Record what is missing of a recording.
+
+    Args:
+        config: What to record.
+        out: Folder of the data set; made if it does not exist.
+        n_processes: Worker processes; 1 records in this one. The files do not depend on it.
+        on_episode: Called in this process for each finished episode, old ones first.
+
+    Raises:
+        UserError: If the environment or policy is unknown, the folder holds something else or is being recorded
+            into, or an episode fails.
+    """
+    policies = [resolve_policy(name) for name in config.policy]
+    with closing(Simulator(config.simulator)) as simulator:
+        info = _describe(config, simulator)
+        for policy in policies:  # one that does not fit the environment says so before anything is written
+            next(iter(policy(simulator, np.random.default_rng(0))), None)
+    _check_folder(config, out, info)
+    out.mkdir(parents=True, exist_ok=True)
+    with closing(FolderLock(out, "recording into")):
+        _check_folder(config, out, info)  # again: another process may have begun, and ended, in between
+        _record_missing(config, out, info, n_processes, on_episode)
+
+
+def _record_missing(
+    config: RecordConfig, out: Path, info: DataInfo, n_processes: int, on_episode: Callable[[Recorded], None]
+) -> None:
+    done = _finished(config, out)
+    for index, n_frames in sorted(done.items()):
+        on_episode(Recorded(index=index, n_frames=n_frames, is_new=False))
+    _remove_leftovers(out)
+    missing = [index for index in range(config.episodes) if index not in done]
+    n_processes = min(n_processes, len(missing))
+    several = n_processes > 1
+    results = _in_processes(config, out, missing, n_processes) if several else _in_turn(config, out, missing)
+    saved_at = -float("inf")
+    try:
+        with closing(results):
+            for recorded in results:
+                done[recorded.index] = recorded.n_frames
+                on_episode(recorded)
+                if time.monotonic() - saved_at > SAVE_SECONDS:
+                    _write_list(config, out, info, done)
+                    saved_at = time.monotonic()
+    finally:
+        if done:
+            _write_list(config, out, info, done)
+
+
+def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Clip:
+    """Play one episode and return it, T = steps + 1."""
+    seed = config.seed + index
+    frames, actions = [simulator.reset(seed)], []
+    rewards, terminated, truncated = [], [], []
+    # A stream of its own: policies must not replay the environment's random numbers.
+    rng = np.random.default_rng([seed, 1])
+    name = str(rng.choice(list(config.policy), p=list(config.policy.values())))
+    for action in resolve_policy(name)(simulator, rng):
+        reward, is_terminated, is_truncated = simulator.step(action)
+        actions.append(action)
+        frames.append(simulator.frame())
+        rewards.append(reward)
+        terminated.append(is_terminated)
+        truncated.append(is_truncated)
+        if is_terminated or is_truncated or len(actions) == config.max_steps:
+            break
+    if not actions:
+        raise UserError(f"policy {name} gave no action in episode {index}; it must yield at least one.")
+    if len({frame.shape for frame in frames}) > 1:
+        raise UserError(f"{simulator.config.env_id} changes its frame size within an episode; set --size.")
+    truncated[-1] = not terminated[-1]
+    spec = simulator.action_spec
+    padding = 0 if spec.kind == "discrete" else np.zeros(spec.n)
+    return Clip(
+        frames=np.stack(frames),
+        actions={"action": np.array([*actions, padding], np.int64 if spec.kind == "discrete" else np.float32)},
+        rewards=np.array([*rewards, 0], np.float32),
+        terminated=np.array([*terminated, False]),
+        truncated=np.array([*truncated, False]),
+        fps=simulator.fps,
+        source=_name(config, index),
+    )
+
+
+def recorded_simulator(info: DataInfo) -> Simulator:
+    """Make the simulator that a data set was recorded from.
+
+    Raises:
+        UserError: If the data set is not one of our recordings.
+    """
+    if "simulator" not in info.provenance:
+        raise UserError("this data set was not recorded by 'reelworld record'; there is no simulator to compare with.")
+    return Simulator(from_json(SimulatorConfig, info.provenance["simulator"], "simulator"))
+
+
+def _name(config: RecordConfig, index: int) -> str:
+    """Source id of an episode: environment and seed, so that two recordings share ids only for shared seeds."""
+    env = re.sub(r"[^a-z0-9]+", "-", config.simulator.env_id.lower()).strip("-")
+    return f"{env}-{config.seed + index:08d}"
+
+
+def describe_simulator(simulator: Simulator, seed: int) -> DataInfo:
+    """Describe data of a simulator; its frames have the size that they have in the episode of ``seed``."""
+    height, width = simulator.reset(seed).shape[:2]
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return DataInfo(
+        fps=simulator.fps,
+        height=height,
+        width=width,
+        actions={"action": simulator.action_spec},
+        provenance=to_json({"simulator": simulator.config, "versions": versions}),
+    )
+
+
+def _describe(config: RecordConfig, simulator: Simulator) -> DataInfo:
+    info = describe_simulator(simulator, config.seed)
+    settings = to_json({k: v for k, v in vars(config).items() if k != "episodes"})
+    return replace(info, provenance={"kind": "recording", **settings, "versions": info.provenance["versions"]})
+
+
+def _check_folder(config: RecordConfig, out: Path, info: DataInfo) -> None:
+    """Refuse a folder that holds something else."""
+    if not out.exists():
+        return
+    if not out.is_dir() or ((old := set(out.iterdir())) and out / INFO_FILE not in old and not _only_ours(config, old)):
+        raise UserError(f"{out} exists and is no recording; choose another --out or empty it.")
+    if (out / INFO_FILE).exists():
+        before = read_info(out)[0].provenance
+        names = [k for k in info.provenance if k != "versions" and before.get(k) != info.provenance[k]]
+        if names:
+            raise UserError(
+                f"{out} holds a recording with other settings ({', '.join(names)}); "
+                "choose another --out, or give the same settings to continue it."
+            )
+
+
+def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
+    """Index -> frames of the episodes in the folder."""
+    done = {}
+    for index in range(config.episodes):
+        path = out / f"{_name(config, index)}.npz"
+        if path.exists():
+            done[index] = read_members(path)["frames"].shape[0]
+    return done
+
+
+def _only_ours(config: RecordConfig, found: set[Path]) -> bool:
+    """True when a folder without dataset.json holds what a run killed in its first moments leaves."""
+    names = {LOCK_FILE, *(f"{_name(config, i)}.npz" for i in range(config.episodes))}
+    return all(p.suffix == ".tmp" or p.name in names for p in found)
+
+
+def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[int, int]) -> None:
+    names = {_name(config, index): n_frames for index, n_frames in sorted(done.items())}
+    splits = assign_splits(names, info.split_seed)
+    write_info(
+        out,
+        info,
+        [Episode(source=s, n_frames=n, split=splits[s], file=f"{s}.npz") for s, n in names.items()],
+    )
+
+
+def _remove_leftovers(out: Path) -> None:
+    """Delete what a write that was killed has left."""
+    for leftover in out.glob("*.tmp"):
+        leftover.unlink(missing_ok=True)
+
+
+def _in_turn(config: RecordConfig, out: Path, indices: list[int]) -> Generator[Recorded]:
+    """Record episodes one after the other, in this process."""
+    with closing(Simulator(config.simulator)) as simulator:
+        for index in indices:
+            clip = record_episode(simulator, config, index)
+            write_episode(out / f"{clip.source}.npz", clip)
+            yield Recorded(index=index, n_frames=len(clip.frames))
+
+
+def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_processes: int) -> Generator[Recorded]:
+    """Record episodes in worker processes, each with a fixed share of them.
+
+    Workers are spawned, and each has a pipe of its own: when this process is killed, the next send fails and
+    the worker ends, so nothing goes on writing into the folder.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers: dict[Connection, BaseProcess] = {}
+    try:
+        for rank in range(n_processes):
+            receiver, sender = context.Pipe(duplex=False)
+            worker: BaseProcess = context.Process(
+                target=_work, args=(config, out, indices[rank::n_processes], sender), daemon=True
+            )
+            with _held_stops():
+                worker.start()
+                workers[receiver] = worker
+            sender.close()
+        waiting = list(workers)
+        while waiting:
+            for ready in multiprocessing.connection.wait(waiting):
+                assert isinstance(ready, Connection)
+                try:
+                    message = ready.recv()
+                except EOFError:
+                    raise UserError(
+                        "a recording process was killed (out of memory?); finished episodes are kept, run it again."
+                    ) from None
+                if message is None:
+                    waiting.remove(ready)
+                elif isinstance(message, BaseException):
+                    raise message
+                else:
+                    yield message
+    finally:
+        for worker in workers.values():
+            worker.kill()  # deaf to SIGTERM; files are written aside, so no episode can be half there
+        for receiver, worker in workers.items():
+            worker.join()
+            receiver.close()
+        _remove_leftovers(out)
+
+
+@contextmanager
+def _held_stops() -> Generator[None]:
+    """Hold Ctrl-C and SIGTERM back while processes are started; those never hear them, this one does afterwards.
+
+    Ctrl-C reaches the whole group, but only this process shall act on it; and a start that is cut in two
+    leaves a child that complains. Children inherit the mask but not handlers; here the mask alone would not
+    do, as the threads of other libraries take signals too.
+    """
+    resource_tracker.ensure_running()  # started later, with the first process, it would undo the mask
+    stops = (signal.SIGINT, signal.SIGTERM)
+    came: list[int] = []
+    is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
+    handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops if is_main}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
+        for stop, handler in handlers.items():
+            signal.signal(stop, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
+def _work(config: RecordConfig, out: Path, indices: list[int], results: Connection) -> None:
+    """Record in a worker; send each finished episode, then None; send an error instead of raising it."""
+    try:
+        for recorded in _in_turn(config, out, indices):
+            results.send(recorded)
+        results.send(None)
+    except BrokenPipeError:
+        return  # the parent is gone
+    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must say it)
+        results.send(error if isinstance(error, UserError | OSError) else _named(error))
+
+
+def _named(error: Exception) -> Exception:
+    """Make a defect's traceback survive the way to the parent."""
+    return RuntimeError("a recording process failed:\n" + "".join(traceback.format_exception(error)))

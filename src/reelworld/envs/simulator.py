@@ -1,0 +1,325 @@
+"""A simulator to record: any gymnasium environment, reduced to reset, step and a lossless RGB frame.
+
+The same description (``SimulatorConfig``, kept in dataset.json) and the same seed give the same frames again,
+so recorded actions can be replayed and a learned world can be compared with the real thing:
+
+    simulator = Simulator(SimulatorConfig(env_id="MiniGrid-DoorKey-8x8-v0", drawing="fast", ...))
+    frame = simulator.reset(seed=7)
+    reward, terminated, truncated = simulator.step(2)
+    frame = simulator.frame()
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import gymnasium as gym
+import numpy as np
+
+from reelworld.config import closest
+from reelworld.envs.env_keys import own_keys
+from reelworld.envs.presets import SimulatorConfig, action_hints
+from reelworld.envs.robots import DrawnInOneThread, draw_plainly, prepare_mujoco, register_tasks, uses_mujoco
+from reelworld.types import ActionSpec, UserError
+
+__all__ = ["Simulator", "import_object", "resize"]
+
+# Environments that register themselves only when their package is imported: prefix -> module, what to install.
+PACKAGES = {
+    "MiniGrid-": ("minigrid", "reelworld[envs]"),
+    "BabyAI-": ("minigrid", "reelworld[envs]"),
+    "ALE/": ("ale_py", "ale-py"),
+    "dm_control/": ("dm_control", "reelworld[robotics]"),
+}
+
+
+class Simulator:
+    """One environment that yields RGB frames.
+
+    Every reset makes the environment anew: an episode then depends on its seed alone, never on what an
+    environment or a wrapper keeps from the episodes before in the same process.
+    """
+
+    def __init__(self, config: SimulatorConfig) -> None:
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame environments draw without a display
+        self.config = config
+        self._atlas: Any = None
+        self._env = _make(config)
+        self.fps = float(self._env.metadata.get("render_fps") or 0) / config.action_repeat
+        self.action_spec = _action_spec(config.env_id, self._env)
+        self._observation: Any = None
+        self._paint = self._painter()
+
+    @property
+    def env(self) -> gym.Env:
+        """The environment of the current episode, for policies that read the simulator's state."""
+        return self._env
+
+    @property
+    def observation(self) -> Any:
+        """What the environment observed last; MiniGrid's is computed only here under quick drawing."""
+        env: Any = self._env.unwrapped
+        return type(env).gen_obs(env) if self._atlas is not None else self._observation
+
+    def reset(self, seed: int) -> np.ndarray:
+        """Start the episode of a seed and return its first frame, uint8 (H, W, 3)."""
+        self._env.close()
+        self._env = _make(self.config)
+        self._paint = self._painter()
+        self._observation, _ = self._env.reset(seed=seed)
+        null = self._to_env(self._null())
+        for _ in range(self.config.warmup_steps):
+            self._observation, _, terminated, truncated, _ = self._env.step(null)
+            if terminated or truncated:
+                raise UserError(
+                    f"{self.config.env_id} ended during its {self.config.warmup_steps} warm-up steps (seed {seed}); "
+                    "use a smaller warmup_steps."
+                )
+        return self.frame()
+
+    def step(self, action: Any) -> tuple[float, bool, bool]:
+        """Hold an action for ``action_repeat`` environment steps; stop early when the episode ends.
+
+        Args:
+            action: Id in [0, n) or vector (A,), as ``action_spec`` says.
+
+        Returns:
+            Summed reward, terminated, truncated.
+        """
+        env_action, total = self._to_env(action), 0.0
+        for _ in range(self.config.action_repeat):
+            self._observation, reward, terminated, truncated, _ = self._env.step(env_action)
+            total += float(reward)
+            if terminated or truncated:
+                break
+        return total, bool(terminated), bool(truncated)
+
+    def frame(self) -> np.ndarray:
+        """Draw the current state, uint8 (H, W, 3)."""
+        frame = self._paint()
+        if self.config.size is not None and frame.shape[:2] != self.config.size:
+            frame = resize(frame, *self.config.size, self.config.resize)
+        return frame
+
+    def close(self) -> None:
+        """Free what the environment holds."""
+        self._env.close()
+
+    def _null(self) -> Any:
+        spec = self.action_spec
+        if spec.null is not None:
+            return spec.null
+        zeros = np.zeros(spec.n, np.float32)
+        return 0 if spec.kind == "discrete" else np.clip(zeros, spec.low or None, spec.high or None)
+
+    def _to_env(self, action: Any) -> Any:
+        space, spec = self._env.action_space, self.action_spec
+        if isinstance(space, gym.spaces.Discrete):
+            if not 0 <= int(action) < spec.n:
+                raise UserError(f"action {action} came; {self.config.env_id} takes 0 to {spec.n - 1}.")
+            return space.start + np.int64(action)
+        vector = np.asarray(action, space.dtype)
+        if vector.shape != space.shape or not np.isfinite(vector).all():
+            raise UserError(f"action {action} came; {self.config.env_id} takes {spec.n} finite numbers.")
+        return vector
+
+    def _painter(self) -> Callable[[], np.ndarray]:
+        """Choose how frames are drawn for the environment made last."""
+        config, env = self.config, self._env
+        if config.drawing == "fast":
+            inner: Any = env.unwrapped
+            if config.env_id.startswith("CarRacing-"):
+                return lambda: inner.paint(config.size or (64, 64))
+            # Highlighting and wrappers that draw go the plain way, with the same pixels.
+            if (
+                hasattr(inner, "gen_obs")
+                and not config.wrappers
+                and config.frames == "render"
+                and not (inner.highlight or inner.agent_pov)
+            ):
+                return self._atlas_painter(inner)
+        if config.frames == "render":
+            return lambda: _as_rgb(env.render(), f"render() of {config.env_id}")
+        return lambda: _as_rgb(_image_of(self._observation), f"the observation of {config.env_id}")
+
+    def _atlas_painter(self, env: Any) -> Callable[[], np.ndarray]:
+        from reelworld.envs.fast_render_minigrid import TileAtlas
+
+        if self._atlas is None:
+            self._atlas = TileAtlas(env.tile_size)
+        env.gen_obs = dict  # the egocentric observation costs 9/10 of a step and nobody looks at it
+        return lambda: self._atlas.paint(env)
+
+
+def import_object(path: str, wanted: str) -> Any:
+    """Import 'module:name', looking in the current folder too.
+
+    Args:
+        path: What the user gave.
+        wanted: What it should be, for errors, e.g. 'a wrapper class'.
+    """
+    module_name, _, name = path.partition(":")
+    if not module_name or not name:
+        raise UserError(f"{path!r} came; wanted {wanted} as 'module:name'.")
+    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UserError(f"cannot import {wanted} {path!r}: {error}; check the module's name and folder.") from error
+    if not callable(found := getattr(module, name, None)):
+        raise UserError(f"module {module_name!r} has no {name!r}{closest(name, vars(module))}; wanted {wanted}.")
+    return found
+
+
+def resize(frame: np.ndarray, height: int, width: int, method: Literal["area", "nearest"]) -> np.ndarray:
+    """Resize a frame, uint8 (H, W, 3), by exact area mean or nearest pixel."""
+    if method == "nearest":
+        rows = ((np.arange(height) + 0.5) * frame.shape[0] / height).astype(int)
+        columns = ((np.arange(width) + 0.5) * frame.shape[1] / width).astype(int)
+        return np.ascontiguousarray(frame[rows][:, columns])
+    rows_in, columns_in = _coverage(frame.shape[0], height), _coverage(frame.shape[1], width)
+    mean = np.einsum("hr,rcx->hcx", rows_in, frame.astype(np.float64))
+    mean = np.einsum("wc,hcx->hwx", columns_in, mean)
+    return np.rint(mean).astype(np.uint8)
+
+
+def _coverage(n_in: int, n_out: int) -> np.ndarray:
+    """Share of output cell i that input cell j covers, (n_out, n_in); rows sum to 1."""
+    edges = np.arange(n_out + 1) * n_in / n_out
+    cells = np.arange(n_in)
+    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+    weights = np.clip(overlap, 0, None)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _make(config: SimulatorConfig) -> gym.Env:
+    spec = _env_spec(config)
+    kwargs = dict(config.env_kwargs)
+    if config.frames == "render":
+        kwargs["render_mode"] = "rgb_array"
+    if uses_mujoco(spec):
+        prepare_mujoco()
+        if config.size is not None:  # drawn at this size, not resized to it
+            kwargs = {"height": config.size[0], "width": config.size[1], **kwargs}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*not in the possible render_modes")  # said below, in one line
+            env: gym.Env = gym.make(spec, disable_env_checker=True, **kwargs)
+    except (ImportError, gym.error.DependencyNotInstalled) as error:
+        raise UserError(
+            f"{config.env_id} needs packages that are not installed ({error}); pip install '{_package_of(error)}'"
+        ) from error
+    except (TypeError, ValueError, LookupError, gym.error.Error) as error:
+        raise UserError(
+            f"{config.env_id} refuses the arguments {kwargs}: {str(error).splitlines()[0]}; change --env-kwargs."
+        ) from error
+    if uses_mujoco(spec):
+        env = DrawnInOneThread(env)
+        if config.drawing == "fast":
+            draw_plainly(env)
+    if config.frames == "render" and "rgb_array" not in (env.metadata.get("render_modes") or ()):
+        raise UserError(f"{config.env_id} cannot render 'rgb_array'; record --frames observation.")
+    for wrapper in config.wrappers:
+        kind = import_object(wrapper.path, "a wrapper class")
+        try:
+            env = kind(env, **wrapper.kwargs)
+        except UserError:
+            raise
+        except (TypeError, ValueError, AttributeError, AssertionError) as error:
+            raise UserError(f"wrapper {wrapper.path} with {dict(wrapper.kwargs)} fails: {error}") from error
+    return env
+
+
+def _package_of(error: ImportError | gym.error.DependencyNotInstalled) -> str:
+    """Name what to install, from what gymnasium or Python says is missing."""
+    extra = re.search(r"gymnasium\[([\w-]+)\]", str(error))
+    if extra and extra[1] != "box2d":
+        return f"gymnasium[{extra[1]}]"
+    missing = error.name if isinstance(error, ImportError) else None
+    return missing.partition(".")[0] if missing and not extra else "reelworld[envs]"
+
+
+def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
+    """Find an environment's registration; name the closest match or the extra that is missing."""
+    name = config.env_id
+    for prefix, (module, extra) in PACKAGES.items():
+        if name.startswith(prefix):
+            try:
+                importlib.import_module(module)
+            except ImportError as error:
+                raise UserError(
+                    f"{name} needs the package {module}, which is not installed; pip install '{extra}'"
+                ) from error
+    if name.startswith("dm_control/"):
+        register_tasks()
+    if ":" in name:
+        module, name = name.split(":", 1)
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise UserError(f"cannot import the module of {config.env_id!r}: {error}") from error
+    if name not in gym.registry:
+        known = list(gym.registry)
+        raise UserError(
+            f"unknown environment {name!r}{closest(name, known) or '; '}"
+            f" {len(known)} are registered; another package's needs 'module:Name'."
+        )
+    spec = gym.spec(name)
+    if config.drawing == "fast":
+        if name.startswith("CarRacing-"):
+            spec = copy.deepcopy(spec)
+            spec.entry_point = "reelworld.envs.fast_render_carracing:QuickCarRacing"
+        elif not name.startswith(("MiniGrid-", "BabyAI-")) and not uses_mujoco(spec):
+            raise UserError(
+                f"fast drawing came for {name}; it exists for MiniGrid, CarRacing and MuJoCo, use 'environment'."
+            )
+    return spec
+
+
+def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        hints = action_hints(env_id, "discrete", int(space.n)) or own_keys(env)
+        return ActionSpec(kind="discrete", n=int(space.n), **hints)
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        is_bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
+        return ActionSpec(
+            kind="continuous",
+            n=space.shape[0],
+            low=tuple(map(float, space.low)) if is_bounded else (),
+            high=tuple(map(float, space.high)) if is_bounded else (),
+            **(action_hints(env_id, "continuous", space.shape[0]) or own_keys(env)),
+        )
+    raise UserError(
+        f"{env_id} has the action space {space}; Discrete and one-dimensional Box can be recorded, "
+        "wrap it with --wrapper module:Class."
+    )
+
+
+def _image_of(observation: Any) -> Any:
+    """The image of a dictionary observation that has exactly one, else the observation itself."""
+    if isinstance(observation, Mapping):
+        images = [v for v in observation.values() if np.ndim(v) == 3]
+        return images[0] if len(images) == 1 else observation
+    return observation
+
+
+def _as_rgb(image: Any, where: str) -> np.ndarray:
+    """Check one image and give it three channels, uint8 (H, W, 3); the result is a copy of its own."""
+    array = image if isinstance(image, np.ndarray) else None
+    if array is not None and array.dtype == np.uint8:
+        if array.ndim == 2:
+            array = array[..., None]
+        if array.ndim == 3 and array.shape[2] in (1, 3) and array.size:
+            return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))).copy()
+    got = type(image).__name__ if array is None else f"{array.dtype} {array.shape}"
+    raise UserError(f"{where} is {got}; wanted a uint8 image (H, W, 3): use the other --frames, or a --wrapper.")

@@ -1,1 +1,0 @@
-"""Loops a model over time: samplers, sessions, rollouts."""

@@ -1,0 +1,1 @@
+"""Parts that two systems use, and the seam between models and the rest: ``WorldModel``."""

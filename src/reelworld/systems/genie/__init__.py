@@ -1,0 +1,1 @@
+"""Genie (Bruce et al. 2024, arXiv:2402.15391)."""

@@ -1,0 +1,80 @@
+"""Stands for a tokenizer that is not at hand: it knows the shape of the codes, and nothing of pictures.
+
+Worlds made of published dynamics whose tokenizer is another project's are used by their codes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reelworld.config import require
+from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
+
+__all__ = ["MissingTokenizer", "MissingTokenizerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MissingTokenizerConfig:
+    """What is known of it."""
+
+    rows: int
+    """Rows of the token grid."""
+    columns: int
+    """Columns of the token grid."""
+    codebook_size: int
+    """Number of codes."""
+    space_stride: int
+    """Pixels per token, along each side."""
+    name: str
+    """What it is and where it is, for people who want pictures."""
+
+    def __post_init__(self) -> None:
+        require(self, "rows columns codebook_size space_stride", lambda v: v >= 1, "at least 1")
+
+
+class MissingTokenizer(nn.Module):
+    """Says what codes look like; refuses to make them or to show them."""
+
+    def __init__(self, config: MissingTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+
+    def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
+        """Describe the codes."""
+        config = self.config
+        grid = GridSpec(rows=config.rows, columns=config.columns, codebook_size=config.codebook_size)
+        return TokenSpec(grids={"video": grid}, space_stride=config.space_stride, has_pictures=False)
+
+    def encode(self, video: Tensor, context: Any = None) -> Codes:
+        """Refuse.
+
+        Raises:
+            UserError: Always.
+        """
+        raise self._missing("turn pictures into codes")
+
+    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+        """Refuse.
+
+        Raises:
+            UserError: Always.
+        """
+        raise self._missing("show codes as pictures")
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Refuse.
+
+        Raises:
+            UserError: Always.
+        """
+        raise self._missing("be trained")
+
+    def _missing(self, what: str) -> UserError:
+        return UserError(
+            f"this world cannot {what}: its tokenizer ({self.config.name}) is not part of it. Use its codes: "
+            "World.generate_codes, World.score_codes."
+        )

@@ -1,0 +1,181 @@
+"""ST-ViViT, the tokenizer of Genie: spacetime transformers over patches, causal in time, one code per patch.
+
+A frame's codes depend on that frame and those before it, and so do the pixels that are decoded from them: what moves
+can be told from what stands. Frames that come one after the other are decoded with a memory of the ones before
+(``begin``, ``advance``), which gives the same pixels as decoding them at once.
+
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: time is told by rotary angles, so
+that clips of any length are coded; the codebook follows the data by moving averages (the paper does not say how it
+learns), and features are spread to unit variance before they are quantized; patches that are rare in a batch may weigh
+more in the loss; the encoder may code each patch by itself.
+
+Shapes: B batch, T frames, H W pixel rows and columns, N tokens per frame, D width, E width of a code's vector,
+  X = patch * patch * 3 pixel values of a patch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reelworld.config import require
+from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
+from reelworld.nn.quantize.dead_code_reset import FromBatch
+from reelworld.nn.quantize.ema import EMACodebook
+from reelworld.nn.quantize.input_norm import Spread
+from reelworld.nn.spacetime import STCache, STConfig, STTransformer
+from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
+
+__all__ = ["STViViT", "STViViTConfig"]
+
+COMMITMENT = 0.25
+RENEWED_BELOW = 0.1
+"""Codes are drawn anew while fewer rows of a batch choose them, in the moving average: what is rare keeps its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class STViViTConfig:
+    """Shape of an ST-ViViT tokenizer."""
+
+    height: int = 64
+    """Pixel rows."""
+    width: int = 64
+    """Pixel columns."""
+    patch: int = 4
+    """Pixels per token, along each side."""
+    n_codes: int = 1024
+    """Size of the codebook."""
+    code_width: int = 32
+    """Width of a code's vector."""
+    window: int = 16
+    """Frames that each layer looks back over, the current one included."""
+    encoder_width: int = 512
+    """Width of the encoder."""
+    encoder_layers: int = 8
+    """Blocks of the encoder; 0 codes each patch by itself, so that what stands still keeps its codes."""
+    encoder_heads: int = 8
+    """Attention heads of the encoder."""
+    decoder_width: int = 512
+    """Width of the decoder."""
+    decoder_layers: int = 8
+    """Blocks of the decoder; more than the encoder's pay off (the paper's appendix)."""
+    decoder_heads: int = 8
+    """Attention heads of the decoder."""
+    rarity: float = 0.0
+    """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike, as published."""
+
+    def __post_init__(self) -> None:
+        require(self, "patch n_codes code_width window", lambda v: v >= 1, "at least 1")
+        require(self, "encoder_layers", lambda v: v >= 0, "at least 0")
+        require(self, "rarity", lambda v: 0 <= v <= 1, "from 0 to 1")
+        check_divisible(self.height, self.width, self.patch)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the token grid."""
+        return self.height // self.patch
+
+    @property
+    def columns(self) -> int:
+        """Columns of the token grid."""
+        return self.width // self.patch
+
+    def transformer(self, side: str) -> STConfig:
+        """Describe the transformer of one side, "encoder" or "decoder"."""
+        same = {name: getattr(self, f"{side}_{name}") for name in ("width", "layers", "heads")}
+        return STConfig(rows=self.rows, columns=self.columns, window=self.window, **same)
+
+
+class STViViT(nn.Module):
+    """Clips <-> codes, causal in time."""
+
+    def __init__(self, config: STViViTConfig) -> None:
+        super().__init__()
+        self.config = config
+        flat = config.patch * config.patch * 3
+        self.patches = nn.Linear(flat, config.encoder_width)
+        self.encoder = STTransformer(config.transformer("encoder")) if config.encoder_layers else nn.GELU()
+        self.before = nn.Linear(config.encoder_width, config.code_width)
+        self.spread = Spread(config.code_width)
+        self.codebook = EMACodebook(config.n_codes, config.code_width, renewal=FromBatch(RENEWED_BELOW))
+        self.after = nn.Linear(config.code_width, config.decoder_width)
+        self.decoder = STTransformer(config.transformer("decoder"))
+        self.pixels = nn.Linear(config.decoder_width, flat)
+
+    def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
+        """Describe the codes of clips of this size.
+
+        Raises:
+            UserError: If the size is not the tokenizer's.
+        """
+        config = self.config
+        if (height, width) != (config.height, config.width):
+            raise UserError(
+                f"frames are {height}x{width} pixels; this tokenizer was made for {config.height}x{config.width}."
+            )
+        grid = GridSpec(rows=config.rows, columns=config.columns, codebook_size=config.n_codes)
+        return TokenSpec(grids={"video": grid}, space_stride=config.patch, remembers=True)
+
+    def features(self, video_BTHWC: Tensor) -> Tensor:
+        """Encode without quantizing: (B, T, N, E)."""
+        return self._features(patchify(video_BTHWC, self.config.patch))
+
+    def _features(self, patches_BTNX: Tensor) -> Tensor:
+        features: Tensor = self.spread(self.before(self.encoder(self.patches(patches_BTNX))))
+        return features
+
+    def encode(self, video: Tensor, context: Any = None) -> Codes:
+        """Turn clips in [-1, 1], (B, T, H, W, 3), into codes, int64 (B, T, N); each frame sees those before it."""
+        self.spec(video.shape[1], video.shape[2], video.shape[3])
+        return Codes.of(self.codebook.nearest(self.features(video)))
+
+    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+        """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
+        return self._pixels(self.decoder(self._embed(codes))).clamp(-1, 1)
+
+    # ------------------------------------------------------------------ frame by frame
+
+    def begin(self, codes: Codes) -> STCache:
+        """Read the codes of the first frames, (B, T, N), and keep what later frames look at."""
+        return self.decoder.prefill(self._embed(codes))[1]
+
+    def advance(self, codes: Codes, memory: STCache) -> Tensor:
+        """Decode the codes of the next frame, (B, 1, N): pixels (B, 1, H, W, 3). The memory is written in place."""
+        return self._pixels(self.decoder.step(self._embed(codes), memory)).clamp(-1, 1)
+
+    # ------------------------------------------------------------------ training
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Squared error of the reconstruction, plus how far features are from their codes.
+
+        Args:
+            batch: With ``video``.
+            generator: Of the codebook's draws.
+        """
+        assert batch.video is not None
+        patches_BTNX = patchify(batch.video, self.config.patch)
+        features = self._features(patches_BTNX)
+        quantized = self.codebook.quantize(features, generator)
+        found_BTNX = self.pixels(self.decoder(self.after(quantized.vectors)))
+        error_BTN = (found_BTNX.float() - patches_BTNX).square().mean(-1)
+        weight_BTN = rarity_weights(patches_BTNX, self.config.rarity)
+        one, count = error_BTN.new_ones(()), error_BTN.new_tensor(float(error_BTN.numel()))
+        return Losses(
+            terms={
+                "square": ((error_BTN * weight_BTN).sum(), count),
+                "commitment": (quantized.squared_error, one * features.numel()),
+                "perplexity": (quantized.perplexity, one),
+            },
+            weights={"commitment": COMMITMENT, "perplexity": 0.0},
+        )
+
+    def _embed(self, codes: Codes) -> Tensor:
+        embedded: Tensor = self.after(self.codebook.lookup(codes.video))
+        return embedded
+
+    def _pixels(self, x_BTND: Tensor) -> Tensor:
+        config = self.config
+        return unpatchify(self.pixels(x_BTND).float(), config.patch, config.rows, config.columns)

@@ -1,0 +1,190 @@
+"""A draft of a whole frame at once, before its codes are drawn one after the other, and what the drawn frame brings.
+
+Perceptrons read the codes of three frames, by the vectors that their tokenizer knows them by, and actions. One guesses
+every code of the next frame, none in the light of the others; a transformer over single codes adds its own scores, and
+with them what the codes of one frame have to do with each other. The other tells the reward of a frame that is there. A
+frame costs a perceptron a fraction of what its codes cost a transformer, so that it sees many more of them in the same
+time; and codes that look alike are alike to it from the beginning, so that it needs fewer. They learn first, and stay
+as they are while the transformer learns, whose few clips they would learn by heart.
+
+Source: ours. Related: Gloeckle et al. 2024 (arXiv:2404.19737), several tokens foretold at once from one state.
+
+Shapes: B clips, F later frames, P frames that are read, M codes of a frame, A numbers of all actions of a step,
+  E width, V codes of the codebook, C numbers of a code's vector
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.types import Batch, Losses
+
+__all__ = ["DraftTraining", "FramePrior", "FrameReader", "FrameSizes", "RewardHead", "frames_before"]
+
+PAST = 3
+"""P: two frames show how things move; codes are coarse, and a third one makes it clearer."""
+LAYERS = 3
+VERDICT_LAYERS = 2
+"""What a frame brings is told from less."""
+WIDENING = 2
+DROPPED = 0.1
+"""Share of what is read, and of what each layer adds, that training drops; twice that inside the layers."""
+COPIED = 2.0
+"""Score that the code of the frame before has from the beginning: most things stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSizes:
+    """Sizes of what is read, and of the perceptrons that read it."""
+
+    n_cells: int
+    """M."""
+    n_codes: int
+    """V."""
+    code_width: int
+    """C."""
+    n_numbers: int
+    """A, 0 without actions."""
+    width: int
+    """E."""
+
+
+class FrameReader(nn.Module):
+    """Codes of frames and actions in, features out."""
+
+    vectors: Tensor
+    """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
+
+    def __init__(self, sizes: FrameSizes, layers: int) -> None:
+        """Make the perceptron, so many layers behind the first; until ``know_codes``, the vectors are random."""
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(sizes.n_codes + 1, sizes.code_width))
+        self.read = nn.Linear(PAST * sizes.n_cells * sizes.code_width, sizes.width)
+        self.act = nn.Linear(PAST * sizes.n_numbers, sizes.width) if sizes.n_numbers else None
+        self.drop = nn.Dropout(DROPPED)
+        self.layers = nn.ModuleList(_layer(sizes.width) for _ in range(layers))
+        self.know_codes(torch.randn(sizes.n_codes, sizes.code_width))
+
+    @torch.no_grad()
+    def know_codes(self, vectors: Tensor) -> None:
+        """Read codes by the vectors (V, C) of their codebook, in units of these vectors' spread."""
+        self.vectors[:-1] = vectors / vectors.std().clamp(min=1e-6)
+
+    def train(self, mode: bool = True) -> FrameReader:
+        """Enter training mode, unless it no longer learns: then nothing is dropped."""
+        return super().train(mode and self.read.weight.requires_grad)
+
+    def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """Read frames.
+
+        Args:
+            frames: Codes of P frames each, the last one first, int64 (B, F, P, M); V where none are known.
+            actions: Numbers of P actions, the last one first, (B, F, P, A).
+
+        Returns:
+            Features (B, F, E).
+        """
+        h_BFE: Tensor = self.read(self.drop(self.vectors[frames].flatten(2)))
+        if self.act is not None:
+            h_BFE = h_BFE + self.act(actions.flatten(2).to(h_BFE.dtype))
+        for layer in self.layers:
+            h_BFE = h_BFE + layer(h_BFE)
+        return h_BFE
+
+
+class FramePrior(nn.Module):
+    """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
+
+    def __init__(self, sizes: FrameSizes) -> None:
+        """Make the perceptron."""
+        super().__init__()
+        self.n_codes = sizes.n_codes
+        self.reader = FrameReader(sizes, LAYERS)
+        self.guess = nn.Linear(sizes.width, sizes.n_cells * sizes.n_codes)
+        self.copied = nn.Parameter(torch.tensor(COPIED))
+
+    def be_silent(self) -> None:
+        """Say nothing until it has learned: what it is added to goes on as it was."""
+        for parameter in (*self.guess.parameters(), self.copied):
+            nn.init.zeros_(parameter)
+
+    def forward(self, past: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        """Guess frames.
+
+        Args:
+            past: Codes of the P frames before each, as ``FrameReader`` takes them.
+            actions: The action that leads to each frame and those before.
+
+        Returns:
+            Scores (B, F, M, V) and features (B, F, E).
+        """
+        h_BFE = self.reader(past, actions)
+        last_BFMV = functional.one_hot(past[:, :, 0], self.n_codes + 1)[..., :-1]
+        scores_BFMV = self.guess(h_BFE).unflatten(-1, (past.shape[-1], self.n_codes))
+        return scores_BFMV + self.copied * last_BFMV, h_BFE
+
+
+class RewardHead(nn.Module):
+    """Codes of a frame and of those before in; what arriving at the frame brings, out."""
+
+    def __init__(self, sizes: FrameSizes) -> None:
+        """Make the perceptron; it says nothing until it has learned."""
+        super().__init__()
+        self.reader = FrameReader(sizes, VERDICT_LAYERS)
+        self.reward = nn.Linear(sizes.width, 1)
+        for parameter in self.reward.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
+        """Tell the rewards of frames that are there.
+
+        Args:
+            frames: Each frame's codes and those of the frames before, as ``FrameReader`` takes them.
+            actions: The actions that led to them.
+
+        Returns:
+            Rewards (B, F), in the unit that they are learned in.
+        """
+        rewards_BF: Tensor = self.reward(self.reader(frames, actions)).squeeze(-1)
+        return rewards_BF
+
+
+class DraftTraining(nn.Module):
+    """Drafts and verdicts in training, without the transformer that they are for."""
+
+    def __init__(self, parts: Iterable[nn.Module], loss: Callable[[Batch, torch.Generator | None], Losses]) -> None:
+        """Put them together.
+
+        Args:
+            parts: What learns.
+            loss: Of the dynamics that they are part of, which are no part of this module.
+        """
+        super().__init__()
+        self.parts, self._loss = nn.ModuleList(parts), loss
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """What the dynamics say of their drafts and verdicts; ``batch`` has codes, actions and perhaps rewards."""
+        return self._loss(batch, generator)
+
+
+def frames_before(rows: Tensor, unknown: int | float) -> Tensor:
+    """Give each of F frames (B, F, ...) the P rows before it, the last one first: (B, F + 1, P, ...), unknown at first.
+
+    The row behind the last frame is that of the frame to come.
+    """
+    padded = torch.cat([rows.new_full((len(rows), PAST, *rows.shape[2:]), unknown), rows], 1)
+    n = rows.shape[1] + 1
+    return torch.stack([padded[:, PAST - 1 - i :][:, :n] for i in range(PAST)], 2)
+
+
+def _layer(width: int) -> nn.Sequential:
+    inner = WIDENING * width
+    return nn.Sequential(
+        nn.LayerNorm(width), nn.Linear(width, inner), nn.GELU(), nn.Dropout(2 * DROPPED), nn.Linear(inner, width),
+        nn.Dropout(DROPPED),
+    )  # fmt: skip

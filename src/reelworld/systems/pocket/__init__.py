@@ -1,0 +1,1 @@
+"""Pocket: a small playable world on a laptop CPU."""

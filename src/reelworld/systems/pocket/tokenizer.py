@@ -1,0 +1,150 @@
+"""Per-frame patch tokenizer: each patch of pixels becomes one code, alone; the decoder sees the neighbours.
+
+Encoding a patch without its neighbours keeps codes stable: the same pixels always get the same code, so a
+game drawn from tiles gets one code per tile and dynamics need not predict code noise. The decoder's context
+removes the seams between patches on smooth pictures. Frames are coded one by one, so the tokenizer is causal.
+
+Shapes: B batch, T frames, H W pixel rows and columns, F = B * T, N tokens per frame, R C grid rows and
+  columns, D width, K digits of a code, X = patch * patch * 3 pixel values of a patch
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.nn.conv_mixer import ConvMixerBlock
+from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
+from reelworld.nn.quantize.fsq import FSQ
+from reelworld.nn.quantize.input_norm import Spread
+from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
+
+__all__ = ["PatchTokenizer", "PatchTokenizerConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchTokenizerConfig:
+    """Shape of a patch tokenizer."""
+
+    rows: int = 8
+    """Rows of the token grid."""
+    columns: int = 8
+    """Columns of the token grid."""
+    patch: int = 8
+    """Pixels per token, along each side."""
+    width: int = 128
+    """Width of encoder and decoder."""
+    encoder_layers: int = 2
+    """Residual layers of the encoder (each sees one patch)."""
+    decoder_layers: int = 2
+    """Grid blocks of the decoder (each sees one ring of neighbours more)."""
+    levels: tuple[int, ...] = (8, 5, 5, 5)
+    """Levels per digit; their product is the codebook size."""
+    rarity: float = 0.5
+    """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike."""
+
+
+class PatchLayer(nn.Module):
+    """Pre-norm residual two-layer perceptron on single tokens."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, 2 * width)
+        self.outer = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., D) to (..., D)."""
+        return x + self.outer(functional.gelu(self.inner(self.norm(x))))
+
+
+class PatchTokenizer(nn.Module):
+    """Tokenizer with one FSQ code per patch."""
+
+    def __init__(self, config: PatchTokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, flat = config.width, config.patch * config.patch * 3
+        self.quantizer = FSQ(config.levels)
+        self.encoder = nn.Sequential(
+            nn.Linear(flat, width),
+            *[PatchLayer(width) for _ in range(config.encoder_layers)],
+            nn.LayerNorm(width),
+            nn.Linear(width, len(config.levels)),
+        )
+        self.spread = Spread(len(config.levels))
+        self.embed = nn.Linear(len(config.levels), width)
+        self.unfold = PatchLayer(width)
+        self.mix = nn.ModuleList([ConvMixerBlock(width) for _ in range(config.decoder_layers)])
+        self.pixels = nn.Sequential(PatchLayer(width), nn.LayerNorm(width), nn.Linear(width, flat))
+
+    def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
+        """Describe the codes of clips of this size.
+
+        Raises:
+            UserError: If the size is not the tokenizer's.
+        """
+        config = self.config
+        check_divisible(height, width, config.patch)
+        if (height, width) != (config.rows * config.patch, config.columns * config.patch):
+            raise UserError(
+                f"frames are {height}x{width}; this tokenizer reads {config.rows * config.patch}x"
+                f"{config.columns * config.patch}: resize them."
+            )
+        grid = GridSpec(
+            rows=config.rows,
+            columns=config.columns,
+            codebook_size=self.quantizer.codebook_size,
+            levels=config.levels,
+        )
+        return TokenSpec(grids={"video": grid}, time_stride=1, space_stride=config.patch, is_causal=True)
+
+    def encode(self, video: Tensor, context: Any = None) -> Codes:
+        """Turn a clip into codes.
+
+        Args:
+            video: Pixels in [-1, 1], (B, T, H, W, 3).
+            context: Unused; frames are coded one by one.
+
+        Returns:
+            Codes, int64, (B, T, N).
+        """
+        self.spec(video.shape[1], video.shape[2], video.shape[3])
+        return Codes.of(self.quantizer.nearest(self.spread(self.encoder(patchify(video, self.config.patch)))))
+
+    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+        """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
+        return self._pixels(self.quantizer.lookup(codes.video)).clamp(-1, 1)
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Squared and absolute error of the reconstruction, rare patches weighing more."""
+        assert batch.video is not None
+        patches_BTNX = patchify(batch.video, self.config.patch)
+        values_BTNK = self.quantizer.quantize(self.spread(self.encoder(patches_BTNX))).vectors
+        video_BTHWC = self._pixels(values_BTNK)
+        error_BTNX = patchify(video_BTHWC.float(), self.config.patch) - patches_BTNX
+        weight_BTN = rarity_weights(patches_BTNX, self.config.rarity)
+        count = torch.tensor(float(weight_BTN.numel()), device=weight_BTN.device)
+        square_BTN, absolute_BTN = error_BTNX.square().mean(-1), error_BTNX.abs().mean(-1)
+        return Losses(
+            {
+                "square": ((square_BTN * weight_BTN).sum(), count),
+                "absolute": ((absolute_BTN * weight_BTN).sum(), count),
+                "plain_square": (square_BTN.detach().sum(), count),
+            },
+            {"square": 1.0, "absolute": 0.1, "plain_square": 0.0},
+        )
+
+    def _pixels(self, values_BTNK: Tensor) -> Tensor:
+        batch, frames, tokens, _ = values_BTNK.shape
+        rows, columns = self.config.rows, self.config.columns
+        h_BTND = self.unfold(self.embed(values_BTNK))
+        h_FRCD = h_BTND.reshape(batch * frames, rows, columns, -1)
+        for block in self.mix:
+            h_FRCD = block(h_FRCD)
+        h_BTND = h_FRCD.reshape(batch, frames, tokens, -1)
+        return unpatchify(self.pixels(h_BTND), self.config.patch, rows, columns)

@@ -1,0 +1,1 @@
+"""VideoGPT (Yan et al. 2021, arXiv:2104.10157)."""

@@ -1,0 +1,324 @@
+"""The autoregressive prior of VideoGPT: a transformer over all codes of a clip, in raster order.
+
+Its input is the codebook's vectors, not a table of its own; positions are learned per axis. It may be shown the
+first frames as pixels (a residual network, read by cross attention) and a class (gains and biases of all norms).
+A clip has a fixed number of latent frames, because positions are absolute: a longer video re-reads a shifted window.
+
+Source: Yan et al. 2021 (arXiv:2104.10157), section 3.2 and the authors' code. Differs: the block-sparse layout is a
+mask, so that it trains and samples everywhere; sampling reads the visible prefix only, and projects the conditioning
+frames once; a clip's first latent frames can be given.
+
+Shapes: B batch, P latent frames, N tokens per latent frame, L = P * N tokens in raster order, K codes,
+  E width of a code's vector, D width, V = K
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from reelworld.config import require
+from reelworld.nn.attention import BlockMask, CausalMask, Mask
+from reelworld.nn.random import Generators
+from reelworld.nn.token_cache import Cache
+from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, mlp
+from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
+from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
+from reelworld.systems.videogpt.prior_compiled import CompiledStack
+from reelworld.systems.videogpt.prior_steps import BlockStack, Stack, Way
+from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
+
+__all__ = ["AutoregressivePrior", "PriorConfig", "PriorState"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorConfig:
+    """Shape of an autoregressive prior."""
+
+    grid: GridSpec
+    """Codes of one latent frame."""
+    latent_frames: int
+    """Latent frames of a clip, P."""
+    embedding_dim: int = 256
+    """Width of a code's vector."""
+    hidden_dim: int = 576
+    """Width of the transformer."""
+    heads: int = 4
+    """Attention heads."""
+    layers: int = 8
+    """Transformer blocks."""
+    dropout: float = 0.2
+    """Share of each block's output that training drops."""
+    attn_dropout: float = 0.3
+    """Share of attention weights that training drops (full attention only)."""
+    attention: Literal["full", "sparse"] = "full"
+    """Whether a token sees all tokens before it, or nearby blocks and those at its place in earlier frames."""
+    cond_frames: int = 0
+    """First frames of a clip that are shown as pixels; 0 for none."""
+    cond_height: int = 64
+    """Their pixel rows."""
+    cond_width: int = 64
+    """Their pixel columns."""
+    resnet_width: int = 64
+    """Channels of the first group of the network that reads them."""
+    resnet_dim: int = 240
+    """Width of the features it makes."""
+    n_classes: int = 0
+    """Classes a clip may have; 0 for none."""
+
+    def __post_init__(self) -> None:
+        require(self, "latent_frames embedding_dim heads layers", lambda v: v >= 1, "at least 1")
+        require(self, "cond_frames n_classes", lambda v: v >= 0, "at least 0")
+        require(self, "dropout attn_dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
+        require(self, "hidden_dim", lambda v: v >= 3 and v % self.heads == 0, f"a multiple of heads ({self.heads})")
+        if self.cond_frames:
+            require(self, "resnet_width", lambda v: v >= 1, "at least 1")
+            require(self, "resnet_dim", lambda v: v >= max(3, self.heads), f"at least 3 and heads ({self.heads})")
+            is_even = self.cond_height % SPACE_STRIDE == self.cond_width % SPACE_STRIDE == 0
+            if not is_even or min(self.cond_height, self.cond_width) < SPACE_STRIDE:
+                raise UserError(
+                    f"frames of {self.cond_height}x{self.cond_width} pixels cannot condition; both sides must be "
+                    f"multiples of {SPACE_STRIDE}."
+                )
+        if self.attention == "sparse":
+            block_grid(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a clip."""
+        return self.latent_frames, self.grid.rows, self.grid.columns
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a clip, L."""
+        return self.latent_frames * self.grid.n_tokens
+
+
+@dataclass(kw_only=True)
+class PriorState:
+    """Clips on their way: the latent frames so far and what attention needs of them."""
+
+    codes: Tensor
+    """int64, (B, P', N)."""
+    stack: Stack
+    """Everything between inputs and logits, with what it remembers."""
+    inputs: Tensor
+    """What every code is as an input, float32 (K, D)."""
+    positions: Tensor
+    """Positions of all tokens, float32 (L, D)."""
+
+    @property
+    def n_latents(self) -> int:
+        """Latent frames so far."""
+        return self.codes.shape[1]
+
+    def select(self, streams: Tensor) -> PriorState:
+        """Copy the given streams."""
+        return replace(self, codes=self.codes[streams], stack=self.stack.select(streams))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: self attention, frames if there are any, perceptron."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        width, heads, layers = config.hidden_dim, config.heads, config.layers
+        # the published sparse kernels know no dropout
+        dropout = config.attn_dropout if config.attention == "full" else 0.0
+        self.norm_attention = make_norm(config)
+        self.attention = SelfAttention(width, heads, layers, dropout)
+        self.norm_frames = make_norm(config) if config.cond_frames else None
+        self.frames = CrossAttention(width, config.resnet_dim, heads, layers) if config.cond_frames else None
+        self.norm_mlp = make_norm(config)
+        self.mlp = mlp(width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        x_BLD: Tensor,
+        class_id: Tensor | None,
+        frames: tuple[Tensor, Tensor] | None,
+        mask: Mask | None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Map tokens; a cache is filled with their keys and values."""
+        q, k, v = self.attention.project(self.norm_attention(x_BLD, class_id))
+        if cache is not None:
+            cache.fill(k, v)
+        x = x_BLD + self.dropout(self.attention.mix(q, k, v, mask))
+        if self.frames is not None:
+            assert self.norm_frames is not None and frames is not None
+            x = x + self.dropout(self.frames(self.norm_frames(x, class_id), frames))
+        out: Tensor = x + self.dropout(self.mlp(self.norm_mlp(x, class_id)))
+        return out
+
+
+def make_norm(config: PriorConfig) -> nn.Module:
+    """Make a norm: with a gain per class where there are classes."""
+    if config.n_classes:
+        return ClassNorm(config.hidden_dim, config.n_classes)
+    return LateEpsilonNorm(config.hidden_dim)
+
+
+class AutoregressivePrior(nn.Module):
+    """How likely the codes of a clip are, one after the other."""
+
+    codebook: Tensor
+    layout: Tensor
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, n_codes = config.hidden_dim, config.grid.codebook_size
+        self.register_buffer("codebook", torch.zeros(n_codes, config.embedding_dim))
+        self.embed = nn.Linear(config.embedding_dim, width, bias=False)
+        self.start = nn.Parameter(0.02 * torch.randn(width))
+        self.positions = AxisPositions(config.shape, width)
+        self.frame_net: FrameNet | None = None
+        if config.cond_frames:
+            self.frame_net = FrameNet(config.resnet_width, config.resnet_dim)
+            sides = (config.cond_height // SPACE_STRIDE, config.cond_width // SPACE_STRIDE)
+            self.frame_positions = AxisPositions((config.cond_frames, *sides), config.resnet_dim)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = make_norm(config)
+        self.head = nn.Linear(width, n_codes, bias=False)
+        nn.init.normal_(self.embed.weight, std=0.02)
+        nn.init.zeros_(self.head.weight)
+        layout = strided_layout(config.shape) if config.attention == "sparse" else torch.zeros(0, 0, dtype=torch.bool)
+        self.register_buffer("layout", layout, persistent=False)
+
+    # ------------------------------------------------------------------ the parallel pass
+
+    def logits(self, codes: Codes, conditions: Conditions) -> Tensor:
+        """Score every code of whole clips given all before it.
+
+        Args:
+            codes: (B, P, N).
+            conditions: ``context_video`` and ``class_id`` where the model wants them.
+
+        Returns:
+            (B, P, N, V), float32.
+        """
+        codes_BL = codes.video.flatten(1)
+        x = self._inputs(codes_BL[:, :-1]) + self.positions()
+        mask = self._mask()
+        for block, frames in zip(self.blocks, self._frames(conditions), strict=True):
+            x = block(x, conditions.class_id, frames, mask)
+        return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
+
+    def nats(self, codes: Codes, conditions: Conditions) -> Tensor:
+        """Return the surprise at every code of whole clips, (B, P, N)."""
+        logits = self.logits(codes, conditions)
+        return functional.cross_entropy(logits.flatten(0, 2), codes.video.flatten(), reduction="none").view_as(
+            codes.video
+        )
+
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Mean surprise per code, in nats.
+
+        Args:
+            batch: With ``codes`` of whole clips and the conditions that the model wants.
+            generator: Not used: nothing is drawn here but dropout, which follows torch's own generator.
+        """
+        assert batch.codes is not None
+        nats = self.nats(batch.codes, batch.conditions)
+        return Losses(terms={"nats": (nats.sum(), nats.new_tensor(float(nats.numel())))})
+
+    def features(self, frames_BTHWC: Tensor) -> Tensor:
+        """Read conditioning frames, float in [-1, 1]: (B, T, H / 4, W / 4, F)."""
+        assert self.frame_net is not None
+        features: Tensor = self.frame_net(frames_BTHWC)
+        return features
+
+    def _frames(self, conditions: Conditions) -> list[tuple[Tensor, Tensor]] | list[None]:
+        """Project the conditioning frames for every block."""
+        if self.frame_net is None:
+            return [None] * len(self.blocks)
+        video = conditions.context_video
+        assert video is not None and video.shape[1] == self.config.cond_frames
+        features = self.features(video.to(self.embed.weight.dtype)).flatten(1, 3) + self.frame_positions()
+        readers = [cast(CrossAttention, block.frames) for block in self.blocks]
+        return [reader.keys_values(features) for reader in readers]
+
+    def _inputs(self, codes_BL: Tensor) -> Tensor:
+        """Embed codes behind the start vector, (B, L + 1, D)."""
+        x = self.embed(self.codebook[codes_BL])
+        return torch.cat([self.start.to(x.dtype).expand(len(x), 1, -1), x], 1)
+
+    def _mask(self) -> Mask:
+        if self.config.attention == "sparse":
+            return BlockMask(layout=self.layout, block=BLOCK)
+        return CausalMask()
+
+    def _head(self, x: Tensor, class_id: Tensor | None) -> Tensor:
+        logits: Tensor = self.head(self.norm(x, class_id))
+        return logits.float()
+
+    # ------------------------------------------------------------------ one latent frame after the other
+
+    @torch.no_grad()
+    def prefill(self, codes: Codes, conditions: Conditions) -> PriorState:
+        """Read the first latent frames of clips.
+
+        Args:
+            codes: (B, P', N) with 0 <= P' < P.
+            conditions: As for ``logits``.
+
+        Raises:
+            UserError: If there is no room for another latent frame.
+        """
+        given = codes.video
+        if given.shape[1] >= self.config.latent_frames:
+            raise UserError(
+                f"{given.shape[1]} latent frames are given; a clip of this model has {self.config.latent_frames}, "
+                "so that at most one less can be."
+            )
+        config, class_id, frames = self.config, conditions.class_id, self._frames(conditions)
+        way = Way(self.embed.weight)
+        sight = way.sight(self.layout, BLOCK) if config.attention == "sparse" else way.sight()
+        shape = (len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
+        caches = [way.cache(shape, shape[-1], sight) for _ in self.blocks]
+        if n_tokens := given[0].numel():
+            x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask()
+            for block, pair, cache in zip(self.blocks, frames, caches, strict=True):
+                x = block(x, class_id, pair, mask, cache)
+        kind = BlockStack if way.code is None else CompiledStack
+        return PriorState(
+            codes=given,
+            stack=kind.of(self, class_id, caches, frames, way),
+            inputs=self.embed(self.codebook).float(),
+            positions=self.positions().float(),
+        )
+
+    @torch.no_grad()
+    def step(
+        self, state: PriorState, conditions: Conditions, sampler: Sampler, generator: Generators
+    ) -> tuple[Codes, PriorState]:
+        """Draw one latent frame, code by code, in place of nothing: the caches are extended.
+
+        Args:
+            state: Of ``prefill`` or of the last step; not to be used again.
+            conditions: Not used: they are in the state.
+            sampler: Turns logits (B, V) into codes (B,), once per token.
+            generator: One for all, or one per stream.
+
+        Returns:
+            Codes (B, 1, N) and the new state.
+        """
+        n_tokens = self.config.grid.n_tokens
+        first = state.n_latents * n_tokens
+        if first >= self.config.n_tokens:
+            raise UserError(f"all {self.config.latent_frames} latent frames of the clip are drawn; start a new window.")
+        before = state.codes.flatten(1)[:, -1] if first else None
+        drawn: list[Tensor] = []
+        for position in range(first, first + n_tokens):
+            x = self.start.float().expand(len(state.codes), -1) if before is None else state.inputs[before]
+            before = sampler(state.stack(x + state.positions[position]), generator)
+            drawn.append(before)
+        new = torch.stack(drawn, 1)[:, None]
+        state.codes = torch.cat([state.codes, new], 1)
+        return Codes.of(new), state

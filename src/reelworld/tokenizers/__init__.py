@@ -1,1 +1,0 @@
-"""Pixels to codes and back, one file per tokenizer."""

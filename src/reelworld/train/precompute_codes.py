@@ -1,0 +1,182 @@
+"""Recordings as codes: written once for tokenizers of single frames, made on the way for those of whole clips.
+
+Codes of single frames are stored, so that dynamics do not encode the same frames again in every epoch. A code of a
+whole clip depends on where the clip begins, so there are as many codings as windows: those are not worth storing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import nn
+
+from reelworld.data.code_store import TokenStore, TokenWriter
+from reelworld.data.dataset import DataSet
+from reelworld.nn.pixels import to_float
+from reelworld.train.console import Display
+from reelworld.types import Batch, Codes, Tokenizer
+
+__all__ = ["coded", "encoded_batches", "reused", "tokenize", "weights_hash"]
+
+
+def tokenize(
+    dataset: DataSet,
+    tokenizer: Tokenizer,
+    out: Path,
+    *,
+    batch_frames: int = 256,
+    device: torch.device | None = None,
+    console: Console | None = None,
+) -> TokenStore:
+    """Encode every episode into a token store; go on where an interrupted call stopped.
+
+    Args:
+        dataset: The recording.
+        tokenizer: One that encodes every frame by itself: long episodes are encoded in pieces.
+        out: Folder of the store; a finished one of the same tokenizer and data set is opened as it is.
+        batch_frames: Frames encoded at once.
+        device: Where to encode; by default where the tokenizer is.
+        console: Where progress is shown; the terminal by default.
+
+    Raises:
+        UserError: If ``out`` holds the codes of another tokenizer or data set.
+    """
+    assert isinstance(tokenizer, nn.Module)
+    if device is None:
+        device = next(tokenizer.parameters()).device
+    info = dataset.info
+    spec = tokenizer.spec(1, info.height, info.width)
+    identity = weights_hash(tokenizer)
+    writer = TokenWriter(out, info=info, episodes=dataset.episodes, tokens=spec, identity=identity)
+    missing = writer.missing()
+    was_training = tokenizer.training
+    tokenizer.to(device).eval()
+    with Display("encoding", console) as display:
+        for number, episode in enumerate(missing, 1):
+            codes = _encode(tokenizer, dataset, episode, batch_frames, device)
+            writer.write(episode, codes, dataset.steps(episode))
+            text = f"episode {number}/{len(missing)}"
+            display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
+    tokenizer.train(was_training)
+    return writer.finish() if missing or not _is_finished(out) else TokenStore.open(out)
+
+
+def _is_finished(out: Path) -> bool:
+    return (out / "store.json").exists()
+
+
+@torch.inference_mode()
+def _encode(
+    tokenizer: Tokenizer, dataset: DataSet, episode: int, batch_frames: int, device: torch.device
+) -> np.ndarray:
+    """Turn an episode, read piece by piece, into codes, int64 (T, N)."""
+    n_frames = dataset.episodes[episode].n_frames
+    codes = []
+    for start in range(0, n_frames, batch_frames):
+        frames = dataset.arrays(episode, start, min(start + batch_frames, n_frames))["frames"]
+        codes.append(tokenizer.encode(to_float(torch.from_numpy(frames).to(device))[None]).video[0].cpu().numpy())
+    return np.concatenate(codes)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """Return a hash of all weights and buffers: the same codes come from the same hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_alone: int = 0) -> Batch:
+    """Replace the video of a batch by its codes.
+
+    Args:
+        batch: With ``video`` of whole clips.
+        tokenizer: One that codes whole clips.
+        context_frames: First frames that stay as pixels, as a condition.
+        n_alone: Latent frames at the beginning that are coded from their own frames alone, the last of which stands
+            still for the rest of the clip: what is known of a clip that is to be continued.
+    """
+    assert batch.video is not None and isinstance(tokenizer, nn.Module)
+    here = batch.to(next(tokenizer.parameters()).device)
+    video_BTHWC = here.video
+    assert video_BTHWC is not None
+    codes = tokenizer.encode(video_BTHWC)
+    if n_alone:
+        n_latents, n_frames = codes.video.shape[1], video_BTHWC.shape[1]
+        known = video_BTHWC[:, : n_frames // n_latents * n_alone]
+        still = known[:, -1:].expand(-1, n_frames - known.shape[1], -1, -1, -1)
+        alone = tokenizer.encode(torch.cat([known, still], 1))
+        codes = Codes.of(torch.cat([alone.video[:, :n_alone], codes.video[:, n_alone:]], 1))
+    context = video_BTHWC[:, :context_frames] if context_frames else None
+    conditions = replace(here.conditions, context_video=context)
+    return replace(here, video=None, codes=codes, conditions=conditions)
+
+
+def encoded_batches(
+    batches: Callable[[int], Iterator[Batch]],
+    tokenizer: Tokenizer,
+    *,
+    context_frames: int = 0,
+    n_latents: int = 0,
+    alone_share: float = 0.0,
+    seed: int = 0,
+) -> Callable[[int], Iterator[Batch]]:
+    """Let a frozen tokenizer code batches of video as they come; for ``Stage.batches``.
+
+    Args:
+        batches: Batch number -> batches of video from there on.
+        tokenizer: One that codes whole clips.
+        context_frames: First frames that stay as pixels.
+        n_latents: Latent frames of a clip.
+        alone_share: Share of batches in which 1 to ``n_latents`` - 1 latent frames are coded alone.
+        seed: Decides, with the batch's number, which batches and how many latent frames.
+    """
+
+    def n_alone(number: int) -> int:
+        rng = np.random.default_rng((seed, 2, number))
+        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_share else 0
+
+    return lambda start: (
+        coded(batch, tokenizer, context_frames, n_alone(number)) for number, batch in enumerate(batches(start), start)
+    )
+
+
+def reused(
+    batches: Callable[[int], Iterator[Batch]], times: int, seed: int, n_kept: int = 64
+) -> Callable[[int], Iterator[Batch]]:
+    """Let every batch come several times, where making one costs more than learning from it; for ``Stage.batches``.
+
+    As many batches as are kept come in their order, then, mixed anew each time, again; then the next ones.
+
+    Args:
+        batches: Batch number -> batches from there on.
+        times: How often each comes; 1 leaves them as they are.
+        seed: Decides, with the number of the batch, in which order they come again.
+        n_kept: Batches kept in memory.
+    """
+
+    def passing(start: int) -> Iterator[Batch]:
+        first, skipped = divmod(start, times * n_kept)
+        new = batches(first * n_kept)
+        for number in count(first):
+            kept: list[Batch] = []
+            for i in range(times * n_kept):
+                again, place = divmod(i, n_kept)
+                if not again:
+                    kept.append(next(new))
+                elif not place:
+                    order = np.random.default_rng((seed, 3, number, again)).permutation(n_kept)
+                if i >= skipped:
+                    yield kept[order[place] if again else place]
+            skipped = 0
+
+    return batches if times == 1 else passing

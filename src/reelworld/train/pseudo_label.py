@@ -1,0 +1,68 @@
+"""Recordings with the actions that a latent action model finds in them.
+
+Shapes: T frames
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.pseudo_labels import LabelledDataSet
+from reelworld.models.latent_action import STREAM, LatentActionModel
+from reelworld.nn.pixels import to_float
+from reelworld.train.console import Display
+from reelworld.types import ActionSpec
+
+__all__ = ["label", "label_episode", "latent_spec"]
+
+PIECE = 64
+"""Frames that are read at once."""
+BEFORE = 16
+"""Frames before a piece that the model is shown as well."""
+
+
+def latent_spec(n_codes: int) -> ActionSpec:
+    """Describe latent actions as keys 1 to 9."""
+    return ActionSpec(
+        kind="discrete",
+        n=n_codes,
+        names=tuple(f"action {i + 1}" for i in range(n_codes)),
+        keys={f"Digit{i + 1}": i for i in range(min(n_codes, 9))},
+    )
+
+
+def label(dataset: DataSet, model: LatentActionModel, console: Console | None = None) -> LabelledDataSet:
+    """Find the latent actions of every episode; recorded actions are left out.
+
+    Args:
+        dataset: The recordings.
+        model: A trained model.
+        console: Where progress is shown; the terminal by default.
+    """
+    was_training = model.training
+    model.eval()
+    rows = []
+    with Display("finding actions", console) as display:
+        for number in range(1, len(dataset.episodes) + 1):
+            rows.append(label_episode(dataset, model, number - 1))
+            text = f"episode {number}/{len(dataset.episodes)}"
+            display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
+    model.train(was_training)
+    return LabelledDataSet(dataset, STREAM, latent_spec(model.config.n_codes), rows)
+
+
+@torch.inference_mode()
+def label_episode(dataset: DataSet, model: LatentActionModel, episode: int) -> np.ndarray:
+    """Find the latent actions of one episode piece by piece, int64 (T,); the last is padding."""
+    n_frames = dataset.episodes[episode].n_frames
+    found = np.zeros(n_frames, np.int64)
+    device = next(model.parameters()).device
+    for start in range(0, n_frames - 1, PIECE):
+        first, stop = max(0, start - BEFORE), min(start + PIECE + 1, n_frames)
+        frames = torch.from_numpy(dataset.arrays(episode, first, stop)["frames"]).to(device)
+        codes = model.encode(to_float(frames)[None])[0].cpu().numpy()
+        found[start : stop - 1] = codes[start - first : -1]
+    return found

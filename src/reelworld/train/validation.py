@@ -1,0 +1,172 @@
+"""Small numbers on the validation split while a world trains; the full protocol is in protocol.py.
+
+Shapes: B clips, T frames, N tokens per frame
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelworld.data.dataset import DataSet
+from reelworld.data.loader import to_batch
+from reelworld.data.windows import Windows, spread
+from reelworld.nn.pixels import to_float
+from reelworld.train.precompute_codes import coded
+from reelworld.types import Batch
+
+__all__ = [
+    "clip_check",
+    "coded_check",
+    "dynamics_check",
+    "latent_check",
+    "loss_check",
+    "prior_check",
+    "some_clips",
+    "tokenizer_check",
+]
+
+
+def tokenizer_check(tokenizer: Any, dataset: DataSet, n_frames: int = 128) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the reconstruction of validation frames: PSNR (dB) and codes in use."""
+    windows = Windows(dataset, "val", 1)
+    frames = np.stack([windows[i]["frames"] for i in spread(len(windows), n_frames)])
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        device = next(tokenizer.parameters()).device
+        video = to_float(torch.from_numpy(frames).to(device))
+        codes = tokenizer.encode(video)
+        error = (tokenizer.decode(codes) - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        return {
+            "val_psnr": float((10 * torch.log10(4 / error)).mean()),
+            "val_codes_used": float(codes.video.unique().numel()),
+        }
+
+    return check
+
+
+def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callable[[], dict[str, float]]:
+    """Prepare a check of one-pass prediction on validation clips of codes.
+
+    ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
+    that a copy of the current frame gets right, ``val_nats`` the nats per frame.
+    """
+    return _step_check(dynamics, lambda: some_clips(windows, n_clips))
+
+
+def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
+    batch = some_clips(windows, n_clips)
+    return _step_check(dynamics, lambda: coded(batch, tokenizer))
+
+
+def loss_check(tokenizer: Any, module: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes.
+
+    Every term of its loss is reported as ``val_`` and the term's name, a mean in the unit of the term.
+    """
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        losses = module.loss(coded(batch, tokenizer))
+        return {f"val_{name}": value for name, value in losses.mean().items()}
+
+    return check
+
+
+def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[str, float]]:
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        here = some().to(next(dynamics.parameters()).device)
+        assert here.codes is not None
+        judged = dynamics.judge(here.codes, here.conditions)
+        codes_BTN = here.codes.video[:, -1 - judged.nats.shape[1] :]
+        is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
+        return {
+            "val_nats": float(judged.nats.mean()),
+            "val_exact": float(judged.is_right.float().mean()),
+            "val_exact_copy": float(is_still_BT.float().mean()),
+        }
+
+    return check
+
+
+def clip_check(tokenizer: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the reconstruction of whole validation clips: PSNR (dB) and codes in use."""
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        video = batch.to(next(tokenizer.parameters()).device).video
+        assert video is not None
+        codes = tokenizer.encode(video)
+        error = (tokenizer.decode(codes) - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        return {
+            "val_psnr": float((10 * torch.log10(4 / error)).mean()),
+            "val_codes_used": float(codes.video.unique().numel()),
+        }
+
+    return check
+
+
+def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+    """Prepare a check of the surprise at the codes of whole validation clips, in nats per code.
+
+    Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
+    of the latent frame before.
+    """
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        here = coded(batch, tokenizer, prior.config.cond_frames)
+        assert here.codes is not None
+        nats = prior.nats(here.codes, here.conditions)
+        codes_BPN = here.codes.video
+        shares = codes_BPN.flatten().bincount().float() / codes_BPN.numel()
+        return {
+            "val_nats": float(nats.mean()),
+            "val_nats_unigram": float(-(shares * shares.clamp_min(1e-12).log()).sum()),
+            "val_copied": float((codes_BPN[:, 1:] == codes_BPN[:, :-1]).float().mean()),
+        }
+
+    return check
+
+
+def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[], dict[str, float]]:
+    """Prepare a check of latent actions on validation clips.
+
+    ``val_codes_used`` and ``val_perplexity`` say how many codes carry something, ``val_gain`` how much better the next
+    frame is predicted than by a copy (dB), ``val_delta`` how much worse it is with codes of other clips (dB): 0 means
+    that the codes say nothing.
+    """
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        video = batch.to(next(model.parameters()).device).video
+        assert video is not None
+        past, future, codes = video[:, :-1], video[:, 1:], model.encode(video)[:, :-1]
+        shares = codes.flatten().bincount().float() / codes.numel()
+        right = (model.predict(past, codes) - future).square().mean().clamp_min(1e-10)
+        others = (model.predict(past, codes.roll(1, 0)) - future).square().mean().clamp_min(1e-10)
+        copied = (past - future).square().mean().clamp_min(1e-10)
+        return {
+            "val_codes_used": float((shares > 0).sum()),
+            "val_perplexity": float((-(shares * shares.clamp_min(1e-12).log()).sum()).exp()),
+            "val_gain": float(10 * torch.log10(copied / right)),
+            "val_delta": float(10 * torch.log10(others / right)),
+        }
+
+    return check
+
+
+def some_clips(windows: Windows, n_clips: int) -> Batch:
+    """Read clips spread over the windows."""
+    rows = [windows[i] for i in spread(len(windows), n_clips)]
+    return to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})

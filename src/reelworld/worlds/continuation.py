@@ -1,0 +1,256 @@
+"""Continue one clip, an image or nothing at all, under recorded, random or given actions.
+
+Shapes: n samples, T context frames, S steps, H W pixels, A action width
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelworld.config import unknown
+from reelworld.data.npz import DAMAGE
+from reelworld.data.resize import fit_frame
+from reelworld.rollout.validation import describe_classes, null_action
+from reelworld.types import ActionSpec, Clip, UserError
+
+if TYPE_CHECKING:
+    from reelworld.models.samplers import SamplerConfig
+    from reelworld.worlds.world import World
+
+__all__ = [
+    "choose_actions",
+    "class_number",
+    "clip_of_image",
+    "clip_of_nothing",
+    "context_of",
+    "continue_clip",
+    "has_recorded_actions",
+    "picture_for",
+    "random_actions",
+]
+
+
+def context_of(clip: Clip, n_frames: int) -> Clip:
+    """Keep the first frames of a clip and the actions that start from them."""
+    actions = {k: v[:n_frames] for k, v in clip.actions.items()}
+    frames = clip.frames[:n_frames]
+    return replace(clip, frames=frames, actions=actions, rewards=None, terminated=None, truncated=None)
+
+
+def clip_of_nothing(world: World) -> Clip:
+    """Return a clip without frames, for worlds that can begin from nothing."""
+    info = world.info
+    return Clip(frames=np.zeros((0, info.height, info.width, 3), np.uint8), fps=info.fps, source="nothing")
+
+
+def class_number(world: World, given: str) -> int:
+    """Read a class that is given by number or by name.
+
+    Raises:
+        UserError: If the world has no classes, or no such class.
+    """
+    classes = world.info.classes
+    if not classes:
+        raise UserError(f"--class-id {given} was given, but this world has no classes; leave it out.")
+    if given in classes:
+        return classes.index(given)
+    if given.lstrip("-").isdecimal():
+        number = int(given)
+        if 0 <= number < len(classes):
+            return number
+        raise UserError(f"--class-id is {number}; wanted {describe_classes(classes)}.")
+    raise unknown("class", given, classes)
+
+
+def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
+    """Read a picture, cut its middle to the world's shape, and let it stand still for a number of frames.
+
+    Raises:
+        UserError: If the file is missing or no picture.
+    """
+    frames = np.repeat(picture_for(world, path, "--image")[None], n_frames, 0)
+    actions = {k: np.stack([_rows(spec, null_action(spec))] * n_frames) for k, spec in world.info.actions.items()}
+    return Clip(frames=frames, actions=actions, fps=world.info.fps, source=path.name)
+
+
+def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
+    """Read a picture and cut its middle to the world's shape: uint8, (H, W, 3).
+
+    Args:
+        world: The world.
+        path: Of the picture.
+        flag: What it was given by.
+
+    Raises:
+        UserError: If the file is missing or no picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise UserError(f"{path} does not exist; give {flag} a picture, e.g. a png.")
+    try:
+        picture = np.asarray(Image.open(path).convert("RGB"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
+    return fit_frame(picture, (world.info.height, world.info.width), "crop")
+
+
+def has_recorded_actions(world: World, clip: Clip, n_context: int) -> bool:
+    """Say whether a clip goes on after its context; a world without actions needs none."""
+    return not world.info.actions or len(clip.frames) > n_context
+
+
+def choose_actions(
+    world: World, clip: Clip, wanted: str, n_context: int, n_steps: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Read what ``--actions`` means.
+
+    Args:
+        world: Says which action streams there are.
+        clip: Its own actions are the recorded ones; they start over when they run out.
+        wanted: "recorded", "random", a list of ids, or a file.
+        n_context: Frames before the first generated one.
+        n_steps: Actions wanted per stream.
+        seed: Of random actions.
+
+    Returns:
+        Stream -> (S, ...), empty for a world without actions.
+    """
+    specs = world.info.actions
+    if not specs:
+        if wanted not in ("recorded", "random"):
+            raise UserError(f"--actions {wanted!r} was given, but this world takes no actions; leave --actions out.")
+        return {}
+    if wanted == "random":
+        rng = np.random.default_rng(seed)
+        return {k: random_actions(spec, n_steps, rng) for k, spec in specs.items()}
+    if wanted == "recorded":
+        if not has_recorded_actions(world, clip, n_context):
+            raise UserError("there are no recorded actions after the context; give --actions random or a list of ids.")
+        given = {k: clip.actions[k][n_context - 1 : -1] for k in specs}
+    else:
+        given = _given_actions(specs, wanted)
+    return {k: np.take(v, np.arange(n_steps) % len(v), axis=0) for k, v in given.items()}
+
+
+def random_actions(spec: ActionSpec, n_steps: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw actions that hold for a few steps each, as a person's do; (S, ...)."""
+    ends = np.cumsum(rng.integers(1, 9, n_steps))
+    which = np.searchsorted(ends, np.arange(n_steps), side="right")
+    if spec.kind == "discrete":
+        held = rng.integers(0, spec.n, n_steps)[which]
+        return held if spec.repeat == 1 else np.repeat(held[:, None], spec.repeat, 1)
+    low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
+    vectors: np.ndarray = rng.uniform(low, high, (n_steps, spec.n)).astype(np.float32)[which]
+    return vectors if spec.repeat == 1 else np.repeat(vectors[:, None], spec.repeat, 1)
+
+
+def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.ndarray]:
+    """Read a file or a list of ids for a world with one stream (an .npz may hold several)."""
+    arrays = _read_file(Path(wanted), specs) if wanted.endswith((".npy", ".npz")) else _parse_ids(specs, wanted)
+    for name, values in arrays.items():
+        spec = specs[name]
+        unit = (() if spec.repeat == 1 else (spec.repeat,)) + (() if spec.kind == "discrete" else (spec.n,))
+        if values.shape[1:] != unit and values.shape[1:] == unit[1:] and spec.repeat > 1:
+            values = arrays[name] = np.repeat(values[:, None], spec.repeat, 1)
+        if values.shape[1:] != unit or not values.size or not values.ndim:
+            raise UserError(f"--actions give {name} the shape {values.shape}; wanted {('steps', *unit)}.")
+        if spec.kind == "discrete" and not (values.dtype.kind in "iu" and 0 <= values.min() <= values.max() < spec.n):
+            raise UserError(f"--actions for {name} must be whole numbers from 0 to {spec.n - 1}.")
+        if spec.kind == "continuous" and not np.isfinite(values.astype(np.float64)).all():
+            raise UserError(f"--actions for {name} hold NaN or infinity; give finite numbers.")
+    return arrays
+
+
+def _parse_ids(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.ndarray]:
+    if len(specs) > 1 or next(iter(specs.values())).kind != "discrete":
+        raise UserError(f"--actions {wanted!r} is a list of ids; this world takes {_describe(specs)}: give a file.")
+    try:
+        return {next(iter(specs)): np.array([int(word) for word in wanted.replace(" ", ",").split(",") if word])}
+    except ValueError:
+        raise UserError(
+            f"--actions {wanted!r} is none of recorded, random, ids such as '2,2,0', or a .npy or .npz file."
+        ) from None
+
+
+def _read_file(path: Path, specs: Mapping[str, ActionSpec]) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {next(iter(specs)): loaded}
+            keys = {k: next((n for n in (f"actions/{k}", "actions") if n in loaded.files), "") for k in specs}
+            return {k: loaded[n] for k, n in keys.items()}
+    except DAMAGE as error:
+        raise UserError(f"{path} holds no readable actions ({error}); give .npy or .npz with 'actions'.") from None
+
+
+def _describe(specs: Mapping[str, ActionSpec]) -> str:
+    return ", ".join(f"{k} ({spec.kind}, {spec.n})" for k, spec in specs.items())
+
+
+def _rows(spec: ActionSpec, action: Any) -> np.ndarray:
+    row = np.asarray(action, np.int64 if spec.kind == "discrete" else np.float32)
+    return row if spec.repeat == 1 else np.stack([row] * spec.repeat)
+
+
+def continue_clip(
+    world: World,
+    context: Clip,
+    actions: Mapping[str, np.ndarray],
+    n_steps: int,
+    *,
+    n_samples: int = 1,
+    seed: int = 0,
+    sampler: SamplerConfig | None = None,
+    class_id: int | None = None,
+    progress: Callable[[float, int], Any] = lambda _share, _n: None,
+) -> np.ndarray:
+    """Generate the frames after a context, several times side by side.
+
+    Args:
+        world: The world.
+        context: Its frames, the actions between them, and its goal in worlds with goals.
+        actions: Stream -> (S, ...); all samples take the same.
+        n_steps: Frames S to make.
+        n_samples: Samples n; they differ in what is drawn, and the first is that of n = 1.
+        seed: Of the world's draws.
+        sampler: Instead of the world's own.
+        class_id: For worlds with classes; None takes that of the context.
+        progress: Told the share of the work that is done, and how many frames are.
+
+    Returns:
+        uint8, (n, S, H, W, 3).
+    """
+    session = world.session(n=n_samples, seed=seed)
+    session.sampler = sampler or session.sampler
+    frames: list[np.ndarray] = []
+    reached = 0.0
+
+    def report(made: float, n_wanted: int) -> None:
+        nonlocal reached  # the last window may reach beyond what is wanted: the bar then waits, and never goes back
+        reached = 1.0 if len(frames) == n_steps else max(reached, min(made / n_wanted, 0.99))
+        progress(reached, len(frames))
+
+    session.watch = lambda share, n: report(len(frames) + share * n, max(n_steps, len(frames) + n))
+    before = {k: repeated(context.actions[k][:-1], n_samples) for k in world.info.actions}
+    if class_id is None and world.info.classes:
+        class_id = context.class_id
+    begun = session.reset(repeated(context.frames, n_samples), before or None, class_id=class_id, goal=context.goal)
+    if not len(context.frames):
+        frames.append(begun.frame)
+    while len(frames) < n_steps:
+        now = {k: repeated(v[len(frames)], n_samples) for k, v in actions.items()}
+        frames.append(session.step(now or None).frame)
+        report(len(frames), n_steps)
+    return np.stack(frames, 1)
+
+
+def repeated(x: np.ndarray, n: int) -> np.ndarray:
+    """Give each of n samples the same, (n, ...)."""
+    return np.repeat(x[None], n, 0)

@@ -1,0 +1,52 @@
+"""Keys that an environment brings, in gymnasium's own form: what pygame calls a key, the page calls by its code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pygame
+import pytest
+
+from reelworld.envs.env_keys import own_keys
+
+
+class Game(gym.Env):
+    def __init__(self, space: gym.Space, keys: Any, meanings: list[str] | None = None) -> None:
+        self.action_space = space
+        self.get_keys_to_action = lambda: keys
+        if meanings:
+            self.get_action_meanings = lambda: meanings
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({(pygame.K_UP,): 1, (pygame.K_UP, pygame.K_LEFT): 2}, {"ArrowUp": 1, "ArrowUp+ArrowLeft": 2}),
+        ({"d": 1, "ad": 2}, {"KeyD": 1, "KeyA+KeyD": 2}),
+        ({pygame.K_SPACE: 1, ("w", " "): 2}, {"Space": 1, "KeyW+Space": 2}),
+        ({pygame.K_RIGHT: 1, pygame.K_DOWN: 2, pygame.K_3: 0}, {"ArrowRight": 1, "ArrowDown": 2, "Digit3": 0}),
+        ({pygame.K_F5: 1, "é": 2, (): 0, "x": 7, (pygame.K_RETURN,): 2}, {"Enter": 2}),
+    ],
+)
+def test_keys_are_named_as_browsers_do(keys, wanted):
+    hints = own_keys(Game(gym.spaces.Discrete(3), keys))
+    assert hints["keys"] == wanted
+    assert hints.get("null") == (None if 0 in wanted.values() else 0)
+
+
+def test_ids_count_from_zero_wherever_the_space_begins():
+    assert own_keys(Game(gym.spaces.Discrete(3, start=5), {"a": 5, "b": 7, "c": 2}))["keys"] == {"KeyA": 0, "KeyB": 2}
+
+
+def test_vectors_and_names():
+    box = gym.spaces.Box(-1, 1, (2,), np.float32)
+    assert own_keys(Game(box, {"a": np.array([0.5, -1], np.float32)})) == {"keys": {"KeyA": (0.5, -1.0)}}
+    named = Game(gym.spaces.Discrete(2), {"a": 1}, ["NOOP", "FIRE"])
+    assert own_keys(named) == {"keys": {"KeyA": 1}, "null": 0, "names": ("noop", "fire")}
+    assert "names" not in own_keys(Game(gym.spaces.Discrete(3), {"a": 1}, ["NOOP", "FIRE"]))
+
+
+def test_what_is_no_table_is_passed_over():
+    assert own_keys(Game(gym.spaces.Discrete(2), ["a"])) == {}

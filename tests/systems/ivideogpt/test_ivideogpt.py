@@ -1,0 +1,241 @@
+"""The recipe: published sizes, beginning with another world, and what is refused before anything is trained."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tests.conformance.conftest import ACTIONS, actions, frames, untrained
+
+from reelworld.data.dataset import DataInfo, DataSet
+from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.train_tokenizer import looks
+from reelworld.train import autotune as probe
+from reelworld.train.loop import Interrupted, train
+from reelworld.train.run import Run
+from reelworld.train.stage import Stage
+from reelworld.types import ActionSpec, Batch, Losses, UserError
+from reelworld.worlds.world import World
+
+ROBOT = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS["continuous"])
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels", "tokenizer", "transformer"),
+    [
+        ("oxe_64", 64, 114_159_174, 138_434_304),
+        ("oxe_64_medium", 64, 114_159_174, 436_261_888),
+        ("oxe_256", 256, 310_472_774, 138_434_304),
+    ],
+)
+def test_published_sizes_have_the_published_numbers_of_parameters(
+    size: str, pixels: int, tokenizer: int, transformer: int
+) -> None:
+    """As counted in the published models."""
+    with torch.device("meta"):
+        parts = ivideogpt.build(ivideogpt.SIZES[size](), DataInfo(height=pixels, width=pixels))
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+    assert counts == {"tokenizer": tokenizer, "dynamics": transformer}
+
+
+def test_published_sizes_have_the_published_sequence() -> None:
+    config = ivideogpt.SIZES["oxe_64"]()
+    with torch.device("meta"):
+        layout: Any = ivideogpt.build(config, DataInfo(height=64, width=64))["dynamics"]
+    assert layout.layout.length(config.clip_frames) == 751 and layout.layout.vocabulary == 16_386
+
+
+# ------------------------------------------------------------------ beginning with another world
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world without actions whose every weight is far from fresh."""
+    config = replace(ivideogpt.SIZES["tiny"](), actions="none")
+    recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: config}, untrained=ivideogpt.untrained)
+    folder = tmp_path_factory.mktemp("before") / "world"
+    untrained(recipe, "none").save(folder)
+    return folder
+
+
+def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
+    config = replace(ivideogpt.SIZES["tiny"](), pretrained=str(path), **changed)
+    return ivideogpt.assemble(config, ivideogpt.build(config, info), info)
+
+
+def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever is done: new heads say nothing yet."""
+    with caplog.at_level(logging.WARNING):
+        world = begun(before, rewards=True, knows_cells=True, draft_width=8, initial_std=0.1)
+    assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
+        "the draft of frames is new, and begins at zero.",
+        "the head for actions is new, and begins at zero.",
+        "the head for ends is new, and begins at zero.",
+        "the table of cells is new, and begins at zero.",
+        "what codes tell of rewards is new, and begins at zero.",
+        "what slots are told of drafts is new, and begins at zero.",
+    ]
+    old = World.load(before)
+    told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)
+    assert np.array_equal(told, old.generate(frames(1, 2), None, 3, seed=1))
+    theirs = old.dynamics.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in world.dynamics.state_dict().items() if k in theirs)
+
+
+def test_heads_for_the_same_actions_are_kept_and_others_left_behind(
+    before: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = begun(before, rewards=True)
+    for head in (world.dynamics.action, world.dynamics.reward):
+        torch.nn.init.normal_(head.weight)
+    world.save(tmp_path / "told")
+    caplog.clear()
+    same = begun(tmp_path / "told", rewards=True)
+    assert torch.equal(same.dynamics.action.weight, world.dynamics.action.weight) and not caplog.messages
+    other = replace(ROBOT, actions={"action": ActionSpec(kind="discrete", n=2)})  # as wide, and another thing
+    with caplog.at_level(logging.WARNING):
+        changed = begun(tmp_path / "told", other)
+    assert (changed.dynamics.action.weight == 0).all() and changed.dynamics.reward is None
+    said = " ".join(caplog.messages)
+    assert "actions is new" in said and "actions is not used" in said and "rewards is not used" in said
+
+
+def test_a_context_may_shrink_and_grow(before: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for n, said in ((1, "keeps the positions of the last"), (3, "repeats the positions of the first")):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            world = begun(before, context_frames=n)
+        assert said in caplog.messages[0] and "context of 2 frames" in caplog.messages[0]
+        assert world.generate(frames(1, n), None, 2, seed=0).shape[1] == 2
+
+
+def test_other_shapes_and_other_worlds_are_refused(before: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has width 24, the settings say 48"):
+        begun(before, width=48)
+    with pytest.raises(UserError, match=r"has frame_codes 64, the settings say 32"):
+        begun(before, frame_codes=32)
+    with pytest.raises(UserError, match="is not a world"):
+        begun(tmp_path)
+    from reelworld.systems.pocket import train as pocket
+
+    pocket.untrained(pocket.SIZES["tiny"](), ROBOT).save(tmp_path / "pocket")
+    with pytest.raises(UserError, match=r"a world of pocket; --pretrained wants one of ivideogpt"):
+        begun(tmp_path / "pocket")
+
+
+# ------------------------------------------------------------------ what is refused
+
+
+def recorded(folder: Path, **more: np.ndarray) -> DataSet:
+    for i in range(3):
+        np.savez(folder / f"{i}.npz", frames=frames(1, 20, seed=i)[0], **more)
+    return DataSet.open(folder)
+
+
+@torch.no_grad()
+def test_the_settings_of_codes_and_first_weights_arrive() -> None:
+    for coded_alone, std in ((False, 0.02), (True, 0.1)):
+        config = replace(ivideogpt.SIZES["tiny"](), coded_alone=coded_alone, initial_std=std, actions="none")
+        parts: Any = ivideogpt.build(config, ROBOT)
+        assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not coded_alone
+        matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
+        assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
+        assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
+
+
+def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    dataset = recorded(tmp_path / "data", actions=np.zeros((20, 2), np.float32))
+    config = replace(ivideogpt.SIZES["tiny"](), draft_width=8, draft_steps=4, steps=2, tokenizer_steps=1)
+    config = replace(config, precision="fp32", batch=1)
+
+    def learn(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
+        parts = ivideogpt.build(config, dataset.info)
+        dynamics: Any = parts["dynamics"]
+        inner, drafts, calls = dynamics.draft_loss, [dynamics.draft.guess.weight.detach().clone()], []
+
+        def loss(batch: Batch, generator: torch.Generator | None = None) -> Losses:
+            calls.append(1)
+            if len(calls) == stop_at:
+                os.kill(os.getpid(), signal.SIGINT)
+            return inner(batch, generator)
+
+        def stages(run: Run) -> Iterator[Stage]:
+            for stage in ivideogpt.stages(config, parts, dataset, run):
+                yield stage
+                drafts.append(dynamics.draft.guess.weight.detach().clone())
+
+        dynamics.draft_loss = loss
+        with Run.open(folder, {"seed": 0}) as run:
+            train(stages(run), run, parts, seed=0, device="cpu", console=Console(quiet=True))
+        moved = [not torch.equal(*two) for two in pairwise(drafts)]
+        assert not moved[-1] and any(moved)  # drafts stay as they are while the transformer learns
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert [line["stage"] for line in lines if "val_draft" in line.get("validation", {})] == ["draft"]
+        known = parts["tokenizer"].frame_codebook.vectors
+        torch.testing.assert_close(dynamics.draft.reader.vectors[:-1] * known.std(), known)
+        return dict(dynamics.state_dict())
+
+    whole = learn(tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        learn(tmp_path / "run", stop_at=1 + probe.REPEATS + 2)  # the first ones are the probe's
+    again = learn(tmp_path / "run")
+    assert all(torch.equal(weight, whole[name]) for name, weight in again.items())
+
+
+def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
+    dataset = recorded(tmp_path, actions=np.zeros((20, 2), np.float32))
+    config = replace(ivideogpt.SIZES["tiny"](), rewards=True)
+    run: Any = None
+    with pytest.raises(UserError, match="has no rewards to learn from; leave out --rewards"):
+        next(ivideogpt.stages(config, ivideogpt.build(config, dataset.info), dataset, run))
+
+
+def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
+    dataset, run = recorded(tmp_path, actions=np.zeros((20, 2), np.float32)), None
+    for start_frames, n in ((None, 2), (4, 4)):
+        config = replace(ivideogpt.SIZES["tiny"](), start_frames=start_frames)
+        world = ivideogpt.finish(config, ivideogpt.build(config, dataset.info), dataset, run)  # type: ignore[arg-type]
+        assert world.info.context_frames == n and {len(clip.frames) for clip in world.starts} == {n}
+
+
+def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no actions; .*--actions none"):
+        ivideogpt.build(ivideogpt.SIZES["tiny"](), recorded(tmp_path).info)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"clip_frames": 2}, "clip_frames is 2; it must be above context_frames"),
+        ({"tokenizer_frames": 13}, "tokenizer_frames is 13; clips have 12 frames"),
+        ({"channels": (32, 48)}, "multiple of groups"),
+        ({"clip_frames": 60}, "take at most"),
+        ({"patch": 16}, "multiples of 128"),
+        ({"start_frames": 1}, "start_frames is 1; it must be from context_frames, 2, to below clip_frames, 12"),
+        ({"start_frames": 12}, "start_frames is 12; it must be from"),
+    ],
+)
+def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ivideogpt.build(replace(ivideogpt.SIZES["tiny"](), **changed), ROBOT)
+
+
+def test_without_lpips_a_line_says_what_stands_in(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    with caplog.at_level(logging.WARNING):
+        looks(ivideogpt.SIZES["tiny"]())
+    assert caplog.messages == ["no weights of LPIPS were given (--lpips FILE): squared differences stand in for it."]
+    with pytest.raises(UserError, match="does not exist"):
+        looks(replace(ivideogpt.SIZES["tiny"](), lpips=str(tmp_path / "none.safetensors")))

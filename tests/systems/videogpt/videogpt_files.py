@@ -1,0 +1,93 @@
+"""VideoGPT parts with random weights, and checkpoints of them as the published code would write them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tests.lightning_files import write_lightning
+
+from reelworld.data.folder import DataInfo
+from reelworld.systems.videogpt import train as videogpt
+from reelworld.systems.videogpt.convert_names import published
+
+SIDE = 32
+VARIANTS: dict[str, dict[str, Any]] = {
+    "alone": {"cond_frames": 0},
+    "frame": {},
+    "two-frames": {"cond_frames": 2, "resnet_dim": 12},
+    "class": {"cond_frames": 0, "class_cond": True},
+    "frame-and-class": {"class_cond": True},
+    "sparse": {"cond_frames": 0, "attention": "sparse"},
+    "sparse-frame": {"attention": "sparse"},
+    "time-only": {"cond_frames": 0, "downsample": (4, 2, 2), "sequence_length": 4, "layers": 1},
+}
+"""What differs from the recipe's tiny size."""
+
+
+def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]:
+    """Build a VQ-VAE and a prior in which every number is random, also those that start as zeros or ones."""
+    config = replace(videogpt.SIZES["tiny"](), **fields)
+    classes = ("a", "b", "c") if config.class_cond else ()
+    built = videogpt.build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
+    rng = torch.Generator().manual_seed(seed)
+    for part in built.values():
+        for name, tensor in part.eval().state_dict(keep_vars=True).items():
+            if tensor.is_floating_point():
+                tensor.data.copy_(0.2 * torch.randn(tensor.shape, generator=rng))
+            if name.endswith(("running_var", "counts")):
+                tensor.data.abs_().add_(0.5)
+    vqvae, prior = built["tokenizer"], built["dynamics"]
+    vqvae.codebook.has_started.fill_(True)
+    prior.codebook.copy_(vqvae.codebook.vectors)
+    return config, vqvae, prior
+
+
+def vqvae_args(config: videogpt.Config) -> dict[str, Any]:
+    """What the published script keeps of a VQ-VAE's settings, the data's and the trainer's among them."""
+    same = ("n_codes", "embedding_dim", "n_hiddens", "n_res_layers", "sequence_length")
+    own = {name: getattr(config, name) for name in same}
+    return {**own, "downsample": list(config.downsample), "resolution": SIDE, "batch_size": 32, "max_epochs": None}
+
+
+def prior_args(config: videogpt.Config) -> dict[str, Any]:
+    """The same of a prior: the constants of its frame network are not in it, the VQ-VAE is a path."""
+    same = ("hidden_dim", "heads", "layers", "dropout", "attn_dropout", "sequence_length")
+    return {
+        **{name: getattr(config, name) for name in same},
+        "attn_type": config.attention,
+        "n_cond_frames": config.cond_frames,
+        "class_cond": config.class_cond,
+        "class_cond_dim": 3 if config.class_cond else None,
+        "resolution": SIDE,
+        "vqvae": "/lost/vqvae.ckpt",
+        "max_steps": 200_000,
+    }
+
+
+def weights(part: Any) -> dict[str, torch.Tensor]:
+    """A part's tensors under their published names."""
+    return {name: tensor.clone() for name, tensor in published(part).items()}
+
+
+def prior_weights(config: videogpt.Config, vqvae: Any, prior: Any, *, with_vqvae: bool) -> dict[str, torch.Tensor]:
+    """What the published prior saves: its weights, its masks, and its VQ-VAE."""
+    tensors = weights(prior)
+    if config.attention == "full":
+        mask = torch.ones(prior.config.n_tokens, prior.config.n_tokens).tril()
+        tensors |= {f"attn_stack.attn_nets.{i}.attn.attn.mask": mask.clone() for i in range(config.layers)}
+    return tensors | ({f"vqvae.{k}": v for k, v in weights(vqvae).items()} if with_vqvae else {})
+
+
+def write_pair(
+    folder: Path, parts: tuple[videogpt.Config, Any, Any], *, with_vqvae: bool = True, is_attribute_dict: bool = False
+) -> tuple[Path, Path]:
+    """Write ``vqvae.ckpt`` and ``gpt.ckpt``; return their paths."""
+    config, vqvae, _ = parts
+    paths = folder / "vqvae.ckpt", folder / "gpt.ckpt"
+    kind = {"is_attribute_dict": is_attribute_dict}
+    write_lightning(paths[0], weights(vqvae), vqvae_args(config), **kind)
+    write_lightning(paths[1], prior_weights(*parts, with_vqvae=with_vqvae), prior_args(config), **kind)
+    return paths
