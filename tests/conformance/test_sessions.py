@@ -229,7 +229,7 @@ def test_a_batch_equals_its_streams_alone(world: World) -> None:
     pixels, codes = play_codes(batch, steps)
     for i in range(3):
         alone = started(world, 1)
-        state = moment.state.select(torch.tensor([i]))
+        state = moment.state.index_select(torch.tensor([i]))
         alone.restore(Snapshot(state, moment.generators[i : i + 1], moment.frame[i : i + 1], moment.n_steps))
         of_alone = play_codes(alone, {k: v[i : i + 1] for k, v in steps.items()})
         assert_same(of_alone, (pixels[i : i + 1], codes[i : i + 1]))

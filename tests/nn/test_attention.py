@@ -100,7 +100,7 @@ def test_replace_keeps_the_order_of_frames() -> None:
     both = FrameCache.of(torch.zeros(2, 1, 0, 1), torch.zeros(2, 1, 0, 1), torch.zeros(2, 0, dtype=torch.int64), window)
     for t in range(5):
         both.write(torch.full((2, 1, 1, 1), float(t)), torch.full((2, 1, 1, 1), float(t)), torch.tensor([t, t]))
-    both.replace(torch.tensor([1]), filled(2, 100.0))
+    both.index_copy_(torch.tensor([1]), filled(2, 100.0))
     assert both.positions[0].sort().values.tolist() == [2, 3, 4]
     assert both.positions[1].sort().values.tolist() == [-1, 0, 1]
     both.write(torch.full((2, 1, 1, 1), 7.0), torch.full((2, 1, 1, 1), 7.0), torch.tensor([5, 2]))

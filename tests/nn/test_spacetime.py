@@ -172,9 +172,9 @@ def test_streams_can_be_copied_and_replaced() -> None:
     _, cache = model.prefill(x[:, :4])
     for t in range(4, 7):
         model.step(x[:, t : t + 1], cache)
-    copy = cache.select(torch.tensor([2, 0]))
+    copy = cache.index_select(torch.tensor([2, 0]))
     _, fresh = model.prefill(x[:1, :2])  # another age, another place in the ring
-    cache.replace(torch.tensor([1]), fresh)
+    cache.index_copy_(torch.tensor([1]), fresh)
     for t in range(7, 12):
         now = torch.stack([x[0, t], x[0, t - 5], x[2, t]])[:, None]
         out = model.step(now, cache)[:, 0]

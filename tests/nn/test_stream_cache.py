@@ -56,7 +56,7 @@ def test_streams_of_different_lengths() -> None:
         read(model, x[:, :4], (4,), cache)
         begun = model.cache(1, 12, x)
         read(model, fresh[:, :n_new], (n_new,), begun)
-        cache.replace(torch.tensor([1]), begun)
+        cache.index_copy_(torch.tensor([1]), begun)
         assert cache.lengths.tolist() == [4, n_new, 4]
         rest = torch.stack([x[0, 4:9], fresh[0, n_new : n_new + 5], x[2, 4:9]])
         found = read(model, rest, (1, 3, 1), cache)
@@ -73,18 +73,21 @@ def test_forks_share_what_was_read() -> None:
     read(model, x[:, :5], (5,), cache)
     wanted = model(torch.cat([x[1:, :5].expand(3, -1, -1), rest], 1))[:, 5:]
     close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
-    forks = cache.select(torch.tensor([1, 1, 1]))
+    forks = cache.index_select(torch.tensor([1, 1, 1]))
     assert forks.common is not None and forks.common[0].shape == (2, 1, 2, 5, 8) and forks.keys.shape[3] == 7
     begun = model.cache(1, 12, x)
     read(model, tokens(1, 9, seed=8), (9,), begun)
-    cache.replace(torch.tensor([1]), begun)  # what becomes of the first one does not matter to them
+    cache.index_copy_(torch.tensor([1]), begun)  # what becomes of the first one does not matter to them
     close(read(model, rest[:, :2], (1, 1), forks), wanted[:, :2])
-    some, both = forks.select(torch.tensor([2, 0])), StreamCache.joined([forks, forks.select(torch.tensor([0, 1, 2]))])
+    some, both = (
+        forks.index_select(torch.tensor([2, 0])),
+        StreamCache.cat([forks, forks.index_select(torch.tensor([0, 1, 2]))]),
+    )
     close(read(model, rest[[2, 0], 2:4], (1, 1), some), wanted[[2, 0], 2:4])
     close(read(model, rest.repeat(2, 1, 1)[:, 2:4], (1, 1), both), wanted.repeat(2, 1, 1)[:, 2:4])
     close(read(model, rest[:, 2:], (1, 3, 1), forks), wanted[:, 2:])  # and several tokens at once
-    again = cache.select(torch.tensor([0, 0]))
-    again.replace(torch.tensor([1]), some.select(torch.tensor([1])))
+    again = cache.index_select(torch.tensor([0, 0]))
+    again.index_copy_(torch.tensor([1]), some.index_select(torch.tensor([1])))
     close(
         read(model, torch.stack([x[0, 5:6], rest[0, 4:5]]), (1,), again)[:, 0],
         torch.stack([model(x)[0, 5], wanted[0, 4]]),
@@ -96,7 +99,7 @@ def test_copies_stand_alone() -> None:
     model, x = made(), tokens(2, 8)
     cache = model.cache(2, 12, x)
     read(model, x[:, :5], (5,), cache)
-    copy = cache.select(torch.tensor([1, 1, 0]))
+    copy = cache.index_select(torch.tensor([1, 1, 0]))
     found = read(model, x[[1, 1, 0], 5:], (3,), copy)
     assert cache.lengths.tolist() == [5, 5] and copy.lengths.tolist() == [8, 8, 8]
     torch.testing.assert_close(found, model(x)[[1, 1, 0], 5:], atol=1e-5, rtol=1e-5)

@@ -24,13 +24,14 @@ from torch import Tensor
 from reelworld.models.samplers import Counted
 from reelworld.models.world_model import Context, FrameOutput, ProgressCallback
 from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.nn.streams import Streams
 from reelworld.types import Codes, Conditions, Sampler, TokenSpec, UserError
 
 __all__ = ["SlidingWindow", "WindowState"]
 
 
 @dataclass(kw_only=True)
-class WindowState:
+class WindowState(Streams):
     """Where the windows of B streams stand."""
 
     codes: Tensor
@@ -43,25 +44,6 @@ class WindowState:
     """Frames that were given or shown, the current one included, int64 (B,), on the CPU."""
     class_id: Tensor | None
     """int64, (B,); None in worlds without classes."""
-
-    @classmethod
-    def joined(cls, states: Sequence[WindowState]) -> WindowState:
-        """Copy several states into one, their streams in this order."""
-        classes = [state.class_id for state in states if state.class_id is not None]
-        tensors = {k: torch.cat([getattr(s, k) for s in states]) for k in ("codes", "frames", "known", "shown")}
-        return cls(**tensors, class_id=torch.cat(classes) if classes else None)
-
-    def select(self, streams: Tensor) -> WindowState:
-        """Copy the given streams."""
-        class_id = None if self.class_id is None else self.class_id[streams]
-        tensors = {k: getattr(self, k)[streams] for k in ("codes", "frames", "known", "shown")}
-        return WindowState(**tensors, class_id=class_id)
-
-    def replace(self, streams: Tensor, other: WindowState) -> None:
-        """Overwrite streams in place with those of another state."""
-        for name, mine in vars(self).items():
-            if mine is not None:
-                mine[streams] = getattr(other, name)
 
 
 class SlidingWindow:

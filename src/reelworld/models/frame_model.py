@@ -15,6 +15,7 @@ from torch import Tensor
 
 from reelworld.models.world_model import Context, FrameOutput, ProgressCallback, State
 from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.nn.streams import Streams
 from reelworld.types import Clip, Codes, Conditions, Sampler, StepScores, UserError
 
 __all__ = ["ContextFrames", "FrameByFrame", "RememberedFrames"]
@@ -81,26 +82,11 @@ class FrameByFrame:
 
 
 @dataclass(kw_only=True)
-class Remembered:
+class Remembered(Streams):
     """Where n streams stand, and what the decoder remembers of their frames."""
 
     dynamics: Any
     memory: Any
-
-    @classmethod
-    def joined(cls, states: Sequence[Remembered]) -> Remembered:
-        """Copy several states into one, their streams in this order."""
-        dynamics, memories = [state.dynamics for state in states], [state.memory for state in states]
-        return cls(dynamics=type(dynamics[0]).joined(dynamics), memory=type(memories[0]).joined(memories))
-
-    def select(self, streams: Tensor) -> Remembered:
-        """Copy the given streams."""
-        return Remembered(dynamics=self.dynamics.select(streams), memory=self.memory.select(streams))
-
-    def replace(self, streams: Tensor, other: Remembered) -> None:
-        """Overwrite streams in place with those of another state."""
-        self.dynamics.replace(streams, other.dynamics)
-        self.memory.replace(streams, other.memory)
 
 
 class RememberedFrames(FrameByFrame):
@@ -140,30 +126,6 @@ class InContext(Remembered):
     """uint8, (n, S, H, W, 3)."""
     taken: Mapping[str, Tensor]
     """Stream -> (n, S - 1, ...)."""
-
-    @classmethod
-    def joined(cls, states: Sequence[Any]) -> InContext:
-        """Copy several states into one, their streams in this order."""
-        both = Remembered.joined(states)
-        taken = {name: torch.cat([state.taken[name] for state in states]) for name in states[0].taken}
-        recent = torch.cat([state.recent for state in states])
-        return cls(dynamics=both.dynamics, memory=both.memory, recent=recent, taken=taken)
-
-    def select(self, streams: Tensor) -> InContext:
-        """Copy the given streams."""
-        return InContext(
-            dynamics=self.dynamics.select(streams),
-            memory=self.memory.select(streams),
-            recent=self.recent[streams],
-            taken={name: rows[streams] for name, rows in self.taken.items()},
-        )
-
-    def replace(self, streams: Tensor, other: Any) -> None:
-        """Overwrite streams in place with those of another state."""
-        super().replace(streams, other)
-        here = streams.to(self.recent.device)
-        self.recent = self.recent.index_copy(0, here, other.recent)
-        self.taken = {name: rows.index_copy(0, here, other.taken[name]) for name, rows in self.taken.items()}
 
 
 class ContextFrames(FrameByFrame):
@@ -237,7 +199,7 @@ class ContextFrames(FrameByFrame):
         """Draw the codes of one frame and decode them in the light of the context."""
         full = self._dynamics.full(state.dynamics).to(self._device)
         if len(full):
-            state.replace(full, self._read(state.recent[full], {k: v[full] for k, v in state.taken.items()}))
+            state.index_copy_(full, self._read(state.recent[full], {k: v[full] for k, v in state.taken.items()}))
         told = self._conditions(actions)
         codes, dynamics = self._dynamics.step(state.dynamics, told, sampler, generators)
         video = self._tokenizer.advance(codes, state.memory)

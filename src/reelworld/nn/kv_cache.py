@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from reelworld.nn.streams import Streams
+
 __all__ = ["FrameCache"]
 
 
-class FrameCache:
+class FrameCache(Streams):
     """Keys and values of the last W frames of one attention layer, written in place.
 
     Attributes:
@@ -43,7 +45,7 @@ class FrameCache:
         return cache
 
     @classmethod
-    def joined(cls, caches: Sequence[FrameCache]) -> FrameCache:
+    def cat(cls, caches: Sequence[FrameCache]) -> FrameCache:
         """Copy several caches into one, their streams in this order, each with the order of its frames."""
         cursor = caches[0].cursor
         turned = [cache._turned(cursor - cache.cursor) for cache in caches]
@@ -71,7 +73,7 @@ class FrameCache:
         """Keep the first frames that were put: the next ones go behind them."""
         self.cursor = (self.cursor + frames) % self.keys.shape[2]
 
-    def select(self, streams: Tensor) -> FrameCache:
+    def index_select(self, streams: Tensor) -> FrameCache:
         """Copy the given streams, e.g. to fork or to save a session."""
         return FrameCache(
             self._grouped(self.keys)[streams].flatten(0, 1),
@@ -80,7 +82,7 @@ class FrameCache:
             self.cursor,
         )
 
-    def replace(self, streams: Tensor, other: FrameCache) -> None:
+    def index_copy_(self, streams: Tensor, other: FrameCache) -> None:
         """Overwrite streams in place with those of another cache, keeping the order of its frames."""
         keys, values, positions = other._turned(self.cursor - other.cursor)
         self._grouped(self.keys)[streams] = other._grouped(keys)

@@ -26,6 +26,7 @@ from reelworld.config import require
 from reelworld.nn.attention import FrameMask, Mask, WindowMask, attention
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.rotary import GridRotary, Rotary
+from reelworld.nn.streams import Streams
 from reelworld.types import UserError
 
 __all__ = ["STCache", "STConfig", "STTransformer"]
@@ -283,32 +284,13 @@ class STBlock(nn.Module):
 
 
 @dataclass(kw_only=True)
-class STCache:
+class STCache(Streams):
     """Keys and values of the last frames of B streams; written in place."""
 
     layers: list[FrameCache]
     """One ring per layer, all turned alike."""
     positions: Tensor
     """Number of the frame that comes next in each stream, int64, (B,)."""
-
-    @classmethod
-    def joined(cls, caches: Sequence[STCache]) -> STCache:
-        """Copy several caches into one, their streams in this order."""
-        layers = zip(*(cache.layers for cache in caches), strict=True)
-        return cls(
-            layers=[FrameCache.joined(layer) for layer in layers],
-            positions=torch.cat([cache.positions for cache in caches]),
-        )
-
-    def select(self, streams: Tensor) -> STCache:
-        """Copy the given streams."""
-        return STCache(layers=[cache.select(streams) for cache in self.layers], positions=self.positions[streams])
-
-    def replace(self, streams: Tensor, other: STCache) -> None:
-        """Overwrite streams in place with those of another cache."""
-        for mine, theirs in zip(self.layers, other.layers, strict=True):
-            mine.replace(streams, theirs)
-        self.positions[streams] = other.positions
 
 
 class STTransformer(nn.Module):

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from reelworld.nn.attention import CausalMask, Mask, PlaceMask, attention
 from reelworld.nn.behind import attend_behind, to_share
+from reelworld.nn.streams import Streams
 
 __all__ = ["StreamCache"]
 
 
-class StreamCache:
+class StreamCache(Streams):
     """Keys and values (S, B, H, L - C, E), allocated once and written in place.
 
     Attributes:
@@ -44,7 +45,7 @@ class StreamCache:
         return cls(keys, values, torch.zeros(shape[1], dtype=torch.int64))
 
     @classmethod
-    def joined(cls, caches: Sequence[StreamCache]) -> StreamCache:
+    def cat(cls, caches: Sequence[StreamCache]) -> StreamCache:
         """Copy several caches into one, their streams in this order."""
         keys, values = (torch.cat(tables, 1) for tables in zip(*(cache._whole() for cache in caches), strict=True))
         return cls(keys, values, torch.cat([cache.lengths for cache in caches]))
@@ -96,7 +97,7 @@ class StreamCache:
         """Count the tokens that all layers have written."""
         self.lengths = self.lengths + n_tokens
 
-    def select(self, streams: Tensor) -> StreamCache:
+    def index_select(self, streams: Tensor) -> StreamCache:
         """Copy the given streams; what several copies of one have in common is copied once."""
         is_one = len(streams) > 1 and bool((streams == streams[0]).all())
         if is_one and self.common is None:
@@ -111,7 +112,7 @@ class StreamCache:
         rooms = (self.keys.new_zeros(shape), self.values.new_zeros(shape))
         return StreamCache(*rooms, self.lengths[stream].repeat(n), common)
 
-    def replace(self, streams: Tensor, other: StreamCache) -> None:
+    def index_copy_(self, streams: Tensor, other: StreamCache) -> None:
         """Overwrite streams in place with those of another cache."""
         self._part()
         self.keys[:, streams], self.values[:, streams] = other._whole()

@@ -155,7 +155,7 @@ class Session:
         if rows == everyone:
             self._state, self.n_steps = state, 0
         else:
-            self._state.replace(torch.tensor(rows), state)
+            self._state.index_copy_(torch.tensor(rows), state)
         self._frame = self._frame.copy()
         self._frame[rows] = first
         zero = np.zeros(self.n, np.float32)
@@ -231,7 +231,7 @@ class Session:
         watches = ProgressFanOut([session.watch for session in sessions])
         try:
             shown, state = first._rolling.advance(
-                type(first._state).joined([session._state for session in sessions]),
+                type(first._state).cat([session._state for session in sessions]),
                 {name: torch.cat([tensors[name] for tensors in given]) for name in first.action_specs},
                 TokenSampler(first.sampler),
                 [generator for session in sessions for generator in session._generators],
@@ -245,7 +245,7 @@ class Session:
             if i in watches.raised:
                 results.append(watches.raised[i])
                 continue
-            session._state = state.select(rows[i])
+            session._state = state.index_select(rows[i])
             results.append(session._result(shown.select(rows[i].numpy())))
         return results
 
@@ -263,7 +263,7 @@ class Session:
         child.sampler, child.n_steps = self.sampler, self.n_steps
         seeds = torch.randint(2**62, (n,), generator=self._generators[0]).tolist()
         child._generators = [torch.Generator().manual_seed(s) for s in seeds]
-        child._state = self._state.select(torch.zeros(n, dtype=torch.int64))
+        child._state = self._state.index_select(torch.zeros(n, dtype=torch.int64))
         child._frame = np.repeat(self._frame, n, 0)
         return child
 
@@ -272,7 +272,7 @@ class Session:
         """Keep this moment."""
         if self._state is None:
             raise UserError("snapshot() needs a session that was reset.")
-        state = self._state.select(torch.arange(self.n))
+        state = self._state.index_select(torch.arange(self.n))
         return Snapshot(state, tuple(g.get_state() for g in self._generators), self._frame.copy(), self.n_steps)
 
     @torch.inference_mode()
@@ -280,7 +280,7 @@ class Session:
         """Go back to a moment of this session (or of one with as many streams)."""
         if len(snapshot.generators) != self.n:
             raise UserError(f"the snapshot has {len(snapshot.generators)} streams, this session {self.n}.")
-        self._state = snapshot.state.select(torch.arange(self.n))
+        self._state = snapshot.state.index_select(torch.arange(self.n))
         for generator, state in zip(self._generators, snapshot.generators, strict=True):
             generator.set_state(state)
         self._frame, self.n_steps = snapshot.frame.copy(), snapshot.n_steps

@@ -203,7 +203,7 @@ def test_streams_can_be_copied_and_replaced(form: str, steps: int) -> None:
         for t in range(4, 13):
             if t == reset_at:  # of another age
                 first = Conditions(actions={k: v[:1, :1] for k, v in actions.items()})
-                state.replace(torch.tensor([1]), model.prefill(Codes.of(codes[:1, :2]), first))
+                state.index_copy_(torch.tensor([1]), model.prefill(Codes.of(codes[:1, :2]), first))
             frame, state = advance(state, streams, t)
             seen.append(frame)
         return seen
@@ -223,7 +223,7 @@ def test_copies_do_not_share_memory() -> None:
         model = make(form)
         codes, actions = draw(model, 1, 12)
         state = model.prefill(Codes.of(codes[:, :3]), rows(actions, 0, 2))
-        moment = state.select(torch.tensor([0]))
+        moment = state.index_select(torch.tensor([0]))
         runs = []
         for begun in (state, moment):
             seen = []
@@ -241,8 +241,8 @@ def test_streams_of_several_ages_can_be_copied() -> None:
     codes, actions = draw(model, 2, 12)
     old = model.prefill(Codes.of(codes[:, :3]), rows(actions, 0, 2))
     first = Conditions(actions={k: v[:1, :1] for k, v in actions.items()})
-    old.replace(torch.tensor([0]), model.prefill(Codes.of(codes[:1, :2]), first))
-    swapped = old.select(torch.tensor([1, 0]))
+    old.index_copy_(torch.tensor([0]), model.prefill(Codes.of(codes[:1, :2]), first))
+    swapped = old.index_select(torch.tensor([1, 0]))
     for t in range(2, 9):
         now = rows(actions, t, t + 1)
         turned = Conditions(actions={k: v.flip(0) for k, v in now.actions.items()})
@@ -413,8 +413,10 @@ def test_draws_follow_the_temperature() -> None:
     for temperature in (0.5, 1.0, 2.0):
         state = model.prefill(Codes.of(codes), rows(actions, 0, 1))
         recorder = Recorder(SamplerConfig(temperature=temperature))
-        model.step(state.select(torch.zeros(1, dtype=torch.int64)), rows(actions, 1, 2), recorder, torch.Generator())
-        many = state.select(torch.zeros(n, dtype=torch.int64))
+        model.step(
+            state.index_select(torch.zeros(1, dtype=torch.int64)), rows(actions, 1, 2), recorder, torch.Generator()
+        )
+        many = state.index_select(torch.zeros(n, dtype=torch.int64))
         told = Conditions(actions={"action": actions["action"][:, 1:2].expand(n, 1)})
         sampler = TokenSampler(SamplerConfig(temperature=temperature))
         made, _ = model.step(many, told, sampler, torch.Generator().manual_seed(2))

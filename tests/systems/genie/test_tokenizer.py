@@ -84,8 +84,8 @@ def test_a_memory_can_be_copied() -> None:
     model = made()
     codes = torch.randint(0, 16, (2, 4, 6), generator=torch.Generator().manual_seed(2))
     memory = model.begin(Codes.of(codes[:, :3]))
-    both = model.advance(Codes.of(codes[:, 3:]), memory.select(torch.tensor([0, 1])))
-    second = model.advance(Codes.of(codes[1:, 3:]), memory.select(torch.tensor([1])))
+    both = model.advance(Codes.of(codes[:, 3:]), memory.index_select(torch.tensor([0, 1])))
+    second = model.advance(Codes.of(codes[1:, 3:]), memory.index_select(torch.tensor([1])))
     torch.testing.assert_close(both[1:], second, atol=1e-6, rtol=1e-5)
 
 

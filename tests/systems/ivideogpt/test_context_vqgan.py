@@ -100,10 +100,10 @@ def test_memories_can_be_copied_and_replaced() -> None:
     codes = model.encode(clips(3))
     memory = model.begin(codes)
     whole = model.advance(codes[4:5], memory)
-    turned = memory.select(torch.tensor([2, 0]))
+    turned = memory.index_select(torch.tensor([2, 0]))
     swapped = Codes({"video": codes.video[[2, 0], 4:5]})
     torch.testing.assert_close(model.advance(swapped, turned), whole[[2, 0]])
-    turned.replace(torch.tensor([1]), memory.select(torch.tensor([1])))
+    turned.index_copy_(torch.tensor([1]), memory.index_select(torch.tensor([1])))
     torch.testing.assert_close(model.advance(Codes({"video": codes.video[[2, 1], 4:5]}), turned), whole[[2, 1]])
     torch.testing.assert_close(model.advance(codes[4:5], memory), whole)
 

@@ -127,10 +127,10 @@ def test_streams_keep_their_past_when_they_are_copied_joined_and_replaced() -> N
 
     alone = [frames(begun(stream), 0) for stream in (0, 1)]
     assert alone[0] != alone[1]
-    both = SlotTransformerState.joined([begun(1), begun(0)])
-    assert frames(both.select(torch.tensor([1, 0, 1])), 0) == alone[0]
-    swapped = both.select(torch.tensor([0, 1]))
-    swapped.replace(torch.tensor([0]), begun(0))
+    both = SlotTransformerState.cat([begun(1), begun(0)])
+    assert frames(both.index_select(torch.tensor([1, 0, 1])), 0) == alone[0]
+    swapped = both.index_select(torch.tensor([0, 1]))
+    swapped.index_copy_(torch.tensor([0]), begun(0))
     assert frames(swapped, 0) == alone[0] and torch.equal(both.past[:1], begun(1).past)
 
 

@@ -193,7 +193,7 @@ def test_half_the_bytes_are_enough(n: int, draft_width: int) -> None:
     seen = []
     for one in (model, half):
         before = Conditions(actions={k: v[:1, :1] for k, v in told().actions.items()})
-        state = one.prefill(codes(1, 2), before).select(torch.zeros(n, dtype=torch.int64))
+        state = one.prefill(codes(1, 2), before).index_select(torch.zeros(n, dtype=torch.int64))
         assert state.cache.keys.dtype == torch.float32
         now = Conditions(actions={k: v[:1, 1:2].repeat_interleave(n, 0) for k, v in told().actions.items()})
         first: list[torch.Tensor] = []

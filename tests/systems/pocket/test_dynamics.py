@@ -110,7 +110,7 @@ def test_streams_can_be_copied_and_replaced(steps: int) -> None:
         for t in range(7):
             if t == reset_at:
                 fresh = model.prefill(Codes.of(codes[:1]), Conditions(actions={"action": actions["action"][:1, :4]}))
-                state.replace(torch.tensor([1]), fresh)
+                state.index_copy_(torch.tensor([1]), fresh)
             now = Conditions(actions={"action": actions["action"][rows, t : t + 1]})
             out, state = model.step(state, now, sampler, None)
             seen.append(out.video[:, 0])
@@ -132,7 +132,7 @@ def test_replaced_stream_equals_a_fresh_one() -> None:
     for t in range(4):
         _, state = model.step(state, Conditions(actions={"action": actions[:, t : t + 1]}), sampler, None)
     fresh = model.prefill(Codes.of(codes[:1]), Conditions(actions={"action": actions[:1, :5]}))
-    state.replace(torch.tensor([1]), fresh)
+    state.index_copy_(torch.tensor([1]), fresh)
     alone = model.prefill(Codes.of(codes[:1]), Conditions(actions={"action": actions[:1, :5]}))
     for t in range(6):
         now = actions[:, 4 + t : 5 + t]

@@ -8,12 +8,12 @@ Shapes: B streams, T frames of the window, N tokens per frame, D width, A width 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from reelworld.nn.streams import Streams
 from reelworld.types import UserError
 
 __all__ = ["FrameTable", "History"]
@@ -66,15 +66,15 @@ class FrameTable(nn.Module):
 
 
 @dataclass(kw_only=True)
-class History:
+class History(Streams):
     """The frames of each stream's window."""
 
     codes: Tensor
     """int64, (B, T, N); the known ones come last."""
     actions: Tensor
     """Vectors of the actions that led to them, (B, T, A)."""
-    ages: list[int]
-    """How many of them are known, per stream."""
+    ages: Tensor
+    """Number of known frames of each stream, int64 (B,), on the CPU."""
 
     @classmethod
     def of(cls, codes: Tensor, actions: Tensor, frames: int) -> History:
@@ -85,7 +85,7 @@ class History:
         return cls(
             codes=torch.cat([codes.new_zeros(*empty, codes.shape[2]), codes], 1),
             actions=torch.cat([actions.new_zeros(*empty, actions.shape[2]), actions], 1),
-            ages=[known] * batch,
+            ages=torch.full((batch,), known),
         )
 
     def after(self, codes: Tensor, action: Tensor) -> History:
@@ -93,33 +93,13 @@ class History:
         return History(
             codes=torch.cat([self.codes[:, 1:], codes[:, None]], 1),
             actions=torch.cat([self.actions[:, 1:], action[:, None]], 1),
-            ages=[age + 1 for age in self.ages],
+            ages=self.ages + 1,
         )
 
     def full(self) -> list[int]:
         """Name the streams whose window has no room for another frame."""
-        return [row for row, age in enumerate(self.ages) if age >= self.codes.shape[1]]
+        return (self.ages >= self.codes.shape[1]).nonzero().flatten().tolist()
 
     def last(self, streams: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """Return the last frames of some streams, and what led to them."""
         return self.codes[streams, -frames:], self.actions[streams, -frames:]
-
-    @classmethod
-    def joined(cls, histories: Sequence[History]) -> History:
-        """Copy several histories into one, their streams in this order."""
-        return cls(
-            codes=torch.cat([history.codes for history in histories]),
-            actions=torch.cat([history.actions for history in histories]),
-            ages=[age for history in histories for age in history.ages],
-        )
-
-    def select(self, streams: Tensor) -> History:
-        """Copy the given streams."""
-        ages = [self.ages[row] for row in streams.tolist()]
-        return History(codes=self.codes[streams], actions=self.actions[streams], ages=ages)
-
-    def replace(self, streams: Tensor, other: History) -> None:
-        """Overwrite streams in place with those of another history."""
-        self.codes[streams], self.actions[streams] = other.codes, other.actions
-        for row, age in zip(streams.tolist(), other.ages, strict=True):
-            self.ages[row] = age

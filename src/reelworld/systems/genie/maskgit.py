@@ -14,7 +14,7 @@ Shapes: B batch, T frames, P context frames, N tokens per frame, D width, A widt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -29,6 +29,7 @@ from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
 from reelworld.nn.random import Generators
 from reelworld.nn.spacetime import STCache, STConfig, STTransformer
+from reelworld.nn.streams import Streams
 from reelworld.systems.genie.copy_prior import CarriedCodes, NothingCarried
 from reelworld.systems.genie.learned_positions import FrameTable, History
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
@@ -96,7 +97,7 @@ class MaskGITConfig:
 
 
 @dataclass(kw_only=True)
-class MaskGITState:
+class MaskGITState(Streams):
     """Where a session of B streams stands; the cache holds everything before the current frame."""
 
     codes: Tensor
@@ -111,38 +112,6 @@ class MaskGITState:
     """Predicted probability that the last step ended the episode, (B,)."""
     history: History | None = None
     """The frames themselves, where a full window is read again."""
-
-    @classmethod
-    def joined(cls, states: Sequence[MaskGITState]) -> MaskGITState:
-        """Copy several states into one, their streams in this order."""
-        histories = [state.history for state in states if state.history is not None]
-        return cls(
-            codes=torch.cat([state.codes for state in states]),
-            action=torch.cat([state.action for state in states]),
-            cache=STCache.joined([state.cache for state in states]),
-            reward=torch.cat([state.reward for state in states]),
-            terminated=torch.cat([state.terminated for state in states]),
-            history=History.joined(histories) if histories else None,
-        )
-
-    def select(self, streams: Tensor) -> MaskGITState:
-        """Copy the given streams."""
-        return MaskGITState(
-            codes=self.codes[streams],
-            action=self.action[streams],
-            cache=self.cache.select(streams),
-            reward=self.reward[streams],
-            terminated=self.terminated[streams],
-            history=None if self.history is None else self.history.select(streams),
-        )
-
-    def replace(self, streams: Tensor, other: MaskGITState) -> None:
-        """Overwrite streams in place with those of another state."""
-        self.cache.replace(streams, other.cache)
-        for name in ("codes", "action", "reward", "terminated"):
-            getattr(self, name)[streams] = getattr(other, name)
-        if self.history is not None and other.history is not None:
-            self.history.replace(streams, other.history)
 
 
 class MaskGIT(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.attention import attention
+from reelworld.nn.streams import Streams
 from reelworld.nn.transformer import merge_heads, split_heads
 from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 
@@ -33,26 +34,10 @@ KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class ContextMemory:
+class ContextMemory(Streams):
     """What frames look at: keys and values (B, S, L, E) of every layer that attends to the context."""
 
     layers: tuple[KeysValues, ...]
-
-    @classmethod
-    def joined(cls, memories: Sequence[ContextMemory]) -> ContextMemory:
-        """Copy several memories into one, their streams in this order."""
-        layers = zip(*(memory.layers for memory in memories), strict=True)
-        return cls(tuple((torch.cat([k for k, _ in layer]), torch.cat([v for _, v in layer])) for layer in layers))
-
-    def select(self, streams: Tensor) -> ContextMemory:
-        """Copy the given streams."""
-        return ContextMemory(tuple((keys[streams], values[streams]) for keys, values in self.layers))
-
-    def replace(self, streams: Tensor, other: ContextMemory) -> None:
-        """Overwrite streams in place with those of another memory."""
-        for mine, theirs in zip(self.layers, other.layers, strict=True):
-            for tensor, new in zip(mine, theirs, strict=True):
-                tensor[streams] = new
 
 
 class ContextAttention(nn.Module):

@@ -16,7 +16,7 @@ Shapes: B batch, T frames, F = B * T, N tokens per frame, R C grid rows and colu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -32,6 +32,7 @@ from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.quantize.fsq import code_digits
 from reelworld.nn.random import Generators, uniform
+from reelworld.nn.streams import Streams
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores
 
 __all__ = ["PocketDynamics", "PocketDynamicsConfig", "PocketState"]
@@ -66,7 +67,7 @@ class PocketDynamicsConfig:
 
 
 @dataclass(kw_only=True)
-class PocketState:
+class PocketState(Streams):
     """Where a session of B streams stands; the caches hold everything before the current frame."""
 
     codes: Tensor
@@ -79,28 +80,6 @@ class PocketState:
     """Expected reward of the last step, (B,)."""
     terminated: Tensor
     """Predicted probability that the last step ended the episode, (B,)."""
-
-    @classmethod
-    def joined(cls, states: Sequence[PocketState]) -> PocketState:
-        """Copy several states into one, their streams in this order."""
-        names = ("codes", "positions", "reward", "terminated")
-        return cls(
-            caches=[FrameCache.joined(ring) for ring in zip(*(state.caches for state in states), strict=True)],
-            **{name: torch.cat([getattr(state, name) for state in states]) for name in names},
-        )
-
-    def select(self, streams: Tensor) -> PocketState:
-        """Copy the given streams."""
-        caches = [cache.select(streams) for cache in self.caches]
-        rest = {k: v[streams] for k, v in vars(self).items() if k != "caches"}
-        return PocketState(caches=caches, **rest)
-
-    def replace(self, streams: Tensor, other: PocketState) -> None:
-        """Overwrite streams in place with those of another state."""
-        for mine, theirs in zip(self.caches, other.caches, strict=True):
-            mine.replace(streams, theirs)
-        for name in ("codes", "positions", "reward", "terminated"):
-            getattr(self, name)[streams] = getattr(other, name)
 
 
 class TemporalAttention(nn.Module):
