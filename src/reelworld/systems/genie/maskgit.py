@@ -353,7 +353,7 @@ class MaskGIT(nn.Module):
             return
         rows = torch.tensor(full, device=state.codes.device)
         codes_BPN, led_BPA = state.history.last(rows, self.table.kept)
-        state.replace(rows, self._read(codes_BPN, self._anew(led_BPA)))
+        state.index_copy_(rows, self._read(codes_BPN, self._anew(led_BPA)))
 
     def _pass(self, codes: Tensor, hidden: Tensor, before: Tensor, led: Tensor, cache: STCache, keep: int) -> Tensor:
         """Read one or two frames; return the features of the last one, (B, 1, N, D)."""
