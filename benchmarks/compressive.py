@@ -27,13 +27,13 @@ from frame_vqgan import as_large_as
 from keeping import figures_to_keep, flags, keep
 from torch import nn
 
-from reelworld.config import write_json
 from reelworld.data.dataset import DataInfo, DataSet, ReadOptions
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.metrics import squared_error
 from reelworld.evaluate.reconstruction import reconstruct
 from reelworld.evaluate.samples import draw_samples, samples_section
+from reelworld.files import write_json
 from reelworld.nn.pixels import to_float
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.config import Config

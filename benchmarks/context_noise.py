@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from keeping import figures_to_keep, flags, keep
 
-from reelworld.config import from_json, write_json
+from reelworld.config import from_json
 from reelworld.data.dataset import DataSet
 from reelworld.evaluate.clips import choose_clips, open_for, read_episode, roll
 from reelworld.evaluate.drift import RealRange, cycled_actions, drift_section, run_on
@@ -32,6 +32,7 @@ from reelworld.evaluate.free_run import free_run_section, free_run_starts
 from reelworld.evaluate.plan import all_training_clips
 from reelworld.evaluate.prediction import measure_horizons
 from reelworld.evaluate.tiles import TileAtlas
+from reelworld.files import write_json
 from reelworld.systems.pocket import train as pocket
 from reelworld.train.loop import train
 from reelworld.train.run import Run

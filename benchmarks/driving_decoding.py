@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.evaluate.clips import choose_clips, open_for
 from reelworld.evaluate.driving import (
     MOTION,
@@ -30,6 +30,7 @@ from reelworld.evaluate.driving import (
     driving_figures,
 )
 from reelworld.evaluate.results import plain
+from reelworld.files import write_json
 from reelworld.system_info import commit, describe_machine, now
 from reelworld.types import UserError
 from reelworld.worlds.world import World

@@ -22,10 +22,10 @@ import torch
 from keeping import figures_to_keep, flags, keep
 from robot_worlds import HORIZONS, SAMPLES, SIZE, trained
 
-from reelworld.config import write_json
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for
 from reelworld.evaluate.reconstruction import measure_tokenizer
 from reelworld.evaluate.samples import draw_samples, samples_section
+from reelworld.files import write_json
 from reelworld.worlds.world import World
 
 EPISODES = (2, 10)

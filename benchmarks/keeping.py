@@ -9,10 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.evaluate.bench import check_idle
 from reelworld.evaluate.figures import Figure
 from reelworld.evaluate.results import plain
+from reelworld.files import write_json
 from reelworld.system_info import commit, describe_machine, now
 from reelworld.types import UserError
 

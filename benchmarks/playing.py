@@ -245,8 +245,8 @@ def main() -> None:
     if arguments.players:
         asyncio.run(crowd(arguments.world, arguments.players, arguments.seconds, arguments.pause))
         return
-    from reelworld.config import write_json
     from reelworld.evaluate.bench import check_idle
+    from reelworld.files import write_json
     from reelworld.system_info import commit, describe_machine, now
     from reelworld.types import UserError
 

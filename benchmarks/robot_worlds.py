@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from keeping import figures_to_keep, flags, keep, minutes
 
-from reelworld.config import write_json
 from reelworld.data.dataset import DataSet
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
 from reelworld.evaluate.control import control_starts, measure_control
@@ -31,6 +30,7 @@ from reelworld.evaluate.outcomes import measure_outcomes
 from reelworld.evaluate.prediction import score_clips
 from reelworld.evaluate.reconstruction import measure_tokenizer
 from reelworld.evaluate.samples import draw_samples, samples_section
+from reelworld.files import write_json
 from reelworld.worlds.world import World
 
 SEEDS = (0, 1, 2)

@@ -39,13 +39,14 @@ from torch import Tensor, nn
 
 from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
-from reelworld.config import require, to_json, write_json
+from reelworld.config import require, to_json
 from reelworld.data.dataset import DataSet
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import changes
 from reelworld.data.windows import Windows
 from reelworld.envs.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
 from reelworld.evaluate.figures import bootstrap
+from reelworld.files import write_json
 from reelworld.models.action_mapping import fit_map
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.conv_mixer import ConvMixerBlock

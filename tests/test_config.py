@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import pytest
 
-from reelworld.config import from_json, read_json, to_json, write_json
+from reelworld.config import from_json, read_json, to_json
+from reelworld.files import write_json
 from reelworld.types import ActionSpec, UserError
 
 

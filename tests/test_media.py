@@ -101,11 +101,11 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypa
     path = tmp_path / "x.npz"
     path.write_bytes(b"old")
 
-    def full(file, **arrays):
+    def full(file, array, **_):
         file.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array", full)
     with pytest.raises(UserError, match="No space left"):
         media.write_media(path, moving_square(), 10)
     assert path.read_bytes() == b"old"

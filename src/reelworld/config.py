@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reelworld.types import UserError
-
-__all__ = ["closest", "from_json", "read_json", "require", "sync", "to_json", "unknown", "write_json"]
 
 C = TypeVar("C")
 
@@ -131,27 +128,3 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} does not exist.") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}); restore it or delete it and start again.") from None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically: aside, fsync, rename."""
-    aside = path.with_name(path.name + ".tmp")
-    try:
-        with aside.open("w", encoding="utf-8") as file:
-            json.dump(to_json(value), file, indent=2)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def sync(path: Path) -> None:
-    """Make durable what a file holds, or which names a folder holds (a file's own fsync does not keep its name)."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,32 +9,17 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import av
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
+from reelworld.files import atomic_write, write_npz
 from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    from PIL import Image
-
-__all__ = [
-    "MEDIA_SUFFIXES",
-    "check_media_path",
-    "contact_sheet",
-    "encode_gif",
-    "encode_mp4",
-    "encode_png",
-    "enlarge",
-    "side_by_side",
-    "viewing_scale",
-    "with_label",
-    "write_file",
-    "write_media",
-]
 
 MEDIA_SUFFIXES = (".mp4", ".gif", ".png", ".npz")
 
@@ -70,8 +55,8 @@ def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str,
     _check_frames(frames)
     suffix = path.suffix.lower()
     if suffix == ".npz":
-        content_of: dict[str, Any] = {"frames": frames, **(arrays or {})}
-        _write_aside(path, lambda file: np.savez(file, **content_of))
+        with _writing(path):
+            write_npz(path, {"frames": frames, **(arrays or {})})
         return
     if suffix == ".png":
         content = encode_png(contact_sheet(frames, scale=viewing_scale(frames, 96)))
@@ -83,19 +68,17 @@ def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str,
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write bytes aside and rename, so that nobody ever sees half a file."""
-    _write_aside(path, lambda file: file.write(content))
+    """Write bytes atomically, with the folders above; a disk that refuses is a UserError."""
+    with _writing(path), atomic_write(path) as file:
+        file.write(content)
 
 
-def _write_aside(path: Path, write: Callable[[Any], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".tmp")
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
     try:
-        with aside.open("wb") as file:
-            write(file)
-        aside.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise UserError(
             f"could not write {path} ({error.strerror or error}); free space or choose another place."
         ) from None
@@ -110,8 +93,6 @@ def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18, scale: int = 1) ->
         crf: Quality, lower is better; 18 hides the loss at the enlarged sizes used for viewing.
         scale: Whole enlargement of every pixel, one frame at a time: long films would fill the memory.
     """
-    import av
-
     _check_frames(frames)
     height, width = (side * scale for side in frames.shape[1:3])
     buffer = io.BytesIO()
@@ -136,8 +117,6 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
         frames: uint8, (T, H, W, 3).
         fps: Frames per second; gif counts hundredths of a second and players slow down below two of them.
     """
-    from PIL import Image
-
     _check_frames(frames)
     packed = frames.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     colours, ids = np.unique(packed, return_inverse=True)
@@ -156,8 +135,6 @@ def encode_gif(frames: np.ndarray, fps: float) -> bytes:
 
 def encode_png(image: np.ndarray) -> bytes:
     """Encode one image, uint8 (H, W, 3), as png."""
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=6)
     return buffer.getvalue()
@@ -189,8 +166,6 @@ def with_label(frames: np.ndarray, text: str, size: int = 13) -> np.ndarray:
 
 
 def _text(text: str, width: int, height: int, size: int) -> Image.Image:
-    from PIL import Image, ImageDraw, ImageFont
-
     image = Image.new("RGB", (width, height), PAPER)
     ImageDraw.Draw(image).text((6, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm")
     return image

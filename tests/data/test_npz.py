@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reelworld.data.npz import ArrayFiles, Compressed, Unreadable, read_members, write_npz
+from reelworld.data.npz import ArrayFiles, Compressed, Unreadable, read_members
+from reelworld.files import write_npz
 from reelworld.types import UserError
 
 DTYPES = st.sampled_from([np.uint8, np.int64, np.float32, np.bool_, np.uint16])

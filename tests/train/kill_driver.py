@@ -49,15 +49,16 @@ def kill_before(operation: int, folder: Path) -> None:
         if is_ours and not is_reading:
             change()
 
-    def write_halves(path: Path, content: bytes) -> None:
+    def write_halves(path: Path, content: bytes) -> int:
         with path.open("wb") as file:
             change()
             file.write(content[: len(content) // 2])
             file.flush()
             change()
             file.write(content[len(content) // 2 :])
+        return len(content)
 
-    checkpoint._write = write_halves
+    Path.write_bytes = write_halves
     sys.addaudithook(hook)
 
 
@@ -97,7 +98,7 @@ def train_to(folder: Path, steps: tuple[int, int], operation: int = 0) -> None:
 def check_finished(folder: Path, expected: dict[str, Tensor], expected_log: list[dict]) -> None:
     assert_same(torch.load(folder.with_suffix(".pt"), weights_only=True), expected)
     assert log_lines(folder) == expected_log
-    assert not list(folder.glob("*.aside")), "a leftover of a kill is still there"
+    assert not list(folder.glob("*.tmp")), "a leftover of a kill is still there"
     assert len(list(folder.glob("step_*"))) == checkpoint.KEEP
 
 

@@ -214,8 +214,8 @@ def test_everything_is_synced_before_it_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Path, "rename", note_rename)
     make().save(tmp_path / "world")
     before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
-    assert {p.name for p in (tmp_path / "world").iterdir()} | {"world.writing"} <= set(before)
-    assert before[-1] == "world.writing" and after == [tmp_path.name]
+    assert {p.name for p in (tmp_path / "world").iterdir()} | {"world.tmp"} <= set(before)
+    assert before[-1] == "world.tmp" and after == [tmp_path.name]
 
 
 def test_a_full_disk_leaves_the_old_world(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Measure, print a table, and keep the results."""
-    from reelworld.config import write_json
     from reelworld.evaluate.bench import BenchConfig, bench
+    from reelworld.files import write_json
     from reelworld.train.console import Display
 
     config = BenchConfig(

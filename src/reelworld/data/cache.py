@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from reelworld.config import read_json, to_json, write_json
-from reelworld.data.npz import write_npz
+from reelworld.config import read_json, to_json
 from reelworld.data.resize_options import ReadOptions
+from reelworld.files import write_json, write_npz
 from reelworld.types import UserError
 
 __all__ = ["FACTS", "Make", "cache_folder", "entry", "recall_splits", "remember_splits"]

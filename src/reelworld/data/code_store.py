@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from reelworld.config import from_json, read_json, write_json
+from reelworld.config import from_json, read_json
 from reelworld.data.episode_slices import read_rows
 from reelworld.data.folder import DataInfo, Episode
-from reelworld.data.npz import ArrayFiles, Unreadable, read_members, write_npz
+from reelworld.data.npz import ArrayFiles, Unreadable, read_members
 from reelworld.data.splits import SPLITS
+from reelworld.files import write_json, write_npz
 from reelworld.types import TokenSpec, UserError
 
 __all__ = ["TokenStore", "TokenWriter"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from reelworld.config import from_json, read_json, to_json, write_json
-from reelworld.data.npz import write_npz
+from reelworld.config import from_json, read_json, to_json
+from reelworld.files import write_json, write_npz
 from reelworld.types import ActionSpec, Clip, UserError
 
 __all__ = [

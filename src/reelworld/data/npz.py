@@ -1,20 +1,17 @@
-"""Uncompressed .npz files: written atomically, read by offset through a memory map.
+"""Uncompressed .npz files, read by offset through a memory map (``files.write_npz`` writes them).
 
-An .npz is a zip of .npy members. When a member is stored without compression its array lies in the file as it
-is in memory, so a window of frames is one slice of a map of the file and costs no more than its own bytes.
+An .npz is a zip of .npy members. A member stored without compression has the bytes of its array in memory, so a
+window of frames is one slice of a map of the file and costs no more than its own bytes.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -22,8 +19,6 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from reelworld.types import UserError
-
-__all__ = ["DAMAGE", "ArrayFiles", "Compressed", "Member", "Unreadable", "read_members", "write_npz"]
 
 LOCAL_HEADER = struct.Struct("<4s5H3I2H")
 """The fixed part of a zip member's own header; the last two numbers are the lengths of name and extra field."""
@@ -52,31 +47,6 @@ class Member:
     shape: tuple[int, ...]
     dtype: np.dtype
     is_fortran: bool
-
-
-def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, sync: bool = True) -> None:
-    """Write arrays uncompressed, aside first, then renamed; the same arrays give the same bytes.
-
-    Args:
-        path: Where the file goes; an existing file is replaced only when the new one is complete.
-        arrays: Name -> array; a memory map is streamed, not loaded.
-        sync: Whether to wait until the disk has it (a lost machine then cannot leave half a file).
-    """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                for name, array in arrays.items():
-                    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
-                        np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
-            file.flush()
-            if sync:
-                os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            aside.unlink(missing_ok=True)
-        raise
 
 
 def read_members(path: Path) -> dict[str, Member]:

@@ -35,7 +35,7 @@ from reelworld.data.splits import assign_splits
 from reelworld.envs.policies import parse_mixture, resolve_policy
 from reelworld.envs.presets import SimulatorConfig, preset
 from reelworld.envs.simulator import Simulator
-from reelworld.files import LOCK_FILE, FolderLock
+from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock
 from reelworld.types import Clip, UserError
 
 __all__ = [
@@ -147,7 +147,7 @@ def record(
             next(iter(policy(simulator, np.random.default_rng(0))), None)
     _check_folder(config, out, info)
     out.mkdir(parents=True, exist_ok=True)
-    with closing(FolderLock(out, "recording into")):
+    with FolderLock(out, "recording into"):
         _check_folder(config, out, info)  # again: another process may have begun, and ended, in between
         _record_missing(config, out, info, n_processes, on_episode)
 
@@ -282,7 +282,7 @@ def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
 def _only_ours(config: RecordConfig, found: set[Path]) -> bool:
     """True when a folder without dataset.json holds what a run killed in its first moments leaves."""
     names = {LOCK_FILE, *(f"{_name(config, i)}.npz" for i in range(config.episodes))}
-    return all(p.suffix == ".tmp" or p.name in names for p in found)
+    return all(p.suffix == TEMPORARY or p.name in names for p in found)
 
 
 def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[int, int]) -> None:
@@ -297,7 +297,7 @@ def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[i
 
 def _remove_leftovers(out: Path) -> None:
     """Delete what a write that was killed has left."""
-    for leftover in out.glob("*.tmp"):
+    for leftover in out.glob(f"*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
 from reelworld.evaluate.clips import given_frames
+from reelworld.files import write_json
 from reelworld.system_info import commit, describe_machine, now
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,7 @@ class Archive:
         Raises:
             UserError: If the disk is full, or somebody else is recording into the folder.
         """
-        with self._lock, closing(FolderLock(self._folder, "recording into")):
+        with self._lock, FolderLock(self._folder, "recording into"):
             episodes = self._check()
             name = self._free_name()
             write_file(

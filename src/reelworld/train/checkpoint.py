@@ -8,7 +8,6 @@ A kill leaves at most a folder that ``latest`` does not name, and the next save 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,14 +18,12 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from reelworld.config import from_json, read_json, sync, to_json
+from reelworld.config import from_json, read_json, to_json
+from reelworld.files import TEMPORARY, atomic_folder, atomic_write, fsync
 from reelworld.types import UserError
-
-__all__ = ["KEEP", "Checkpoint", "State", "find_checkpoint", "save_checkpoint", "tidy"]
 
 FORMAT_VERSION = 1
 KEEP = 2
-_ASIDE = ".aside"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,25 +104,19 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
         UserError: If the disk is full or refuses; the earlier checkpoints are untouched.
     """
     final = run_folder / f"step_{state.step:07d}"
-    aside = run_folder / (final.name + _ASIDE)
     try:
         tidy(run_folder)
-        aside.mkdir()
-        for name, group in tensors.items():
-            # copies: tied weights share memory, which the format refuses
-            flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()}
-            _write(aside / f"{name}.safetensors", safetensors.torch.save(flat))
-        _write(aside / "state.json", (json.dumps(to_json(state), indent=2) + "\n").encode())
-        sync(aside)
         assert not final.exists(), f"{final} is the latest checkpoint already"
-        aside.rename(final)
-        sync(run_folder)
-        _write(run_folder / f"latest{_ASIDE}", f"{final.name}\n".encode())
-        (run_folder / f"latest{_ASIDE}").replace(run_folder / "latest")
-        sync(run_folder)
+        with atomic_folder(final) as folder:
+            for name, group in tensors.items():
+                # copies: tied weights share memory, which the format refuses
+                flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()}
+                (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(flat))
+            (folder / "state.json").write_bytes((json.dumps(to_json(state), indent=2) + "\n").encode())
+        with atomic_write(run_folder / "latest") as file:
+            file.write(f"{final.name}\n".encode())
+        fsync(run_folder)
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
         last = find_checkpoint(run_folder)
         kept = f"{last.folder.name} is intact" if last else "there is no earlier one"
         raise UserError(
@@ -137,10 +128,9 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
 
 
 def tidy(run_folder: Path) -> None:
-    """Remove what killed saves have left and all checkpoints but the latest ``KEEP``."""
-    for leftover in run_folder.glob(f"step_*{_ASIDE}"):
-        shutil.rmtree(leftover)
-    (run_folder / f"latest{_ASIDE}").unlink(missing_ok=True)
+    """Remove what killed writes left behind and all checkpoints but the latest ``KEEP``."""
+    for leftover in run_folder.glob(f"*{TEMPORARY}"):
+        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     latest = find_checkpoint(run_folder)
     last_name = latest.folder.name if latest else ""
     complete = sorted(p.name for p in run_folder.glob("step_*") if re.fullmatch(r"step_\d+", p.name))
@@ -149,14 +139,7 @@ def tidy(run_folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a checkpoint so that no half of it is ever seen under its name."""
-    aside = folder.with_name(f"{folder.name}.old{_ASIDE}")
+    """Remove a checkpoint; a kill leaves no incomplete folder under its name."""
+    aside = folder.with_name(f"{folder.name}.old{TEMPORARY}")
     folder.rename(aside)
     shutil.rmtree(aside)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -19,16 +19,14 @@ import torch
 from torch import Tensor
 
 import reelworld
-from reelworld.config import read_json, to_json, write_json
-from reelworld.files import LOCK_FILE, FolderLock
+from reelworld.config import read_json, to_json
+from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock, write_json
 from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint, tidy
 from reelworld.types import UserError
 
-__all__ = ["Run"]
-
 Sink = Callable[[Mapping[str, Any]], None]
-_BEGUN = {LOCK_FILE, "config.json.tmp"}  # what a kill in the very first moment leaves
-_UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}  # what a run holds before its first step
+_UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}
+"""Files of a run before its first step."""
 
 
 class Run:
@@ -64,7 +62,7 @@ class Run:
             _check_same(folder, saved, wanted)
         elif folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give --out a folder.")
-        elif saved is None and folder.is_dir() and (others := {p.name for p in folder.iterdir()} - _BEGUN):
+        elif saved is None and folder.is_dir() and (others := _others(folder)):
             raise UserError(
                 f"{folder} exists and is no run (it holds {min(others)}); give --out a new or empty folder."
             )
@@ -151,6 +149,11 @@ class Run:
         """Cut the log back to a checkpoint: later lines belong to steps that are taken again."""
         if self._log_path.exists():
             os.truncate(self._log_path, min(n_bytes, self._log_path.stat().st_size))
+
+
+def _others(folder: Path) -> set[str]:
+    """Return the names in a folder that a run killed in its first moments does not leave."""
+    return {p.name for p in folder.iterdir() if p.name != LOCK_FILE and p.suffix != TEMPORARY}
 
 
 def _read_object(path: Path) -> dict[str, Any]:

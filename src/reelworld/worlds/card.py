@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelworld.config import to_json, write_json
+from reelworld.config import to_json
+from reelworld.files import write_json
 from reelworld.media import write_file, write_media
 from reelworld.types import TokenSpec
 from reelworld.worlds.card_metrics import Measured, check_measured, measured_lines

@@ -8,7 +8,6 @@ Shapes: n streams, T context frames, S steps, H W pixel rows and columns, A acti
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from reelworld.config import from_json, read_json, sync, write_json
+from reelworld.config import from_json, read_json
 from reelworld.data.npz import DAMAGE
+from reelworld.files import atomic_folder, write_json
 from reelworld.models.action_mapping import ActionMap
 from reelworld.models.clip_model import SlidingWindow
 from reelworld.models.goal_conditioned import in_context
@@ -180,32 +180,19 @@ class World:
         folder = Path(folder)
         if folder.is_file() or (folder.exists() and not (folder / "world.json").is_file() and any(folder.iterdir())):
             raise UserError(f"{folder} exists and is not a world; choose another folder or empty it.")
-        aside = folder.with_name(folder.name + ".writing")
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(aside, ignore_errors=True)
         try:
-            aside.mkdir(parents=True)
-            parts = {name: save_part(part, aside, name, dtype) for name, part in self.parts.items()}
-            measured = self.info.measured
-            is_same = measured is not None and dict(measured.weights) == weights_of(parts)
-            self.info = replace(self.info, parts=parts, measured=measured if is_same else None)
-            _save_starts(aside / "starts.npz", self.starts)
-            write_json(aside / "world.json", self.info)
-            write_card(self, aside)
-            for path in (*aside.iterdir(), aside):
-                sync(path)
-        except BaseException as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            if not isinstance(error, OSError):
-                raise
-            reason = getattr(error, "strerror", None) or error
-            raise UserError(f"could not write the world to {folder} ({reason}); free some space.") from None
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
+            with atomic_folder(folder) as aside:
+                parts = {name: save_part(part, aside, name, dtype) for name, part in self.parts.items()}
+                measured = self.info.measured
+                is_same = measured is not None and dict(measured.weights) == weights_of(parts)
+                self.info = replace(self.info, parts=parts, measured=measured if is_same else None)
+                _save_starts(aside / "starts.npz", self.starts)
+                write_json(aside / "world.json", self.info)
+                write_card(self, aside)
+        except OSError as error:
+            raise UserError(
+                f"could not write the world to {folder} ({error.strerror or error}); free some space."
+            ) from None
 
     # ------------------------------------------------------------------ use
 
