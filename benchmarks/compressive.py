@@ -27,7 +27,7 @@ from frame_vqgan import as_large_as
 from keeping import figures_to_keep, flags, keep
 from torch import nn
 
-from reelworld.data.dataset import DataInfo, DataSet, ReadOptions
+from reelworld.data.dataset import DataInfo, Dataset, ReadOptions
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.metrics import squared_error
@@ -99,7 +99,7 @@ def learn(stage: Stage, seconds: float, seed: int) -> dict[str, Any]:
     return {"precision": precision, "steps": steps, "steps_per_cpu_second": steps / used}
 
 
-def trained(name: str, config: Config, dataset: DataSet, seconds: float) -> tuple[World, dict[str, Any]]:
+def trained(name: str, config: Config, dataset: Dataset, seconds: float) -> tuple[World, dict[str, Any]]:
     """Train a tokenizer, then a transformer over its codes."""
     parts = made(name, config, dataset.info)
     run: Any = None  # stages of this recipe keep nothing in the folder of a run
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/compressive"), help="where finished ones are kept")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = DataSet.open(arguments.data, ReadOptions(size=(SIDE, SIDE), fit="stretch"))
+    dataset = Dataset.open(arguments.data, ReadOptions(size=(SIDE, SIDE), fit="stretch"))
     rows = []
     for seed in arguments.seeds:
         for name in arguments.only:

@@ -23,14 +23,14 @@ import torch
 from keeping import flags, keep
 
 from reelworld.config import from_json
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.loader import Loader, to_batch
-from reelworld.data.windows import Windows, spread
 from reelworld.evaluate.clips import open_for
 from reelworld.nn.action_conditioning import Conditioning
 from reelworld.systems.genie import train as genie
 from reelworld.systems.genie.maskgit import MaskGIT
 from reelworld.train.loop import train
-from reelworld.train.precompute_codes import coded, encoded_batches
+from reelworld.train.precompute_codes import encode_batch, encoded_batches
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
 from reelworld.types import Codes, Conditions
@@ -39,7 +39,7 @@ from reelworld.worlds.world import World
 JUDGED_CLIPS = 384
 
 
-def learned(world: World, config: genie.Config, windows: Windows) -> MaskGIT:
+def learned(world: World, config: genie.Config, windows: ClipIndex) -> MaskGIT:
     """Train dynamics from the beginning."""
     torch.manual_seed(config.seed)
     dynamics = MaskGIT(replace(world.dynamics.config, conditioning=config.conditioning))
@@ -87,10 +87,12 @@ def main() -> None:
     world = World.load(arguments.world)
     config = replace(from_json(genie.Config, world.info.provenance["config"], "world.json"), steps=arguments.steps)
     dataset = open_for(world, arguments.data)
-    windows = Windows(dataset, "train", config.clip_frames)
-    held_out = Windows(dataset, "val", config.clip_frames)
-    rows = [held_out[i] for i in spread(len(held_out), JUDGED_CLIPS)]
-    batch = coded(to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]}), world.tokenizer)
+    windows = ClipIndex(dataset, "train", config.clip_frames)
+    held_out = ClipIndex(dataset, "val", config.clip_frames)
+    rows = [held_out[i] for i in evenly_spaced(len(held_out), JUDGED_CLIPS)]
+    batch = encode_batch(
+        to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]}), world.tokenizer
+    )
     assert batch.codes is not None
     results: list[dict[str, Any]] = []
     for seed in range(arguments.seeds):

@@ -24,7 +24,7 @@ import torch
 from keeping import figures_to_keep, flags, keep
 
 from reelworld.config import from_json
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import choose_clips, open_for, read_episode, roll
 from reelworld.evaluate.drift import RealRange, cycled_actions, drift_section, run_on
 from reelworld.evaluate.driving import Drives, can_drive, drive_simulator, drive_world, driving_figures
@@ -45,7 +45,7 @@ LONG_RUNS = 8
 HORIZONS = (1, 4)
 
 
-def learned(world: World, config: pocket.Config, dataset: DataSet, folder: Path) -> World:
+def learned(world: World, config: pocket.Config, dataset: Dataset, folder: Path) -> World:
     """Train dynamics on the codes of the world's tokenizer from the beginning."""
     parts = {**pocket.build(config, dataset.info), "tokenizer": world.tokenizer}
     with Run.open(folder, {"context_noise": config.context_noise, "seed": config.seed, "steps": config.steps}) as run:
@@ -59,7 +59,7 @@ def learned(world: World, config: pocket.Config, dataset: DataSet, folder: Path)
 class Judge:
     """Measures worlds of one game on the same clips."""
 
-    def __init__(self, world: World, dataset: DataSet, held_out: Path | None, n_clips: int, n_steps: int) -> None:
+    def __init__(self, world: World, dataset: Dataset, held_out: Path | None, n_clips: int, n_steps: int) -> None:
         self.n_steps = n_steps
         judged, split = (dataset, "val") if held_out is None else (open_for(world, held_out), "all")
         self.clips: list[Clip] = list(choose_clips(world, judged, split, n_clips, 0))

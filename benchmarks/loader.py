@@ -20,9 +20,9 @@ import torch
 from keeping import keep, look_if_idle, speed_flags
 
 from reelworld.config import to_json
-from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import DataInfo, Dataset, write_episode, write_info
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows
 from reelworld.evaluate.bench import BenchResult
 from reelworld.types import ActionSpec, Clip
 
@@ -53,7 +53,7 @@ def frames_per_second(run: Callable[[], int]) -> float:
 
 
 def measure(folder: Path) -> dict[str, list[float]]:
-    windows = Windows(DataSet.open(folder), "all", LENGTH)
+    windows = ClipIndex(Dataset.open(folder), "all", LENGTH)
     plain = Loader(windows, BATCH, 0)
     workers = Loader(windows, BATCH, 0, n_workers=1)
     raw = np.lib.format.open_memmap(

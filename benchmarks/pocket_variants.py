@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelworld.data.code_store import TokenStore
-from reelworld.data.dataset import DataSet
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
+from reelworld.data.code_store import CodeStore
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import event_weights, reward_scale
-from reelworld.data.windows import Windows, spread
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn import conv_mixer as grid_module
 from reelworld.system_info import commit, describe_machine
@@ -114,8 +114,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[PocketDynamics], None] | Non
 class Trainer:
     """Trains one variant in slices, so that all variants share the machine's good and bad minutes."""
 
-    def __init__(self, config: pocket.Config, model: PocketDynamics, store: TokenStore, seconds: float) -> None:
-        windows = Windows(store, "train", config.clip_frames, config.frame_stride, config.merge)
+    def __init__(self, config: pocket.Config, model: PocketDynamics, store: CodeStore, seconds: float) -> None:
+        windows = ClipIndex(store, "train", config.clip_frames, config.frame_stride, config.merge)
         weights = event_weights(windows) if config.event_share else None
         loader = Loader(windows, config.batch, config.seed, weights=weights, weighted_share=config.event_share)
         model.reward_scale.fill_(reward_scale(windows))
@@ -148,9 +148,9 @@ class Trainer:
 
 
 @torch.inference_mode()
-def measure(world: World, store: TokenStore, dataset: DataSet, config: pocket.Config) -> dict[str, float]:
+def measure(world: World, store: CodeStore, dataset: Dataset, config: pocket.Config) -> dict[str, float]:
     """Score one variant on the validation split."""
-    windows = Windows(store, "val", 9, config.frame_stride, config.merge)
+    windows = ClipIndex(store, "val", 9, config.frame_stride, config.merge)
     figures = dynamics_check(world.dynamics, windows, 256)()
     weights = event_weights(windows)
     eventful = np.argsort(-weights, kind="stable")[: len(weights) // 10]
@@ -171,7 +171,7 @@ def measure(world: World, store: TokenStore, dataset: DataSet, config: pocket.Co
 class Subset:
     """Some of the windows."""
 
-    def __init__(self, windows: Windows, rows: np.ndarray) -> None:
+    def __init__(self, windows: ClipIndex, rows: np.ndarray) -> None:
         self.windows, self.rows = windows, rows
 
     def __len__(self) -> int:
@@ -181,10 +181,10 @@ class Subset:
         return self.windows[int(self.rows[i])]
 
 
-def rollout(world: World, dataset: DataSet, config: pocket.Config, n: int = 96) -> dict[str, float]:
+def rollout(world: World, dataset: Dataset, config: pocket.Config, n: int = 96) -> dict[str, float]:
     """PSNR after one, four and eight steps of rollout under recorded actions, minus that of the last real frame."""
-    windows = Windows(dataset, "val", config.context_frames + 8, config.frame_stride, config.merge)
-    clips = [windows.clip(i) for i in spread(len(windows), n)]
+    windows = ClipIndex(dataset, "val", config.context_frames + 8, config.frame_stride, config.merge)
+    clips = [windows.clip(i) for i in evenly_spaced(len(windows), n)]
     frames = np.stack([c.frames for c in clips])
     actions = {k: np.stack([c.actions[k] for c in clips]) for k in world.info.actions}
     k = config.context_frames
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    dataset, store = DataSet.open(args.data), TokenStore.open(args.run / "codes")
+    dataset, store = Dataset.open(args.data), CodeStore.open(args.run / "codes")
     tokenizer = World.load(args.run).tokenizer
     sampler = SamplerConfig(steps=1, temperature=0.0) if args.greedy else SamplerConfig(steps=2, temperature=0.9)
     command = f"python benchmarks/pocket_variants.py --run RUN --data {args.data.name} --seconds {args.seconds:g}"

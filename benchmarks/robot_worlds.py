@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from keeping import figures_to_keep, flags, keep, minutes
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.figures import Figure
@@ -71,7 +71,7 @@ def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any
     return figures_to_keep(figures)
 
 
-def measured_rewards(world: World, recordings: list[DataSet], seed: int) -> dict[str, Any]:
+def measured_rewards(world: World, recordings: list[Dataset], seed: int) -> dict[str, Any]:
     """Measure expected rewards on all episodes: where few of them pay, some dozen tell little."""
     scored = []
     for data in recordings:

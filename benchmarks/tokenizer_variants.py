@@ -24,9 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows, spread
 from reelworld.nn.pixels import patchify, to_float, to_uint8
 from reelworld.system_info import commit, describe_machine
 from reelworld.systems.pocket import train as pocket
@@ -88,9 +88,9 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[PatchTokenizer], None] | Non
 }
 
 
-def train(config: pocket.Config, model: PatchTokenizer, dataset: DataSet, pool: PatchPool, seconds: float) -> int:
+def train(config: pocket.Config, model: PatchTokenizer, dataset: Dataset, pool: PatchPool, seconds: float) -> int:
     """Train for a number of CPU seconds; return the steps taken."""
-    loader = Loader(Windows(dataset, "train", 1), config.tokenizer_batch, config.seed)
+    loader = Loader(ClipIndex(dataset, "train", 1), config.tokenizer_batch, config.seed)
     share = config.mosaic_share if pool.distinct_share < pocket.TILE_SHARE else 0.0
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.tokenizer_lr, betas=(0.9, 0.98))
     began = time.process_time()
@@ -111,10 +111,10 @@ def train(config: pocket.Config, model: PatchTokenizer, dataset: DataSet, pool: 
 
 
 @torch.inference_mode()
-def measure(model: PatchTokenizer, dataset: DataSet, pool: PatchPool) -> dict[str, float]:
+def measure(model: PatchTokenizer, dataset: Dataset, pool: PatchPool) -> dict[str, float]:
     """Score one variant on pairs of neighbouring validation frames."""
-    windows = Windows(dataset, "val", 2)
-    frames = torch.from_numpy(np.stack([windows[i]["frames"] for i in spread(len(windows), 500)]))
+    windows = ClipIndex(dataset, "val", 2)
+    frames = torch.from_numpy(np.stack([windows[i]["frames"] for i in evenly_spaced(len(windows), 500)]))
     codes = model.encode(to_float(frames))
     decoded = to_uint8(model.decode(codes))
     error = (decoded.float() - frames.float()).square().mean()
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    dataset = DataSet.open(args.data)
+    dataset = Dataset.open(args.data)
     pool = PatchPool.of(dataset, pocket.PATCH)
     command = f"python benchmarks/tokenizer_variants.py --data {args.data.name} --seconds {args.seconds:g}"
     results: dict[str, Any] = {"what": "pocket tokenizer variants", "command": command, "commit": commit()}

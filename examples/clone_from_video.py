@@ -40,10 +40,9 @@ from torch import Tensor, nn
 from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
 from reelworld.config import require, to_json
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import changes
-from reelworld.data.windows import Windows
 from reelworld.envs.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
 from reelworld.evaluate.figures import bootstrap
 from reelworld.files import write_json
@@ -57,7 +56,7 @@ from reelworld.systems.genie.presets import small
 from reelworld.train.console import Display
 from reelworld.train.loop import train
 from reelworld.train.optim import lr_factor, make_optimizer
-from reelworld.train.pseudo_label import label
+from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.train.run import Run
 from reelworld.train.stage import OptimConfig
 from reelworld.train.validation import some_clips
@@ -119,7 +118,7 @@ class Policy(nn.Module):
         return logits_BA
 
 
-def learn_policy(steps: Windows, held_out: Windows, seed: int, options: Options, is_turned: bool = False) -> Policy:
+def learn_policy(steps: ClipIndex, held_out: ClipIndex, seed: int, options: Options, is_turned: bool = False) -> Policy:
     """Learn to predict the actions of these steps; keep the weights that are best on the steps held out."""
     ((stream, spec),) = steps.source.info.actions.items()
     torch.manual_seed(seed)
@@ -155,7 +154,7 @@ def learn_policy(steps: Windows, held_out: Windows, seed: int, options: Options,
     return policy
 
 
-def find_actions(video: DataSet, seed: int, options: Options) -> Any:
+def find_actions(video: Dataset, seed: int, options: Options) -> Any:
     """Learn a latent action model from frames alone."""
     config = replace(small(), moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
     torch.manual_seed(seed)
@@ -166,27 +165,27 @@ def find_actions(video: DataSet, seed: int, options: Options) -> Any:
     return model
 
 
-def changing_steps(dataset: DataSet, split: str) -> Windows:
+def changing_steps(dataset: Dataset, split: str) -> ClipIndex:
     """Find the steps that change the picture: of others nobody can see what was done."""
-    steps = Windows(dataset, split, 2)
+    steps = ClipIndex(dataset, split, 2)
     steps.index = steps.index[np.concatenate([changes(dataset, i) for i in dataset.indices(split)])]
     return steps
 
 
-def at(index: np.ndarray, dataset: DataSet) -> Windows:
+def at(index: np.ndarray, dataset: Dataset) -> ClipIndex:
     """Take these steps, int64 (n, 2) of episode and frame, of a data set."""
-    steps = Windows(dataset, "all", 2)
+    steps = ClipIndex(dataset, "all", 2)
     steps.index = index
     return steps
 
 
-def actions_of(steps: Windows) -> np.ndarray:
+def actions_of(steps: ClipIndex) -> np.ndarray:
     """Read the action of each step, int64 (n,)."""
     ((stream, _),) = steps.source.info.actions.items()
     return np.array([steps[i][f"actions/{stream}"][0] for i in range(len(steps))])
 
 
-def fresh_games(dataset: DataSet, options: Options) -> list[int]:
+def fresh_games(dataset: Dataset, options: Options) -> list[int]:
     """Find seeds of games that begin with a picture that no recording begins with."""
     seen = {dataset.arrays(i, 0, 1)["frames"].tobytes() for i in dataset.indices("all")}
     with closing(recorded_simulator(dataset.info)) as game:
@@ -196,7 +195,7 @@ def fresh_games(dataset: DataSet, options: Options) -> list[int]:
 
 
 @torch.inference_mode()
-def play(policy: Policy, meaning: np.ndarray, dataset: DataSet, seeds: Sequence[int]) -> np.ndarray:
+def play(policy: Policy, meaning: np.ndarray, dataset: Dataset, seeds: Sequence[int]) -> np.ndarray:
     """Play games, all at once: return of each, float (games,). ``meaning`` has the real action of each output."""
     sampler, generator = TokenSampler(ACTING), torch.Generator().manual_seed(0)
     games = {i: recorded_simulator(dataset.info) for i in range(len(seeds))}
@@ -214,21 +213,21 @@ def play(policy: Policy, meaning: np.ndarray, dataset: DataSet, seeds: Sequence[
     return returns
 
 
-def watch(policy: str, config: RecordConfig, dataset: DataSet, seeds: Sequence[int]) -> np.ndarray:
+def watch(policy: str, config: RecordConfig, dataset: Dataset, seeds: Sequence[int]) -> np.ndarray:
     """Let a policy of ``reelworld record`` play the games: return of each, float (1, games)."""
     with closing(recorded_simulator(dataset.info)) as game:
         clips = [record_episode(game, replace(config, policy={policy: 1.0}, seed=s), 0) for s in seeds]
     return np.array([[clip.rewards.sum() for clip in clips if clip.rewards is not None]])
 
 
-def learn(seed: int, video: DataSet, games: Sequence[int], options: Options) -> Iterator[tuple[str, int, np.ndarray]]:
+def learn(seed: int, video: Dataset, games: Sequence[int], options: Options) -> Iterator[tuple[str, int, np.ndarray]]:
     """Learn everything from one seed: who plays, from how many labels, the returns of the games."""
     train_steps, val_steps = changing_steps(video, "train"), changing_steps(video, "val")
     n_steps, spec = len(train_steps), video.info.actions["action"]
     if n_steps < max(options.labels):
         raise UserError(f"the recording has {n_steps} steps that change the picture: give fewer --labels than that.")
     model = find_actions(video, seed, options)
-    named = label(video, model)
+    named = with_pseudo_labels(video, model)
     watcher = learn_policy(at(train_steps.index, named), at(val_steps.index, named), seed, options)
     order, real = np.random.default_rng(seed).permutation(n_steps), np.arange(spec.n)
     for n in options.labels:
@@ -254,7 +253,7 @@ def run(options: Options) -> dict[str, Any]:
     config = configure(options.env_id, episodes=options.episodes, policy="solver")
     print(f"recording {options.episodes} episodes of {options.env_id} -> {options.work / 'recording'}", flush=True)
     record(config, options.work / "recording")
-    video = DataSet.open(options.work / "recording")
+    video = Dataset.open(options.work / "recording")
     check_divisible(video.info.height, video.info.width, TILE)
     if len(games := fresh_games(video, options)) < options.games:
         raise UserError(f"only {len(games)} of {options.games} games begin like no recording: give fewer --episodes.")

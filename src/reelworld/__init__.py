@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DataSet", "World", "__version__"]
+__all__ = ["Dataset", "World", "__version__"]
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.worlds.world import World
 
 
@@ -18,8 +18,8 @@ def __getattr__(name: str) -> Any:
         from reelworld.worlds.world import World
 
         return World
-    if name == "DataSet":
-        from reelworld.data.dataset import DataSet
+    if name == "Dataset":
+        from reelworld.data.dataset import Dataset
 
-        return DataSet
+        return Dataset
     raise AttributeError(f"module 'reelworld' has no attribute {name!r}")

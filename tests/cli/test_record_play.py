@@ -15,7 +15,7 @@ import pytest
 from tests.serve.client import Client
 
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.envs.recorder import recorded_simulator
 
 EMPTY = "MiniGrid-Empty-5x5-v0"
@@ -51,7 +51,7 @@ def walk(client: Client, *actions: int, seed: int) -> None:
 
 def check_episode(folder: Path, n_frames: int, seed: int) -> None:
     """Compare with the simulator that the data set names, replayed with the recorded actions."""
-    data = DataSet.open(folder)
+    data = Dataset.open(folder)
     (index,) = (i for i, e in enumerate(data.episodes) if e.n_frames == n_frames)
     arrays = data.arrays(index, 0, n_frames)
     simulator = recorded_simulator(data.info)
@@ -83,7 +83,7 @@ def test_what_is_played_is_the_game_replayed_and_more_is_added(tmp_path, capsys,
         # the tab is closed; another one takes its place
         with Client(address) as client:
             walk(client, 0, 0, seed=8)
-    data = DataSet.open(folder)
+    data = Dataset.open(folder)
     assert sorted(e.n_frames for e in data.episodes) == [2, 3, 4, 6]
     for n_frames, seed in ((6, 6), (2, 7), (3, 8)):
         check_episode(folder, n_frames, seed)

@@ -12,9 +12,9 @@ import torch
 from torch.nn import functional
 
 from reelworld.data.augment import Augmentation, _cut_out, _recoloured, _turned
-from reelworld.data.dataset import DataSet
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows
 
 BOTH = Augmentation(least_area=0.5, colour=0.3)
 
@@ -103,7 +103,7 @@ def test_nothing_is_changed_unless_asked() -> None:
 def test_batches_are_the_same_from_any_start_and_any_worker(tmp_path: Path, n_workers: int) -> None:
     for i in range(3):
         np.savez(tmp_path / f"{i}.npz", frames=noise(12, 16, 16, seed=i), actions=np.arange(12) % 3)
-    windows = Windows(DataSet.open(tmp_path), "all", 4)
+    windows = ClipIndex(Dataset.open(tmp_path), "all", 4)
     plain = list(islice(Loader(windows, 5, 1).batches(), 8))
     straight = list(islice(Loader(windows, 5, 1, augment=BOTH).batches(), 8))
     for a, b in zip(plain, straight, strict=True):  # the same windows, and their actions as they were

@@ -4,10 +4,10 @@ import shutil
 import numpy as np
 import pytest
 
-from reelworld.data.code_store import TokenStore, TokenWriter
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.code_store import CodeStore, CodeStoreWriter
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows
 from reelworld.types import ActionSpec, GridSpec, TokenSpec, UserError
 
 INFO = DataInfo(fps=5.0, height=16, width=16, actions={"action": ActionSpec(kind="discrete", n=4, names=tuple("abcd"))})
@@ -20,7 +20,7 @@ TOKENS = TokenSpec(grids={"video": GridSpec(rows=2, columns=2, codebook_size=64)
 
 def writer(folder, **changes):
     arguments = {"info": INFO, "episodes": EPISODES, "tokens": TOKENS, "identity": "abc", **changes}
-    return TokenWriter(folder, **arguments)
+    return CodeStoreWriter(folder, **arguments)
 
 
 def codes_of(i):
@@ -36,7 +36,7 @@ def test_a_store_is_written_in_pieces_and_read_by_window(tmp_path):
     for i in (2, 0):
         first.write(i, *codes_of(i))
     with pytest.raises(UserError, match="not finished"):
-        TokenStore.open(tmp_path / "s")
+        CodeStore.open(tmp_path / "s")
     with pytest.raises(UserError, match="lacks the codes of 2"):
         first.finish()
     second = writer(tmp_path / "s")
@@ -48,7 +48,7 @@ def test_a_store_is_written_in_pieces_and_read_by_window(tmp_path):
         second.write(i, *codes_of(i))
     second.finish()
 
-    store = TokenStore.open(tmp_path / "s")
+    store = CodeStore.open(tmp_path / "s")
     assert (store.info, store.tokens, store.identity) == (INFO, TOKENS, "abc")
     assert [store.indices(s) for s in ("train", "val", "test", "all")] == [[0, 3], [1], [2], [0, 1, 2, 3]]
     for i in range(4):
@@ -58,7 +58,7 @@ def test_a_store_is_written_in_pieces_and_read_by_window(tmp_path):
         np.testing.assert_array_equal(got["codes"], codes[1:8:2])
         np.testing.assert_array_equal(got["actions/action"][:3], steps["actions/action"][1:7].reshape(3, 2))
         np.testing.assert_allclose(got["rewards"][:3], steps["rewards"][1:7].reshape(3, 2).sum(1))
-    batch = next(Loader(Windows(store, "train", 4), 3, 0).batches())
+    batch = next(Loader(ClipIndex(store, "train", 4), 3, 0).batches())
     assert batch.codes.video.shape == (3, 4, 4)
 
 
@@ -83,6 +83,6 @@ def test_large_codebooks_and_bad_stores(tmp_path):
     values = json.loads((tmp_path / "s" / "store.json").read_text())
     (tmp_path / "s" / "store.json").write_text(json.dumps({**values, "format_version": 7}))
     with pytest.raises(UserError, match="format version 7"):
-        TokenStore.open(tmp_path / "s")
+        CodeStore.open(tmp_path / "s")
     with pytest.raises(UserError, match="no token store"):
-        TokenStore.open(tmp_path)
+        CodeStore.open(tmp_path)

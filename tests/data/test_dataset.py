@@ -6,7 +6,7 @@ import stat
 import numpy as np
 import pytest
 
-from reelworld.data.dataset import DataInfo, DataSet, Episode, ReadOptions, write_episode, write_info
+from reelworld.data.dataset import DataInfo, Dataset, Episode, ReadOptions, write_episode, write_info
 from reelworld.types import ActionSpec, Clip, UserError
 
 SPEC = ActionSpec(kind="discrete", n=5, names=("a", "b", "c", "d", "e"), null=0, keys={"KeyA": 1})
@@ -44,7 +44,7 @@ def folder(tmp_path):
 
 
 def test_an_own_recording_comes_back_as_it_was_written(folder):
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     assert dataset.info.actions["action"] == SPEC
     assert dataset.info.provenance == {"env_id": "Toy-v0"}
     assert (dataset.problems, dataset.notes) == ((), ())
@@ -60,13 +60,13 @@ def test_an_own_recording_comes_back_as_it_was_written(folder):
 
 def test_reading_does_not_write_into_the_folder(folder):
     before = {p: p.stat().st_mtime_ns for p in folder.iterdir()}
-    DataSet.open(folder, ReadOptions(size=4, fit="stretch"))
+    Dataset.open(folder, ReadOptions(size=4, fit="stretch"))
     assert {p: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
 def test_a_window_is_the_slice_with_its_steps_kept_together(folder, stride):
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     whole = dataset.read(0)
     start, n_kept = 2, 4
     stop = start + (n_kept - 1) * stride + 1
@@ -81,7 +81,7 @@ def test_a_window_is_the_slice_with_its_steps_kept_together(folder, stride):
 
 
 def test_stride_finds_an_end_inside_skipped_frames_and_pads_past_the_episode(folder):
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     clip = dataset.read(0, 16, 20, 3)  # frames 16 and 19; steps 16, 17, 18; the episode ends at step 18
     assert clip.terminated.tolist() == [True, False]
     assert clip.action[1, 1:].tolist() == [0, 0]
@@ -89,14 +89,14 @@ def test_stride_finds_an_end_inside_skipped_frames_and_pads_past_the_episode(fol
 
 def test_what_lies_outside_an_episode_is_refused(folder):
     with pytest.raises(UserError, match="20 frames"):
-        DataSet.open(folder).arrays(0, 15, 21)
+        Dataset.open(folder).arrays(0, 15, 21)
 
 
 def test_an_interrupted_recording_keeps_its_finished_episodes(folder):
     (folder / ".episode_00099.npz.123.tmp").write_bytes(b"half")
     info = make_folder(folder, [make_clip(i) for i in range(4)])  # four listed as train, eight not listed
     write_info(folder, info, [Episode(source="episode_00000", n_frames=20, split="test", file="episode_00000.npz")])
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     assert len(dataset.episodes) == 12
     assert {e.source: e.split for e in dataset.episodes}["episode_00000"] == "test"
     assert all(dataset.indices(s) for s in ("train", "val", "test"))
@@ -107,7 +107,7 @@ def test_damaged_and_missing_episodes_are_skipped_and_named(folder, caplog):
     damaged = folder / "episode_00003.npz"
     damaged.write_bytes(damaged.read_bytes()[:3000])
     (folder / "episode_00004.npz").unlink()
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     assert len(dataset.episodes) == 10
     assert any("episode_00003.npz is truncated" in p for p in dataset.problems)
     assert any("episode_00004.npz is listed but missing" in p for p in dataset.problems)
@@ -118,12 +118,12 @@ def test_nothing_left_is_an_error(folder):
     for path in folder.glob("*.npz"):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match=r"no readable episode.*truncated"):
-        DataSet.open(folder)
+        Dataset.open(folder)
 
 
 def test_own_episodes_without_dataset_json_are_mapped_in_place(folder, cache):
     (folder / "dataset.json").unlink()
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     assert len(dataset.episodes) == 12
     assert dataset.info.actions["action"].kind == "discrete"
     assert not (cache / "episodes").exists()
@@ -134,13 +134,13 @@ def test_own_episodes_may_have_been_compressed_since(folder):
     with np.load(folder / "episode_00000.npz") as arrays:
         kept = dict(arrays)
     np.savez_compressed(folder / "episode_00000.npz", **kept)
-    np.testing.assert_array_equal(DataSet.open(folder).read(0).frames, make_clip(0).frames)
+    np.testing.assert_array_equal(Dataset.open(folder).read(0).frames, make_clip(0).frames)
 
 
 def test_size_and_fit_resize_own_episodes_in_the_cache(folder):
     with pytest.raises(UserError, match="--fit crop"):
-        DataSet.open(folder, ReadOptions(size=4))
-    dataset = DataSet.open(folder, ReadOptions(size=4, fit="stretch"))
+        Dataset.open(folder, ReadOptions(size=4))
+    dataset = Dataset.open(folder, ReadOptions(size=4, fit="stretch"))
     clip, want = dataset.read(0), make_clip(0)
     assert (dataset.info.height, dataset.info.width) == (4, 4)
     mean = want.frames.reshape(20, 4, 2, 4, 2, 3).mean(axis=(2, 4))
@@ -151,7 +151,7 @@ def test_size_and_fit_resize_own_episodes_in_the_cache(folder):
 def test_one_recording_is_cut_into_ten_stretches(tmp_path):
     clip = make_clip(0, n=205)
     make_folder(tmp_path / "own", [clip])
-    dataset = DataSet.open(tmp_path / "own")
+    dataset = Dataset.open(tmp_path / "own")
     assert [e.source for e in dataset.episodes] == [f"episode_00000#{i:02d}" for i in range(10)]
     assert {e.n_frames for e in dataset.episodes} <= {20, 21}
     assert {e.split for e in dataset.episodes} == {"train", "val", "test"}
@@ -167,7 +167,7 @@ def test_one_recording_is_cut_into_ten_stretches(tmp_path):
 def test_copies_in_other_splits_are_dropped_and_counted(tmp_path):
     clips = [make_clip(i % 10) for i in range(40)]
     make_folder(tmp_path / "own", clips, listed=False)
-    dataset = DataSet.open(tmp_path / "own")
+    dataset = Dataset.open(tmp_path / "own")
     by_content = {}
     for i, e in enumerate(dataset.episodes):
         by_content.setdefault(dataset.read(i).frames.tobytes(), set()).add(e.split)
@@ -183,12 +183,12 @@ def test_splits_of_a_foreign_folder_are_remembered_outside_it(tmp_path):
     for i in range(3):
         np.savez_compressed(folder / f"{i}.npz", image=make_clip(i).frames)
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
-    first = {e.source: e.split for e in DataSet.open(folder).episodes}
+    first = {e.source: e.split for e in Dataset.open(folder).episodes}
     assert set(first.values()) == {"train", "val", "test"}
     folder.chmod(stat.S_IRWXU)
     for i in range(3, 30):
         np.savez_compressed(folder / f"{i}.npz", image=make_clip(i).frames)
-    grown = {e.source: e.split for e in DataSet.open(folder).episodes}
+    grown = {e.source: e.split for e in Dataset.open(folder).episodes}
     assert all(grown[source] == split for source, split in first.items())
     assert len(list(folder.iterdir())) == 30
 
@@ -198,9 +198,9 @@ def test_a_changed_file_or_option_is_read_again(tmp_path):
     for seed in (1, 2):
         np.savez(path, image=make_clip(seed).frames)
         os.utime(path, ns=(seed, seed))
-        np.testing.assert_array_equal(DataSet.open(path).read(0).frames[0], make_clip(seed).frames[0])
-    assert DataSet.open(path, ReadOptions(size=4, fit="crop")).info.height == 4
-    assert DataSet.open(path).info.height == 8
+        np.testing.assert_array_equal(Dataset.open(path).read(0).frames[0], make_clip(seed).frames[0])
+    assert Dataset.open(path, ReadOptions(size=4, fit="crop")).info.height == 4
+    assert Dataset.open(path).info.height == 8
 
 
 BAD_EPISODES = {
@@ -227,7 +227,7 @@ def test_bad_episodes_are_named_in_one_line(folder, name):
         kept = changes
     np.savez(folder / "episode_00005.npz", **kept)
     with pytest.raises(UserError, match=wanted) as caught:
-        DataSet.open(folder)
+        Dataset.open(folder)
     assert "episode_00005.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -250,22 +250,22 @@ def test_bad_dataset_json_is_named(folder):
     ):
         path.write_text(json.dumps({**values, **changes}))
         with pytest.raises(UserError, match=wanted):
-            DataSet.open(folder)
+            Dataset.open(folder)
     path.write_text("{")
     with pytest.raises(UserError, match="not valid JSON"):
-        DataSet.open(folder)
+        Dataset.open(folder)
 
 
 def test_absent_and_empty_folders_and_strange_files(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
-        DataSet.open(tmp_path / "nowhere")
+        Dataset.open(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"holds no recording.*\.mp4"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(UserError, match=r"holds no recording"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
     with pytest.raises(UserError, match=r"notes\.txt ends in '\.txt'"):
-        DataSet.open(tmp_path / "notes.txt")
+        Dataset.open(tmp_path / "notes.txt")
 
 
 def test_unknown_split_and_bad_options():
@@ -283,5 +283,5 @@ def test_a_full_disk_while_unpacking_is_one_line(tmp_path, monkeypatch, cache):
 
     monkeypatch.setattr("reelworld.data.cache.write_npz", full)
     with pytest.raises(UserError, match=r"No space left.*REELWORLD_CACHE"):
-        DataSet.open(tmp_path / "a.npz")
+        Dataset.open(tmp_path / "a.npz")
     shutil.rmtree(cache)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from tests.data.drawn_videos import numbered_frames, write_video
 
-from reelworld.data.code_store import TokenWriter
-from reelworld.data.dataset import DataInfo, DataSet, Episode, write_episode, write_info
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.code_store import CodeStoreWriter
+from reelworld.data.dataset import DataInfo, Dataset, Episode, write_episode, write_info
 from reelworld.data.folder_conventions import allowed_splits, class_folders, split_folders
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows
 from reelworld.types import Clip, GridSpec, TokenSpec, UserError
 
 TOKENS = TokenSpec(grids={"video": GridSpec(rows=2, columns=2, codebook_size=16)})
@@ -42,7 +42,7 @@ def ucf(tmp_path):
 
 
 def test_class_folders_become_splits_and_classes(ucf):
-    dataset = DataSet.open(ucf)
+    dataset = Dataset.open(ucf)
     assert dataset.info.classes == ("archery", "bowl", "walk")
     for e in dataset.episodes:
         split, name, _ = e.source.split("/")
@@ -54,37 +54,37 @@ def test_class_folders_become_splits_and_classes(ucf):
 
 
 def test_labels_travel_through_windows_workers_and_token_stores(ucf, tmp_path_factory):
-    dataset = DataSet.open(ucf)
-    writer = TokenWriter(
+    dataset = Dataset.open(ucf)
+    writer = CodeStoreWriter(
         tmp_path_factory.mktemp("store"), info=dataset.info, episodes=dataset.episodes, tokens=TOKENS, identity="x"
     )
     for i, e in enumerate(dataset.episodes):
         writer.write(i, np.zeros((e.n_frames, 4), np.int64), {})
     for source, n_workers in ((dataset, 0), (dataset, 2), (writer.finish(), 0)):
-        windows = Windows(source, "all", 4)
+        windows = ClipIndex(source, "all", 4)
         loader = Loader(windows, 7, 0, n_workers=n_workers)
         batches = loader.batches()
         for number in range(6):
             got = next(batches).conditions.class_id
             want = [dataset.episodes[windows.index[i, 0]].class_id for i in loader.order(number)]
             assert got.shape == (7,) and got.dtype.is_signed and got.tolist() == want
-    assert Windows(dataset, "test", 4).clip(0).class_id == dataset.episodes[dataset.indices("test")[0]].class_id
+    assert ClipIndex(dataset, "test", 4).clip(0).class_id == dataset.episodes[dataset.indices("test")[0]].class_id
 
 
 def test_without_classes_nothing_is_labelled(tmp_path):
     for i in range(3):
         film(tmp_path / f"{i}.mp4", 6, 20 * i)
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     assert dataset.info.classes == ()
     assert {e.class_id for e in dataset.episodes} == {-1}
-    assert next(Loader(Windows(dataset, "all", 3), 2, 0).batches()).conditions.class_id is None
-    assert dataset.read(0).class_id is None and Windows(dataset, "all", 3).clip(0).class_id is None
+    assert next(Loader(ClipIndex(dataset, "all", 3), 2, 0).batches()).conditions.class_id is None
+    assert dataset.read(0).class_id is None and ClipIndex(dataset, "all", 3).clip(0).class_id is None
 
 
 def test_a_copy_of_a_test_clip_is_dropped_from_training(ucf):
     (ucf / "train" / "walk").mkdir()
     (ucf / "train" / "walk" / "copy.webm").write_bytes((ucf / "test" / "walk" / "1.webm").read_bytes())
-    dataset = DataSet.open(ucf)
+    dataset = Dataset.open(ucf)
     assert dataset.n_duplicates == 1
     assert "train/walk/copy.webm" not in {e.source for e in dataset.episodes}
     assert len(dataset.indices("test")) == 4
@@ -92,12 +92,12 @@ def test_a_copy_of_a_test_clip_is_dropped_from_training(ucf):
 
 def test_folders_win_over_splits_that_were_remembered(ucf):
     moved = ucf / "train" / "bowl" / "0.mp4"
-    sources = {e.source: e.split for e in DataSet.open(ucf).episodes}
+    sources = {e.source: e.split for e in Dataset.open(ucf).episodes}
     held_out = {s for s in sources if s.startswith("train/") and sources[s] == "val"}
     moved.rename(ucf / "test" / "bowl" / "0.mp4")
     (ucf / "val" / "bowl").mkdir(parents=True)
     film(ucf / "val" / "bowl" / "v.mp4", 6, 200)
-    again = {e.source: e.split for e in DataSet.open(ucf).episodes}
+    again = {e.source: e.split for e in Dataset.open(ucf).episodes}
     assert again["test/bowl/0.mp4"] == "test" and again["val/bowl/v.mp4"] == "val"
     assert {again[s] for s in held_out} == {"train"}  # with a folder of its own, val takes none of train/
 
@@ -152,21 +152,21 @@ def own_folder(folder, classes, ids):
 
 def test_own_folders_keep_classes_and_need_none(tmp_path):
     own_folder(tmp_path / "with", ("x", "y"), [1, 0, 1])
-    dataset = DataSet.open(tmp_path / "with")
+    dataset = Dataset.open(tmp_path / "with")
     assert dataset.info.classes == ("x", "y")
     assert Counter(e.class_id for e in dataset.episodes) == {1: 2, 0: 1}
     own_folder(tmp_path / "without", (), [-1, -1, -1])
     values = json.loads((tmp_path / "without" / "dataset.json").read_text())
     assert "classes" not in values and "class_id" not in values["episodes"][0]  # as every version wrote it
-    assert DataSet.open(tmp_path / "without").info.classes == ()
+    assert Dataset.open(tmp_path / "without").info.classes == ()
 
 
 def test_broken_lists_of_classes_are_named(tmp_path):
     for name, classes, ids in (("a", ("x", "y"), [0, 1, 2]), ("b", ("x",), [0, -1, 0]), ("c", (), [0, -1, -1])):
         own_folder(tmp_path / name, classes, ids)
         with pytest.raises(UserError, match=rf"class .*list has {len(classes)} classes"):
-            DataSet.open(tmp_path / name)
+            Dataset.open(tmp_path / name)
     own_folder(tmp_path / "d", ("x", "y"), [0, 1, 1])
     write_episode(tmp_path / "d" / "late.npz", Clip(frames=np.full((5, 8, 8, 3), 99, np.uint8)))
     with pytest.raises(UserError, match=r"does not list late\.npz"):
-        DataSet.open(tmp_path / "d")
+        Dataset.open(tmp_path / "d")

@@ -16,11 +16,11 @@ import pytest
 from tests.data.damage import damaged, refusals
 from tests.data.drawn_videos import numbered_frames, write_video
 
-from reelworld.data.dataset import DataSet, ReadOptions, warn_once
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset, ReadOptions, warn_once
 from reelworld.data.hdf5 import _Blocks
 from reelworld.data.loader import Loader
 from reelworld.data.resize import fit_frames
-from reelworld.data.windows import Windows
 from reelworld.types import UserError
 
 LAYOUTS = {
@@ -62,11 +62,11 @@ def test_windows_are_the_slices_of_the_file(tmp_path, layout, stride):
     lengths = {"train": (16, 40, 16, 3, 50, 17, 31), "test": (16, 20)}
     write(path := tmp_path / "videos.hdf5", **lengths, layout=layout)
     length = 16 if stride == 1 else 6  # spans 16 frames both ways
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     seen = {"train": set(), "test": set()}
     with h5py.File(path) as file:
         for split in ("train", "val", "test"):
-            windows = Windows(dataset, split, length, stride)
+            windows = ClipIndex(dataset, split, length, stride)
             for i in range(len(windows)):
                 number, start = windows.index[i]
                 side, video = where(dataset.episodes[number])
@@ -81,34 +81,34 @@ def test_windows_are_the_slices_of_the_file(tmp_path, layout, stride):
 
 def test_videos_of_exactly_one_window_are_enough(tmp_path):
     data = write(path := tmp_path / "videos.h5", train=(16, 16, 16), test=(16,))
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     for split, n in (("train", 2), ("val", 1), ("test", 1)):
-        assert len(Windows(dataset, split, 16)) == n
-    np.testing.assert_array_equal(Windows(dataset, "test", 16)[0]["frames"], data["test"])
+        assert len(ClipIndex(dataset, split, 16)) == n
+    np.testing.assert_array_equal(ClipIndex(dataset, "test", 16)[0]["frames"], data["test"])
 
 
 def test_test_videos_stay_apart_and_val_comes_out_of_train(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(2,) * 900, test=(2,) * 50)
-    splits = {e.source: e.split for e in DataSet.open(path).episodes}
+    splits = {e.source: e.split for e in Dataset.open(path).episodes}
     assert {s for name, s in splits.items() if "/test/" in name} == {"test"}
     train = [s for name, s in splits.items() if "/train/" in name]
     assert set(train) == {"train", "val"} and 70 < train.count("val") < 130  # one in nine
     write(path, train=(2,) * 1000, test=(2,) * 60)
-    grown = {e.source: e.split for e in DataSet.open(path).episodes}
+    grown = {e.source: e.split for e in Dataset.open(path).episodes}
     assert len(grown) == 1060 and all(grown[name] == s for name, s in splits.items())
 
 
 def test_without_test_videos_all_splits_come_out_of_train(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(4,) * 40)
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     assert all(dataset.indices(s) for s in ("train", "val", "test"))
     write(path, test=(4,) * 5, train_data=np.zeros((0, 8, 12, 3), np.uint8), train_idx=np.zeros(0, np.int64))
-    assert {e.split for e in DataSet.open(path).episodes} == {"test"}
+    assert {e.split for e in Dataset.open(path).episodes} == {"test"}
 
 
 def test_a_single_training_video_is_cut_and_test_videos_are_not(tmp_path):
     data = write(path := tmp_path / "videos.hdf5", train=(100,), test=(40,))
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     assert [e.n_frames for e in dataset.episodes] == [16, 17, 17, 16, 17, 17, 40]
     assert dataset.indices("train") and dataset.indices("val") and len(dataset.indices("test")) == 1
     joined = np.concatenate([dataset.read(i).frames for i in range(6)])
@@ -125,7 +125,7 @@ def test_copies_of_test_videos_are_dropped_from_train(tmp_path):
         test_data=videos[[7, 3, 8]].reshape(-1, 8, 12, 3),
         test_idx=np.arange(3) * 5,
     )
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     assert dataset.n_duplicates == 1
     assert "videos.hdf5/train/000003" not in {e.source for e in dataset.episodes}
     assert len(dataset.indices("test")) == 3
@@ -154,7 +154,7 @@ def test_actions_are_aligned_video_by_video(tmp_path, shift, width):
         for s, n in lengths.items()
     }
     data = write(path := tmp_path / "videos.hdf5", **lengths, **actions)
-    dataset = DataSet.open(path, ReadOptions(action_shift=shift))
+    dataset = Dataset.open(path, ReadOptions(action_shift=shift))
     assert any("--action-shift 1" in note for note in dataset.notes) == (shift is None)
     assert dataset.info.actions["action"].kind == ("continuous" if width else "discrete")
     want = {s: moved_by_hand(actions[f"{s}_actions"], np.cumsum([0, *lengths[s][:-1]]), shift or 0) for s in lengths}
@@ -172,18 +172,18 @@ def test_actions_are_aligned_video_by_video(tmp_path, shift, width):
 
 def test_videos_that_an_action_shift_leaves_nothing_of_are_named(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(3, 9, 9, 9), train_actions=np.zeros((30, 2)))
-    dataset = DataSet.open(path, ReadOptions(action_shift=5))
+    dataset = Dataset.open(path, ReadOptions(action_shift=5))
     assert len(dataset.episodes) == 3 and any("1 videos of videos.hdf5 are left out" in n for n in dataset.notes)
     with pytest.raises(UserError, match=r"no video of videos\.hdf5 is long enough for an action shift of 20"):
-        DataSet.open(path, ReadOptions(action_shift=20))
+        Dataset.open(path, ReadOptions(action_shift=20))
 
 
 @pytest.mark.parametrize("fit", ["crop", "stretch", "pad"])
 def test_frames_are_resized_when_they_are_read(tmp_path, cache, fit):
     data = write(path := tmp_path / "videos.hdf5", train=(6, 6, 6), test=(6,))
     with pytest.raises(UserError, match=r"videos\.hdf5 has frames of 8x12.*--fit crop"):
-        DataSet.open(path, ReadOptions(size=4))
-    dataset = DataSet.open(path, ReadOptions(size=4, fit=fit))
+        Dataset.open(path, ReadOptions(size=4))
+    dataset = Dataset.open(path, ReadOptions(size=4, fit=fit))
     assert (dataset.info.height, dataset.info.width) == (4, 4)
     for i, e in enumerate(dataset.episodes):
         side, _ = where(e)
@@ -220,8 +220,8 @@ def test_a_large_file_is_neither_loaded_nor_copied(tmp_path, cache):
             file["train_data"][i * n_frames] = np.full((64, 64, 3), i, np.uint8)
     assert path.stat().st_size > 147_000_000
     before = read_bytes()
-    dataset = DataSet.open(path)
-    batch = next(Loader(Windows(dataset, "train", 16), 8, 0).batches())
+    dataset = Dataset.open(path)
+    batch = next(Loader(ClipIndex(dataset, "train", 16), 8, 0).batches())
     assert batch.video.shape == (8, 16, 64, 64, 3)
     wanted = (3 * len(dataset.episodes) + 8 * 16) * 64 * 64 * 3  # three frames of each video tell copies apart
     assert wanted <= read_bytes() - before < 1.5 * wanted
@@ -231,8 +231,8 @@ def test_a_large_file_is_neither_loaded_nor_copied(tmp_path, cache):
 @pytest.mark.parametrize("layout", ["one piece", "compressed frames"])
 def test_open_files_travel_to_workers_threads_and_forks(tmp_path, layout):
     write(path := tmp_path / "videos.hdf5", train=(20,) * 12, layout=layout)
-    dataset = DataSet.open(path)
-    windows = Windows(dataset, "train", 8)
+    dataset = Dataset.open(path)
+    windows = ClipIndex(dataset, "train", 8)
     straight = [b.video for b in islice(Loader(windows, 6, 0).batches(), 12)]  # the file is open in this process now
     workers = [b.video for b in islice(Loader(windows, 6, 0, n_workers=2).batches(), 12)]
     assert all(a.equal(b) for a, b in zip(straight, workers, strict=True))
@@ -247,7 +247,7 @@ def test_open_files_travel_to_workers_threads_and_forks(tmp_path, layout):
 
 def test_a_child_process_opens_the_file_for_itself(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(20,) * 3, layout="compressed frames")
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     dataset.read(0)
     mine = set(dataset._files._open)
     reader, writer = os.pipe()
@@ -264,7 +264,7 @@ def test_a_child_process_opens_the_file_for_itself(tmp_path):
 def test_few_tables_stay_open(tmp_path):
     for i in range(80):
         write(tmp_path / f"{i}.h5", train=(3,), seed=i, layout="compressed frames")
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(2):
         for i in dataset.indices("all"):
@@ -278,7 +278,7 @@ def test_folders_of_files_keep_their_places(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             write(tmp_path / split / name / "a.h5", train=(4, 4, 4), seed=len(split) + len(name) * 9 + ord(name[0]))
     write_video(tmp_path / "test" / "walk" / "b.mkv", numbered_frames(5, 8, 12))
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     assert dataset.info.classes == ("bowl", "walk")
     for i, e in enumerate(dataset.episodes):
         assert (e.split == "test") == e.source.startswith("test/")
@@ -291,7 +291,7 @@ def test_frames_before_the_first_start_and_slow_chunks_are_told(tmp_path, caplog
     warn_once.cache_clear()
     write(path := tmp_path / "a.h5", train=(9,) * 9, layout="chunks across frames", train_idx=np.arange(8) * 9 + 5)
     with caplog.at_level(logging.WARNING, "reelworld.data"):
-        dataset = DataSet.open(path)
+        dataset = Dataset.open(path)
     assert "5 frames of train_data of a.h5 are not used" in caplog.text
     assert "chunks of 33 frames" in caplog.text and "chunks=(1, 8, 12, 3)" in caplog.text
     assert [(e.first, e.n_frames) for e in dataset.episodes] == [*((5 + 9 * i, 9) for i in range(7)), (68, 13)]
@@ -346,7 +346,7 @@ def test_bad_files_are_named_in_one_line(tmp_path, name):
     changes, wanted = BAD[name]
     write(path := tmp_path / "a.hdf5", train=(4, 4, 4), **changes)
     with pytest.raises(UserError, match=wanted) as caught:
-        DataSet.open(path)
+        Dataset.open(path)
     assert "\n" not in str(caught.value)
 
 
@@ -355,7 +355,7 @@ def test_groups_are_no_frames(tmp_path):
     with h5py.File(path, "a") as file:
         file.create_group("train_data")
     with pytest.raises(UserError, match=r"train_data of a\.hdf5 is no array"):
-        DataSet.open(path)
+        Dataset.open(path)
 
 
 def test_truncated_and_strange_files_are_skipped_and_named(tmp_path):
@@ -366,19 +366,19 @@ def test_truncated_and_strange_files_are_skipped_and_named(tmp_path):
     cut.write_bytes(cut.read_bytes()[:-500])
     (tmp_path / "noise.hdf5").write_bytes(b"no hdf5 at all")
     (tmp_path / "none.hdf5").write_bytes(b"")
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     assert len(dataset.episodes) == 4 and len(dataset.problems) == 4
     for start in ("cut.h5 is truncated", "other.h5 holds no video but weights", "noise.hdf5 is", "none.hdf5 is"):
         assert sum(p.startswith(start) for p in dataset.problems) == 1
     with pytest.raises(UserError, match=r"holds no readable recording: cut\.h5 is truncated"):
-        DataSet.open(cut)
+        Dataset.open(cut)
 
 
 def test_every_truncation_and_damage_is_one_line(tmp_path):
     write(path := tmp_path / "a.h5", train=(4, 4, 4), layout="compressed frames", train_actions=np.zeros((12, 2)))
 
     def read(path):
-        dataset = DataSet.open(path)
+        dataset = Dataset.open(path)
         for i in dataset.indices("all"):
             dataset.read(i)
 
@@ -388,7 +388,7 @@ def test_every_truncation_and_damage_is_one_line(tmp_path):
 
 def test_damage_found_while_reading_is_one_line(tmp_path):
     write(path := tmp_path / "a.h5", train=(9,) * 4, layout="compressed frames")
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     with h5py.File(path) as file:
         chunk = file["train_data"].id.get_chunk_info(4)
     content = bytearray(path.read_bytes())
@@ -400,7 +400,7 @@ def test_damage_found_while_reading_is_one_line(tmp_path):
 
 def test_a_file_that_shrinks_while_it_is_used_is_an_error_not_a_crash(tmp_path):
     write(path := tmp_path / "a.h5", train=(9,) * 4)
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     dataset.read(3)
     os.truncate(path, 4000)
     with pytest.raises(UserError, match=r"the file ends before its last frame"):

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import DataInfo, Dataset, write_episode, write_info
 from reelworld.data.loader import Loader, to_batch
-from reelworld.data.windows import Windows
 from reelworld.types import ActionSpec, Clip, UserError
 
 
@@ -27,7 +27,7 @@ def windows(tmp_path_factory):
         )
         write_episode(folder / f"{i}.npz", clip)
     write_info(folder, DataInfo(height=4, width=4, actions={"action": ActionSpec(kind="continuous", n=2)}), [])
-    return Windows(DataSet.open(folder), "all", 5)
+    return ClipIndex(Dataset.open(folder), "all", 5)
 
 
 def same(a, b):

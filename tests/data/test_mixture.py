@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.loader import Loader
-from reelworld.data.mixture import Member, Mixture, members_of, open_recordings
-from reelworld.data.windows import Windows
+from reelworld.data.mixture import DatasetShare, Mixture, members_of, open_recordings
 from reelworld.types import UserError
 
 EIGHT = ReadOptions(size=8, fit="stretch")
@@ -33,7 +33,7 @@ def record(folder: Path, n: int = 6, n_frames: int = 20, side: int = 8, shade: i
 
 
 def of(*members: Any, options: ReadOptions = EIGHT, **more: Any) -> Mixture:
-    members = tuple(m if isinstance(m, Member) else Member(data=m) for m in members)
+    members = tuple(m if isinstance(m, DatasetShare) else DatasetShare(data=m) for m in members)
     return Mixture(members, options, **{"with_actions": False, **more})
 
 
@@ -48,8 +48,8 @@ def colours(batch: Any) -> np.ndarray:
 def test_members_are_drawn_by_their_weights(tmp_path: Path) -> None:
     """However many windows they have; within a member all windows alike."""
     small, large = record(tmp_path / "small", 3, 10, shade=1), record(tmp_path / "large", 9, 30, shade=2)
-    mixture = of(Member(data=small, weight=3), Member(data=large, weight=1))
-    windows = Windows(mixture, "train", 5)
+    mixture = of(DatasetShare(data=small, weight=3), DatasetShare(data=large, weight=1))
+    windows = ClipIndex(mixture, "train", 5)
     loader = Loader(windows, 50, seed=0)
     order = np.concatenate([loader.order(b) for b in range(400)])
     is_small = mixture._member_of[windows.index[:, 0]] == 0
@@ -62,7 +62,9 @@ def test_members_are_drawn_by_their_weights(tmp_path: Path) -> None:
 
 
 def test_without_weights_each_counts_by_its_frames(tmp_path: Path) -> None:
-    mixture = of(record(tmp_path / "a", 4, 20), Member(data=record(tmp_path / "b", 8, 30, shade=1), frame_stride=3))
+    mixture = of(
+        record(tmp_path / "a", 4, 20), DatasetShare(data=record(tmp_path / "b", 8, 30, shade=1), frame_stride=3)
+    )
     a, b = (20 * sum(e.split == "train" for e in part.episodes) for part in mixture._parts)
     np.testing.assert_allclose(mixture.shares, [a / (a + b / 2), b / 2 / (a + b / 2)])  # 30 frames, 10 kept: half
     assert mixture.described()[0].split()[0] == f"{a / (a + b / 2):.1%}"
@@ -72,7 +74,7 @@ def test_without_weights_each_counts_by_its_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_any_start_and_any_worker_gives_the_same_batches(tmp_path: Path, n_workers: int) -> None:
     a, b = record(tmp_path / "a"), record(tmp_path / "b", n_frames=25, side=16, shade=9)
-    windows = Windows(of(Member(data=a, weight=1), Member(data=b, weight=2, frame_stride=2)), "train", 4)
+    windows = ClipIndex(of(DatasetShare(data=a, weight=1), DatasetShare(data=b, weight=2, frame_stride=2)), "train", 4)
     straight = [batch.video for batch in islice(Loader(windows, 6, 1).batches(), 9)]
     loader = Loader(pickle.loads(pickle.dumps(windows)), 6, 1, n_workers=n_workers)
     for start in (0, 4, 8):
@@ -84,9 +86,9 @@ def test_any_start_and_any_worker_gives_the_same_batches(tmp_path: Path, n_worke
 def test_windows_hold_frames_of_one_member_at_its_stride(tmp_path: Path) -> None:
     """Every window of every start, at every phase of the stride, exactly once."""
     a, b = record(tmp_path / "a", 3, 11), record(tmp_path / "b", 3, 14, shade=9)
-    mixture = of(a, Member(data=b, frame_stride=3))
+    mixture = of(a, DatasetShare(data=b, frame_stride=3))
     for stride in (1, 2):
-        windows = Windows(mixture, "all", 2, stride)
+        windows = ClipIndex(mixture, "all", 2, stride)
         seen = set()
         for i in range(len(windows)):
             (shade, episode, first), (_, _, last) = windows[i]["frames"][:, 0, 0].tolist()
@@ -102,7 +104,7 @@ def test_rewards_add_up_over_a_stride_and_rows_that_some_lack_are_left_out(tmp_p
     rows |= {"terminated": np.zeros(20, bool), "truncated": np.zeros(20, bool)}
     a = record(tmp_path / "a", **rows)
     b = record(tmp_path / "b", shade=1, **{k: v for k, v in rows.items() if k != "truncated"})
-    mixture = of(Member(data=a, frame_stride=4), b)
+    mixture = of(DatasetShare(data=a, frame_stride=4), b)
     arrays = mixture.arrays(1, 0, 3)  # begins at frame 1: 1 to 5, 5 to 9, 9 to 13
     assert arrays["rewards"].tolist() == [1 + 2 + 3 + 4, 5 + 6 + 7 + 8, 9 + 10 + 11 + 12]
     np.testing.assert_array_equal(mixture.steps(1)["rewards"][:3], arrays["rewards"])
@@ -115,7 +117,7 @@ def test_members_are_brought_to_one_size_and_keep_their_splits(tmp_path: Path) -
     mixture = of(a, b)
     assert (mixture.info.height, mixture.info.width) == (8, 8)
     for path in (a, b):
-        alone = {e.source: e.split for e in DataSet.open(path, EIGHT).episodes}
+        alone = {e.source: e.split for e in Dataset.open(path, EIGHT).episodes}
         assert alone == {e.source: e.split for e in mixture.episodes if e.source in alone}
     with pytest.raises(UserError, match=r"several sizes.*8x8.*16x16; choose one with --size"):
         of(a, b, options=ReadOptions())
@@ -126,11 +128,11 @@ def test_a_member_may_be_read_in_its_own_way(tmp_path: Path) -> None:
     b.mkdir()
     for i in range(3):
         np.savez(b / f"{i}.npz", image=np.zeros((9, 8, 8, 3), np.uint8), wrist=np.full((9, 8, 8, 3), 7 + i, np.uint8))
-    mixture = of(a, Member(data=b, read={"frames": "wrist", "fps": 6.0}, frame_stride=2))
+    mixture = of(a, DatasetShare(data=b, read={"frames": "wrist", "fps": 6.0}, frame_stride=2))
     assert mixture.arrays(len(mixture.episodes) - 1, 0, 1)["frames"].min() == 9
     assert mixture.info.provenance["mixture"][1]["read"] == {"frames": "wrist", "fps": 6.0}
     with pytest.raises(UserError, match=r"unknown field of read of .*b 'framse'; did you mean 'frames'"):
-        of(a, Member(data=b, read={"framse": "wrist"}))
+        of(a, DatasetShare(data=b, read={"framse": "wrist"}))
 
 
 # ------------------------------------------------------------------ actions
@@ -155,7 +157,7 @@ def test_equal_actions_are_learned_together_and_others_refused(tmp_path: Path) -
         assert "\n" not in str(caught.value) and folder.name in str(caught.value)
         assert of(a, folder).info.actions == {}
     with pytest.raises(UserError, match=r"b has a frame_stride of its own, 2.*--frame-stride for all"):
-        of(a, Member(data=b, frame_stride=2), with_actions=True)
+        of(a, DatasetShare(data=b, frame_stride=2), with_actions=True)
 
 
 # ------------------------------------------------------------------ what is refused
@@ -166,7 +168,7 @@ def test_empty_members_are_named(tmp_path: Path) -> None:
     nothing.mkdir()
     with pytest.raises(UserError, match="nothing holds no recording"):
         of(a, nothing)
-    windows = Windows(of(a, short), "train", 5)
+    windows = ClipIndex(of(a, short), "train", 5)
     with pytest.raises(UserError, match=r"every train episode of .*short is shorter than the 5 frames.*has 4"):
         Loader(windows, 2, 0)
     held_out = tmp_path / "held"
@@ -179,18 +181,18 @@ def test_empty_members_are_named(tmp_path: Path) -> None:
 
 def test_what_a_person_writes(tmp_path: Path) -> None:
     a, b = record(tmp_path / "a"), record(tmp_path / "b=2", shade=1)
-    assert members_of([f"{a}=0.7", str(b)]) == [Member(data=a, weight=0.7), Member(data=b)]
-    assert members_of([f"{b}=0.3"]) == [Member(data=b, weight=0.3)]
-    assert members_of(["C:\\robots=2"]) == [Member(data=Path("C:\\robots"), weight=2.0)]
+    assert members_of([f"{a}=0.7", str(b)]) == [DatasetShare(data=a, weight=0.7), DatasetShare(data=b)]
+    assert members_of([f"{b}=0.3"]) == [DatasetShare(data=b, weight=0.3)]
+    assert members_of(["C:\\robots=2"]) == [DatasetShare(data=Path("C:\\robots"), weight=2.0)]
     file = tmp_path / "mixture.json"
     entries = [{"data": "a", "weight": 0.7, "frame_stride": 2}, {"data": str(b), "weight": 1, "read": {"fps": 3}}]
     file.write_text(json.dumps({"members": entries}))
     assert members_of([str(file)]) == [
-        Member(data=a, weight=0.7, frame_stride=2),
-        Member(data=b, weight=1.0, read={"fps": 3}),
+        DatasetShare(data=a, weight=0.7, frame_stride=2),
+        DatasetShare(data=b, weight=1.0, read={"fps": 3}),
     ]
     assert isinstance(open_recordings(members_of([str(file)]), EIGHT), Mixture)
-    assert type(open_recordings(members_of([f"{a}=3"]), EIGHT)) is DataSet
+    assert type(open_recordings(members_of([f"{a}=3"]), EIGHT)) is Dataset
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pytest
 
-from reelworld.data.dataset import DataSet, ReadOptions, warn_once
+from reelworld.data.dataset import Dataset, ReadOptions, warn_once
 from reelworld.data.npz_reader import to_pixels
 from reelworld.types import UserError
 
@@ -27,7 +27,7 @@ def frames(n=10, seed=0):
 
 
 def test_metaworld_rows_led_to_their_frame_and_stacks_keep_the_newest(real):
-    dataset = DataSet.open(real / "metaworld")
+    dataset = Dataset.open(real / "metaworld")
     assert len(dataset.episodes) == 20
     assert dataset.info.actions["action"].n == 4
     assert sum("shifted by one" in n for n in dataset.notes) == 1
@@ -49,7 +49,7 @@ def test_metaworld_rows_led_to_their_frame_and_stacks_keep_the_newest(real):
 def test_bair_is_kept_as_given_with_one_warning(real, caplog):
     warn_once.cache_clear()
     with caplog.at_level(logging.WARNING, "reelworld.data"):
-        datasets = [DataSet.open(real / "bair_sample.npz") for _ in range(2)]
+        datasets = [Dataset.open(real / "bair_sample.npz") for _ in range(2)]
     assert caplog.text.count("use --action-shift 1") == 1
     with np.load(real / "bair_sample.npz") as raw:
         image, action = raw["image"], raw["action"]
@@ -61,7 +61,7 @@ def test_bair_is_kept_as_given_with_one_warning(real, caplog):
 
 @pytest.mark.parametrize("shift", [-2, -1, 0, 1, 2, 3])
 def test_action_shift_pairs_each_frame_with_the_row_it_names(real, shift):
-    dataset = DataSet.open(real / "bair_sample.npz", ReadOptions(action_shift=shift))
+    dataset = Dataset.open(real / "bair_sample.npz", ReadOptions(action_shift=shift))
     assert not any("--action-shift" in n for n in dataset.notes)
     with np.load(real / "bair_sample.npz") as raw:
         image, action = raw["image"].astype(np.uint8), raw["action"].astype(np.float32)
@@ -76,14 +76,14 @@ def test_action_shift_pairs_each_frame_with_the_row_it_names(real, shift):
 
 
 def test_fractal_is_not_square_and_has_no_actions(real):
-    dataset = DataSet.open(real / "fractal_sample.npz")
+    dataset = Dataset.open(real / "fractal_sample.npz")
     assert (dataset.info.height, dataset.info.width, dict(dataset.info.actions)) == (256, 320, {})
     with np.load(real / "fractal_sample.npz") as raw:
         np.testing.assert_array_equal(np.concatenate([c.frames for c in whole(dataset)]), raw["image"])
 
 
 def test_another_camera_is_chosen_by_name(real):
-    dataset = DataSet.open(real / "bair_sample.npz", ReadOptions(frames="aux1_image"))
+    dataset = Dataset.open(real / "bair_sample.npz", ReadOptions(frames="aux1_image"))
     with np.load(real / "bair_sample.npz") as raw:
         np.testing.assert_array_equal(dataset.read(0).frames, raw["aux1_image"][: dataset.episodes[0].n_frames])
 
@@ -95,13 +95,13 @@ def test_sizes_that_differ_need_a_choice(real, tmp_path):
         np.savez(tmp_path / "bair_sample_2.npz", image=raw["image"][:9])
     (tmp_path / "bair_sample.npz").unlink()
     with pytest.raises(UserError, match=r"2 sizes.*64x64.*256x320|2 sizes.*256x320.*64x64"):
-        DataSet.open(tmp_path)
-    assert DataSet.open(tmp_path, ReadOptions(size=(48, 64), fit="pad")).info.width == 64
+        Dataset.open(tmp_path)
+    assert Dataset.open(tmp_path, ReadOptions(size=(48, 64), fit="pad")).info.width == 64
 
 
 def test_one_row_less_than_frames_is_unambiguous(tmp_path):
     action = np.arange(9)
-    dataset = DataSet.open(save(tmp_path / "d", obs=frames(), action=action, reward=np.arange(9.0)))
+    dataset = Dataset.open(save(tmp_path / "d", obs=frames(), action=action, reward=np.arange(9.0)))
     clip = dataset.read(0)
     assert clip.action.tolist() == [*range(9), 0]
     assert clip.rewards.tolist() == [*range(9), 0]
@@ -115,16 +115,16 @@ def test_a_replay_with_discount_ends_where_the_discount_is_zero(tmp_path):
     action = np.vstack([np.zeros((1, 2)), np.ones((9, 2))]).astype(np.float32)
     reward = np.arange(10, dtype=np.float32)[:, None]
     folder = save(tmp_path / "d", observation=frames(), action=action, reward=reward, discount=discount)
-    clip = DataSet.open(folder).read(0)
+    clip = Dataset.open(folder).read(0)
     assert clip.terminated.tolist() == [False] * 8 + [True, False]
     assert clip.rewards.tolist() == [*range(1, 10), 0]
-    as_given = DataSet.open(folder, ReadOptions(action_shift=0)).read(0)
+    as_given = Dataset.open(folder, ReadOptions(action_shift=0)).read(0)
     assert as_given.rewards.tolist() == list(range(10))
 
 
 def test_several_streams_and_uncompressed_foreign_files(tmp_path):
     rows = {"actions/move": np.arange(10) % 3, "actions/look": np.linspace(-1, 1, 20, dtype=np.float32).reshape(10, 2)}
-    dataset = DataSet.open(save(tmp_path / "d", compressed=False, video=frames(), **rows))
+    dataset = Dataset.open(save(tmp_path / "d", compressed=False, video=frames(), **rows))
     assert dataset.info.actions["move"].n == 3
     assert dataset.info.actions["look"].low == (-1.0, pytest.approx(-0.894737, abs=1e-5))
     np.testing.assert_array_equal(dataset.read(0).actions["look"], rows["actions/look"])
@@ -171,7 +171,7 @@ BAD = {
 def test_bad_arrays_are_one_line(tmp_path, name):
     arrays, wanted = BAD[name]
     with pytest.raises(UserError, match=wanted) as caught:
-        DataSet.open(save(tmp_path / "d", **arrays))
+        Dataset.open(save(tmp_path / "d", **arrays))
     assert "0.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -179,19 +179,19 @@ def test_bad_arrays_are_one_line(tmp_path, name):
 def test_unknown_names_suggest_the_closest(tmp_path):
     folder = save(tmp_path / "d", image=frames(), action=np.zeros((10, 2)))
     with pytest.raises(UserError, match="did you mean 'image'"):
-        DataSet.open(folder, ReadOptions(frames="imgae"))
+        Dataset.open(folder, ReadOptions(frames="imgae"))
     with pytest.raises(UserError, match="did you mean 'action'"):
-        DataSet.open(folder, ReadOptions(action="actoin"))
+        Dataset.open(folder, ReadOptions(action="actoin"))
 
 
 def test_streams_must_agree(tmp_path):
     folder = save(tmp_path / "d", image=frames(), action=np.zeros((10, 2)))
     np.savez(folder / "x.npz", image=frames(seed=3), action=np.zeros((10, 3)))
     with pytest.raises(UserError, match=r"x\.npz are continuous \(3\)"):
-        DataSet.open(folder)
+        Dataset.open(folder)
     np.savez(folder / "x.npz", image=frames(seed=3))
     with pytest.raises(UserError, match=r"1 of 4 recordings have no actions \(first: x\.npz\)"):
-        DataSet.open(folder)
+        Dataset.open(folder)
 
 
 def test_damaged_files_are_skipped_and_counted(tmp_path):
@@ -202,15 +202,15 @@ def test_damaged_files_are_skipped_and_counted(tmp_path):
     content[len(content) // 2] ^= 255
     (folder / "1.npz").write_bytes(content)
     (folder / "2.npz").write_bytes(b"this is no zip")
-    dataset = DataSet.open(folder)
+    dataset = Dataset.open(folder)
     assert sorted({e.file for e in dataset.episodes}) == ["other.npz"]
     assert len(dataset.problems) == 3
     (folder / "other.npz").unlink()
     with pytest.raises(UserError, match="no readable recording"):
-        DataSet.open(folder)
+        Dataset.open(folder)
 
 
 def test_a_file_that_unpacks_to_too_much_is_refused(tmp_path):
     folder = save(tmp_path / "d", image=np.zeros((400, 64, 64, 3), np.uint8))
     with pytest.raises(UserError, match="max-gigabytes"):
-        DataSet.open(folder, ReadOptions(max_gigabytes=0.001))
+        Dataset.open(folder, ReadOptions(max_gigabytes=0.001))

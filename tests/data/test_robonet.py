@@ -13,7 +13,7 @@ from tests.data.damage import damaged, refusals
 from tests.data.drawn_videos import numbered_frames, read_numbers, write_video
 
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.types import UserError
 
 T = 9
@@ -73,7 +73,7 @@ def moves(width: int, n: int = T - 1) -> np.ndarray:
     return np.arange(n * width, dtype=np.float64).reshape(n, width) / 10 + 1
 
 
-def joined(dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
+def joined(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     clips = [dataset.read(i) for i in dataset.indices("all")]
     return np.concatenate([c.frames for c in clips]), np.concatenate([c.action for c in clips])
 
@@ -81,7 +81,7 @@ def joined(dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("kind", ["mp4", "jpg", "raw"])
 def test_frames_and_the_actions_that_lead_away_from_them(tmp_path: Path, kind: str) -> None:
     drawn = write(tmp_path / "a.hdf5", moves(5), kind=kind)
-    dataset = DataSet.open(tmp_path / "a.hdf5")
+    dataset = Dataset.open(tmp_path / "a.hdf5")
     frames, actions = joined(dataset)
     assert read_numbers(frames) == list(range(T)) and frames.shape == drawn.shape
     assert np.abs(frames.astype(int) - drawn).mean() < (1 if kind == "raw" else 3)
@@ -96,7 +96,7 @@ def test_colours_are_those_of_the_scene(tmp_path: Path, kind: str, order: str) -
     scene[...] = (200, 60, 20)
     is_exchanged = (order == "BGR") != (kind == "jpg")
     write(tmp_path / "a.hdf5", moves(5), kind=kind, frames=scene[..., ::-1] if is_exchanged else scene, order=order)
-    frames, _ = joined(DataSet.open(tmp_path / "a.hdf5"))
+    frames, _ = joined(Dataset.open(tmp_path / "a.hdf5"))
     assert np.abs(frames.astype(int) - scene[0]).max() < 12
 
 
@@ -107,7 +107,7 @@ def test_robots_of_all_widths_have_five_numbers(tmp_path: Path, capsys: pytest.C
     for i, (name, width, primitives) in enumerate([*robots, ("franka", 7, None)]):
         frames = numbered_frames(5 * T)[i * T : (i + 1) * T]
         write(tmp_path / f"{name}.hdf5", moves(width), name, "jpg", frames, state, primitives)
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     assert len(dataset.episodes) == 5 and dataset.info.actions["action"].n == 5
     got = {e.source: dataset.read(i).action[:-1] for i, e in enumerate(dataset.episodes)}
     np.testing.assert_allclose(got["baxter.hdf5"], moves(5), rtol=1e-6)
@@ -127,13 +127,13 @@ def test_robots_of_all_widths_have_five_numbers(tmp_path: Path, capsys: pytest.C
 
 def test_another_camera_another_size_and_shorter_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.hdf5", moves(5, 6), n_cameras=3)
-    frames, actions = joined(DataSet.open(tmp_path / "a.hdf5", ReadOptions(frames="cam2_video", size=32, fit="crop")))
+    frames, actions = joined(Dataset.open(tmp_path / "a.hdf5", ReadOptions(frames="cam2_video", size=32, fit="crop")))
     assert frames.shape == (7, 32, 32, 3) and len(actions) == 7  # six steps
-    assert any("3 cameras: cam0_video is read" in n for n in DataSet.open(tmp_path / "a.hdf5").notes)
+    assert any("3 cameras: cam0_video is read" in n for n in Dataset.open(tmp_path / "a.hdf5").notes)
     with pytest.raises(UserError, match=r"unknown camera of a.hdf5 'cam3_video'; did you mean 'cam"):
-        DataSet.open(tmp_path / "a.hdf5", ReadOptions(frames="cam3_video"))
+        Dataset.open(tmp_path / "a.hdf5", ReadOptions(frames="cam3_video"))
     with pytest.raises(UserError, match=r"frames of 48x64 .* 16x16 are wanted"):
-        DataSet.open(tmp_path / "a.hdf5", ReadOptions(size=16))
+        Dataset.open(tmp_path / "a.hdf5", ReadOptions(size=16))
 
 
 def test_both_layouts_may_lie_in_one_folder(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_both_layouts_may_lie_in_one_folder(tmp_path: Path) -> None:
         file["train_data"] = numbered_frames(3 * (T + 1))
         file["train_idx"] = np.arange(3) * (T + 1)
         file["train_actions"] = np.ones((3 * (T + 1), 5))
-    assert len(DataSet.open(tmp_path).episodes) == 4
+    assert len(Dataset.open(tmp_path).episodes) == 4
 
 
 def change(path: Path, name: str) -> None:
@@ -200,7 +200,7 @@ def test_bad_files_are_named_in_one_line(tmp_path: Path, name: str, capsys: pyte
     write(tmp_path / "a.hdf5", moves(5))
     change(tmp_path / "a.hdf5", name)
     with pytest.raises(UserError, match=BAD[name]) as caught:
-        DataSet.open(tmp_path / "a.hdf5")
+        Dataset.open(tmp_path / "a.hdf5")
     assert "\n" not in str(caught.value)
     assert main(["inspect", str(tmp_path / "a.hdf5"), "--out", str(tmp_path / "looks")]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "looks").exists()
@@ -210,4 +210,4 @@ def test_every_truncation_and_damage_is_one_line_or_a_skipped_file(tmp_path: Pat
     write(path := tmp_path / "a.hdf5", moves(4), kind="jpg", primitives="autograsp")
     whole = path.read_bytes()
     broken = damaged(whole, every=1999, n=60, hits=12, reach=len(whole))
-    assert refusals(path, broken, DataSet.open) > len(range(0, len(whole), 1999)) - 2
+    assert refusals(path, broken, Dataset.open) > len(range(0, len(whole), 1999)) - 2

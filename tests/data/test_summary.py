@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from reelworld.data.dataset import DataInfo, DataSet, write_episode, write_info
+from reelworld.data.dataset import DataInfo, Dataset, write_episode, write_info
 from reelworld.data.pictures import action_histogram, contact_sheet
 from reelworld.data.summary import summarize
 from reelworld.types import ActionSpec, Clip
@@ -30,7 +30,7 @@ def dataset(tmp_path):
         )
         write_episode(tmp_path / f"{i}.npz", clip)
     write_info(tmp_path, DataInfo(fps=2.0, height=8, width=8, actions=specs), [])
-    return DataSet.open(tmp_path)
+    return Dataset.open(tmp_path)
 
 
 def test_figures_leave_the_padding_row_out(dataset):

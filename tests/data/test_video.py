@@ -8,13 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from drawn_videos import CODECS, numbered_frames, read_numbers, write_video
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.data.drawn_videos import CODECS, numbered_frames, read_numbers, write_video
 
 from reelworld.data import video
-from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.resize import fit_frame
 from reelworld.data.video import make_timeline
 from reelworld.types import UserError
@@ -31,7 +31,7 @@ def whole(dataset):
 @pytest.mark.parametrize("ending", CODECS)
 def test_every_container_gives_every_frame_in_order(tmp_path, ending):
     path = write_video(tmp_path / f"a{ending}", numbered_frames(50), fps=20)
-    dataset = DataSet.open(path)
+    dataset = Dataset.open(path)
     frames, _ = whole(dataset)
     assert read_numbers(frames) == list(range(50))
     assert dataset.info.fps == pytest.approx(20)
@@ -41,14 +41,14 @@ def test_every_container_gives_every_frame_in_order(tmp_path, ending):
 
 def test_lossless_video_is_exact(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (9, 37, 51, 3), np.uint8)
-    dataset = DataSet.open(write_video(tmp_path / "a.mkv", frames))
+    dataset = Dataset.open(write_video(tmp_path / "a.mkv", frames))
     np.testing.assert_array_equal(whole(dataset)[0], frames)
 
 
 @pytest.mark.parametrize("ending", [".mp4", ".webm", ".avi", ".gif"])
 def test_odd_sizes(tmp_path, ending):
     codec = ("libx264", "yuv444p") if ending == ".mp4" else CODECS[ending]
-    dataset = DataSet.open(write_video(tmp_path / f"a{ending}", numbered_frames(8, 37, 51), codec=codec))
+    dataset = Dataset.open(write_video(tmp_path / f"a{ending}", numbered_frames(8, 37, 51), codec=codec))
     assert (dataset.info.height, dataset.info.width) == (37, 51)
     assert read_numbers(whole(dataset)[0]) == list(range(8))
 
@@ -66,7 +66,7 @@ def test_the_real_video_agrees_with_a_decoding_by_hand(real, tmp_path):
             cut.mux(packet)
     with av.open(str(tmp_path / "cut.mp4")) as container:
         want = [(f.time, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
-    dataset = DataSet.open(tmp_path / "cut.mp4", ReadOptions(size=(90, 160), fit="stretch"))
+    dataset = Dataset.open(tmp_path / "cut.mp4", ReadOptions(size=(90, 160), fit="stretch"))
     frames, _ = whole(dataset)
     assert dataset.info.fps == pytest.approx(30)
     assert len(frames) >= len(want) >= 38  # the cut lost a frame that later ones were to be shown after
@@ -79,7 +79,7 @@ def test_the_real_video_agrees_with_a_decoding_by_hand(real, tmp_path):
 @pytest.mark.parametrize("ending", [".mkv", ".mp4", ".webm"])
 def test_variable_frame_rates_are_resampled_by_time_and_said(tmp_path, ending):
     path = write_video(tmp_path / f"a{ending}", numbered_frames(len(UNEVEN)), times_ms=UNEVEN)
-    dataset = DataSet.open(path, ReadOptions(fps=50))
+    dataset = Dataset.open(path, ReadOptions(fps=50))
     numbers = read_numbers(whole(dataset)[0])
     ticks = range(0, UNEVEN[-1] + 1, 20)
     assert numbers == [max(i for i, t in enumerate(UNEVEN) if t <= tick) for tick in ticks]
@@ -90,10 +90,10 @@ def test_variable_frame_rates_are_resampled_by_time_and_said(tmp_path, ending):
 
 def test_constant_rates_are_resampled_only_when_asked(tmp_path):
     path = write_video(tmp_path / "a.mkv", numbered_frames(40), fps=30)
-    slow = DataSet.open(path, ReadOptions(fps=10))
+    slow = Dataset.open(path, ReadOptions(fps=10))
     assert read_numbers(whole(slow)[0]) == list(range(0, 40, 3))
     assert slow.info.fps == 10
-    assert read_numbers(whole(DataSet.open(path, ReadOptions(fps=30)))[0]) == list(range(40))
+    assert read_numbers(whole(Dataset.open(path, ReadOptions(fps=30)))[0]) == list(range(40))
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,7 +129,7 @@ def test_pictures_are_turned_upright(tmp_path, degrees):
     with av.open(str(path)) as container:
         turned = round(next(container.decode(video=0)).rotation)
     assert turned % 360 == -degrees % 360  # FFmpeg counts the other way round
-    picture = DataSet.open(path).read(0).frames[0]
+    picture = Dataset.open(path).read(0).frames[0]
     # the track's matrix turns the picture clockwise: the corner moves to the right first
     want = np.rot90(frames[0], -degrees // 90)
     assert picture.shape == want.shape
@@ -161,11 +161,11 @@ def test_fits(fit, shape):
 def test_a_size_without_a_fit_and_mixed_sizes_are_refused(tmp_path):
     write_video(tmp_path / "a.mkv", numbered_frames(6))
     with pytest.raises(UserError, match=r"a\.mkv has frames of 48x64.*--fit crop"):
-        DataSet.open(tmp_path, ReadOptions(size=32))
+        Dataset.open(tmp_path, ReadOptions(size=32))
     write_video(tmp_path / "b.mkv", numbered_frames(6, 32, 64))
     with pytest.raises(UserError, match="2 sizes"):
-        DataSet.open(tmp_path)
-    dataset = DataSet.open(tmp_path, ReadOptions(size=32, fit="pad"))
+        Dataset.open(tmp_path)
+    dataset = Dataset.open(tmp_path, ReadOptions(size=32, fit="pad"))
     assert {dataset.read(i).frames.shape[1:] for i in dataset.indices("all")} == {(32, 32, 3)}
 
 
@@ -188,7 +188,7 @@ def test_actions_beside_a_video(tmp_path, ending, n_rows, kind):
         write_video(tmp_path / f"{i}.mkv", numbered_frames(20 + i)[i:])
         rows = np.arange(n_rows) if kind == "discrete" else np.stack([np.arange(n_rows) / 8, -np.ones(n_rows)], 1)
         write_actions(tmp_path / f"{i}{ending}", rows)
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     spec = dataset.info.actions["action"]
     assert (spec.kind, spec.n) == (kind, n_rows if kind == "discrete" else 2)
     for i in range(3):
@@ -202,14 +202,14 @@ def test_actions_beside_a_video(tmp_path, ending, n_rows, kind):
 def test_actions_follow_a_resampled_video(tmp_path):
     write_video(tmp_path / "a.mkv", numbered_frames(len(UNEVEN)), times_ms=UNEVEN)
     np.save(tmp_path / "a.npy", np.arange(len(UNEVEN)))
-    frames, clips = whole(DataSet.open(tmp_path, ReadOptions(fps=50)))
+    frames, clips = whole(Dataset.open(tmp_path, ReadOptions(fps=50)))
     assert np.concatenate([c.action for c in clips]).tolist() == read_numbers(frames)
 
 
 def test_action_shift_moves_the_rows_of_a_video(tmp_path):
     write_video(tmp_path / "a.mkv", numbered_frames(12))
     np.save(tmp_path / "a.npy", np.arange(12))
-    frames, clips = whole(DataSet.open(tmp_path, ReadOptions(action_shift=1)))
+    frames, clips = whole(Dataset.open(tmp_path, ReadOptions(action_shift=1)))
     actions = np.concatenate([c.action for c in clips])
     assert actions[:11].tolist() == [n + 1 for n in read_numbers(frames)[:11]]
 
@@ -240,7 +240,7 @@ def test_bad_action_files_are_one_line(tmp_path, name):
     else:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError, match=wanted) as caught:
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
     assert name in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -250,10 +250,10 @@ def test_two_action_files_and_some_without(tmp_path):
         write_video(tmp_path / f"{i}.mkv", numbered_frames(10))
     np.save(tmp_path / "0.npy", np.arange(10))
     with pytest.raises(UserError, match=r"1 of 2 recordings have no actions \(first: 1\.mkv\)"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
     (tmp_path / "0.csv").write_text("1\n")
     with pytest.raises(UserError, match="2 action files"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
 
 
 @pytest.mark.parametrize("ending", CODECS)
@@ -262,13 +262,13 @@ def test_truncated_videos_are_skipped_and_counted(tmp_path, ending):
     shares = (0.0, 0.02, 0.3, 0.6, 0.9, 0.99)
     for share in shares:
         (tmp_path / f"cut{share}{ending}").write_bytes(content[: int(len(content) * share)])
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     assert {e.file for e in dataset.episodes} == {f"good{ending}"}
     assert len(dataset.problems) == len(shares)
     assert all("cut" in p and "\n" not in p for p in dataset.problems)
     (tmp_path / f"good{ending}").unlink()
     with pytest.raises(UserError, match="no readable recording"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
 
 
 def test_an_mp4_with_its_table_first_is_seen_to_be_cut(tmp_path):
@@ -277,7 +277,7 @@ def test_an_mp4_with_its_table_first_is_seen_to_be_cut(tmp_path):
     assert content.index(b"moov") < content.index(b"mdat")
     path.write_bytes(content[: len(content) * 3 // 4])
     with pytest.raises(UserError, match="truncated"):
-        DataSet.open(path)
+        Dataset.open(path)
 
 
 def test_sound_alone_is_no_video(tmp_path):
@@ -290,7 +290,7 @@ def test_sound_alone_is_no_video(tmp_path):
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(UserError, match="no video stream"):
-        DataSet.open(tmp_path)
+        Dataset.open(tmp_path)
 
 
 def test_a_codec_nobody_knows_is_one_line(tmp_path):
@@ -299,7 +299,7 @@ def test_a_codec_nobody_knows_is_one_line(tmp_path):
     codec = next(c for c in (b"V_MPEG4/ISO/AVC", b"V_FFV1", b"V_MS/VFW/FOURCC", b"V_UNCOMPRESSED") if c in content)
     path.write_bytes(content.replace(codec, codec[:-1] + b"?"))
     with pytest.raises(UserError, match=r"a\.mkv names a video codec that is not known here"):
-        DataSet.open(path)
+        Dataset.open(path)
 
 
 @settings(max_examples=40, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -317,7 +317,7 @@ def test_noise_never_hangs_or_crashes(tmp_path, data):
             content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content))
     try:
-        DataSet.open(path)
+        Dataset.open(path)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -325,7 +325,7 @@ def test_noise_never_hangs_or_crashes(tmp_path, data):
 def test_a_title_that_is_no_text_does_not_matter(tmp_path):
     path = write_video(tmp_path / "a.mkv", numbered_frames(8), title="A long title")
     path.write_bytes(path.read_bytes().replace(b"A long title", b"\xff\xfe\x80 long title"[:12]))
-    assert read_numbers(whole(DataSet.open(path))[0]) == list(range(8))
+    assert read_numbers(whole(Dataset.open(path))[0]) == list(range(8))
 
 
 def test_a_playlist_in_disguise_opens_nothing_else(tmp_path):
@@ -333,13 +333,13 @@ def test_a_playlist_in_disguise_opens_nothing_else(tmp_path):
     disguise = tmp_path / "list.gif"
     disguise.write_text("ffconcat version 1.0\nfile secret.mp4\n#;")
     with pytest.raises(UserError, match=r"list\.gif is truncated, corrupt or no \.gif"):
-        DataSet.open(disguise)
+        Dataset.open(disguise)
 
 
 def test_a_video_that_does_not_fit_the_cache_is_refused(tmp_path, cache):
     write_video(tmp_path / "a.mkv", numbered_frames(30))
     with pytest.raises(UserError, match=r"48x64.*choose a smaller --size"):
-        DataSet.open(tmp_path, ReadOptions(max_gigabytes=1e-4))
+        Dataset.open(tmp_path, ReadOptions(max_gigabytes=1e-4))
     assert not list((cache / "episodes").glob("*"))
 
 
@@ -349,11 +349,11 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     code = (
         "import re, resource, sys\n"
         "from pathlib import Path\n"
-        "from reelworld.data.dataset import DataSet, ReadOptions\n"
+        "from reelworld.data.dataset import Dataset, ReadOptions\n"
         "import av; av.open(sys.argv[1]).close()\n"
         "taken = int(re.search(r'VmData:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (taken + 100_000_000,) * 2)\n"
-        "print(sum(e.n_frames for e in DataSet.open(sys.argv[1], ReadOptions(fps=49)).episodes))\n"
+        "print(sum(e.n_frames for e in Dataset.open(sys.argv[1], ReadOptions(fps=49)).episodes))\n"
     )
     run = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=os.environ)
     assert run.returncode == 0, run.stderr
@@ -364,7 +364,7 @@ def test_a_long_large_video_is_refused_before_it_is_decoded(real, monkeypatch):
     """Two minutes of 1080p are 23 GB."""
     monkeypatch.setattr(video, "_image", lambda *_: pytest.fail("a frame was decoded"))
     with pytest.raises(UserError, match=r"22\.9 GB or more at 1080x1920"):
-        DataSet.open(real / "test_video.mp4")
+        Dataset.open(real / "test_video.mp4")
 
 
 def test_colours_follow_the_matrix_the_file_names(tmp_path):
@@ -385,7 +385,7 @@ def test_colours_follow_the_matrix_the_file_names(tmp_path):
                 frame.colorspace, frame.color_range = tag, 1
                 container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
-        pixel = DataSet.open(path).read(0).frames[0, 32, 32].astype(int)
+        pixel = Dataset.open(path).read(0).frames[0, 32, 32].astype(int)
         assert np.abs(pixel - (255, 0, 0)).max() <= 4, name
 
 

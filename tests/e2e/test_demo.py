@@ -11,7 +11,7 @@ import pytest
 
 from reelworld.cli import demo, record
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def test_demo_leaves_everything_and_reuses_it(
     for name in ("world/world.json", "report.html", "results.json", "run/log.jsonl"):
         assert (out / name).is_file(), name
     assert {p.suffix for p in (out / "videos").iterdir()} == {".mp4", ".gif"}
-    learned = {e.source for e in DataSet.open(out / "recording").episodes}
-    measured = {e.source for e in DataSet.open(out / "test-recording").episodes}
+    learned = {e.source for e in Dataset.open(out / "recording").episodes}
+    measured = {e.source for e in Dataset.open(out / "test-recording").episodes}
     assert len(learned) == len(measured) == 12
     assert not learned & measured
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reelworld import DataSet, World
+from reelworld import Dataset, World
 from reelworld.cli.main import main
 
 
@@ -108,7 +108,7 @@ def test_generated_context_is_the_recorded_one(shell: Shell) -> None:
     shell("generate run/world --data data --split all --episode 2 --start 3 --out context.npz --frames 4")
     context = World.load(shell.folder / "run").info.context_frames
     with np.load(shell.folder / "context.npz") as made:
-        recorded = DataSet.open(shell.folder / "data").read(2, 3, 3 + context)
+        recorded = Dataset.open(shell.folder / "data").read(2, 3, 3 + context)
         assert made["frames"].shape == (context + 4, 64, 64, 3)
         assert np.array_equal(made["frames"][:context], recorded.frames)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from reelworld import DataSet, World
+from reelworld import Dataset, World
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 SHORTER = {
@@ -80,7 +80,7 @@ def test_the_tutorial_word_for_word(tmp_path: Path) -> None:
             continue
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-    played = DataSet.open(tmp_path / "recordings" / "mine")
+    played = Dataset.open(tmp_path / "recordings" / "mine")
     assert sum(episode.n_frames for episode in played.episodes) >= 30
     assert played.info.actions["action"].keys == {"ArrowLeft": 1, "ArrowRight": 2}
     assert played.info.actions["action"].null == 0

@@ -17,7 +17,7 @@ import minigrid  # noqa: F401 (registers its environments)
 import numpy as np
 import pytest
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.folder import read_info
 from reelworld.envs.presets import WrapperConfig
 from reelworld.envs.recorder import Recorded, configure, record, record_episode, recorded_simulator
@@ -111,7 +111,7 @@ def test_action_repeat_holds_the_action_and_sums_the_rewards():
 
 
 def test_the_reader_opens_what_the_recorder_writes(doorkey):
-    data = DataSet.open(doorkey)
+    data = Dataset.open(doorkey)
     assert len(data.episodes) == 12 and not data.problems
     assert (data.info.height, data.info.width, data.info.fps) == (64, 64, 10)
     spec = data.info.actions["action"]

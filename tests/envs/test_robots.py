@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.envs import robots
 from reelworld.envs.policies import resolve_policy
 from reelworld.envs.recorder import configure, record, record_episode
@@ -161,7 +161,7 @@ def test_quick_drawing_leaves_out_shadows_only(opened: Callable[..., Simulator])
 
 def test_recordings_are_inspected_and_trained_on(arms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REELWORLD_CACHE", str(tmp_path / "cache"))
-    dataset = DataSet.open(arms)
+    dataset = Dataset.open(arms)
     assert dataset.info.actions["action"].low == (-1.0, -1.0) and dataset.info.actions["action"].high == (1.0, 1.0)
     assert dataset.info.actions["action"].keys["ArrowUp+ArrowLeft"] == (1.0, 1.0)
     assert main(["inspect", str(arms), "--out", str(tmp_path / "looks")]) == 0

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from reelworld.data import readers
-from reelworld.data.dataset import DataSet, ReadOptions
+from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.evaluate.clips import open_for
 from reelworld.media import encode_mp4
 from reelworld.types import UserError
@@ -39,7 +39,7 @@ def test_a_film_is_decoded_once_at_the_size_of_the_world(film):
     path, decoded = film
     dataset = open_for(world("crop"), path)
     assert decoded == [(16, 16)]
-    trained_on = DataSet.open(path, ReadOptions(size=16, fit="crop"))
+    trained_on = Dataset.open(path, ReadOptions(size=16, fit="crop"))
     assert len(decoded) == 1, "training and evaluation share what is decoded"
     np.testing.assert_array_equal(dataset.read(0).frames, trained_on.read(0).frames)
 
@@ -57,7 +57,7 @@ def test_the_fit_of_the_training_is_kept(film):
 def test_other_options_of_the_training_are_kept(film):
     """A world that learned ten frames as five a second must not be measured on ten."""
     path, decoded = film
-    trained_on = DataSet.open(path, ReadOptions(size=16, fit="crop", fps=5.0, split_seed=3))
+    trained_on = Dataset.open(path, ReadOptions(size=16, fit="crop", fps=5.0, split_seed=3))
     again = open_for(world("crop", json.loads(json.dumps(trained_on.info.provenance))), path)
     assert (again.info, again.episodes) == (trained_on.info, trained_on.episodes)
     assert again.info.fps == 5.0

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from evaluate import toy
-from reelworld.data.dataset import DataSet
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import Starts, roll
 from reelworld.evaluate.control import control_starts
 from reelworld.evaluate.following import DECODED, FREQUENT, MEAN, RECORDED, compare_readings, measure_following
@@ -72,7 +72,7 @@ def test_it_is_trained_once(made):
 
 
 def test_the_same_seed_learns_the_same(made, tmp_path):
-    windows = Windows(made[0], "train", 3)
+    windows = ClipIndex(made[0], "train", 3)
     specs = {"action": toy.SPEC}
     models = [trained(windows, specs, 3, 5, tmp_path / str(i), torch.device("cpu")) for i in range(2)]
     for a, b in zip(*(m.state_dict().values() for m in models), strict=True):
@@ -112,9 +112,9 @@ def test_numbers_are_read_too(tmp_path):
     frames, actions = bar_clips(24, 20, 0)
     for i, (f, a) in enumerate(zip(frames, actions, strict=True)):
         np.savez(tmp_path / f"{i:02d}.npz", frames=f, actions=np.concatenate([a, np.zeros((1, 2), np.float32)]))
-    dataset = DataSet.open(tmp_path)
+    dataset = Dataset.open(tmp_path)
     (stream,) = dataset.info.actions
-    model = trained(Windows(dataset, "all", 3), dataset.info.actions, 250, 0, tmp_path / "cache", torch.device("cpu"))
+    model = trained(ClipIndex(dataset, "all", 3), dataset.info.actions, 250, 0, tmp_path / "cache", torch.device("cpu"))
     fresh, pushed = bar_clips(8, 9, 1)
     starts = Starts(
         clip=np.arange(8), context=fresh[:, :2], context_actions={}, actions={stream: pushed[:, 1:]},

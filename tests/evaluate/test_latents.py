@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from evaluate import toy
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.pseudo_labels import LabelledDataSet
 from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 from reelworld.types import ActionSpec
 
 
 @pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
-    dataset: DataSet = toy.write_dataset(tmp_path_factory.mktemp("toy"))
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    dataset: Dataset = toy.write_dataset(tmp_path_factory.mktemp("toy"))
     return dataset
 
 
@@ -31,7 +31,7 @@ def test_tables_with_known_answers() -> None:
     assert information(table) == pytest.approx([(entropy - left) / entropy])
 
 
-def measured(recordings: DataSet, kind: str) -> dict[str, Any]:
+def measured(recordings: Dataset, kind: str) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     recorded = [recordings.steps(i)["actions/action"] for i in range(len(recordings.episodes))]
     codes = {
@@ -47,7 +47,7 @@ def measured(recordings: DataSet, kind: str) -> dict[str, Any]:
     return {figure.name: figure for figure in section.figures}
 
 
-def test_codes_that_know_all_something_or_nothing(recordings: DataSet) -> None:
+def test_codes_that_know_all_something_or_nothing(recordings: Dataset) -> None:
     everything, half, nothing, one = (measured(recordings, kind) for kind in ("all", "half", "nothing", "one"))
     assert everything["latent_purity"].value == pytest.approx(everything["latent_information"].value) == 1
     n = everything["latent_purity"].n  # all right n times: 95% sure that it happens at least so often
@@ -62,7 +62,7 @@ def test_codes_that_know_all_something_or_nothing(recordings: DataSet) -> None:
     assert one["latent_perplexity"].value == pytest.approx(1)
 
 
-def test_only_steps_that_change_the_picture_count(recordings: DataSet) -> None:
+def test_only_steps_that_change_the_picture_count(recordings: Dataset) -> None:
     changes = 0
     for i in recordings.indices("test"):
         frames = recordings.arrays(i, 0, recordings.episodes[i].n_frames)["frames"]
@@ -72,7 +72,7 @@ def test_only_steps_that_change_the_picture_count(recordings: DataSet) -> None:
     assert measured(recordings, "all")["latent_purity"].n == changes
 
 
-def test_recordings_without_actions_are_not_compared(recordings: DataSet) -> None:
+def test_recordings_without_actions_are_not_compared(recordings: Dataset) -> None:
     codes = [recordings.steps(i)["actions/action"] for i in range(len(recordings.episodes))]
     spec = ActionSpec(kind="discrete", n=8)
     blind = LabelledDataSet(recordings, "latent", spec, codes)

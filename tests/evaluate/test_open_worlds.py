@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluate import toy, toy_clips
-from reelworld.data.dataset import DataSet, write_info
+from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate.clips import Starts, choose_clips, read_episode, roll
 from reelworld.evaluate.codes import COPY as COPY_CODES
 from reelworld.evaluate.pictures import futures_grid
@@ -177,7 +177,7 @@ def classes(tmp_path_factory):
     dataset = toy.write_dataset(folder)
     listed = [replace(e, class_id=i % 2) for i, e in enumerate(dataset.episodes)]
     write_info(folder, replace(dataset.info, classes=("cat", "dog")), listed)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 def test_classes_go_by_name(classes):

@@ -48,7 +48,7 @@ def test_without_start_clips_nothing_is_known(tmp_path):
 
 
 def test_eval_refuses_before_it_measures(tmp_path):
-    from reelworld.data.dataset import DataSet, write_episode, write_info
+    from reelworld.data.dataset import Dataset, write_episode, write_info
     from reelworld.data.folder import DataInfo, Episode
 
     listed = []
@@ -59,6 +59,6 @@ def test_eval_refuses_before_it_measures(tmp_path):
     said = []
     with pytest.raises(UserError, match="another game"):
         evaluate(
-            own(toy.ToyWorld(toy.perfect)), DataSet.open(tmp_path), EvalConfig(), lambda what, _: said.append(what)
+            own(toy.ToyWorld(toy.perfect)), Dataset.open(tmp_path), EvalConfig(), lambda what, _: said.append(what)
         )
     assert said == []

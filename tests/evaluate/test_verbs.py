@@ -22,13 +22,13 @@ pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with recordings and a run that holds a tiny untrained world."""
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.envs.recorder import configure, record
     from reelworld.systems.pocket import train as pocket
 
     folder = tmp_path_factory.mktemp("verbs")
     record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
-    dataset = DataSet.open(folder / "data")
+    dataset = Dataset.open(folder / "data")
     world = pocket.untrained(pocket.SIZES["tiny"](), dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
@@ -56,11 +56,11 @@ def test_eval_refuses_training_clips_in_one_line(made, capsys):
 
 
 def test_generate_keeps_the_context_and_takes_the_recorded_actions(made, tmp_path):
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
 
     out = tmp_path / "x.npz"
     assert main(["generate", str(made / "run"), "--data", str(made / "data"), "--frames", "5", "--out", str(out)]) == 0
-    dataset = DataSet.open(made / "data")
+    dataset = Dataset.open(made / "data")
     clip = dataset.read(dataset.indices("test")[0])
     with np.load(out, allow_pickle=False) as got:
         assert got["frames"].shape == (7, 64, 64, 3)
@@ -216,15 +216,15 @@ def test_a_device_that_is_not_there_is_one_line(verb, made, tmp_path, capsys):
 
 
 def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made, tmp_path, capsys):
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.systems.pocket import train as pocket
 
     out = ["--frames", "2", "--out", str(tmp_path / "x.gif")]
     assert main(["generate", str(made / "run"), "--temperature", "-1", *out]) == 2
     assert capsys.readouterr().err == "error: --temperature is -1.0; it must be from 0 to 10.\n"
-    info = replace(DataSet.open(made / "data").info, actions={})
+    info = replace(Dataset.open(made / "data").info, actions={})
     world = pocket.untrained(replace(pocket.SIZES["tiny"](), actions="none"), info, seed=0)
-    world.starts = [replace(DataSet.open(made / "data").read(0, 0, 2), actions={})]
+    world.starts = [replace(Dataset.open(made / "data").read(0, 0, 2), actions={})]
     world.save(tmp_path / "film")
     assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2
     assert "this world takes no actions" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 from evaluate import toy
 from evaluate.test_fvd import I3D, script
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet, write_info
+from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate import fvd
 from reelworld.evaluate.codes import world_nats
 from reelworld.evaluate.windows import cut_whole_clips, encode_whole
@@ -91,7 +91,7 @@ def test_worlds_of_classes_are_told_the_class(tmp_path, capsys):
     dataset = toy.write_dataset(tmp_path / "data")
     listed = [replace(e, class_id=i % 2) for i, e in enumerate(dataset.episodes)]
     write_info(tmp_path / "data", replace(dataset.info, classes=("cat", "dog")), listed)
-    save_world(tmp_path / "run", DataSet.open(tmp_path / "data"), class_cond=True)
+    save_world(tmp_path / "run", Dataset.open(tmp_path / "data"), class_cond=True)
     assert main(["eval", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *FEW]) == 0
     assert "Surprise per code" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from reelworld.data.dataset import DataSet, write_episode, write_info
+from reelworld.data.dataset import Dataset, write_episode, write_info
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.types import ActionSpec, Clip, Codes, GridSpec, Score, StepResult, TokenSpec
@@ -71,7 +71,7 @@ def write_dataset(folder, n=30, n_steps=30, provenance=None):
         write_episode(folder / f"{clip.source}.npz", clip)
         listed.append(Episode(source=clip.source, n_frames=len(clip.frames), split=split, file=f"{clip.source}.npz"))
     write_info(folder, info, listed)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 class ExactTokenizer(torch.nn.Module):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.envs.recorder import recorded_simulator
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
@@ -71,7 +71,7 @@ def test_gain_is_what_watching_adds(example: ModuleType, work: Path, monkeypatch
 
 
 def test_games_begin_like_no_recording(example: ModuleType, work: Path) -> None:
-    dataset = DataSet.open(work / "recording")
+    dataset = Dataset.open(work / "recording")
     first = [dataset.read(i, 0, 1).frames[0] for i in range(len(dataset.episodes))]
     games = example.fresh_games(dataset, example.Options(games=20, first_game=0))  # recorded from seed 0 on
     simulator = recorded_simulator(dataset.info)
@@ -80,7 +80,7 @@ def test_games_begin_like_no_recording(example: ModuleType, work: Path) -> None:
 
 
 def test_only_steps_that_change_the_picture_are_learned(example: ModuleType, work: Path) -> None:
-    dataset = DataSet.open(work / "recording")
+    dataset = Dataset.open(work / "recording")
     steps = example.changing_steps(dataset, "train")
     every = sum(dataset.episodes[i].n_frames - 1 for i in dataset.indices("train"))
     assert 0 < len(steps) < every
@@ -88,7 +88,7 @@ def test_only_steps_that_change_the_picture_are_learned(example: ModuleType, wor
 
 
 def test_policy_learns_its_labels_and_plays_what_they_mean(example: ModuleType, work: Path) -> None:
-    dataset = DataSet.open(work / "recording")
+    dataset = Dataset.open(work / "recording")
     steps = example.changing_steps(dataset, "train")
     some = example.at(steps.index[:16], dataset)
     policy = example.learn_policy(some, some, 0, example.Options(steps=60))

@@ -14,9 +14,9 @@ from PIL import Image
 from tests.conformance.conftest import actions, frames, untrained
 
 from reelworld.cli.main import main
-from reelworld.data.dataset import DataSet
-from reelworld.data.goals import GoalWindows
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
+from reelworld.data.goals import GoalClipIndex
 from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
@@ -175,18 +175,18 @@ def test_evaluation_goes_towards_the_last_recorded_frame(world: World) -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Four recordings of nine frames; action and reward of a step tell its number."""
     folder = tmp_path_factory.mktemp("recorded")
     for i in range(4):
         numbers = np.arange(9, dtype=np.float32)
         arrays = {"actions": np.stack([numbers, numbers], 1), "rewards": numbers, "terminated": numbers == 7}
         np.savez(folder / f"{i}.npz", frames=frames(1, 9, seed=i)[0], **arrays)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
-def test_windows_begin_with_their_last_frame(recorded: DataSet) -> None:
-    plain, led = Windows(recorded, "all", 6), GoalWindows(recorded, "all", 6)
+def test_windows_begin_with_their_last_frame(recorded: Dataset) -> None:
+    plain, led = ClipIndex(recorded, "all", 6), GoalClipIndex(recorded, "all", 6)
     before, after = plain[2], led[2]
     assert np.array_equal(after["frames"], before["frames"][[5, 0, 1, 2, 3, 4]])
     for name in ("actions/action", "rewards"):  # row t leads from row t to row t + 1, from the second on
@@ -197,7 +197,7 @@ def test_windows_begin_with_their_last_frame(recorded: DataSet) -> None:
     assert np.array_equal(clip.action, whole.action[:5])
 
 
-def test_a_finished_world_has_goals_to_begin_with(recorded: DataSet, tmp_path: Path) -> None:
+def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: Path) -> None:
     config = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
     run: Any = None
     world = ivideogpt.finish(config, ivideogpt.build(config, recorded.info), recorded, run)
@@ -211,7 +211,7 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: DataSet, tmp_path: P
     assert np.array_equal(*[(s.reset(), s.step(np.zeros(2)).frame)[1] for s in runs])
 
 
-def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: DataSet) -> None:
+def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Dataset) -> None:
     """One step of eight."""
     config = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
     parts: Any = ivideogpt.build(config, recorded.info)

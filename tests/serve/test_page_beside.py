@@ -6,7 +6,7 @@ from tests.serve.browser import PHONE, cell, expect, needs_browser, state, text
 from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import running, time_world, turn_world
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.envs.presets import SimulatorConfig
 from reelworld.serve.app import Limits
 from reelworld.serve.real import RealGame
@@ -154,7 +154,7 @@ def test_the_real_game_is_played_and_everything_is_kept(visit, tmp_path):
         page.reload()  # the place is free at once, and what was played is kept
         state(page, "playing")
         page.close()
-    data = DataSet.open(tmp_path)
+    data = Dataset.open(tmp_path)
     assert sorted(e.n_frames for e in data.episodes) == [2, 4]
 
 

@@ -10,7 +10,7 @@ from tests.serve.client import Client
 from tests.serve.game import ID
 from tests.serve.squares import SIZE, TILE, running, time_world
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.envs.presets import SimulatorConfig
 from reelworld.serve.app import Limits
 from reelworld.serve.beside import BesideSession
@@ -36,7 +36,7 @@ def test_a_full_tape_goes_on_as_another_episode(tmp_path):
         client.send(type="record", on=False)
         assert client.told("recording")["on"] is False
         client.told("recorded")
-    data = DataSet.open(tmp_path)
+    data = Dataset.open(tmp_path)
     found = []
     for i, e in enumerate(data.episodes):
         arrays = data.arrays(i, 0, e.n_frames)

@@ -11,7 +11,7 @@ import pytest
 from tests.serve.client import Client
 from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.serve.app import Limits
 from reelworld.serve.recording import Archive
 from reelworld.types import UserError
@@ -31,7 +31,7 @@ def act(client: Client, id: int, action: int) -> None:
 
 
 def episode(folder: Path, index: int = 0) -> dict[str, np.ndarray]:
-    data = DataSet.open(folder)
+    data = Dataset.open(folder)
     return data.arrays(index, 0, data.episodes[index].n_frames)
 
 
@@ -103,7 +103,7 @@ def test_every_episode_is_one_of_its_own_also_the_last_of_a_tab_that_closes(tmp_
         deadline = time.monotonic() + 10
         while len(list(tmp_path.glob("*.npz"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.02)
-    data = DataSet.open(tmp_path)
+    data = Dataset.open(tmp_path)
     ends = {e.n_frames: bool(data.arrays(i, 0, e.n_frames)["terminated"][-2]) for i, e in enumerate(data.episodes)}
     assert ends == {2: False, 8: True, 3: False}
     assert len({e.source for e in data.episodes}) == 3 == len(list((tmp_path / "films").glob("*.mp4")))

@@ -12,24 +12,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.nn.pixels import to_float
 from reelworld.systems.pocket.tokenizer import PatchTokenizer, PatchTokenizerConfig
-from reelworld.train.precompute_codes import reused, tokenize, weights_hash
+from reelworld.train.precompute_codes import precompute_codes, replay_batches, weights_hash
 from reelworld.types import Batch, UserError
 
 QUIET = Console(quiet=True)
 
 
 @pytest.fixture
-def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataSet:
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, rng = tmp_path / "recordings", np.random.default_rng(0)
     folder.mkdir()
     for number in range(3):
         frames = rng.integers(0, 256, (5 + number, 16, 16, 3), dtype=np.uint8)
         np.savez(folder / f"e{number}.npz", frames=frames, actions=rng.integers(0, 4, 5 + number))
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def tokenizer() -> PatchTokenizer:
     return PatchTokenizer(PatchTokenizerConfig(rows=2, columns=2, width=16)).train()
 
 
-def test_codes_are_those_of_the_tokenizer(tmp_path: Path, dataset: DataSet, tokenizer: PatchTokenizer) -> None:
-    store = tokenize(dataset, tokenizer, tmp_path / "codes", batch_frames=2, console=QUIET)
+def test_codes_are_those_of_the_tokenizer(tmp_path: Path, dataset: Dataset, tokenizer: PatchTokenizer) -> None:
+    store = precompute_codes(dataset, tokenizer, tmp_path / "codes", batch_frames=2, console=QUIET)
     assert tokenizer.training
     assert [e.n_frames for e in store.episodes] == [5, 6, 7]
     tokenizer.eval()
@@ -52,8 +52,8 @@ def test_codes_are_those_of_the_tokenizer(tmp_path: Path, dataset: DataSet, toke
     assert len({int(c) for e in (0, 1) for c in store.arrays(e, 0, 5)["codes"].flat}) > 5
 
 
-def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: DataSet, tokenizer: PatchTokenizer) -> None:
-    whole = tokenize(dataset, tokenizer, tmp_path / "whole", console=QUIET)
+def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: Dataset, tokenizer: PatchTokenizer) -> None:
+    whole = precompute_codes(dataset, tokenizer, tmp_path / "whole", console=QUIET)
     inner, calls = tokenizer.encode, []
 
     def encode(video: torch.Tensor, context: object = None) -> object:
@@ -64,22 +64,22 @@ def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: DataSet, token
 
     tokenizer.encode = encode
     with pytest.raises(KeyboardInterrupt):
-        tokenize(dataset, tokenizer, tmp_path / "codes", console=QUIET)
-    store = tokenize(dataset, tokenizer, tmp_path / "codes", console=QUIET)
+        precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
+    store = precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     assert len(calls) == 4  # one episode kept, one interrupted and done again, one new
     for episode, e in enumerate(store.episodes):
         for name, values in whole.arrays(episode, 0, e.n_frames).items():
             np.testing.assert_array_equal(store.arrays(episode, 0, e.n_frames)[name], values)
-    tokenize(dataset, tokenizer, tmp_path / "codes", console=QUIET)
+    precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     assert len(calls) == 4  # finished: opened as it is
 
 
-def test_codes_of_other_weights_are_refused(tmp_path: Path, dataset: DataSet, tokenizer: PatchTokenizer) -> None:
-    tokenize(dataset, tokenizer, tmp_path / "codes", console=QUIET)
+def test_codes_of_other_weights_are_refused(tmp_path: Path, dataset: Dataset, tokenizer: PatchTokenizer) -> None:
+    precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     with torch.no_grad():
         next(tokenizer.parameters())[0, 0] += 1
     with pytest.raises(UserError, match="codes of another tokenizer"):
-        tokenize(dataset, tokenizer, tmp_path / "codes", console=QUIET)
+        precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
 
 
 def test_hash_sees_every_weight_and_nothing_else() -> None:
@@ -103,7 +103,7 @@ def test_batches_come_again_and_a_run_goes_on_where_it_was() -> None:
             yield Batch(rewards=torch.tensor([[float(number)]]))
 
     def numbers(start: int, n: int) -> list[int]:
-        passing = reused(batches, times=3, seed=0, n_kept=5)(start)
+        passing = replay_batches(batches, times=3, seed=0, n_kept=5)(start)
         return [int(next(passing).rewards) for _ in range(n)]  # type: ignore[arg-type]
 
     drawn = numbers(0, 30)
@@ -112,4 +112,4 @@ def test_batches_come_again_and_a_run_goes_on_where_it_was() -> None:
     assert [sorted(p) for p in passes] == [[0, 1, 2, 3, 4]] * 3 + [[5, 6, 7, 8, 9]] * 3
     assert len({tuple(p) for p in passes}) == 6 and passes[0] == [0, 1, 2, 3, 4]
     assert all(numbers(start, 30 - start) == drawn[start:] for start in range(30))
-    assert reused(batches, times=1, seed=0) is batches
+    assert replay_batches(batches, times=1, seed=0) is batches

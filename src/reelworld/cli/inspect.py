@@ -28,7 +28,7 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.data.summary import StreamSummary, Summary
 
 __all__ = ["Options", "run"]
@@ -56,14 +56,14 @@ def run(options: Options) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.data.summary import summarize
 
     console = Console(stderr=options.json)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with _quiet_log(), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("opening", total=None)
-        dataset = DataSet.open(options.path, options.read)
+        dataset = Dataset.open(options.path, options.read)
         bar.update(task, description="looking", total=len(dataset.episodes))
         summary = summarize(dataset, lambda done, _: bar.update(task, completed=done))
     files = [] if options.json and options.out is None else _draw(dataset, summary, options)
@@ -89,7 +89,7 @@ def _quiet_log() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _draw(dataset: DataSet, summary: Summary, options: Options) -> list[Path]:
+def _draw(dataset: Dataset, summary: Summary, options: Options) -> list[Path]:
     from reelworld.data.pictures import action_histogram, contact_sheet
 
     folder = options.out or Path("runs") / "inspect" / (options.path.resolve().stem or "data")

@@ -44,7 +44,7 @@ from reelworld.systems import SYSTEMS
 from reelworld.types import Fit, UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.mixture import Member
+    from reelworld.data.mixture import DatasetShare
 
 __all__ = ["LoopOptions", "Options", "find_recipe", "options_for", "run", "train_world"]
 
@@ -168,7 +168,7 @@ def run(options: Options) -> None:
 def train_world(
     recipe: str,
     config: Any,
-    data: Path | Sequence[Member],
+    data: Path | Sequence[DatasetShare],
     out: Path,
     *,
     read: ReadOptions | None = None,

@@ -21,7 +21,7 @@ from reelworld.data.splits import SPLITS
 from reelworld.files import write_json, write_npz
 from reelworld.types import TokenSpec, UserError
 
-__all__ = ["TokenStore", "TokenWriter"]
+__all__ = ["CodeStore", "CodeStoreWriter"]
 
 STORE_VERSION = 1
 STORE_FILE = "store.json"
@@ -44,7 +44,7 @@ def _episode_file(number: int) -> str:
     return f"{number:06d}.npz"
 
 
-class TokenWriter:
+class CodeStoreWriter:
     """Writes a token store episode by episode; a new writer on the same folder goes on where one stopped."""
 
     def __init__(
@@ -92,7 +92,7 @@ class TokenWriter:
         Args:
             episode: Its number.
             codes: Integers (T, N) in [0, codebook size), T the episode's number of frames.
-            steps: The rest of ``DataSet.arrays``: "actions/<stream>", "rewards", "terminated", "truncated".
+            steps: The rest of ``Dataset.arrays``: "actions/<stream>", "rewards", "terminated", "truncated".
         """
         grid, n_frames = self._plan.tokens.video, self._plan.episodes[episode].n_frames
         assert codes.shape[:2] == (n_frames, grid.n_tokens), (codes.shape, n_frames, grid.n_tokens)
@@ -100,16 +100,16 @@ class TokenWriter:
         rows = {k: v for k, v in steps.items() if k != "frames"}
         write_npz(self.folder / _episode_file(episode), {"codes": codes.astype(kind), **rows}, sync=False)
 
-    def finish(self) -> TokenStore:
+    def finish(self) -> CodeStore:
         """Mark the store as complete and open it."""
         if missing := self.missing():
             raise UserError(f"{self.folder} lacks the codes of {len(missing)} episodes; tokenize them first.")
         write_json(self.folder / STORE_FILE, self._plan)
-        return TokenStore.open(self.folder)
+        return CodeStore.open(self.folder)
 
 
-class TokenStore:
-    """Codes of every episode of a data set, readable by window like a ``DataSet``."""
+class CodeStore:
+    """Codes of every episode of a data set, readable by window like a ``Dataset``."""
 
     path: Path
     info: DataInfo
@@ -123,7 +123,7 @@ class TokenStore:
         self._files = ArrayFiles()
 
     @classmethod
-    def open(cls, path: Path | str) -> TokenStore:
+    def open(cls, path: Path | str) -> CodeStore:
         """Open a finished store.
 
         Raises:
@@ -141,11 +141,11 @@ class TokenStore:
             raise UserError(f"split is {split!r}; it must be train, val, test or all.")
         return [i for i, e in enumerate(self.episodes) if split in ("all", e.split)]
 
-    def weigh(self, episodes: np.ndarray, n_frames: int) -> None:
+    def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> None:
         """Say how often windows are to be drawn: all alike."""
 
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
-        """Copy a window of one episode: "codes" uint16 or int32 (T, N), else as ``DataSet.arrays``."""
+        """Copy a window of one episode: "codes" uint16 or int32 (T, N), else as ``Dataset.arrays``."""
         e = self.episodes[episode]
         return read_rows(self._files, self.path / e.file, "codes", (0, e.n_frames), (start, stop, stride))
 

@@ -27,7 +27,7 @@ from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
 
-__all__ = ["DataInfo", "DataSet", "Episode", "ReadOptions", "warn_once", "write_episode", "write_info"]
+__all__ = ["DataInfo", "Dataset", "Episode", "ReadOptions", "warn_once", "write_episode", "write_info"]
 
 log = logging.getLogger(__name__)
 MAX_STRETCHES, STRETCH_FRAMES = 10, 16
@@ -60,8 +60,8 @@ class _Piece:
     """Its number among all pieces."""
 
 
-class DataSet:
-    """Episodes of one size, each readable by window. Make one with ``DataSet.open``."""
+class Dataset:
+    """Episodes of one size, each readable by window. Make one with ``Dataset.open``."""
 
     path: Path
     info: DataInfo
@@ -86,7 +86,7 @@ class DataSet:
         self._indices = {s: [i for i, e in enumerate(self.episodes) if e.split == s] for s in SPLITS}
 
     @classmethod
-    def open(cls, path: Path | str, options: ReadOptions | None = None) -> DataSet:
+    def open(cls, path: Path | str, options: ReadOptions | None = None) -> Dataset:
         """Open our own folder, a folder of .npz or video files, or a single file.
 
         Files that are truncated or corrupt are skipped, logged and listed in ``problems``.
@@ -134,7 +134,7 @@ class DataSet:
             raise UserError(f"split is {split!r}; it must be train, val, test or all.")
         return list(self._indices[split])
 
-    def weigh(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
+    def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
         """Say how often windows are to be drawn for training; of one data set all alike.
 
         Args:

@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
 from reelworld.types import Clip
 
-__all__ = ["GoalWindows"]
+__all__ = ["GoalClipIndex"]
 
 
-class GoalWindows(Windows):
+class GoalClipIndex(ClipIndex):
     """Windows whose last frame, the goal, stands first; all other rows move along with their frames.
 
     So ``actions[t]`` still leads from row t to row t + 1, but for the first row: nothing leads from the goal to the
@@ -26,7 +26,7 @@ class GoalWindows(Windows):
     """
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
-        """Copy window ``i`` as ``Windows`` does, each row that belongs to a frame one further."""
+        """Copy window ``i`` as ``ClipIndex`` does, each row that belongs to a frame one further."""
         arrays = super().__getitem__(i)
         return {k: np.roll(v, 1, 0) if v.ndim else v for k, v in arrays.items()}
 

@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils import data as torch_data
 
 from reelworld.data.augment import Augmentation
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
 from reelworld.nn.pixels import to_float
 from reelworld.types import Batch, Codes, Conditions, UserError
 
 __all__ = ["Loader", "to_batch"]
 
 
-class _From(Sampler[int]):
+class _From(torch_data.Sampler[int]):
     """The numbers from a start on, for ever."""
 
     def __init__(self, start: int) -> None:
@@ -33,7 +33,7 @@ class _From(Sampler[int]):
         return count(self._start)
 
 
-class _Batches(Dataset[dict[str, np.ndarray]]):
+class _Batches(torch_data.Dataset[dict[str, np.ndarray]]):
     """Batch number -> arrays; the part of the loader that is sent to worker processes."""
 
     def __init__(self, loader: Loader) -> None:
@@ -48,7 +48,7 @@ class Loader:
 
     def __init__(
         self,
-        windows: Windows,
+        windows: ClipIndex,
         batch_size: int,
         seed: int,
         *,
@@ -115,8 +115,8 @@ class Loader:
         if not self.n_workers:
             for number in count(start):
                 yield to_batch({k: torch.from_numpy(v) for k, v in self.arrays(number).items()})
-        # batch_size=None: a sample of this Dataset already is a batch
-        loader: Any = DataLoader(
+        # batch_size=None: a sample of this torch Dataset already is a batch
+        loader: Any = torch_data.DataLoader(
             _Batches(self),
             batch_size=None,
             sampler=_From(start),

@@ -20,7 +20,7 @@ import numpy as np
 
 from reelworld.config import from_json, read_json, to_json
 from reelworld.data.action_alignment import common_specs
-from reelworld.data.dataset import DataSet, warn_once
+from reelworld.data.dataset import Dataset, warn_once
 from reelworld.data.episode_slices import STEP_KEYS
 from reelworld.data.folder import DataInfo
 from reelworld.data.readers import middle_fps
@@ -28,7 +28,7 @@ from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["Member", "Mixture", "members_of", "only_data", "open_recordings"]
+__all__ = ["DatasetShare", "Mixture", "members_of", "only_data", "open_recordings"]
 
 FORMAT_VERSION = 1
 NOT_OF_ONE = ("size", "fit", "split_seed", "max_gigabytes")
@@ -36,7 +36,7 @@ NOT_OF_ONE = ("size", "fit", "split_seed", "max_gigabytes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class DatasetShare:
     """One data set of a mixture."""
 
     data: Path
@@ -61,11 +61,11 @@ class Member:
 class _MixtureFile:
     """What a mixture file says."""
 
-    members: tuple[Member, ...]
+    members: tuple[DatasetShare, ...]
     format_version: int = FORMAT_VERSION
 
 
-def members_of(words: Sequence[str]) -> list[Member]:
+def members_of(words: Sequence[str]) -> list[DatasetShare]:
     """Understand what a person names: PATH, PATH=WEIGHT, or one mixture file (.json).
 
     A word that is the path of something is that path, whatever signs are in it.
@@ -79,19 +79,19 @@ def members_of(words: Sequence[str]) -> list[Member]:
     return _read_file(Path(files[0])) if files else [_member_of(word) for word in words]
 
 
-def _member_of(word: str) -> Member:
+def _member_of(word: str) -> DatasetShare:
     path, sign, weight = word.rpartition("=")
     if not sign or Path(word).exists():
-        return Member(data=Path(word))
+        return DatasetShare(data=Path(word))
     try:
-        return Member(data=Path(path), weight=float(weight))
+        return DatasetShare(data=Path(path), weight=float(weight))
     except UserError:
         raise
     except ValueError:
         raise UserError(f"{word!r} is no path, and {weight!r} no weight; wanted PATH or PATH=NUMBER.") from None
 
 
-def _read_file(path: Path) -> list[Member]:
+def _read_file(path: Path) -> list[DatasetShare]:
     made = from_json(_MixtureFile, read_json(path), path.name)
     if made.format_version != FORMAT_VERSION or not made.members:
         raise UserError(
@@ -101,13 +101,13 @@ def _read_file(path: Path) -> list[Member]:
     return [replace(m, data=path.parent / m.data) for m in made.members]
 
 
-def only_data(members: Sequence[Member]) -> Path | None:
+def only_data(members: Sequence[DatasetShare]) -> Path | None:
     """Return the path of a single data set that is read as the flags say; None for a mixture."""
     plain = [replace(m, weight=None) for m in members]
-    return plain[0].data if plain == [Member(data=plain[0].data)] else None
+    return plain[0].data if plain == [DatasetShare(data=plain[0].data)] else None
 
 
-def open_recordings(members: Sequence[Member], options: ReadOptions, with_actions: bool = True) -> DataSet:
+def open_recordings(members: Sequence[DatasetShare], options: ReadOptions, with_actions: bool = True) -> Dataset:
     """Open one data set or several.
 
     Args:
@@ -119,17 +119,17 @@ def open_recordings(members: Sequence[Member], options: ReadOptions, with_action
         UserError: If a member cannot be opened or has nothing to train on, or they do not go together.
     """
     path = only_data(members)
-    return Mixture(members, options, with_actions) if path is None else DataSet.open(path, options)
+    return Mixture(members, options, with_actions) if path is None else Dataset.open(path, options)
 
 
-class Mixture(DataSet):
+class Mixture(Dataset):
     """Episodes of several data sets; with a stride k, each of theirs is k episodes, one for each frame to begin at."""
 
-    members: tuple[Member, ...]
+    members: tuple[DatasetShare, ...]
     shares: np.ndarray
     """Probability that a training window is of a member, float64 (members,)."""
 
-    def __init__(self, members: Sequence[Member], options: ReadOptions, with_actions: bool = True) -> None:
+    def __init__(self, members: Sequence[DatasetShare], options: ReadOptions, with_actions: bool = True) -> None:
         """Open every member.
 
         Args:
@@ -142,7 +142,7 @@ class Mixture(DataSet):
         """
         _check_members(members)
         self.members = tuple(members)
-        self._parts = [DataSet.open(m.data, _reading(m, options)) for m in members]
+        self._parts = [Dataset.open(m.data, _reading(m, options)) for m in members]
         self.path = Path(" + ".join(m.data.name for m in members))
         self._origin = [
             (number, episode, first)
@@ -177,8 +177,8 @@ class Mixture(DataSet):
             lines.append(f"{share:6.1%} from {member.data}: {n_episodes:,} train episodes, {n_frames:,} frames{stride}")
         return lines
 
-    def weigh(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
-        """Say how often windows are drawn so that every member gets its share; see ``DataSet.weigh``."""
+    def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
+        """Say how often windows are drawn so that every member gets its share; see ``Dataset.sampling_weights``."""
         if len(self.members) == 1:
             return None
         numbers = self._member_of[episodes]
@@ -192,7 +192,7 @@ class Mixture(DataSet):
         return (self.shares / counts)[numbers]
 
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
-        """Copy a window of one episode; see ``DataSet.arrays``."""
+        """Copy a window of one episode; see ``Dataset.arrays``."""
         number, theirs, first = self._origin[episode]
         k = self.members[number].frame_stride
         arrays = self._parts[number].arrays(theirs, first + start * k, first + (stop - 1) * k + 1, k * stride)
@@ -285,7 +285,7 @@ class Mixture(DataSet):
         return shared
 
 
-def _check_members(members: Sequence[Member]) -> None:
+def _check_members(members: Sequence[DatasetShare]) -> None:
     bare = [replace(m, weight=None) for m in members]
     if twice := [m for i, m in enumerate(bare) if m in bare[:i]]:
         raise UserError(f"{twice[0].data} is given twice; give it once, with the sum of the weights.")
@@ -294,7 +294,7 @@ def _check_members(members: Sequence[Member]) -> None:
         raise UserError(f"{without[0]} has no weight and other members have one; give a weight to all or to none.")
 
 
-def _reading(member: Member, options: ReadOptions) -> ReadOptions:
+def _reading(member: DatasetShare, options: ReadOptions) -> ReadOptions:
     """How the files of a member are read."""
     return from_json(ReadOptions, {**to_json(options), **member.read}, f"read of {member.data}")
 

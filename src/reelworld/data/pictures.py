@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.summary import StreamSummary
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ MAX_PANELS = 16
 """Continuous dimensions that get a panel; the title says how many are left out."""
 
 
-def contact_sheet(dataset: DataSet, n_episodes: int = 6, n_frames: int = 8) -> bytes:
+def contact_sheet(dataset: Dataset, n_episodes: int = 6, n_frames: int = 8) -> bytes:
     """Draw frames of some episodes, one row per episode, evenly spaced from its first frame to its last.
 
     Returns:

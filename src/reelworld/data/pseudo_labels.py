@@ -10,19 +10,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.types import ActionSpec
 
 __all__ = ["LabelledDataSet"]
 
 
-class LabelledDataSet(DataSet):
+class LabelledDataSet(Dataset):
     """The same episodes with one stream of discrete actions in place of those that were recorded."""
 
-    recorded: DataSet
+    recorded: Dataset
     """The episodes with the actions that were recorded."""
 
-    def __init__(self, dataset: DataSet, stream: str, spec: ActionSpec, rows: Sequence[np.ndarray]) -> None:
+    def __init__(self, dataset: Dataset, stream: str, spec: ActionSpec, rows: Sequence[np.ndarray]) -> None:
         """Label a data set.
 
         Args:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reelworld.data.code_store import TokenStore
-from reelworld.data.windows import Source, Windows
+from reelworld.data.clip_index import ClipIndex, Source
+from reelworld.data.code_store import CodeStore
 
 __all__ = ["changes", "end_share", "event_weights", "reward_scale"]
 
@@ -29,7 +29,7 @@ def changes(recordings: Source, episode: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def event_weights(windows: Windows) -> np.ndarray:
+def event_weights(windows: ClipIndex) -> np.ndarray:
     """Weigh windows of a token store so that every kind of change is drawn about equally often.
 
     A kind is a pair (code before, code after) with codes that differ. A transition weighs 1 / (how often its
@@ -39,7 +39,7 @@ def event_weights(windows: Windows) -> np.ndarray:
         float64, (n_windows,), at least a little for every window.
     """
     store = windows.source
-    assert isinstance(store, TokenStore)
+    assert isinstance(store, CodeStore)
     size = store.tokens.video.codebook_size
     members = np.unique(windows.index[:, 0])
     kinds, special = {}, {}
@@ -69,7 +69,7 @@ def event_weights(windows: Windows) -> np.ndarray:
     return weights
 
 
-def reward_scale(windows: Windows) -> float:
+def reward_scale(windows: ClipIndex) -> float:
     """Root mean square of the rewards that are not zero, over the episodes of the windows; 1 when there are none."""
     total, n = 0.0, 0
     for episode in np.unique(windows.index[:, 0]).tolist():
@@ -79,7 +79,7 @@ def reward_scale(windows: Windows) -> float:
     return (total / n) ** 0.5 if n else 1.0
 
 
-def end_share(windows: Windows) -> float:
+def end_share(windows: ClipIndex) -> float:
     """Share of the steps that end an episode, over the episodes of the windows; 0 where nothing is said of ends."""
     n_ends, n_steps = 0, 0
     for episode in np.unique(windows.index[:, 0]).tolist():

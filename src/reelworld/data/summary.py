@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.splits import SPLITS
 from reelworld.types import ActionSpec
 
@@ -66,7 +66,7 @@ class Summary:
     notes: tuple[str, ...]
 
 
-def summarize(dataset: DataSet, progress: Callable[[int, int], object] | None = None) -> Summary:
+def summarize(dataset: Dataset, progress: Callable[[int, int], object] | None = None) -> Summary:
     """Read a data set once and count.
 
     Args:
@@ -106,7 +106,7 @@ def summarize(dataset: DataSet, progress: Callable[[int, int], object] | None = 
     )
 
 
-def _count_classes(dataset: DataSet) -> dict[str, dict[str, int]]:
+def _count_classes(dataset: Dataset) -> dict[str, dict[str, int]]:
     counts = Counter((e.class_id, e.split) for e in dataset.episodes)
     return {name: {s: counts[i, s] for s in SPLITS} for i, name in enumerate(dataset.info.classes)}
 
@@ -123,7 +123,7 @@ class _Tally:
             name: np.zeros((1, s.n) if s.kind == "discrete" else (s.n, N_BINS), np.int64) for name, s in specs.items()
         }
 
-    def add(self, dataset: DataSet, episode: int, compare: bool) -> None:
+    def add(self, dataset: Dataset, episode: int, compare: bool) -> None:
         """Count one episode, a stretch of frames at a time; its last row of actions is padding."""
         n = dataset.episodes[episode].n_frames
         chunk = max(2, CHUNK_BYTES // (dataset.info.height * dataset.info.width * 3))

@@ -23,13 +23,13 @@ from reelworld.evaluate.latents import purity
 from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.models.latent_action import STREAM
 from reelworld.train.console import Display
-from reelworld.train.pseudo_label import label_episode
+from reelworld.train.pseudo_label import find_latent_actions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
 
@@ -175,7 +175,7 @@ def measure(action_map: ActionMap, episodes: Sequence[Steps], frequent: int, spl
     )
 
 
-def _stream(dataset: DataSet, wanted: str) -> tuple[str, ActionSpec]:
+def _stream(dataset: Dataset, wanted: str) -> tuple[str, ActionSpec]:
     """Choose the stream of real actions."""
     specs = dataset.info.actions
     if not specs:
@@ -196,11 +196,11 @@ def _stream(dataset: DataSet, wanted: str) -> tuple[str, ActionSpec]:
     return stream, spec
 
 
-def _with_steps(dataset: DataSet, episodes: Sequence[int]) -> list[int]:
+def _with_steps(dataset: Dataset, episodes: Sequence[int]) -> list[int]:
     return [i for i in episodes if dataset.episodes[i].n_frames > 1]
 
 
-def _held_out(world: World, dataset: DataSet, split: str) -> list[int]:
+def _held_out(world: World, dataset: Dataset, split: str) -> list[int]:
     """Return the episodes of a split that the world was not trained on."""
     episodes, trained_on = _with_steps(dataset, dataset.indices(split)), set(world.info.splits.get("train", ()))
     kept = [i for i in episodes if dataset.episodes[i].source not in trained_on]
@@ -213,7 +213,7 @@ def _held_out(world: World, dataset: DataSet, split: str) -> list[int]:
     return kept
 
 
-def _check_moving(dataset: DataSet, n_moving: int, n_wanted: int) -> None:
+def _check_moving(dataset: Dataset, n_moving: int, n_wanted: int) -> None:
     """Refuse recordings that show too little to fit a map on."""
     if not n_moving:
         raise UserError(
@@ -227,7 +227,7 @@ def _check_moving(dataset: DataSet, n_moving: int, n_wanted: int) -> None:
         )
 
 
-def _steps(dataset: DataSet, world: World, episode: int, stream: str) -> Steps:
+def _steps(dataset: Dataset, world: World, episode: int, stream: str) -> Steps:
     """Read one episode and find its latent actions."""
     real = dataset.steps(episode).get(f"actions/{stream}")
     n_frames = dataset.episodes[episode].n_frames
@@ -236,5 +236,5 @@ def _steps(dataset: DataSet, world: World, episode: int, stream: str) -> Steps:
             f"{dataset.episodes[episode].source} has no actions {stream!r}, other recordings have: add them, or take "
             "it away."
         )
-    latent = label_episode(dataset, world.latent_actions, episode)
+    latent = find_latent_actions(dataset, world.latent_actions, episode)
     return Steps(latent[:-1], real[: n_frames - 1], changes(dataset, episode))

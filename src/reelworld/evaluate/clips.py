@@ -16,10 +16,10 @@ import numpy as np
 
 from reelworld.config import from_json
 from reelworld.data.action_alignment import check_range
-from reelworld.data.dataset import DataSet, ReadOptions
-from reelworld.data.mixture import Member, members_of, open_recordings
+from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.mixture import DatasetShare, members_of, open_recordings
 from reelworld.nn.action_bounds import accepted
-from reelworld.train.pseudo_label import label
+from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import UserError
 from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained, recipe_config
 
@@ -51,7 +51,7 @@ BATCH_TOKENS = 65536
 """Of a whole clip and all streams side by side: a world that codes whole clips keeps keys and values of each."""
 
 
-def open_like(world: World, path: Path) -> DataSet:
+def open_like(world: World, path: Path) -> Dataset:
     """Open recordings resized, aligned and timed as they were for the world's training, with their own actions.
 
     Those of a mixture's member are known by their name.
@@ -62,22 +62,22 @@ def open_like(world: World, path: Path) -> DataSet:
     where = "how the world's data were read"
     options = from_json(ReadOptions, {**read, "size": size, "fit": fit}, where)
     mixed = data.get("mixture", ()) if isinstance(data, Mapping) else ()
-    members = [from_json(Member, m, where) for m in mixed]
+    members = [from_json(DatasetShare, m, where) for m in mixed]
     known = [replace(m, data=path) for m in members if m.data.name == path.name]
     return open_recordings(known[:1] or members_of([str(path)]), options, with_actions=bool(world.info.actions))
 
 
-def open_for(world: World, path: Path) -> DataSet:
+def open_for(world: World, path: Path) -> Dataset:
     """Open recordings as the world sees them, with actions that it takes."""
     dataset = open_like(world, path)
     if world.latent_actions is not None and world.info.action_map is None:
-        dataset = label(dataset, world.latent_actions)  # recordings do not name them: the model finds them
+        dataset = with_pseudo_labels(dataset, world.latent_actions)  # recordings do not name them: the model finds them
     _check_fit(world, dataset)
     return dataset
 
 
 def choose_clips(
-    world: World, dataset: DataSet, split: str, n_clips: int, seed: int, allow_train: bool = False
+    world: World, dataset: Dataset, split: str, n_clips: int, seed: int, allow_train: bool = False
 ) -> list[Clip]:
     """Draw clips of a split that the world has not been trained on.
 
@@ -122,7 +122,7 @@ def choose_clips(
     return clips
 
 
-def read_episode(world: World, dataset: DataSet, episode: int, start: int = 0, n_frames: int | None = None) -> Clip:
+def read_episode(world: World, dataset: Dataset, episode: int, start: int = 0, n_frames: int | None = None) -> Clip:
     """Read an episode with the frame stride and the form of actions that the world was trained with.
 
     Args:
@@ -154,7 +154,7 @@ def given_frames(world: World) -> int:
     return world.info.context_frames or int(world.tokenizer.spec(1, world.info.height, world.info.width).time_stride)
 
 
-def _check_fit(world: World, dataset: DataSet) -> None:
+def _check_fit(world: World, dataset: Dataset) -> None:
     wanted, came = (world.info.height, world.info.width), (dataset.info.height, dataset.info.width)
     if wanted != came:
         raise UserError(f"the data are {came[0]}x{came[1]} pixels; the world makes {wanted[0]}x{wanted[1]}.")
@@ -180,7 +180,7 @@ def _check_fit(world: World, dataset: DataSet) -> None:
         )
 
 
-def _check_ranges(world: World, dataset: DataSet) -> None:
+def _check_ranges(world: World, dataset: Dataset) -> None:
     """Refuse recordings whose actions are in other units than those that the world learned."""
     specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
     origin = world.info.provenance

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
 from reelworld.evaluate.clips import Starts
 from reelworld.evaluate.figures import Figure, Section, missing_figure, per_clip, r2_figure, share_figure
 from reelworld.evaluate.inverse import N_FRAMES, InverseDynamics, trained
@@ -23,7 +23,7 @@ from reelworld.worlds.provenance import frame_stride, merge_of
 if TYPE_CHECKING:
     from collections.abc import Set
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.worlds.world import World
 
 __all__ = ["compare_readings", "measure_following"]
@@ -34,7 +34,7 @@ FREQUENT, MEAN = "always the most frequent action", "always the mean action"
 
 def measure_following(
     world: World,
-    dataset: DataSet,
+    dataset: Dataset,
     measured: Set[str],
     starts: Starts,
     predicted: np.ndarray,
@@ -73,13 +73,13 @@ def measure_following(
     )
 
 
-def _training_windows(world: World, dataset: DataSet, measured: Set[str]) -> Windows:
+def _training_windows(world: World, dataset: Dataset, measured: Set[str]) -> ClipIndex:
     """Cut the recordings that may be learned from into windows."""
     trained_on = set(world.info.splits.get("train", ()))
     listed = {i for i, e in enumerate(dataset.episodes) if e.source in trained_on}
     allowed = listed or set(dataset.indices("train")) or set(dataset.indices("all"))
     allowed -= {i for i, e in enumerate(dataset.episodes) if e.source in measured}
-    windows = Windows(dataset, "all", N_FRAMES, frame_stride(world.info.provenance), merge_of(world.info.provenance))
+    windows = ClipIndex(dataset, "all", N_FRAMES, frame_stride(world.info.provenance), merge_of(world.info.provenance))
     windows.index = windows.index[np.isin(windows.index[:, 0], list(allowed))]
     return windows
 

@@ -24,8 +24,8 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reelworld.data.clip_index import ClipIndex
 from reelworld.data.loader import Loader
-from reelworld.data.windows import Windows
 from reelworld.nn.pixels import to_float
 from reelworld.train.loop import train
 from reelworld.train.run import Run
@@ -124,7 +124,7 @@ class InverseDynamics(nn.Module):
 
 @torch.inference_mode(mode=False)
 def trained(
-    windows: Windows, specs: Mapping[str, ActionSpec], steps: int, seed: int, cache: Path, device: torch.device
+    windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int, cache: Path, device: torch.device
 ) -> InverseDynamics:
     """Train the network on windows of recordings, or take it from the folder where it was kept.
 
@@ -164,7 +164,7 @@ def trained(
     return model
 
 
-def _described(windows: Windows, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, Any]:
+def _described(windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, Any]:
     """Say what decides the weights."""
     episodes = [windows.source.episodes[i] for i in np.unique(windows.index[:, 0]).tolist()]
     names = "".join(f"{e.source} {e.n_frames}\n" for e in episodes)

@@ -56,7 +56,7 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.evaluate.closeness import Compared
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.nn.perceptual import LPIPS
@@ -84,8 +84,8 @@ class Plan:
     """What is measured on what; ``sections`` does it."""
 
     world: World
-    dataset: DataSet
-    train: DataSet
+    dataset: Dataset
+    train: Dataset
     """Where training clips come from."""
     config: EvalConfig
     wide: Sequence[Clip]
@@ -355,7 +355,7 @@ class Plan:
         yield measure_surprise(self.world, scored, self.config.seed)
 
 
-def all_training_clips(dataset: DataSet) -> Iterator[Clip]:
+def all_training_clips(dataset: Dataset) -> Iterator[Clip]:
     """Yield training episodes (all, where nothing is marked as training) up to 120,000 frames."""
     left = ATLAS_FRAMES
     for i in dataset.indices("train") or dataset.indices("all"):

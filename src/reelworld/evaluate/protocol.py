@@ -27,7 +27,7 @@ from reelworld.nn.perceptual import load_lpips
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.worlds.world import World
 
 __all__ = ["EvalConfig", "Evaluation", "evaluate"]
@@ -118,7 +118,7 @@ class Evaluation:
 
 def evaluate(
     world: World,
-    dataset: DataSet,
+    dataset: Dataset,
     config: EvalConfig,
     progress: Callable[[str, float], Any] = lambda _name, _share: None,
     cache: Path | None = None,
@@ -186,7 +186,7 @@ def evaluate(
     )
 
 
-def _find_tiles(dataset: DataSet, config: EvalConfig) -> TileAtlas | None:
+def _find_tiles(dataset: Dataset, config: EvalConfig) -> TileAtlas | None:
     if config.tiles == "no":
         return None
     atlas = TileAtlas.build(c.frames for c in all_training_clips(dataset))

@@ -17,7 +17,7 @@ from reelworld.files import write_json
 from reelworld.system_info import commit, describe_machine, now
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.evaluate.protocol import EvalConfig, Evaluation
     from reelworld.worlds.world import World
 
@@ -27,7 +27,7 @@ FORMAT_VERSION = 1
 
 
 def describe(
-    evaluation: Evaluation, world: World, dataset: DataSet, config: EvalConfig, command: str
+    evaluation: Evaluation, world: World, dataset: Dataset, config: EvalConfig, command: str
 ) -> dict[str, Any]:
     """Put an evaluation and its circumstances into JSON values."""
     info = world.info

@@ -14,7 +14,7 @@ from reelworld.media import write_file
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.worlds.world import World
 
 __all__ = ["evaluate_to_folder"]
@@ -22,7 +22,7 @@ __all__ = ["evaluate_to_folder"]
 
 def evaluate_to_folder(
     world: World,
-    dataset: DataSet,
+    dataset: Dataset,
     config: EvalConfig,
     out: Path,
     *,

@@ -19,7 +19,7 @@ from reelworld.nn.pixels import to_float
 from reelworld.worlds.provenance import frame_stride
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 
@@ -59,7 +59,7 @@ def cut_whole_clips(clips: Sequence[Clip], n_frames: int, most: int) -> WholeCli
 
 
 def training_clips(
-    world: World, dataset: DataSet, n_frames: int, most: int, skip: set[str], seed: int
+    world: World, dataset: Dataset, n_frames: int, most: int, skip: set[str], seed: int
 ) -> tuple[Iterator[np.ndarray], int]:
     """Draw whole clips of the training split, for what is fitted or compared with.
 

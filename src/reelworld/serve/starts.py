@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.clip_index import merged_specs
+from reelworld.data.dataset import Dataset
 from reelworld.data.resize import fit_frame
 from reelworld.data.resize_options import ReadOptions
-from reelworld.data.windows import merged_specs
 from reelworld.media import encode_png
 from reelworld.serve.playable import PlayableInfo, PlaySession
 from reelworld.types import Clip, StepResult, UserError
@@ -72,7 +72,7 @@ def clips_of(folder: Path, info: PlayableInfo) -> list[Clip]:
     Raises:
         UserError: If it cannot be read, or its frames or actions are not those of the world.
     """
-    data = DataSet.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
+    data = Dataset.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
     if missing := info.actions.keys() - data.info.actions.keys():
         raise UserError(f"{folder} lacks the actions {sorted(missing)} that this world takes; give recordings of it.")
     stride = frame_stride(info.provenance)

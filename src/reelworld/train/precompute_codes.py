@@ -17,24 +17,24 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from reelworld.data.code_store import TokenStore, TokenWriter
-from reelworld.data.dataset import DataSet
+from reelworld.data.code_store import CodeStore, CodeStoreWriter
+from reelworld.data.dataset import Dataset
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
 from reelworld.types import Batch, Codes, Tokenizer
 
-__all__ = ["coded", "encoded_batches", "reused", "tokenize", "weights_hash"]
+__all__ = ["encode_batch", "encoded_batches", "precompute_codes", "replay_batches", "weights_hash"]
 
 
-def tokenize(
-    dataset: DataSet,
+def precompute_codes(
+    dataset: Dataset,
     tokenizer: Tokenizer,
     out: Path,
     *,
     batch_frames: int = 256,
     device: torch.device | None = None,
     console: Console | None = None,
-) -> TokenStore:
+) -> CodeStore:
     """Encode every episode into a token store; go on where an interrupted call stopped.
 
     Args:
@@ -54,7 +54,7 @@ def tokenize(
     info = dataset.info
     spec = tokenizer.spec(1, info.height, info.width)
     identity = weights_hash(tokenizer)
-    writer = TokenWriter(out, info=info, episodes=dataset.episodes, tokens=spec, identity=identity)
+    writer = CodeStoreWriter(out, info=info, episodes=dataset.episodes, tokens=spec, identity=identity)
     missing = writer.missing()
     was_training = tokenizer.training
     tokenizer.to(device).eval()
@@ -65,7 +65,7 @@ def tokenize(
             text = f"episode {number}/{len(missing)}"
             display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
     tokenizer.train(was_training)
-    return writer.finish() if missing or not _is_finished(out) else TokenStore.open(out)
+    return writer.finish() if missing or not _is_finished(out) else CodeStore.open(out)
 
 
 def _is_finished(out: Path) -> bool:
@@ -74,7 +74,7 @@ def _is_finished(out: Path) -> bool:
 
 @torch.inference_mode()
 def _encode(
-    tokenizer: Tokenizer, dataset: DataSet, episode: int, batch_frames: int, device: torch.device
+    tokenizer: Tokenizer, dataset: Dataset, episode: int, batch_frames: int, device: torch.device
 ) -> np.ndarray:
     """Turn an episode, read piece by piece, into codes, int64 (T, N)."""
     n_frames = dataset.episodes[episode].n_frames
@@ -95,7 +95,7 @@ def weights_hash(module: nn.Module) -> str:
 
 
 @torch.no_grad()
-def coded(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_alone: int = 0) -> Batch:
+def encode_batch(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_alone: int = 0) -> Batch:
     """Replace the video of a batch by its codes.
 
     Args:
@@ -146,11 +146,12 @@ def encoded_batches(
         return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_share else 0
 
     return lambda start: (
-        coded(batch, tokenizer, context_frames, n_alone(number)) for number, batch in enumerate(batches(start), start)
+        encode_batch(batch, tokenizer, context_frames, n_alone(number))
+        for number, batch in enumerate(batches(start), start)
     )
 
 
-def reused(
+def replay_batches(
     batches: Callable[[int], Iterator[Batch]], times: int, seed: int, n_kept: int = 64
 ) -> Callable[[int], Iterator[Batch]]:
     """Let every batch come several times, where making one costs more than learning from it; for ``Stage.batches``.

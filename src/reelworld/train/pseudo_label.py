@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.pseudo_labels import LabelledDataSet
 from reelworld.models.latent_action import STREAM, LatentActionModel
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
 from reelworld.types import ActionSpec
 
-__all__ = ["label", "label_episode", "latent_spec"]
+__all__ = ["find_latent_actions", "latent_spec", "with_pseudo_labels"]
 
 PIECE = 64
 """Frames that are read at once."""
@@ -34,7 +34,7 @@ def latent_spec(n_codes: int) -> ActionSpec:
     )
 
 
-def label(dataset: DataSet, model: LatentActionModel, console: Console | None = None) -> LabelledDataSet:
+def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Console | None = None) -> LabelledDataSet:
     """Find the latent actions of every episode; recorded actions are left out.
 
     Args:
@@ -47,7 +47,7 @@ def label(dataset: DataSet, model: LatentActionModel, console: Console | None = 
     rows = []
     with Display("finding actions", console) as display:
         for number in range(1, len(dataset.episodes) + 1):
-            rows.append(label_episode(dataset, model, number - 1))
+            rows.append(find_latent_actions(dataset, model, number - 1))
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
@@ -55,7 +55,7 @@ def label(dataset: DataSet, model: LatentActionModel, console: Console | None = 
 
 
 @torch.inference_mode()
-def label_episode(dataset: DataSet, model: LatentActionModel, episode: int) -> np.ndarray:
+def find_latent_actions(dataset: Dataset, model: LatentActionModel, episode: int) -> np.ndarray:
     """Find the latent actions of one episode piece by piece, int64 (T,); the last is padding."""
     n_frames = dataset.episodes[episode].n_frames
     found = np.zeros(n_frames, np.int64)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import to_batch
-from reelworld.data.windows import Windows, spread
 from reelworld.nn.pixels import to_float
-from reelworld.train.precompute_codes import coded
+from reelworld.train.precompute_codes import encode_batch
 from reelworld.types import Batch
 
 __all__ = [
@@ -30,10 +30,10 @@ __all__ = [
 ]
 
 
-def tokenizer_check(tokenizer: Any, dataset: DataSet, n_frames: int = 128) -> Callable[[], dict[str, float]]:
+def tokenizer_check(tokenizer: Any, dataset: Dataset, n_frames: int = 128) -> Callable[[], dict[str, float]]:
     """Prepare a check of the reconstruction of validation frames: PSNR (dB) and codes in use."""
-    windows = Windows(dataset, "val", 1)
-    frames = np.stack([windows[i]["frames"] for i in spread(len(windows), n_frames)])
+    windows = ClipIndex(dataset, "val", 1)
+    frames = np.stack([windows[i]["frames"] for i in evenly_spaced(len(windows), n_frames)])
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
@@ -49,7 +49,7 @@ def tokenizer_check(tokenizer: Any, dataset: DataSet, n_frames: int = 128) -> Ca
     return check
 
 
-def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callable[[], dict[str, float]]:
+def dynamics_check(dynamics: Any, windows: ClipIndex, n_clips: int = 64) -> Callable[[], dict[str, float]]:
     """Prepare a check of one-pass prediction on validation clips of codes.
 
     ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
@@ -58,13 +58,13 @@ def dynamics_check(dynamics: Any, windows: Windows, n_clips: int = 64) -> Callab
     return _step_check(dynamics, lambda: some_clips(windows, n_clips))
 
 
-def coded_check(tokenizer: Any, dynamics: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def coded_check(tokenizer: Any, dynamics: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
     batch = some_clips(windows, n_clips)
-    return _step_check(dynamics, lambda: coded(batch, tokenizer))
+    return _step_check(dynamics, lambda: encode_batch(batch, tokenizer))
 
 
-def loss_check(tokenizer: Any, module: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def loss_check(tokenizer: Any, module: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes.
 
     Every term of its loss is reported as ``val_`` and the term's name, a mean in the unit of the term.
@@ -73,7 +73,7 @@ def loss_check(tokenizer: Any, module: Any, windows: Windows, n_clips: int = 32)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
-        losses = module.loss(coded(batch, tokenizer))
+        losses = module.loss(encode_batch(batch, tokenizer))
         return {f"val_{name}": value for name, value in losses.mean().items()}
 
     return check
@@ -96,7 +96,7 @@ def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[s
     return check
 
 
-def clip_check(tokenizer: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def clip_check(tokenizer: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare a check of the reconstruction of whole validation clips: PSNR (dB) and codes in use."""
     batch = some_clips(windows, n_clips)
 
@@ -114,7 +114,7 @@ def clip_check(tokenizer: Any, windows: Windows, n_clips: int = 32) -> Callable[
     return check
 
 
-def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def prior_check(tokenizer: Any, prior: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare a check of the surprise at the codes of whole validation clips, in nats per code.
 
     Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
@@ -124,7 +124,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32)
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
-        here = coded(batch, tokenizer, prior.config.cond_frames)
+        here = encode_batch(batch, tokenizer, prior.config.cond_frames)
         assert here.codes is not None
         nats = prior.nats(here.codes, here.conditions)
         codes_BPN = here.codes.video
@@ -138,7 +138,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: Windows, n_clips: int = 32)
     return check
 
 
-def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[], dict[str, float]]:
+def latent_check(model: Any, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
     """Prepare a check of latent actions on validation clips.
 
     ``val_codes_used`` and ``val_perplexity`` say how many codes carry something, ``val_gain`` how much better the next
@@ -166,7 +166,7 @@ def latent_check(model: Any, windows: Windows, n_clips: int = 128) -> Callable[[
     return check
 
 
-def some_clips(windows: Windows, n_clips: int) -> Batch:
+def some_clips(windows: ClipIndex, n_clips: int) -> Batch:
     """Read clips spread over the windows."""
-    rows = [windows[i] for i in spread(len(windows), n_clips)]
+    rows = [windows[i] for i in evenly_spaced(len(windows), n_clips)]
     return to_batch({k: torch.from_numpy(np.stack([row[k] for row in rows])) for k in rows[0]})

@@ -10,9 +10,9 @@ from torch import nn
 
 import reelworld
 from reelworld.config import to_json
-from reelworld.data.dataset import DataInfo, DataSet
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
+from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.data.splits import SPLITS
-from reelworld.data.windows import Windows, spread
 from reelworld.models.samplers import SamplerConfig
 from reelworld.types import ActionSpec
 from reelworld.worlds.external_checkpoint import ForeignCheckpoint
@@ -64,9 +64,9 @@ def make_world(
     return World(world_info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
 
 
-def with_data(world: World, dataset: DataSet, starts: Windows, statistics: Mapping[str, float]) -> World:
+def with_data(world: World, dataset: Dataset, starts: ClipIndex, statistics: Mapping[str, float]) -> World:
     """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
-    world.starts = [starts.clip(i) for i in spread(len(starts), N_STARTS)]
+    world.starts = [starts.clip(i) for i in evenly_spaced(len(starts), N_STARTS)]
     splits = {s: tuple(dict.fromkeys(dataset.episodes[i].source for i in dataset.indices(s))) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
     return world

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from reelworld.config import from_json
-from reelworld.data.windows import Merge, merge_actions
+from reelworld.data.clip_index import Merge, merge_actions
 from reelworld.envs.presets import SimulatorConfig
 from reelworld.types import Clip, Fit, UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.dataset import DataSet
+    from reelworld.data.dataset import Dataset
 
 __all__ = ["Game", "frame_stride", "game_of", "merge_of", "read_as_trained", "recipe_config"]
 
@@ -54,7 +54,7 @@ def merge_of(provenance: Mapping[str, Any]) -> Merge:
     return merge
 
 
-def read_as_trained(dataset: DataSet, provenance: Mapping[str, Any], episode: int, start: int, stop: int) -> Clip:
+def read_as_trained(dataset: Dataset, provenance: Mapping[str, Any], episode: int, start: int, stop: int) -> Clip:
     """Read an episode with a world's frame stride and form of actions.
 
     Args:

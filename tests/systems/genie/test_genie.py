@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from reelworld.data.dataset import DataSet
-from reelworld.data.windows import Windows
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
 from reelworld.models.latent_action import STREAM
 from reelworld.nn.pixels import to_float
 from reelworld.systems.genie import latent_stage as genie_actions
 from reelworld.systems.genie import train as genie
 from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
-from reelworld.train.pseudo_label import label
+from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import UserError
 
 
-def recorded(folder: Path, frames: list[np.ndarray]) -> DataSet:
+def recorded(folder: Path, frames: list[np.ndarray]) -> Dataset:
     for i, episode in enumerate(frames):
         np.savez(folder / f"{i:02d}.npz", frames=episode, actions=np.arange(len(episode)) % 3)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 def moving(n_frames: int, seed: int) -> np.ndarray:
@@ -34,15 +34,15 @@ def test_a_recording_in_which_nothing_moves_is_refused(tmp_path: Path) -> None:
     still = [np.repeat(moving(1, i), 20, 0) for i in range(3)]
     dataset = recorded(tmp_path, still)
     with pytest.raises(UserError, match=r"nothing moves in .* no action can be learned"):
-        genie_actions.check_movement(genie.SIZES["tiny"](), Windows(dataset, "all", 3))
+        genie_actions.check_movement(genie.SIZES["tiny"](), ClipIndex(dataset, "all", 3))
     still[1][10:] = 255 - still[1][10:]
     other = tmp_path / "other"
     other.mkdir()
-    genie_actions.check_movement(genie.SIZES["tiny"](), Windows(recorded(other, still), "all", 3))
+    genie_actions.check_movement(genie.SIZES["tiny"](), ClipIndex(recorded(other, still), "all", 3))
 
 
 def test_more_codes_than_steps_are_refused(tmp_path: Path) -> None:
-    clips = Windows(recorded(tmp_path, [moving(5, 0)]), "all", 2)
+    clips = ClipIndex(recorded(tmp_path, [moving(5, 0)]), "all", 2)
     with pytest.raises(UserError, match=r"4 steps to learn 8 latent actions from.*fewer --latent-codes"):
         genie_actions.check_movement(replace(genie.SIZES["tiny"](), latent_codes=8), clips)
 
@@ -56,7 +56,7 @@ def test_labels_belong_to_their_frames(tmp_path: Path) -> None:
         for block in model.encoder.blocks:
             torch.nn.init.normal_(block.out.weight)
     dataset = recorded(tmp_path, [moving(150, 1), moving(2, 2)])
-    labelled = label(dataset, model)
+    labelled = with_pseudo_labels(dataset, model)
     assert set(labelled.info.actions) == {STREAM}
     for i, episode in enumerate(dataset.episodes):
         frames = torch.from_numpy(dataset.arrays(i, 0, episode.n_frames)["frames"])

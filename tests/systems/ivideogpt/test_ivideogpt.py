@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from tests.conformance.conftest import ACTIONS, actions, frames, untrained
 
-from reelworld.data.dataset import DataInfo, DataSet
+from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.train_tokenizer import looks
 from reelworld.train import autotune as probe
@@ -138,10 +138,10 @@ def test_other_shapes_and_other_worlds_are_refused(before: Path, tmp_path: Path)
 # ------------------------------------------------------------------ what is refused
 
 
-def recorded(folder: Path, **more: np.ndarray) -> DataSet:
+def recorded(folder: Path, **more: np.ndarray) -> Dataset:
     for i in range(3):
         np.savez(folder / f"{i}.npz", frames=frames(1, 20, seed=i)[0], **more)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.types import ActionSpec
 
@@ -68,16 +68,16 @@ def latent_model(config: Config, info: DataInfo) -> nn.Module:
     return STLatentActions(STLatentConfig(window=config.latent_frames, heads=config.latent_heads, **same))
 
 
-def latent_stage(config: Config, model: Any, dataset: DataSet) -> Iterator[Stage]:
+def latent_stage(config: Config, model: Any, dataset: Dataset) -> Iterator[Stage]:
     """Train the latent action model, merge codes that do the same, and say so if it collapsed."""
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.data.loader import Loader
-    from reelworld.data.windows import Windows
     from reelworld.train.stage import Stage
     from reelworld.train.validation import latent_check, some_clips
 
-    clips = Windows(dataset, "train", config.latent_frames)
+    clips = ClipIndex(dataset, "train", config.latent_frames)
     check_movement(config, clips)
-    check = latent_check(model, Windows(dataset, "val", config.latent_frames))
+    check = latent_check(model, ClipIndex(dataset, "val", config.latent_frames))
     yield Stage(
         name="latent_actions",
         part="latent_actions",
@@ -105,14 +105,14 @@ def check_movement(config: Config, clips: Any) -> None:
     Raises:
         UserError: If nothing moves, or there are fewer steps than codes.
     """
-    from reelworld.data.windows import spread
+    from reelworld.data.clip_index import evenly_spaced
 
     if len(clips) < config.latent_codes:
         raise UserError(
             f"the recordings have {len(clips)} steps to learn {config.latent_codes} latent actions from: record more, "
             "or give fewer --latent-codes."
         )
-    looked = spread(len(clips), LOOKED_AT)
+    looked = evenly_spaced(len(clips), LOOKED_AT)
     if not any((f := clips[i]["frames"])[1:].tobytes() != f[:-1].tobytes() for i in looked):
         raise UserError(
             f"nothing moves in {len(looked)} stretches of the recordings: no action can be learned from them; record "
@@ -120,12 +120,12 @@ def check_movement(config: Config, clips: Any) -> None:
         )
 
 
-def labelled(config: Config, parts: dict[str, nn.Module], dataset: DataSet) -> DataSet:
+def labelled(config: Config, parts: dict[str, nn.Module], dataset: Dataset) -> Dataset:
     """Put the latent actions in place of the recorded ones, where they are learned."""
-    from reelworld.train.pseudo_label import label
+    from reelworld.train.pseudo_label import with_pseudo_labels
 
     model: Any = parts.get("latent_actions")
-    return dataset if model is None else label(dataset, model)
+    return dataset if model is None else with_pseudo_labels(dataset, model)
 
 
 def optim(config: Config, **wanted: Any) -> OptimConfig:

@@ -24,7 +24,7 @@ from reelworld.systems.genie.presets import DEFAULT_SIZE, SIZES
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.dataset import DataInfo, DataSet
+    from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.train.run import Run
     from reelworld.train.stage import Stage
     from reelworld.worlds.world import World
@@ -74,10 +74,10 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     return {**parts, "latent_actions": latent_model(config, info)} if config.actions == "latent" else parts
 
 
-def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
     """Train the tokenizer, find latent actions, then train the dynamics on codes and actions."""
+    from reelworld.data.clip_index import ClipIndex, check_lengths
     from reelworld.data.loader import Loader
-    from reelworld.data.windows import Windows, check_lengths
     from reelworld.train.precompute_codes import encoded_batches
     from reelworld.train.stage import Stage
     from reelworld.train.validation import clip_check
@@ -90,19 +90,19 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
         name="tokenizer",
         part="tokenizer",
         module=tokenizer,
-        batches=Loader(Windows(dataset, "train", config.clip_frames), config.tokenizer_batch, config.seed).batches,
+        batches=Loader(ClipIndex(dataset, "train", config.clip_frames), config.tokenizer_batch, config.seed).batches,
         steps=config.tokenizer_steps,
         optim=optim(config, lr=config.tokenizer_lr, schedule="wsd"),
         max_minutes=minutes and minutes * config.tokenizer_share,
         precision=config.precision,
         frames_per_batch=config.tokenizer_batch * config.clip_frames,
-        validate=clip_check(tokenizer, Windows(dataset, "val", config.clip_frames)),
+        validate=clip_check(tokenizer, ClipIndex(dataset, "val", config.clip_frames)),
     )
     if config.actions == "latent":
         yield from latent_stage(config, parts["latent_actions"], dataset)
     dataset, share = labelled(config, parts, dataset), config.tokenizer_share
     share += config.actions_share if config.actions == "latent" else 0
-    loader = Loader(Windows(dataset, "train", config.clip_frames), config.batch, config.seed)
+    loader = Loader(ClipIndex(dataset, "train", config.clip_frames), config.batch, config.seed)
     dynamics: Any = parts["dynamics"]
     yield Stage(
         name="dynamics",
@@ -118,22 +118,22 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     )
 
 
-def step_check(config: Config, parts: dict[str, nn.Module], dataset: DataSet) -> Any:
+def step_check(config: Config, parts: dict[str, nn.Module], dataset: Dataset) -> Any:
     """Prepare a check of the dynamics on validation clips."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.train.validation import coded_check
 
-    return coded_check(parts["tokenizer"], parts["dynamics"], Windows(dataset, "val", config.clip_frames))
+    return coded_check(parts["tokenizer"], parts["dynamics"], ClipIndex(dataset, "val", config.clip_frames))
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
     """Assemble the world, with clips to start from."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.worlds.assemble import with_data
 
     dataset = labelled(config, parts, dataset)
     check = step_check(config, parts, dataset)()
-    starts = Windows(dataset, "val", config.context_frames)
+    starts = ClipIndex(dataset, "val", config.context_frames)
     return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
 
 

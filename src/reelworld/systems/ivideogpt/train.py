@@ -28,8 +28,8 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.dataset import DataInfo, DataSet
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
+    from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.train.run import Run
     from reelworld.train.stage import Stage
     from reelworld.types import ActionSpec
@@ -42,7 +42,7 @@ TAKES_MIXTURES = True
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
     """Describe the actions of one step of the world."""
-    from reelworld.data.windows import merged_specs
+    from reelworld.data.clip_index import merged_specs
 
     if config.actions == "given" and not info.actions:
         raise UserError("the recordings have no actions; make a world that runs by itself: --actions none.")
@@ -90,17 +90,17 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     return parts
 
 
-def windows(config: Config, dataset: DataSet, split: str) -> Windows:
+def windows(config: Config, dataset: Dataset, split: str) -> ClipIndex:
     """Cut recordings into clips of kept frames."""
-    from reelworld.data.goals import GoalWindows
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
+    from reelworld.data.goals import GoalClipIndex
 
-    return (GoalWindows if config.goal else Windows)(dataset, split, config.clip_frames, config.frame_stride)
+    return (GoalClipIndex if config.goal else ClipIndex)(dataset, split, config.clip_frames, config.frame_stride)
 
 
-def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
-    from reelworld.data.windows import check_lengths
+    from reelworld.data.clip_index import check_lengths
 
     for split in ("train", "val"):
         check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
@@ -113,16 +113,16 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     yield from dynamics_stages(config, tokenizer, dynamics, clips, held_out)
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
     """Assemble the world, with clips to start from."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.train.validation import coded_check
     from reelworld.worlds.assemble import with_data
     from reelworld.worlds.continuation import context_of
 
     held_out = windows(config, dataset, "val")
     check = coded_check(parts["tokenizer"], parts["dynamics"], held_out)()
-    starts = held_out if config.goal else Windows(dataset, "val", config.given_frames, config.frame_stride)
+    starts = held_out if config.goal else ClipIndex(dataset, "val", config.given_frames, config.frame_stride)
     world = with_data(assemble(config, parts, dataset.info), dataset, starts, check)
     world.starts = [context_of(clip, world.info.context_frames) for clip in world.starts]  # not what leads to a goal
     return world

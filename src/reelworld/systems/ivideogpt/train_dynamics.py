@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from reelworld.systems.ivideogpt.config import Config
 
 if TYPE_CHECKING:
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
     from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
     from reelworld.train.stage import Stage
@@ -22,13 +22,13 @@ DRAFT_REUSE = 8
 
 
 def dynamics_stages(
-    config: Config, tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer, clips: Windows, held_out: Windows
+    config: Config, tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer, clips: ClipIndex, held_out: ClipIndex
 ) -> Iterator[Stage]:
     """Train the drafts where there are some, then all of the dynamics."""
     from reelworld.data.rare_events import end_share, reward_scale
     from reelworld.systems.ivideogpt.frame_prior import DraftTraining
     from reelworld.systems.ivideogpt.train_tokenizer import training_batches
-    from reelworld.train.precompute_codes import encoded_batches, reused
+    from reelworld.train.precompute_codes import encoded_batches, replay_batches
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.validation import coded_check, loss_check
 
@@ -45,7 +45,7 @@ def dynamics_stages(
             name="draft",
             part="dynamics",
             module=training,
-            batches=reused(many, DRAFT_REUSE, config.seed),
+            batches=replay_batches(many, DRAFT_REUSE, config.seed),
             steps=config.draft_steps,
             optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=0.05, warmup_steps=0),
             max_minutes=minutes and minutes / 4,
@@ -60,7 +60,7 @@ def dynamics_stages(
         name="dynamics",
         part="dynamics",
         module=dynamics,
-        batches=reused(coded, config.code_reuse, config.seed),
+        batches=replay_batches(coded, config.code_reuse, config.seed),
         steps=config.steps,
         optim=OptimConfig(lr=config.lr, beta2=0.999, weight_decay=config.weight_decay, warmup_steps=config.warmup),
         max_minutes=minutes and (minutes * 3 / 4 if dynamics.draft is not None else minutes),

@@ -12,7 +12,7 @@ from reelworld.systems.ivideogpt.config import Config
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
     from reelworld.train.stage import Stage
     from reelworld.types import Batch
@@ -32,7 +32,7 @@ def looks(config: Config) -> nn.Module:
     return SquaredDifference()
 
 
-def training_batches(config: Config, clips: Windows, batch: int) -> Callable[[int], Iterator[Batch]]:
+def training_batches(config: Config, clips: ClipIndex, batch: int) -> Callable[[int], Iterator[Batch]]:
     """Draw clips to learn from, changed as the settings say; batch number -> endless batches from there on."""
     from reelworld.data.augment import Augmentation
     from reelworld.data.loader import Loader
@@ -41,7 +41,7 @@ def training_batches(config: Config, clips: Windows, batch: int) -> Callable[[in
     return Loader(clips, batch, config.seed, augment=augment).batches
 
 
-def tokenizer_stage(config: Config, tokenizer: ContextVQGAN, clips: Windows, held_out: Windows) -> Stage:
+def tokenizer_stage(config: Config, tokenizer: ContextVQGAN, clips: ClipIndex, held_out: ClipIndex) -> Stage:
     """Train the tokenizer on some frames of every clip."""
     from reelworld.systems.ivideogpt.gan_loss import GANLossConfig, ShuffledTraining, VQGANTraining
     from reelworld.train.stage import OptimConfig, Stage

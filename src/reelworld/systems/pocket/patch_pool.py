@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from reelworld.data.dataset import DataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.nn.pixels import patchify, to_float, unpatchify
 from reelworld.types import Batch
@@ -36,7 +36,7 @@ class PatchPool:
     """Pixels per side."""
 
     @classmethod
-    def of(cls, dataset: DataSet, patch: int, max_frames: int = 8192, max_patches: int = 65536) -> PatchPool:
+    def of(cls, dataset: Dataset, patch: int, max_frames: int = 8192, max_patches: int = 65536) -> PatchPool:
         """Collect the patches of about ``max_frames`` training frames, spread evenly over the episodes."""
         members = dataset.indices("train")
         total = sum(dataset.episodes[i].n_frames for i in members)

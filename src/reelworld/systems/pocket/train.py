@@ -23,8 +23,8 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.dataset import DataInfo, DataSet
-    from reelworld.data.windows import Source, Windows
+    from reelworld.data.clip_index import ClipIndex, Source
+    from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.models.samplers import SamplerConfig
     from reelworld.train.run import Run
     from reelworld.train.stage import Stage
@@ -70,7 +70,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
     """Describe the actions of one step of the world."""
-    from reelworld.data.windows import merged_specs
+    from reelworld.data.clip_index import merged_specs
 
     if config.actions == "given" and not info.actions:
         raise UserError(
@@ -80,20 +80,20 @@ def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
     return merged_specs(info.actions, config.frame_stride, config.merge) if config.actions == "given" else {}
 
 
-def windows(config: Config, source: Source, split: str, length: int) -> Windows:
+def windows(config: Config, source: Source, split: str, length: int) -> ClipIndex:
     """Cut a data set or a token store into windows of kept frames."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
 
-    return Windows(source, split, length, config.frame_stride, config.merge)
+    return ClipIndex(source, split, length, config.frame_stride, config.merge)
 
 
-def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
     """Train the tokenizer on frames, write the recording as codes, train the dynamics on those."""
+    from reelworld.data.clip_index import check_lengths
     from reelworld.data.loader import Loader
     from reelworld.data.rare_events import event_weights, reward_scale
-    from reelworld.data.windows import check_lengths
     from reelworld.systems.pocket.patch_pool import PatchPool
-    from reelworld.train.precompute_codes import tokenize
+    from reelworld.train.precompute_codes import precompute_codes
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.train.validation import dynamics_check, tokenizer_check
 
@@ -116,7 +116,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
         frames_per_batch=config.tokenizer_batch,
         validate=tokenizer_check(tokenizer, dataset),
     )
-    store = tokenize(dataset, tokenizer, run.folder / "codes")
+    store = precompute_codes(dataset, tokenizer, run.folder / "codes")
     clips = windows(config, store, "train", config.clip_frames)
     dynamics: Any = parts["dynamics"]
     dynamics.reward_scale.fill_(reward_scale(clips))
@@ -135,14 +135,14 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     )
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
     """Assemble the world: clips to start from, and a sampler that suits what was learned."""
-    from reelworld.data.code_store import TokenStore
+    from reelworld.data.code_store import CodeStore
     from reelworld.models.samplers import suited_sampler
     from reelworld.train.validation import dynamics_check
     from reelworld.worlds.assemble import with_data
 
-    clips = windows(config, TokenStore.open(run.folder / "codes"), "val", config.clip_frames)
+    clips = windows(config, CodeStore.open(run.folder / "codes"), "val", config.clip_frames)
     check = dynamics_check(parts["dynamics"], clips)()
     world = assemble(config, parts, dataset.info, suited_sampler(check["val_exact"]))
     return with_data(world, dataset, windows(config, dataset, "val", config.context_frames), check)

@@ -22,8 +22,8 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.dataset import DataInfo, DataSet
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
+    from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.train.run import Run
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.worlds.world import World
@@ -70,11 +70,11 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     return {"tokenizer": tokenizer, "dynamics": prior}
 
 
-def windows(config: Config, dataset: DataSet, split: str) -> Windows:
+def windows(config: Config, dataset: Dataset, split: str) -> ClipIndex:
     """Cut recordings into clips of kept frames."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
 
-    return Windows(dataset, split, config.sequence_length, config.frame_stride)
+    return ClipIndex(dataset, split, config.sequence_length, config.frame_stride)
 
 
 def optim(config: Config, **wanted: Any) -> OptimConfig:
@@ -84,10 +84,10 @@ def optim(config: Config, **wanted: Any) -> OptimConfig:
     return OptimConfig(beta2=config.beta2, weight_decay=0.0, warmup_steps=config.warmup_steps, **wanted)
 
 
-def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
     """Train the VQ-VAE on clips, then the prior on their codes."""
+    from reelworld.data.clip_index import check_lengths
     from reelworld.data.loader import Loader
-    from reelworld.data.windows import check_lengths
     from reelworld.train.precompute_codes import encoded_batches
     from reelworld.train.stage import Stage
     from reelworld.train.validation import clip_check, prior_check
@@ -133,14 +133,14 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: R
     )
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: DataSet, run: Run) -> World:
+def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
     """Assemble the world, with clips to start from."""
-    from reelworld.data.windows import Windows
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.train.validation import prior_check
     from reelworld.worlds.assemble import with_data
 
     check = prior_check(parts["tokenizer"], parts["dynamics"], windows(config, dataset, "val"))()
-    starts = Windows(dataset, "val", config.context_frames, config.frame_stride)
+    starts = ClipIndex(dataset, "val", config.context_frames, config.frame_stride)
     return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
 
 

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from reelworld.data.clip_index import ClipIndex, merge_actions, merged_specs
 from reelworld.data.folder import DataInfo, Episode
-from reelworld.data.windows import Windows, merge_actions, merged_specs
 from reelworld.types import ActionSpec, UserError
 
 
@@ -35,7 +35,7 @@ class Numbers:
 @pytest.mark.parametrize(("length", "stride"), [(1, 1), (4, 1), (4, 3), (7, 1)])
 def test_every_window_that_fits_is_there_once(length, stride):
     lengths = [7, 3, 12, 10]
-    windows = Windows(Numbers(lengths), "train", length, stride)
+    windows = ClipIndex(Numbers(lengths), "train", length, stride)
     span = (length - 1) * stride + 1
     want = [(e, s) for e, n in enumerate(lengths) for s in range(n) if s + span <= n]
     assert [tuple(row) for row in windows.index] == want
@@ -48,11 +48,11 @@ def test_every_window_that_fits_is_there_once(length, stride):
 
 def test_merging_is_explicit():
     source = Numbers([9], kind="continuous")
-    stacked = Windows(source, "all", 3, 2)[1]["actions/action"]
+    stacked = ClipIndex(source, "all", 3, 2)[1]["actions/action"]
     assert stacked[..., 0].tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert Windows(source, "all", 3, 2, "last")[1]["actions/action"][:, 0].tolist() == [2, 4, 6]
-    assert Windows(source, "all", 3, 2, "sum")[1]["actions/action"][:, 0].tolist() == [3, 7, 11]
-    assert Windows(source, "all", 3, 1, "sum")[1]["actions/action"].shape == (3, 1)
+    assert ClipIndex(source, "all", 3, 2, "last")[1]["actions/action"][:, 0].tolist() == [2, 4, 6]
+    assert ClipIndex(source, "all", 3, 2, "sum")[1]["actions/action"][:, 0].tolist() == [3, 7, 11]
+    assert ClipIndex(source, "all", 3, 1, "sum")[1]["actions/action"].shape == (3, 1)
 
 
 def test_specs_describe_what_the_windows_give():
@@ -71,21 +71,21 @@ def test_specs_describe_what_the_windows_give():
 
 def test_discrete_actions_are_not_summed():
     with pytest.raises(UserError, match="discrete"):
-        Windows(Numbers([9]), "all", 3, 2, "sum")
+        ClipIndex(Numbers([9]), "all", 3, 2, "sum")
     with pytest.raises(UserError, match="discrete"):
         merge_actions(np.zeros((3, 2), np.int64), "sum")
 
 
 def test_too_short_episodes_are_counted_or_an_error(caplog):
-    windows = Windows(Numbers([5, 20, 6]), "train", 8)
+    windows = ClipIndex(Numbers([5, 20, 6]), "train", 8)
     assert windows.n_too_short == 2
     assert "2 of 3 train episodes are shorter" in caplog.text
     with pytest.raises(UserError, match=r"window of 25 frames \(the longest has 20\); use windows of at most 20"):
-        Windows(Numbers([5, 20, 6]), "train", 9, 3)
+        ClipIndex(Numbers([5, 20, 6]), "train", 9, 3)
 
 
 def test_an_empty_split_is_named():
     with pytest.raises(UserError, match="the val split has no episodes"):
-        Windows(Numbers([9]), "val", 2)
+        ClipIndex(Numbers([9]), "val", 2)
     with pytest.raises(UserError, match="both must be at least 1"):
-        Windows(Numbers([9]), "all", 0)
+        ClipIndex(Numbers([9]), "all", 0)

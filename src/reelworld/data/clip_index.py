@@ -12,14 +12,14 @@ import numpy as np
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.types import ActionSpec, Clip, UserError
 
-__all__ = ["Merge", "Source", "Windows", "check_lengths", "merge_actions", "merged_specs", "spread"]
+__all__ = ["ClipIndex", "Merge", "Source", "check_lengths", "evenly_spaced", "merge_actions", "merged_specs"]
 
 Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    """What windows are cut from: frames (DataSet) or codes (TokenStore)."""
+    """What windows are cut from: frames (Dataset) or codes (CodeStore)."""
 
     @property
     def info(self) -> DataInfo:
@@ -39,7 +39,7 @@ class Source(Protocol):
         """Episodes of a split."""
         ...
 
-    def weigh(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
+    def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
         """How often windows are to be drawn, by their episodes; None for all alike."""
         ...
 
@@ -79,7 +79,7 @@ def _summed(spec: ActionSpec, stride: int) -> ActionSpec:
     )
 
 
-class Windows:
+class ClipIndex:
     """Every window of ``length`` kept frames that fits into an episode of a split."""
 
     def __init__(self, source: Source, split: str, length: int, stride: int = 1, merge: Merge = "stack") -> None:
@@ -129,7 +129,7 @@ class Windows:
         Raises:
             UserError: If they are of a mixture of data sets, one of which has no window.
         """
-        return self.source.weigh(self.index[:, 0], self.span)
+        return self.source.sampling_weights(self.index[:, 0], self.span)
 
     def __getitem__(self, i: int) -> dict[str, np.ndarray]:
         """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them.
@@ -160,7 +160,7 @@ class Windows:
         )
 
 
-def spread(n: int, most: int) -> list[int]:
+def evenly_spaced(n: int, most: int) -> list[int]:
     """Pick at most ``most`` of the numbers below n, evenly spread, the first and the last among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
@@ -184,7 +184,7 @@ def check_lengths(source: Source, split: str, length: int, stride: int, field: s
             f"every {split} episode is shorter than the {span} frames that {flag} {length} and --frame-stride "
             f"{stride} need (the longest has {longest}); {advice}."
         )
-    Windows(source, split, length, stride)  # says that a split is empty
+    ClipIndex(source, split, length, stride)  # says that a split is empty
 
 
 def _no_window(source: Source, split: str, members: list[int], span: int) -> UserError:
