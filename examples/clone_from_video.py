@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from reelworld.cli.main import in_one_line
 from reelworld.cli.parsing import parse
 from reelworld.config import require, to_json
+from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import changes
