@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 help:
 	@echo "make demo     record a game, learn it, measure it, play it (about 10 minutes on 2 cores)"
-	@echo "make demo-videogpt   the same for the recipe videogpt, a world that runs by itself"
+	@echo "make demo-videogpt   the same for the system videogpt, a world that runs by itself"
 	@echo "make test     run the tests                      make fuzz     100,000 malformed messages to the play server"
 	@echo "make lint     ruff: style and formatting       make types    mypy, strict"
 	@echo "make layers   who may import whom              make ci       everything the CI runs"
@@ -45,7 +45,7 @@ demo: $(INSTALLED)
 	@$(BIN)/reelworld demo $(DEMO_ARGS)
 
 demo-videogpt: $(INSTALLED)
-	@$(BIN)/reelworld demo --recipe videogpt $(DEMO_ARGS)
+	@$(BIN)/reelworld demo --system videogpt $(DEMO_ARGS)
 
 test: $(INSTALLED)
 	@$(BIN)/python -m pytest $(TESTS)

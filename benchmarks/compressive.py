@@ -35,6 +35,7 @@ from reelworld.evaluate.reconstruction import reconstruct
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.files import write_json
 from reelworld.nn.pixels import to_float
+from reelworld.systems import find_system
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.config import Config
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
@@ -174,7 +175,7 @@ def main() -> None:
             kept = arguments.runs / f"{arguments.test.parent.name}-{arguments.minutes:g}-minutes-{name}-{seed}.json"
             if not kept.is_file():
                 config = replace(
-                    ivideogpt.SIZES["small"](),
+                    find_system("ivideogpt").presets["small"],
                     size=SIDE,
                     fit="stretch",
                     seed=seed,

@@ -37,6 +37,7 @@ from reelworld.evaluate.bench import BenchResult
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float
 from reelworld.system_info import load_average, peak_memory_mb
+from reelworld.systems import find_system
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
@@ -54,7 +55,7 @@ GREEDY, BOLD = TokenSampler(SamplerConfig(temperature=0.0)), TokenSampler(Sample
 
 def make_world(size: str) -> World:
     """Build a world of random weights: "oxe_64", or "tiny" to try this file."""
-    config = replace(ivideogpt.SIZES[size](), actions="given")
+    config = replace(find_system("ivideogpt").presets[size], actions="given")
     side = 64
     world = ivideogpt.untrained(config, DataInfo(height=side, width=side, fps=3.0, actions={"action": ACTION}), SEED)
     torch.nn.init.normal_(world.dynamics.head.weight, std=0.1)  # so that greedy draws are not near ties
@@ -240,7 +241,7 @@ def count_prefills(world: World) -> int:
 
 def learning(size: str, steps: int, threads: int) -> list[dict[str, Any]]:
     """Measure training steps of the transformer, both ways in turn."""
-    config = replace(ivideogpt.SIZES[size](), actions="none", attn_dropout=0.0)
+    config = replace(find_system("ivideogpt").presets[size], actions="none", attn_dropout=0.0)
     parts: Any = ivideogpt.build(config, DataInfo(height=64, width=64))
     model: IVideoGPTTransformer = parts["dynamics"].train()
     tokenizer: ContextVQGAN = parts["tokenizer"]

@@ -32,6 +32,7 @@ from reelworld.data.rare_events import event_weights, reward_scale
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn import conv_mixer as grid_module
 from reelworld.system_info import commit, describe_machine
+from reelworld.systems import find_system
 from reelworld.systems.pocket import train as pocket
 from reelworld.systems.pocket.dynamics import PocketDynamics
 from reelworld.train.loop import step_seed
@@ -225,7 +226,7 @@ def main() -> None:
     trainers = {}
     for name in args.only:
         fields, change = VARIANTS[name]
-        config = replace(pocket.SIZES["small"](), seed=args.seed, **fields)
+        config = replace(find_system("pocket").presets["small"], seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["dynamics"]
         assert isinstance(model, PocketDynamics)
         if change:

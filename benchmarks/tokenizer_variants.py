@@ -29,6 +29,7 @@ from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.nn.pixels import patchify, to_float, to_uint8
 from reelworld.system_info import commit, describe_machine
+from reelworld.systems import find_system
 from reelworld.systems.pocket import train as pocket
 from reelworld.systems.pocket.patch_pool import PatchPool
 from reelworld.systems.pocket.tokenizer import PatchTokenizer
@@ -153,7 +154,7 @@ def main() -> None:
     results |= {"seed": args.seed, "machine": describe_machine(), "provenance": dataset.info.provenance, "variants": {}}
     for name in args.only:
         fields, change = VARIANTS[name]
-        config = replace(pocket.SIZES["small"](), seed=args.seed, **fields)
+        config = replace(find_system("pocket").presets["small"], seed=args.seed, **fields)
         model = pocket.build(config, dataset.info)["tokenizer"]
         assert isinstance(model, PatchTokenizer)
         if change:

@@ -53,7 +53,7 @@ from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, to_float
 from reelworld.system_info import commit, describe_machine, now
 from reelworld.systems.genie.latent_stage import latent_model, latent_stage
-from reelworld.systems.genie.presets import small
+from reelworld.systems.genie.presets import PRESETS
 from reelworld.train.console import Display
 from reelworld.train.loop import train
 from reelworld.train.optim import lr_factor, make_optimizer
@@ -157,7 +157,7 @@ def learn_policy(steps: ClipIndex, held_out: ClipIndex, seed: int, options: Opti
 
 def find_actions(video: Dataset, seed: int, options: Options) -> Any:
     """Learn a latent action model from frames alone."""
-    config = replace(small(), moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
+    config = replace(PRESETS["small"], moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
     torch.manual_seed(seed)
     model: Any = latent_model(config, video.info)
     settings = {"latent": to_json(config), "recording": video.info.provenance, "episodes": len(video.episodes)}

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from tests.cli.test_bad_input import contents, refused
 from tests.models.counting import ALLOWED, TO_LATENT, counting_world, write
+from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.evaluate.clips import choose_clips, draw_starts, open_for, roll
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
 from reelworld.worlds.world import World
 
@@ -261,7 +261,7 @@ def test_labels_that_say_nothing(name: str, run: Path, tmp_path: Path, capsys: p
 def test_worlds_that_cannot_be_mapped(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write(tmp_path / "data")
     info = DataInfo(height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=5)})
-    pocket.untrained(pocket.SIZES["tiny"](), info).save(tmp_path / "given")
+    tiny_world("pocket", info).save(tmp_path / "given")
     line = refused(tmp_path, capsys, "actions", tmp_path / "given", "--data", data)
     assert "no latent actions to map: it takes the actions that were recorded" in line
     assert "nothing to undo" in refused(tmp_path, capsys, *words(run, "--undo"))

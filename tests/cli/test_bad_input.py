@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.media import encode_mp4
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
 
 ROWS = 12
@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny world with four actions, on disk."""
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
     folder = tmp_path_factory.mktemp("world") / "world"
-    pocket.untrained(pocket.SIZES["tiny"](), info).save(folder)
+    tiny_world("pocket", info).save(folder)
     return folder
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.rollout.toy import CLASSES, CLIP, SIDE, frames, start_clips, toy_world
+from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.models.samplers import SamplerConfig
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec
 from reelworld.worlds.continuation import context_of, continue_clip
 from reelworld.worlds.world import World
@@ -30,9 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = toy_world(1, CLASSES)
     world.starts = start_clips(4, CLASSES)
     world.save(folder / "classes")
-    pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=SIDE, width=SIDE)).save(folder / "pocket")
+    tiny_world("pocket", DataInfo(height=SIDE, width=SIDE)).save(folder / "pocket")
     steered = DataInfo(height=SIDE, width=SIDE, actions={"action": ActionSpec(kind="discrete", n=3)})
-    pocket.untrained(pocket.SIZES["tiny"](), steered).save(folder / "steered")
+    tiny_world("pocket", steered).save(folder / "steered")
     for i in range(4):
         (folder / "data").mkdir(exist_ok=True)
         np.savez(folder / "data" / f"e{i}.npz", frames=frames(1, 12, seed=20 + i)[0])

@@ -13,12 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.serve.controls import Controls
 from reelworld.serve.effects import draw_effects
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.locate import SHIPPED
 from reelworld.worlds.world import World
@@ -27,7 +27,7 @@ from reelworld.worlds.world import World
 @pytest.fixture(scope="module")
 def world_folder(tmp_path_factory):
     info = DataInfo(height=32, width=32, actions={"action": ActionSpec(kind="discrete", n=3)})
-    world = pocket.untrained(pocket.SIZES["tiny"](), info, seed=0)
+    world = tiny_world("pocket", info, seed=0)
     world.starts.append(Clip(frames=np.zeros((2, 32, 32, 3), np.uint8), actions={"action": np.zeros(2, np.int64)}))
     folder = tmp_path_factory.mktemp("play") / "world"
     world.save(folder)

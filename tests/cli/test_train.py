@@ -1,4 +1,4 @@
-"""`reelworld train` and `reelworld systems`: flags of a recipe, one-line errors, stopping and resuming."""
+"""`reelworld train` and `reelworld systems`: flags of a system, one-line errors, stopping and resuming."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.tiny import tiny_config
 
 from reelworld.cli.main import main
 from reelworld.cli.parsing import parse
-from reelworld.cli.train import find_recipe, options_for
+from reelworld.cli.train import options_for
 from reelworld.media import encode_mp4
-from reelworld.systems import SYSTEMS
+from reelworld.systems import SYSTEMS, find_system
 from reelworld.worlds.world import World
 
 
@@ -61,29 +62,29 @@ def test_a_world_without_actions_runs_by_itself(
         assert made["frames"].shape == (world.info.context_frames + 4, 16, 32, 3)
 
 
-def test_flags_are_typed_fields_of_recipe_and_size() -> None:
+def test_flags_are_typed_fields_of_the_config() -> None:
     args = ["pocket:tiny", "--data", "d", "--out", "o", "--lr", "0.5", "--levels", "4", "4", "--max-minutes", "2"]
     options = parse(options_for(args), args, "reelworld train", "")
-    tiny = find_recipe("pocket:tiny")[0].SIZES["tiny"]()
+    tiny = tiny_config("pocket")
     assert (options.config.lr, options.config.levels, options.config.max_minutes) == (0.5, (4, 4), 2.0)
     assert options.config.width == tiny.width
     assert options.read.shape is None
 
 
-def test_help_shows_the_defaults_of_the_size(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_the_values_of_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
     shown = {}
     for word in ("pocket:tiny", "pocket"):
         assert main(["train", word, "--help"]) == 0
         text = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
         shown[word] = text[text.index("--steps INT") :][:80]
-        for field in find_recipe(word)[0].Config.__dataclass_fields__:
+        for field in find_system("pocket").config.__dataclass_fields__:
             assert f"--{field.replace('_', '-')}" in text
     assert "(default: 20)" in shown["pocket:tiny"]
-    small = find_recipe("pocket")[0].SIZES["small"]()
-    assert f"(default: {small.steps})" in shown["pocket"]
+    small = find_system("pocket").presets["small"]
+    assert f"(default: {small.steps})" in shown["pocket"]  # type: ignore[attr-defined]
 
 
-def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_without_a_system_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
     assert all(f"reelworld train {name}" in text for name in SYSTEMS)
@@ -92,8 +93,8 @@ def test_help_without_a_recipe_names_them_all(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["pockte"], "unknown recipe 'pockte'; did you mean 'pocket'?"),
-        (["pocket:tinny"], "unknown size of pocket 'tinny'; did you mean 'tiny'?"),
+        (["pockte"], "unknown system 'pockte'; did you mean 'pocket'?"),
+        (["pocket:tinny"], "unknown preset of pocket 'tinny'; did you mean 'tiny'?"),
         (["pocket", "--tokenizer-step", "3"], "unknown flag --tokenizer-step; did you mean '--tokenizer-steps'?"),
         (["pocket", "--lr", "fast"], "could not convert string to float: 'fast'"),
         (["pocket", "--threads", "-1"], "threads is -1"),
@@ -112,12 +113,11 @@ def test_mistakes_are_one_line(
     assert not list((tmp_path / "run").glob("step_*"))
 
 
-def test_recipes_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_systems_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["systems"]) == 0
     text = capsys.readouterr().out
     for name in SYSTEMS:
-        for size in find_recipe(name)[0].SIZES:
-            assert f"{name}:{size}" in text
+        assert all(f"{name}:{preset}" in text for preset in find_system(name).presets)
     assert "tokenizer 0." in text
 
 

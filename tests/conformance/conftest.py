@@ -1,20 +1,20 @@
-"""Every recipe of the table, at its tiny size, as a world with random weights."""
+"""Every system of the table, at its preset tiny, as a world with random weights."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from tests.tiny import tiny_config, untrained_world
 
 from reelworld.data.dataset import DataInfo
+from reelworld.models.system import System
 from reelworld.nn.pixels import to_float
-from reelworld.systems import SYSTEMS
+from reelworld.systems import SYSTEMS, find_system
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 
@@ -29,13 +29,13 @@ CLASSES = ("walk", "run", "jump")
 
 
 def kinds() -> list[tuple[str, str]]:
-    """Every recipe with every kind of recording that makes another world of it.
+    """Every system with every kind of recording that makes another world of it.
 
     Recipes that learn no actions take recordings with and without them, and make the same world of both.
     """
     pairs = []
-    for name, path in sorted(SYSTEMS.items()):
-        fields = {f.name for f in dataclasses.fields(importlib.import_module(path).Config)}
+    for name in sorted(SYSTEMS):
+        fields = {f.name for f in dataclasses.fields(find_system(name).config)}
         pairs += [(name, kind) for kind in ("discrete", "continuous", "none") if "actions" in fields]
         pairs += [(name, "discrete")] if "actions" not in fields else []
         pairs += [(name, "classes")] if "class_cond" in fields else []
@@ -43,18 +43,18 @@ def kinds() -> list[tuple[str, str]]:
     return pairs
 
 
-def untrained(recipe: ModuleType, kind: str) -> World:
+def untrained(name: str, kind: str, config: Any = None) -> World:
     """Build a world whose weights are large enough that every input matters.
 
     Fresh weights copy the current frame, whatever the action: tests on them could not fail.
     """
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
-    config = recipe.SIZES["tiny"]()
+    config = config or tiny_config(name)
     if kind == "classes":
         config = replace(config, class_cond=True)
     elif kind != "latent" and hasattr(config, "latent_codes"):
         config = replace(config, actions="given")
-    world: World = recipe.untrained(config, info, seed=0)
+    world = untrained_world(name, config, info)
     generator = torch.Generator().manual_seed(1)
     for part in world.parts.values():
         for weight in part.parameters():
@@ -99,16 +99,15 @@ def spread_codebooks(world: World) -> None:
 
 
 @pytest.fixture(scope="session", params=sorted(SYSTEMS))
-def recipe(request: pytest.FixtureRequest) -> ModuleType:
-    """The module of a recipe."""
-    return importlib.import_module(SYSTEMS[request.param])
+def system(request: pytest.FixtureRequest) -> System:
+    """Each system's record."""
+    return find_system(request.param)
 
 
 @pytest.fixture(scope="session", params=kinds(), ids="-".join)
 def world(request: pytest.FixtureRequest) -> World:
-    """One tiny world per recipe and kind of recording."""
-    name, kind = request.param
-    return untrained(importlib.import_module(SYSTEMS[name]), kind)
+    """One tiny world per system and kind of recording."""
+    return untrained(*request.param)
 
 
 def clip_frames(world: World) -> int:

@@ -1,4 +1,4 @@
-"""What every recipe promises: its table entry, its config, its sizes, its world on disk."""
+"""What every system promises: its table entry, its config, its presets, its world on disk."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import dataclasses
 import hashlib
 import inspect
 import json
+import typing
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from tests.conformance.conftest import actions, classes, frames
 
 from reelworld import systems
 from reelworld.config import from_json, to_json
-from reelworld.models.system_config import Settings
+from reelworld.models.system import System, SystemConfig
 from reelworld.systems import SYSTEMS
 from reelworld.types import UserError
 from reelworld.worlds.world import World
@@ -29,32 +29,38 @@ def test_table_matches_the_folder() -> None:
     assert folders == set(SYSTEMS)
 
 
-def test_sizes_survive_json(recipe: ModuleType) -> None:
-    assert {"tiny", recipe.DEFAULT_SIZE} <= set(recipe.SIZES)
-    for size in recipe.SIZES.values():
-        assert from_json(recipe.Config, json.loads(json.dumps(to_json(size())))) == size()
+def test_presets_survive_json(system: System) -> None:
+    assert {"tiny", system.default} <= set(system.presets)
+    for preset in system.presets.values():
+        assert from_json(system.config, json.loads(json.dumps(to_json(preset)))) == preset
 
 
-def test_a_misspelt_field_names_the_closest(recipe: ModuleType) -> None:
-    values = to_json(recipe.SIZES["tiny"]())
+def test_a_misspelt_field_names_the_closest(system: System) -> None:
+    values = to_json(system.presets["tiny"])
     values["sede"] = values.pop("seed")
     with pytest.raises(UserError, match="did you mean 'seed'"):
-        from_json(recipe.Config, values)
+        from_json(system.config, values)
 
 
-def test_every_field_has_help(recipe: ModuleType) -> None:
+def test_every_field_has_help(system: System) -> None:
+    assert issubclass(system.config, SystemConfig)
+    assert bare_fields(system.config) == []
+
+
+def bare_fields(config: type) -> list[str]:
+    """Fields without a docstring below them, in a config and in those nested in it."""
     fields, bare = set(), []
-    for kind in recipe.Config.__mro__[:-1]:
-        (config,) = ast.parse(inspect.getsource(kind)).body
-        assert isinstance(config, ast.ClassDef)
-        for field, after in pairwise(config.body):
+    for kind in config.__mro__[:-1]:
+        (source,) = ast.parse(inspect.getsource(kind)).body
+        assert isinstance(source, ast.ClassDef)
+        for field, after in pairwise(source.body):
             if isinstance(field, ast.AnnAssign):
                 fields.add(name := ast.unparse(field.target))
                 if not (isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)):
-                    bare.append(name)
-    assert bare == []
-    assert fields == {field.name for field in dataclasses.fields(recipe.Config)}
-    assert issubclass(recipe.Config, Settings)
+                    bare.append(f"{kind.__name__}.{name}")
+    assert fields == {field.name for field in dataclasses.fields(config)}
+    hints = typing.get_type_hints(config).values()
+    return bare + [name for hint in hints if dataclasses.is_dataclass(hint) for name in bare_fields(hint)]
 
 
 def weights(world: World) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from tests.nn.test_perceptual import plain, weights
+from tests.tiny import tiny_config, tiny_world
 
 from evaluate import toy, toy_clips
 from evaluate.test_fvd import I3D, by_eigenvalues, script
@@ -22,7 +23,6 @@ from reelworld.evaluate.closeness import Compared, closeness_section, collate, f
 from reelworld.evaluate.prediction import COPY
 from reelworld.evaluate.published import published_beside
 from reelworld.nn.perceptual import load_lpips
-from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.types import UserError
 from reelworld.worlds.world import World
 
@@ -216,7 +216,7 @@ def test_published_numbers_reach_the_figures(clips, monkeypatch):
 def robot(tmp_path_factory):
     folder = tmp_path_factory.mktemp("robot")
     dataset = toy.write_dataset(folder / "data")
-    world = ivideogpt.untrained(ivideogpt.SIZES["tiny"](), dataset.info, seed=0)
+    world = tiny_world("ivideogpt", dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
     world.save(folder / "world")
@@ -245,7 +245,7 @@ def test_eval_with_either_protocol(robot, lpips, tmp_path, capsys, monkeypatch, 
     results = json.loads((tmp_path / "out/results.json").read_text())
     found = {f["name"]: f for s in results["sections"] for f in s["figures"]}
     detect = fvd.load_detector(network)
-    world, spec = World.load(folder / "world"), ivideogpt.SIZES["tiny"]()
+    world, spec = World.load(folder / "world"), tiny_config("ivideogpt")
     sets = [clips.made[:, 0], clips.made[:, 1]]
     if protocol == "honest":
         assert clips.true.shape[1] == spec.clip_frames - spec.context_frames

@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from tests.tiny import tiny_world
 
 from reelworld import system_info as machine
 from reelworld.cli.main import main
@@ -24,12 +25,11 @@ def made(tmp_path_factory):
     """A folder with recordings and a run that holds a tiny untrained world."""
     from reelworld.data.dataset import Dataset
     from reelworld.envs.recorder import configure, record
-    from reelworld.systems.pocket import train as pocket
 
     folder = tmp_path_factory.mktemp("verbs")
     record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
     dataset = Dataset.open(folder / "data")
-    world = pocket.untrained(pocket.SIZES["tiny"](), dataset.info, seed=0)
+    world = tiny_world("pocket", dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
     world.starts = [dataset.read(i, 0, 2) for i in dataset.indices("val")]
@@ -217,13 +217,12 @@ def test_a_device_that_is_not_there_is_one_line(verb, made, tmp_path, capsys):
 
 def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made, tmp_path, capsys):
     from reelworld.data.dataset import Dataset
-    from reelworld.systems.pocket import train as pocket
 
     out = ["--frames", "2", "--out", str(tmp_path / "x.gif")]
     assert main(["generate", str(made / "run"), "--temperature", "-1", *out]) == 2
     assert capsys.readouterr().err == "error: --temperature is -1.0; it must be from 0 to 10.\n"
     info = replace(Dataset.open(made / "data").info, actions={})
-    world = pocket.untrained(replace(pocket.SIZES["tiny"](), actions="none"), info, seed=0)
+    world = tiny_world("pocket", info, seed=0, actions="none")
     world.starts = [replace(Dataset.open(made / "data").read(0, 0, 2), actions={})]
     world.save(tmp_path / "film")
     assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tests.tiny import tiny_world
 
 from evaluate import toy
 from evaluate.test_fvd import I3D, script
@@ -17,7 +18,6 @@ from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate import fvd
 from reelworld.evaluate.codes import world_nats
 from reelworld.evaluate.windows import cut_whole_clips, encode_whole
-from reelworld.systems.videogpt import train as videogpt
 from reelworld.types import Codes, Conditions
 from reelworld.worlds.world import World
 
@@ -25,7 +25,7 @@ FEW = ["--clips", "3", "--samples", "2", "--train-clips", "12", "--threads", "1"
 
 
 def save_world(folder, dataset, **changes):
-    world = videogpt.untrained(replace(videogpt.SIZES["tiny"](), **changes), dataset.info, seed=0)
+    world = tiny_world("videogpt", dataset.info, seed=0, **changes)
     with torch.no_grad():  # the published head begins at zero, where everything is equally likely
         world.dynamics.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}

@@ -12,6 +12,7 @@ import pytest
 import torch
 from tests.rollout.plain import plain_run
 from tests.rollout.toy import CLASSES, CLIP, N_LATENTS, N_TOKENS, SIDE, STRIDE, frames, start_clips, toy_world
+from tests.tiny import tiny_world
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float, to_uint8
@@ -437,9 +438,8 @@ def test_start_clips_of_unknown_classes_are_one_line(tmp_path: Path, label: np.n
 def test_two_codebooks_are_one_line(tmp_path: Path) -> None:
     """Parts of two trainings look alike, and would make noise."""
     from reelworld.data.dataset import DataInfo
-    from reelworld.systems.videogpt import train as videogpt
 
-    world = videogpt.untrained(videogpt.SIZES["tiny"](), DataInfo(height=64, width=64))
+    world = tiny_world("videogpt", DataInfo(height=64, width=64))
     world.save(tmp_path / "one")
     assert World.load(tmp_path / "one").info.recipe == "videogpt"
     world.dynamics.codebook[3, 2] += 1

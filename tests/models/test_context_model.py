@@ -5,18 +5,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tests.conformance.conftest import actions, frames, untrained
+from tests.tiny import tiny_config
 
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.rollout.session import Session
-from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.types import Clip, Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
@@ -24,10 +23,9 @@ from reelworld.worlds.world import World
 @pytest.fixture(scope="module", params=[2, 4])
 def world(request: pytest.FixtureRequest) -> World:
     """A window of six frames, two of them context; sessions and windows begin with two or with four."""
-    short = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True)
+    short = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True)
     short = replace(short, start_frames=request.param)
-    recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: short}, untrained=ivideogpt.untrained)
-    made = untrained(recipe, "continuous")
+    made = untrained("ivideogpt", "continuous", short)
     made.info = replace(made.info, sampler=SamplerConfig(temperature=0.0))
     return made
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.conformance.conftest import actions, frames, untrained
+from tests.tiny import tiny_config
 
 from reelworld.cli.main import main
 from reelworld.data.clip_index import ClipIndex
@@ -27,10 +27,9 @@ from reelworld.worlds.world import World
 
 def made(has_goal: bool = True, start_frames: int | None = None) -> World:
     """A window of six frames: the goal, the frame that is gone on from, four later ones."""
-    short = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=has_goal)
+    short = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=has_goal)
     short = replace(short, start_frames=start_frames)
-    recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: short}, untrained=ivideogpt.untrained)
-    world = untrained(recipe, "continuous")
+    world = untrained("ivideogpt", "continuous", short)
     world.info = replace(world.info, sampler=SamplerConfig(temperature=0.0))
     world.starts = [replace(clip, goal=frames(1, 1, seed=40 + i)[0, 0]) for i, clip in enumerate(world.starts)]
     return world
@@ -198,7 +197,7 @@ def test_windows_begin_with_their_last_frame(recorded: Dataset) -> None:
 
 
 def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: Path) -> None:
-    config = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
+    config = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
     run: Any = None
     world = ivideogpt.finish(config, ivideogpt.build(config, recorded.info), recorded, run)
     world.save(tmp_path / "world")
@@ -213,7 +212,7 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
 
 def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Dataset) -> None:
     """One step of eight."""
-    config = replace(ivideogpt.SIZES["tiny"](), clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
+    config = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
     parts: Any = ivideogpt.build(config, recorded.info)
     run: Any = None
     assert [stage.name for stage in ivideogpt.stages(config, parts, recorded, run)] == ["tokenizer", "dynamics"]
@@ -223,7 +222,7 @@ def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Datase
 
 def test_one_context_frame_is_too_few() -> None:
     with pytest.raises(UserError, match="with goal it must be at least 2"):
-        replace(ivideogpt.SIZES["tiny"](), goal=True, context_frames=1)
+        tiny_config("ivideogpt", goal=True, context_frames=1)
 
 
 # ------------------------------------------------------------------ on the command line

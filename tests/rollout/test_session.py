@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.tiny import tiny_world
 
 from reelworld.data.dataset import DataInfo
 from reelworld.rollout import validation as inputs
 from reelworld.rollout.session import Session
 from reelworld.rollout.validation import action_tensor
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, UserError
 from reelworld.worlds.world import World
 
@@ -25,7 +25,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (3, 64, 64, 3)).astype(np.uin
 @pytest.fixture(scope="module")
 def world() -> World:
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
-    return pocket.untrained(pocket.SIZES["tiny"](), info)
+    return tiny_world("pocket", info)
 
 
 SPECS = {
@@ -118,7 +118,7 @@ def test_wrong_calls_are_one_line(world: World, call: Callable[[Session], object
 
 
 def test_worlds_without_actions_refuse_some() -> None:
-    world = pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=64, width=64))
+    world = tiny_world("pocket", DataInfo(height=64, width=64))
     session = world.session(2, seed=0)
     session.reset(FRAMES, {})
     assert session.step({}).frame.shape == (2, 64, 64, 3)
@@ -146,7 +146,7 @@ def test_streams_may_be_reset_in_any_order(world: World) -> None:
 
 def test_memory_stays_flat_over_ten_thousand_steps() -> None:
     small = DataInfo(fps=10.0, height=16, width=16, actions={"action": ActionSpec(kind="discrete", n=4)})
-    session = pocket.untrained(pocket.SIZES["tiny"](), small).session(seed=0)
+    session = tiny_world("pocket", small).session(seed=0)
     session.reset(FRAMES[:, :16, :16])
     peaks = []
     for _ in range(5):

@@ -13,6 +13,7 @@ from PIL import Image
 from tests.serve.client import Client, get
 from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, picture, running, turn_world
+from tests.tiny import tiny_world
 
 from reelworld.envs.recorder import configure
 from reelworld.envs.simulator import Simulator
@@ -195,11 +196,10 @@ def test_published_games_begin_as_their_worlds_do(env_id):
     """With an untrained world of the real size: what it is given is what the game shows, replayed."""
     pytest.importorskip("minigrid" if env_id.startswith("Mini") else "Box2D")
     from reelworld.envs.recorder import describe_simulator
-    from reelworld.systems.pocket import train as pocket
 
     config = configure(env_id).simulator
     info = describe_simulator(Simulator(config), 0)
-    world = pocket.untrained(pocket.SIZES["tiny"](), info, seed=0)
+    world = tiny_world("pocket", info, seed=0)
     companion = find_companion(world)
     assert companion is not None and companion.problem == ""
     session = BesideWorld(world, game_of(world.info.provenance)).session()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import io
 import threading
 import time
@@ -27,7 +26,6 @@ from reelworld.serve.history import n_bytes
 from reelworld.serve.shelf import Shelf, Shelved
 from reelworld.serve.stepper import Stepped, Stepper
 from reelworld.serve.turns import MAX_BATCH, Share, Turns
-from reelworld.systems import SYSTEMS
 from reelworld.types import StepResult, UserError
 from reelworld.worlds.world import World
 
@@ -241,7 +239,7 @@ def test_who_comes_late_has_saved_nothing_up():
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return untrained(importlib.import_module(SYSTEMS["pocket"]), "discrete")
+    return untrained("pocket", "discrete")
 
 
 @pytest.fixture
@@ -370,7 +368,7 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
 
 @pytest.mark.parametrize("n_given_up", [1, 2])
 def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up, monkeypatch):
-    world = untrained(importlib.import_module(SYSTEMS["videogpt"]), "none")
+    world = untrained("videogpt", "none")
     decode, decoded = world.tokenizer.decode, []
     monkeypatch.setattr(world.tokenizer, "decode", lambda codes: decoded.append(codes) or decode(codes))
     sessions, lone, told = [world.session(seed=i) for i in range(2)], world.session(seed=1), [0, 0]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 from tests.rollout.toy import CLASSES, CLIP, start_clips, toy_world
+from tests.tiny import tiny_world
 
 from reelworld.data.dataset import DataInfo
-from reelworld.systems.pocket import train as pocket
 from reelworld.worlds.world import World
 
 
@@ -38,7 +38,7 @@ def test_worlds_that_need_nothing_say_so(tmp_path: Path) -> None:
 
 
 def test_worlds_that_make_frame_after_frame_say_so(tmp_path: Path) -> None:
-    card = card_of(pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=64, width=64)), tmp_path / "world")
+    card = card_of(tiny_world("pocket", DataInfo(height=64, width=64)), tmp_path / "world")
     assert "One frame per step, drawn in 1 pass at temperature 1." in card
     assert "generate . --out film.mp4 --data RECORDINGS" in card
     assert "window" not in card.split("```json")[0]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from tests.rollout.toy import start_clips, toy_world
+from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.evaluate.onto_card import measured_from
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import UserError
 from reelworld.worlds import locate as finding
 from reelworld.worlds.card import write_measured
@@ -45,7 +45,7 @@ RESULTS = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    world = pocket.untrained(pocket.SIZES["tiny"](), DataInfo(height=64, width=64))
+    world = tiny_world("pocket", DataInfo(height=64, width=64))
     world.info = replace(world.info, limits=("Doors may stay shut.",))
     world.save(tmp_path / "run" / "world")
     return tmp_path / "run" / "world"

@@ -11,9 +11,9 @@ import torch
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 from tests.rollout.toy import CLASSES, start_clips, toy_world
+from tests.tiny import tiny_world
 
 from reelworld.data.dataset import DataInfo
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip, UserError
 from reelworld.worlds.gym import WorldEnv, WorldVectorEnv
 from reelworld.worlds.world import World
@@ -29,7 +29,7 @@ SPECS = {
 def make_world(kind: str) -> World:
     """An untrained world with two start clips of noise."""
     info = DataInfo(height=SIZE, width=SIZE, actions=SPECS[kind])
-    world = pocket.untrained(pocket.SIZES["tiny"](), info, seed=0)
+    world = tiny_world("pocket", info, seed=0)
     rng = np.random.default_rng(0)
     actions = {"discrete": rng.integers(5, size=2), "continuous": rng.random((2, 2), np.float32)}
     for _ in range(2):

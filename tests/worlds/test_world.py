@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from tests.tiny import tiny_world
 
 from reelworld.data.dataset import DataInfo
-from reelworld.systems.pocket import train as pocket
 from reelworld.types import ActionSpec, Clip, UserError
 from reelworld.worlds import registry as parts_module
 from reelworld.worlds.continuation import choose_actions
@@ -25,7 +25,7 @@ from reelworld.worlds.world import World
 
 def make() -> World:
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
-    world = pocket.untrained(pocket.SIZES["tiny"](), info)
+    world = tiny_world("pocket", info)
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
     world.starts = [Clip(frames=frames, actions={"action": np.array([1, 0])}, source="a")]
     return world

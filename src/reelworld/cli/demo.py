@@ -1,18 +1,13 @@
-"""Record a game, learn it, measure the result, play it: the whole house in one command.
+"""Record a game, learn it, measure the world, play it: all of reelworld in one command.
 
 The game is MiniGrid DoorKey: find the key, open the door, reach the goal, seen as 64x64 pixels. Everything is
 kept in one folder: the recordings, run/ (the training), world/, report.html and videos/ of simulator and world.
 It can be stopped at any time; the same command skips what is finished and goes on with the rest. At the end the
 play page opens when this is a terminal (PLAY=0 prints the command instead).
 
---recipe pocket learns a world that a player steers, and measures it on a second recording of fresh seeds.
---recipe videogpt watches scripted walks and learns to continue them by itself, each time in another way; it is
-measured on the recording's test episodes.
-
 Examples:
   reelworld demo
   reelworld demo --quick                      two minutes, to see that everything works; the world is not good
-  reelworld demo --recipe videogpt
   reelworld demo --out runs/long --minutes 20
 """
 
@@ -22,57 +17,33 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
 
 from reelworld.cli import eval as measuring
 from reelworld.cli import play, record, train
+from reelworld.config import unknown
+from reelworld.models.system import DemoPlan, SystemConfig
+from reelworld.systems import all_systems
 from reelworld.types import UserError
-
-__all__ = ["Options", "run"]
 
 ENV_ID = "MiniGrid-DoorKey-8x8-v0"
 TEST_SEED = 1_000_000
 """First seed of the test recording, far from those of the training recording."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a recipe's demo records and for how long it learns."""
-
-    out: str
-    """Folder, unless asked otherwise."""
-    policy: str
-    """Who plays."""
-    episodes: int
-    """Episodes of the recording."""
-    test_episodes: int
-    """Episodes of a test recording of its own; 0 measures on the recording's test split."""
-    minutes: float
-    """Training time."""
-
-
-PLANS = {
-    # Random play alone never opens the door; a solver alone never wanders.
-    "pocket": Plan(
-        out="runs/demo", policy="explorer:0.6,solver:0.2,random:0.2", episodes=400, test_episodes=128, minutes=5.0
-    ),
-    # The codes of test clips are compared with predictors fitted on training clips, so both lie in one data set.
-    "videogpt": Plan(out="runs/demo-videogpt", policy="waypoints", episodes=1280, test_episodes=0, minutes=8.5),
-}
+QUICK_EPISODES = 40
+QUICK_TEST_EPISODES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Flags of `reelworld demo`."""
 
-    recipe: Literal["pocket", "videogpt"] = "pocket"
-    """What learns."""
+    system: str | None = None
+    """System that learns; by default the first of those that have a demo (see above)."""
     out: Path | None = None
-    """Folder for everything. Default: runs/demo or runs/demo-videogpt, with --quick runs/demo-quick."""
+    """Folder for everything. Default: runs/demo, or runs/demo-SYSTEM; with --quick, -quick behind it."""
     quick: bool = False
     """A tiny world from a few episodes: shows that everything works, not how good it gets."""
     minutes: float | None = None
-    """Training time. Default: 5 minutes for pocket, 8.5 for videogpt; the whole demo takes one to three more."""
+    """Training time. Default: that of the system's demo (see above); the whole demo takes one to three more."""
     seed: int = 0
     """Decides the training recording and every draw of the training."""
 
@@ -81,12 +52,30 @@ class Options:
             raise UserError(f"minutes is {self.minutes}; wanted more than 0, e.g. 5.")
 
 
+def description() -> str:
+    """Return the help text: the module's, with the systems that have a demo."""
+    text, examples = (__doc__ or "").split("Examples:")
+    plans = [f"--system {n}: {plan.about} {plan.config.max_minutes:g} minutes." for n, plan in demos().items()]
+    return "\n\n".join([text.rstrip(), *plans, f"Examples:{examples}"])
+
+
+def demos() -> dict[str, DemoPlan]:
+    """Find the systems that have a demo, by name; the first is the default."""
+    return {system.name: system.demo for system in all_systems() if system.demo is not None}
+
+
 def run(options: Options) -> None:
-    """Run the stages that are not finished yet."""
-    plan = PLANS[options.recipe]
-    out = options.out or Path(f"{plan.out}-quick" if options.quick else plan.out)
-    n_train = 40 if options.quick else plan.episodes
-    n_test = min(plan.test_episodes, 20) if options.quick else plan.test_episodes
+    """Run the steps that are not finished yet."""
+    plans = demos()
+    default = next(iter(plans))
+    name = options.system or default
+    if name not in plans:
+        raise unknown("system with a demo", name, plans)
+    plan = plans[name]
+    folder = "runs/demo" if name == default else f"runs/demo-{name}"
+    out = options.out or Path(f"{folder}-quick" if options.quick else folder)
+    n_train = QUICK_EPISODES if options.quick else plan.episodes
+    n_test = min(plan.test_episodes, QUICK_TEST_EPISODES) if options.quick else plan.test_episodes
     world, report = out / "world", out / "report.html"
 
     _announce(1, f"recording {n_train} episodes of {ENV_ID}", "under a minute", out / "recording")
@@ -97,15 +86,17 @@ def run(options: Options) -> None:
     else:
         _announce(2, "a tenth of the episodes is kept for measuring", "done", out / "recording")
 
-    config = _config(options)
-    _announce(3, f"training the recipe {options.recipe}", f"at most {config.max_minutes:g} minutes", out / "run")
-    _train(out, f"{options.recipe}:tiny" if options.quick else options.recipe, config)
+    config = plan.quick if options.quick else plan.config
+    minutes = config.max_minutes if options.quick else options.minutes or config.max_minutes
+    config = replace(config, seed=options.seed, max_minutes=minutes)
+    _announce(3, f"training the system {name}", f"at most {minutes:g} minutes", out / "run")
+    _train(out, f"{name}:tiny" if options.quick else name, config)
 
     _announce(4, "measuring the world on episodes it has not seen", "one to two minutes", report)
     if report.exists() and report.stat().st_mtime >= (world / "world.json").stat().st_mtime:
         print("already measured")
     else:
-        measuring.run(_measurement(options, out))
+        measuring.run(_measurement(plan, options, out))
 
     print(f"\nThe world is {world}; how good it is stands in {report} (open it in a browser).")
     if sys.stdout.isatty() and os.environ.get("PLAY") != "0":
@@ -123,24 +114,16 @@ def _record(out: Path, episodes: int, seed: int, policy: str) -> None:
     record.run(record.Options(env_id=ENV_ID, out=out, episodes=episodes, seed=seed, policy=policy))
 
 
-def _config(options: Options) -> Any:
-    module, _ = train.find_recipe(options.recipe)
-    if options.quick:
-        return replace(module.SIZES["tiny"](), seed=options.seed, steps=200, tokenizer_steps=100, max_minutes=0.5)
-    minutes = options.minutes or PLANS[options.recipe].minutes
-    return replace(module.SIZES["small"](), seed=options.seed, max_minutes=minutes)
-
-
-def _train(out: Path, recipe: str, config: Any) -> None:
+def _train(out: Path, word: str, config: SystemConfig) -> None:
     from reelworld.worlds.world import World
 
-    trained = train.train_world(recipe, config, out / "recording", out / "run")
+    trained = train.train_world(word, config, out / "recording", out / "run")
     if not (out / "world" / "world.json").exists():
         World.load(trained).save(out / "world")
 
 
-def _measurement(options: Options, out: Path) -> measuring.Options:
-    if PLANS[options.recipe].test_episodes:
+def _measurement(plan: DemoPlan, options: Options, out: Path) -> measuring.Options:
+    if plan.test_episodes:
         # every episode of the test recording is fresh, whichever split its name falls into
         fresh, known = out / "test-recording", out / "recording"
         full = measuring.Options(world=out / "run", data=fresh, train_data=known, out=out, split="all")

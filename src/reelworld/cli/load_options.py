@@ -16,8 +16,6 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from reelworld.worlds.world import World
 
-__all__ = ["check_folder", "load_world", "set_threads"]
-
 
 def check_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made or written, before minutes of work are spent on what goes there.

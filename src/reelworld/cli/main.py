@@ -1,7 +1,8 @@
 """``reelworld VERB``: find the verb, parse its flags, run it, turn mistakes into one line.
 
-Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``; where
-flags depend on the words (the recipe's settings), ``options_for(args)`` makes the dataclass. Only the chosen
+Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``. Where flags
+depend on the words (a system's config), ``options_for(args)`` makes the dataclass, and where the help text depends on
+the table of systems, ``description()`` makes that. Only the chosen
 module is imported, and none of them imports torch before ``run``: help answers at once.
 Exit codes: 0 done, 1 a defect of ours, 2 a mistake the user can mend, 130 interrupted.
 """
@@ -17,9 +18,8 @@ from collections.abc import Callable, Sequence
 
 from reelworld import __version__
 from reelworld.config import unknown
+from reelworld.systems import SYSTEMS
 from reelworld.types import UserError
-
-__all__ = ["VERBS", "in_one_line", "main"]
 
 VERBS: dict[str, tuple[str, str]] = {
     "demo": ("reelworld.cli.demo", "record a game, learn it, measure it, play it: all in one"),
@@ -111,9 +111,9 @@ def _dispatch(words: list[str]) -> int:
 
     module = importlib.import_module(VERBS[verb][0])
     try:
-        # A verb whose flags depend on a positional (train: on the recipe) builds its options class itself.
         kind = module.options_for(args) if hasattr(module, "options_for") else module.Options
-        options = parse(kind, args, f"reelworld {verb}", inspect.cleandoc(module.__doc__ or ""))
+        text = module.description() if hasattr(module, "description") else module.__doc__ or ""
+        options = parse(kind, args, f"reelworld {verb}", inspect.cleandoc(text))
     except SystemExit as done:  # after --help
         return int(done.code or 0)
     module.run(options)
@@ -123,6 +123,7 @@ def _dispatch(words: list[str]) -> int:
 def overview() -> str:
     """Return the text of ``reelworld --help``."""
     verbs = "\n".join(f"  {name:<9} {line}" for name, (_, line) in VERBS.items())
+    first = next(iter(SYSTEMS))
     return f"""reelworld {__version__}: turn recordings into worlds.
 
 usage: reelworld VERB [flags]        reelworld VERB --help
@@ -132,16 +133,16 @@ start here:
 
 your own recordings (a folder of videos or .npz episodes):
   reelworld inspect my-videos --size 64 --fit crop
-  reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
+  reelworld train {first} --data my-videos --out runs/mine --size 64 --fit crop
   reelworld play runs/mine/world
 
 a simulator:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors
-  reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
+  reelworld train {first} --data recordings/doors --out runs/doors --max-minutes 5
   reelworld eval runs/doors/world --data recordings/doors
 
 published checkpoints:
-  reelworld import videogpt --prior bair_gpt.ckpt --out runs/bair/world
+  reelworld import --help
 
 verbs:
 {verbs}

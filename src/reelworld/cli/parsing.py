@@ -28,8 +28,6 @@ from tyro.constructors import (
 from reelworld.config import closest
 from reelworld.types import UserError
 
-__all__ = ["parse"]
-
 POSITIONAL = typing.get_args(tyro.conf.Positional[int])[1]
 O = TypeVar("O")  # noqa: E741 (the options class of a verb)
 
@@ -114,20 +112,20 @@ def _flags(options: type) -> list[str]:
 
 
 def _first_unknown_flag(options: type, args: Sequence[str]) -> str:
-    """Find a word that looks like a flag and is none; --no-x and --some_name are written forms of flags."""
+    """Find a word that looks like a flag and is none; --no-x, --part.no-x and --some_name are forms of flags."""
     words = [word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")]
     known = _flags(options)
-    return next((w for w in words if w not in known and "--" + w.removeprefix("--no-") not in known), "")
+    return next((w for w in words if w not in known and re.sub(r"^(--|.*\.)no-", r"\1", w) not in known), "")
 
 
-def _field_names(options: Any) -> Iterator[str]:
-    """Yield the fields of a dataclass and of the dataclasses in it, which share one space of flags."""
+def _field_names(options: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the fields of a dataclass; nested ones as ``part.field``, or ``field`` if marked."""
     for name, kind in typing.get_type_hints(options, include_extras=True).items():
         inner, *marks = typing.get_args(kind) if hasattr(kind, "__metadata__") else (kind,)
         if dataclasses.is_dataclass(inner):
-            yield from _field_names(inner)
+            yield from _field_names(inner, prefix if marks else f"{prefix}{name}.")
         elif POSITIONAL not in marks:
-            yield name
+            yield prefix + name
 
 
 @contextlib.contextmanager

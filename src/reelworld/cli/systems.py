@@ -1,22 +1,21 @@
-"""List the recipes: what each makes, its sizes, how many parameters they have.
+"""List the systems: what each models, its presets, how many parameters they have.
 
 Examples:
   reelworld systems
-  reelworld train pocket --help       every setting of one, with its default
+  reelworld train NAME --help       every field of one's config, with its default
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
-from reelworld.cli.train import find_recipe
-from reelworld.systems import SYSTEMS
+from reelworld.data.resize_options import ReadOptions
+from reelworld.models.system import System, SystemConfig
+from reelworld.systems import all_systems
+from reelworld.types import ActionSpec
 
-__all__ = ["Options", "run"]
+SIDE = 64
+"""Pixels per side where a preset names none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,34 +32,28 @@ def run(options: Options) -> None:
     table.add_column("train", no_wrap=True)
     table.add_column("what it is")
     table.add_column("parameters")
-    for name in SYSTEMS:
-        module, default = find_recipe(name)
-        table.add_row(name, _first_line(module).partition(": ")[2], "", style="bold")
-        for size, make in module.SIZES.items():
-            about = _first_line(make) + (" (default)" if size == default else "")
-            table.add_row(f"  {name}:{size}", about, _parameters(module, make))
+    for system in all_systems():
+        table.add_row(system.name, f"{system.summary} ({system.paper})", "", style="bold")
+        for name, config in system.presets.items():
+            about = system.about[name] + (" (default)" if name == system.default else "")
+            counts = count_parameters(system, config)
+            parameters = ", ".join(f"{part} {count / 1e6:,.2f}M" for part, count in counts.items())
+            table.add_row(f"  {system.name}:{name}", about, parameters)
     console = Console()
     console.print(table)
-    console.print("\nParameters are for 7 actions and frames of 64x64, or of a size's own.", highlight=False)
-    console.print("reelworld train RECIPE --help shows every setting.", highlight=False, markup=False)
+    console.print(f"\nParameters are for 7 actions and frames of {SIDE}x{SIDE}, or of a preset's own.", highlight=False)
+    console.print("reelworld train SYSTEM --help shows every field.", highlight=False, markup=False)
 
 
-def _first_line(thing: Any) -> str:
-    return inspect.cleandoc(thing.__doc__ or "").splitlines()[0]
-
-
-def _parameters(module: ModuleType, make: Callable[[], Any]) -> str:
-    """Count the weights of every part, without making them."""
+def count_parameters(system: System, config: SystemConfig) -> dict[str, int]:
+    """Count the parameters of every part, without memory for them."""
     import torch
 
-    from reelworld.data.folder import DataInfo
-    from reelworld.types import ActionSpec
+    from reelworld.data.dataset import DataInfo
 
+    height, width = ReadOptions(size=config.size).shape or (SIDE, SIDE)
     actions = {"action": ActionSpec(kind="discrete", n=7)}
-    config = make()
-    side = config.size or 64
-    info = DataInfo(fps=10.0, height=side, width=side, actions=actions)
+    info = DataInfo(fps=10.0, height=height, width=width, actions=actions)
     with torch.device("meta"):
-        parts = module.build(config, info)
-    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-    return ", ".join(f"{name} {count / 1e6:.2f}M" for name, count in counts.items())
+        parts = system.module("train").build(config, info)
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}

@@ -1,52 +1,39 @@
-"""Turn recordings into a world you can play: RUN/world.
+"""Train a system on recordings; the world is written to RUN/world.
 
-RECIPE names how, and perhaps a size: pocket (its default size, small) or pocket:tiny. Recipes so far: pocket,
-a small playable world, trained on a laptop CPU in minutes; videogpt, a world that continues clips by itself; genie,
-a world whose actions are found in video that names none.
-`reelworld systems` lists all sizes, and `reelworld train pocket --help` shows every setting with its default.
+SYSTEM is a name, perhaps with a preset: NAME or NAME:PRESET. `reelworld systems` lists them, and
+`reelworld train NAME --help` shows every field of its config with the preset's value.
 
-Several data sets make a mixture (ivideogpt, without actions unless all have the same): --data PATH=WEIGHT for each,
-or one file: {"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
+Several data sets make a mixture, without actions unless all have the same: --data PATH=WEIGHT for each, or one file:
+{"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
-since the last checkpoint. Other settings need another --out.
+since the last checkpoint. Another config needs another --out.
 
 Examples:
-  reelworld train pocket --data recordings/doors --out runs/doors --max-minutes 5
-  reelworld train pocket --data my-videos --out runs/mine --size 64 --fit crop
-  reelworld train pocket:tiny --data recordings/doors --out runs/try --steps 100
-  reelworld train videogpt --data my-videos --out runs/dreams --size 64 --fit crop
-  reelworld train genie --data my-videos --out runs/found --size 64 --fit crop
-  reelworld train ivideogpt --data robot-episodes --out runs/robot --size 64 --fit stretch --rewards
-  reelworld train ivideogpt:small_32 --data robot-episodes --out runs/quick --frame-stride 2 --rewards
-  reelworld train ivideogpt --data A=0.7 --data B=0.3 --out runs/both --size 64 --fit stretch --actions none
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import shlex
 import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from reelworld.cli.load_options import set_threads
-from reelworld.config import to_json, unknown
+from reelworld.config import to_json
 from reelworld.data.resize_options import ReadOptions
-from reelworld.systems import SYSTEMS
+from reelworld.models.system import System, SystemConfig
+from reelworld.systems import SYSTEMS, all_systems, find_system
 from reelworld.types import Fit, UserError
 
 if TYPE_CHECKING:
     from reelworld.data.mixture import DatasetShare
-
-__all__ = ["LoopOptions", "Options", "find_recipe", "options_for", "run", "train_world"]
 
 Hidden = tyro.conf.Suppress
 
@@ -76,7 +63,7 @@ class LoopOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(ReadOptions):
-    """How the files are read; size and fit belong to the recipe."""
+    """How the files are read; size and fit are fields of the config."""
 
     size: Annotated[int | tuple[int, int] | None, tyro.conf.Fixed, Hidden] = None
     fit: Annotated[Fit, tyro.conf.Fixed, Hidden] = "none"
@@ -84,10 +71,10 @@ class Reading(ReadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of `reelworld train`; with a recipe, its settings join them."""
+    """Flags of `reelworld train`; with a system, the fields of its config join them."""
 
-    recipe: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="RECIPE[:SIZE]")]
-    """Recipe, with a size if not the default one."""
+    system: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SYSTEM[:PRESET]")]
+    """System, with a preset if not the default one."""
     data: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH[=WEIGHT]")]
     """Recordings: a folder of .npz episodes or videos, or one file. Several make a mixture; without weights each counts
     by its frames."""
@@ -97,63 +84,65 @@ class Options:
     read: Annotated[Reading, tyro.conf.OmitArgPrefixes] = Reading()
 
 
+def description() -> str:
+    """Return the help text: the module's, and the examples of all systems."""
+    examples = [f"  reelworld train {words}" for system in all_systems() for words in system.examples]
+    return "\n".join([(__doc__ or "").rstrip(), *examples])
+
+
 def options_for(args: Sequence[str]) -> type[Options]:
-    """Build the flags that a command line can have: those of `train` and those of the recipe it names.
+    """Build the flags that a command line can have: those of `train` and those of the system it names.
 
     Raises:
-        UserError: If there is no such recipe or size.
+        UserError: If there is no such system or preset.
     """
     word = next((w for w in args if w.partition(":")[0] in SYSTEMS), "")
     if not word and args and not args[0].startswith("-"):
         word = args[0]
     if not word:
         return Options
-    module, size = find_recipe(word)
-    config: Any = Annotated[module.Config, tyro.conf.OmitArgPrefixes]
-    default = field(default=module.SIZES[size]())
+    system, preset = find_preset(word)
+    config: Any = Annotated[system.config, tyro.conf.arg(name="")]
+    default = field(default=system.preset(preset))
     return dataclasses.make_dataclass(
         "Options", [("config", config, default)], bases=(Options,), frozen=True, kw_only=True
     )
 
 
-def find_recipe(word: str) -> tuple[ModuleType, str]:
-    """Return the module of a recipe and the name of its size.
+def find_preset(word: str) -> tuple[System, str]:
+    """Return a system and the name of one of its presets.
 
     Args:
-        word: RECIPE or RECIPE:SIZE.
+        word: SYSTEM or SYSTEM:PRESET.
 
     Raises:
-        UserError: If there is no such recipe or size; names the closest.
+        UserError: If there is no such system or preset; names the closest.
     """
-    name, _, size = word.partition(":")
-    if name not in SYSTEMS:
-        raise unknown("recipe", name, SYSTEMS)
-    module = importlib.import_module(SYSTEMS[name])
-    size = size or module.DEFAULT_SIZE
-    if size not in module.SIZES:
-        raise unknown(f"size of {name}", size, module.SIZES)
-    return module, size
+    name, _, preset = word.partition(":")
+    system = find_system(name)
+    system.preset(preset)
+    return system, preset or system.default
 
 
 def run(options: Options) -> None:
     """Train, and tell what can be done with the world."""
-    module, _ = find_recipe(options.recipe)
+    system, _ = find_preset(options.system)
     config = getattr(options, "config", None)
-    if not isinstance(config, module.Config):
-        raise UserError(f"give the recipe first: reelworld train {options.recipe} --data ... --out ...")
+    if not isinstance(config, system.config):
+        raise UserError(f"give the system first: reelworld train {options.system} --data ... --out ...")
     from reelworld.data.mixture import members_of
     from reelworld.train.graceful_interrupt import Interrupted
 
     members = members_of(options.data)
     if not members:
-        raise UserError(f"give recordings: reelworld train {options.recipe} --data FOLDER --out ...")
+        raise UserError(f"give recordings: reelworld train {options.system} --data FOLDER --out ...")
 
     def stop(signum: int, frame: object) -> None:
         raise Interrupted("stopped. Run the same command again to resume.", signum)
 
     before = signal.signal(signal.SIGTERM, stop)  # between stages; within one the loop has its own
     try:
-        world = train_world(options.recipe, config, members, options.out, read=options.read, loop=options.loop)
+        world = train_world(options.system, config, members, options.out, read=options.read, loop=options.loop)
     except KeyboardInterrupt as error:
         print(str(error) or "stopped. Run the same command again to resume.", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 130)) from None
@@ -166,19 +155,19 @@ def run(options: Options) -> None:
 
 
 def train_world(
-    recipe: str,
-    config: Any,
+    word: str,
+    config: SystemConfig,
     data: Path | Sequence[DatasetShare],
     out: Path,
     *,
     read: ReadOptions | None = None,
     loop: LoopOptions | None = None,
 ) -> Path:
-    """Train a recipe on recordings; return the folder of the world.
+    """Train a system on recordings; return the folder of the world.
 
     Args:
-        recipe: RECIPE or RECIPE:SIZE.
-        config: A config of that recipe.
+        word: SYSTEM or SYSTEM:PRESET.
+        config: A config of that system.
         data: The recordings, or the members of a mixture of several.
         out: The run's folder; an existing run of the same config is resumed, a finished one is left alone.
         read: How foreign files are read; size and fit are the config's.
@@ -190,21 +179,23 @@ def train_world(
     from reelworld.train.loop import train
     from reelworld.train.run import Run
 
-    module, size = find_recipe(recipe)
+    system, preset = find_preset(word)
+    module = system.module("train")
     members = members_of([str(data)]) if isinstance(data, Path) else list(data)
     path = only_data(members)
-    if path is None and not getattr(module, "TAKES_MIXTURES", False):
-        raise UserError(f"{recipe} learns from one data set; give one --data, or use ivideogpt.")
+    if path is None and not system.multi_dataset:
+        others = " or ".join(s.name for s in all_systems() if s.multi_dataset)
+        raise UserError(f"{system.name} learns from one data set; give one --data, or use {others}.")
     loop, console = loop or LoopOptions(), Console()
     read = ReadOptions(**{**vars(read or ReadOptions()), "size": config.size, "fit": config.fit})
     record = {
-        "recipe": recipe.partition(":")[0],
-        "size": size,
+        "system": system.name,
+        "preset": preset,
         "data": str(path.resolve()) if path else to_json([replace(m, data=m.data.resolve()) for m in members]),
         "fields": to_json(config),
         "read": to_json(read),
     }
-    dataset = open_recordings(members, read, with_actions=getattr(config, "actions", "given") == "given")
+    dataset = open_recordings(members, read, with_actions=config.uses_actions)
     parts = module.build(config, dataset.info)
     with Run.open(out, record) as training:
         world = training.folder / "world"

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,11 @@ import pytest
 import torch
 from rich.console import Console
 from tests.conformance.conftest import ACTIONS, actions, frames, untrained
+from tests.tiny import tiny_config, tiny_world
 
 from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.presets import PRESETS
 from reelworld.systems.ivideogpt.train_tokenizer import looks
 from reelworld.train import autotune as probe
 from reelworld.train.loop import Interrupted, train
@@ -45,13 +46,13 @@ def test_published_sizes_have_the_published_numbers_of_parameters(
 ) -> None:
     """As counted in the published models."""
     with torch.device("meta"):
-        parts = ivideogpt.build(ivideogpt.SIZES[size](), DataInfo(height=pixels, width=pixels))
+        parts = ivideogpt.build(PRESETS[size], DataInfo(height=pixels, width=pixels))
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert counts == {"tokenizer": tokenizer, "dynamics": transformer}
 
 
 def test_published_sizes_have_the_published_sequence() -> None:
-    config = ivideogpt.SIZES["oxe_64"]()
+    config = PRESETS["oxe_64"]
     with torch.device("meta"):
         layout: Any = ivideogpt.build(config, DataInfo(height=64, width=64))["dynamics"]
     assert layout.layout.length(config.clip_frames) == 751 and layout.layout.vocabulary == 16_386
@@ -63,15 +64,14 @@ def test_published_sizes_have_the_published_sequence() -> None:
 @pytest.fixture(scope="module")
 def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A world without actions whose every weight is far from fresh."""
-    config = replace(ivideogpt.SIZES["tiny"](), actions="none")
-    recipe: Any = SimpleNamespace(SIZES={"tiny": lambda: config}, untrained=ivideogpt.untrained)
+    config = tiny_config("ivideogpt", actions="none")
     folder = tmp_path_factory.mktemp("before") / "world"
-    untrained(recipe, "none").save(folder)
+    untrained("ivideogpt", "none", config).save(folder)
     return folder
 
 
 def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
-    config = replace(ivideogpt.SIZES["tiny"](), pretrained=str(path), **changed)
+    config = tiny_config("ivideogpt", pretrained=str(path), **changed)
     return ivideogpt.assemble(config, ivideogpt.build(config, info), info)
 
 
@@ -128,9 +128,8 @@ def test_other_shapes_and_other_worlds_are_refused(before: Path, tmp_path: Path)
         begun(before, frame_codes=32)
     with pytest.raises(UserError, match="is not a world"):
         begun(tmp_path)
-    from reelworld.systems.pocket import train as pocket
 
-    pocket.untrained(pocket.SIZES["tiny"](), ROBOT).save(tmp_path / "pocket")
+    tiny_world("pocket", ROBOT).save(tmp_path / "pocket")
     with pytest.raises(UserError, match=r"a world of pocket; --pretrained wants one of ivideogpt"):
         begun(tmp_path / "pocket")
 
@@ -147,7 +146,7 @@ def recorded(folder: Path, **more: np.ndarray) -> Dataset:
 @torch.no_grad()
 def test_the_settings_of_codes_and_first_weights_arrive() -> None:
     for coded_alone, std in ((False, 0.02), (True, 0.1)):
-        config = replace(ivideogpt.SIZES["tiny"](), coded_alone=coded_alone, initial_std=std, actions="none")
+        config = tiny_config("ivideogpt", coded_alone=coded_alone, initial_std=std, actions="none")
         parts: Any = ivideogpt.build(config, ROBOT)
         assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not coded_alone
         matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
@@ -158,7 +157,7 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
 def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     dataset = recorded(tmp_path / "data", actions=np.zeros((20, 2), np.float32))
-    config = replace(ivideogpt.SIZES["tiny"](), draft_width=8, draft_steps=4, steps=2, tokenizer_steps=1)
+    config = tiny_config("ivideogpt", draft_width=8, draft_steps=4, steps=2, tokenizer_steps=1)
     config = replace(config, precision="fp32", batch=1)
 
     def learn(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
@@ -197,7 +196,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
 
 def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
     dataset = recorded(tmp_path, actions=np.zeros((20, 2), np.float32))
-    config = replace(ivideogpt.SIZES["tiny"](), rewards=True)
+    config = tiny_config("ivideogpt", rewards=True)
     run: Any = None
     with pytest.raises(UserError, match="has no rewards to learn from; leave out --rewards"):
         next(ivideogpt.stages(config, ivideogpt.build(config, dataset.info), dataset, run))
@@ -206,14 +205,14 @@ def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
 def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
     dataset, run = recorded(tmp_path, actions=np.zeros((20, 2), np.float32)), None
     for start_frames, n in ((None, 2), (4, 4)):
-        config = replace(ivideogpt.SIZES["tiny"](), start_frames=start_frames)
+        config = tiny_config("ivideogpt", start_frames=start_frames)
         world = ivideogpt.finish(config, ivideogpt.build(config, dataset.info), dataset, run)  # type: ignore[arg-type]
         assert world.info.context_frames == n and {len(clip.frames) for clip in world.starts} == {n}
 
 
 def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no actions; .*--actions none"):
-        ivideogpt.build(ivideogpt.SIZES["tiny"](), recorded(tmp_path).info)
+        ivideogpt.build(tiny_config("ivideogpt"), recorded(tmp_path).info)
 
 
 @pytest.mark.parametrize(
@@ -230,12 +229,12 @@ def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
 )
 def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        ivideogpt.build(replace(ivideogpt.SIZES["tiny"](), **changed), ROBOT)
+        ivideogpt.build(tiny_config("ivideogpt", **changed), ROBOT)
 
 
 def test_without_lpips_a_line_says_what_stands_in(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.WARNING):
-        looks(ivideogpt.SIZES["tiny"]())
+        looks(tiny_config("ivideogpt"))
     assert caplog.messages == ["no weights of LPIPS were given (--lpips FILE): squared differences stand in for it."]
     with pytest.raises(UserError, match="does not exist"):
-        looks(replace(ivideogpt.SIZES["tiny"](), lpips=str(tmp_path / "none.safetensors")))
+        looks(tiny_config("ivideogpt", lpips=str(tmp_path / "none.safetensors")))

@@ -15,7 +15,6 @@ from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo, write_episode, write_info
 from reelworld.data.loader import Loader
 from reelworld.evaluate.clips import open_for
-from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 
@@ -176,7 +175,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("told") / "world"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reelworld.worlds.world.write_card", lambda world, folder: None)
-        untrained(ivideogpt, "continuous").save(folder)
+        untrained("ivideogpt", "continuous").save(folder)
     return folder
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tests.lightning_files import write_lightning
+from tests.tiny import tiny_config
 
 from reelworld.data.folder import DataInfo
 from reelworld.systems.videogpt import train as videogpt
@@ -29,7 +29,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]:
     """Build a VQ-VAE and a prior in which every number is random, also those that start as zeros or ones."""
-    config = replace(videogpt.SIZES["tiny"](), **fields)
+    config = tiny_config("videogpt", **fields)
     classes = ("a", "b", "c") if config.class_cond else ()
     built = videogpt.build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
     rng = torch.Generator().manual_seed(seed)

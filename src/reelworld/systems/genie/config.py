@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reelworld.config import require
-from reelworld.models.system_config import Settings
+from reelworld.models.system import SystemConfig
 from reelworld.types import UserError
-
-__all__ = ["Config"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(SystemConfig):
     """Everything that decides a Genie world. Defaults are the paper's for CoinRun where it has them."""
 
     actions: Literal["latent", "given", "none"] = "latent"
@@ -125,3 +123,8 @@ class Config(Settings):
         require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
         if self.tokenizer_share + self.actions_share >= 1:
             raise UserError("tokenizer_share and actions_share leave nothing of max_minutes for the dynamics.")
+
+    @property
+    def uses_actions(self) -> bool:
+        """True if the recorded actions are learned."""
+        return self.actions == "given"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from reelworld.systems.genie.config import Config
-
-__all__ = ["DEFAULT_SIZE", "SIZES"]
 
 
 def tiny() -> Config:
@@ -87,6 +84,8 @@ SIZES = {
     "small": small,
     "coinrun": coinrun,
     "platformers": platformers,
-    **{f"platformers_{name}": partial(ladder, name) for name in LADDER},
 }
-DEFAULT_SIZE = "small"
+PRESETS: dict[str, Config] = {name: make() for name, make in SIZES.items()}
+ABOUT = {name: (make.__doc__ or "").splitlines()[0] for name, make in SIZES.items()}
+PRESETS |= {f"platformers_{name}": ladder(name) for name in LADDER}
+ABOUT |= {f"platformers_{name}": f"Dynamics of {name.upper()} in the paper's scaling study." for name in LADDER}

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.genie.config import Config
 from reelworld.systems.genie.latent_stage import action_specs, labelled, latent_model, latent_stage, optim
-from reelworld.systems.genie.presets import DEFAULT_SIZE, SIZES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from reelworld.train.run import Run
     from reelworld.train.stage import Stage
     from reelworld.worlds.world import World
-
-__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
 
 
 def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:

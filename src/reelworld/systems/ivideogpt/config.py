@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reelworld.config import require
-from reelworld.models.system_config import Settings
+from reelworld.models.system import SystemConfig
 from reelworld.types import UserError
-
-__all__ = ["Config"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(SystemConfig):
     """Everything that decides an iVideoGPT world. Defaults are those of the published 64x64 model where it has them."""
 
     frame_stride: int = 1
@@ -163,3 +161,8 @@ class Config(Settings):
     def given_frames(self) -> int:
         """Frames that a session is given, a goal not counted."""
         return (self.start_frames or self.context_frames) - self.goal
+
+    @property
+    def uses_actions(self) -> bool:
+        """True if the recorded actions are learned."""
+        return self.actions == "given"

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 from reelworld.systems.ivideogpt.config import Config
 
-__all__ = ["DEFAULT_SIZE", "SIZES"]
-
 
 def tiny() -> Config:
     """For tests: seconds of training, no quality."""
@@ -119,4 +117,5 @@ SIZES = {
     "oxe_64_medium": oxe_64_medium,
     "oxe_256": oxe_256,
 }
-DEFAULT_SIZE = "small"
+PRESETS: dict[str, Config] = {name: make() for name, make in SIZES.items()}
+ABOUT = {name: (make.__doc__ or "").splitlines()[0] for name, make in SIZES.items()}

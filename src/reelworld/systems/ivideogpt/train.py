@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.ivideogpt.config import Config
-from reelworld.systems.ivideogpt.presets import DEFAULT_SIZE, SIZES
 from reelworld.systems.ivideogpt.pretrained import begin_from
 from reelworld.systems.ivideogpt.train_dynamics import dynamics_stages
 from reelworld.systems.ivideogpt.train_tokenizer import tokenizer_stage
@@ -34,10 +33,6 @@ if TYPE_CHECKING:
     from reelworld.train.stage import Stage
     from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
-
-__all__ = ["DEFAULT_SIZE", "SIZES", "TAKES_MIXTURES", "Config", "build", "finish", "stages", "untrained"]
-
-TAKES_MIXTURES = True
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:

@@ -1,1 +1,32 @@
-"""Pocket: a small playable world on a laptop CPU."""
+"""pocket: see docs/systems/pocket.md."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reelworld.models.system import DemoPlan, System
+from reelworld.systems.pocket.config import Config
+from reelworld.systems.pocket.presets import ABOUT, PRESETS
+
+SYSTEM = System(
+    name="pocket",
+    summary="a small playable world from your own recordings, on a laptop CPU, in minutes",
+    paper="ours",
+    config=Config,
+    presets=PRESETS,
+    about=ABOUT,
+    examples=(
+        "pocket --data recordings/doors --out runs/doors --max-minutes 5",
+        "pocket --data my-videos --out runs/mine --size 64 --fit crop",
+        "pocket:tiny --data recordings/doors --out runs/try --steps 100",
+    ),
+    package=__name__,
+    demo=DemoPlan(
+        policy="explorer:0.6,solver:0.2,random:0.2",  # random play never opens the door; a solver never wanders
+        episodes=400,
+        test_episodes=128,
+        config=replace(PRESETS["small"], max_minutes=5.0),
+        quick=replace(PRESETS["tiny"], steps=200, tokenizer_steps=100, max_minutes=0.5),
+        about="A world that is played with keys, evaluated on a second recording of fresh seeds.",
+    ),
+)

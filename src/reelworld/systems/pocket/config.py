@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reelworld.config import require
-from reelworld.models.system_config import Settings
-
-__all__ = ["Config"]
+from reelworld.models.system import SystemConfig
 
 LARGEST_CODEBOOK = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(SystemConfig):
     """Everything that decides a pocket world."""
 
     actions: Literal["given", "none"] = "given"
@@ -82,3 +80,8 @@ class Config(Settings):
         require(self, "levels", lambda v: math.prod(v) <= LARGEST_CODEBOOK, small_enough)
         require(self, "clip_frames", lambda v: v >= 2, "at least 2, to predict one frame")
         require(self, "width", lambda v: v > 0 and v % 4 == 0, "a multiple of 4 (attention heads)")
+
+    @property
+    def uses_actions(self) -> bool:
+        """True if the recorded actions are learned."""
+        return self.actions == "given"

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 from reelworld.systems.pocket.config import Config
 
-__all__ = ["DEFAULT_SIZE", "SIZES"]
-
 
 def tiny() -> Config:
     """For tests: seconds of training, no quality."""
@@ -26,4 +24,5 @@ def medium() -> Config:
 
 
 SIZES = {"tiny": tiny, "small": small, "medium": medium}
-DEFAULT_SIZE = "small"
+PRESETS: dict[str, Config] = {name: make() for name, make in SIZES.items()}
+ABOUT = {name: (make.__doc__ or "").splitlines()[0] for name, make in SIZES.items()}

@@ -17,7 +17,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.pocket.config import Config
-from reelworld.systems.pocket.presets import DEFAULT_SIZE, SIZES
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from reelworld.train.stage import Stage
     from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
-
-__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
 
 PATCH = 8
 LARGEST_SIDE = 256

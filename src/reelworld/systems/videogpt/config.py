@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reelworld.config import require
-from reelworld.models.system_config import Settings
-
-__all__ = ["Config"]
+from reelworld.models.system import SystemConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(Settings):
+class Config(SystemConfig):
     """Everything that decides a VideoGPT world. Defaults are those of the published scripts where they have one."""
 
     frame_stride: int = 1

@@ -6,8 +6,6 @@ from dataclasses import replace
 
 from reelworld.systems.videogpt.config import Config
 
-__all__ = ["DEFAULT_SIZE", "SIZES"]
-
 
 def tiny() -> Config:
     """For tests: seconds of training, no quality."""
@@ -130,4 +128,5 @@ SIZES = {
     "kinetics": kinetics,
     "kinetics_stride2x4x4": kinetics_stride2x4x4,
 }
-DEFAULT_SIZE = "small"
+PRESETS: dict[str, Config] = {name: make() for name, make in SIZES.items()}
+ABOUT = {name: (make.__doc__ or "").splitlines()[0] for name, make in SIZES.items()}

@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.videogpt.config import Config
-from reelworld.systems.videogpt.presets import DEFAULT_SIZE, SIZES
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from reelworld.train.run import Run
     from reelworld.train.stage import OptimConfig, Stage
     from reelworld.worlds.world import World
-
-__all__ = ["DEFAULT_SIZE", "SIZES", "Config", "build", "finish", "stages", "untrained"]
 
 
 def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:

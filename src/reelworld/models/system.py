@@ -1,0 +1,109 @@
+"""The record of a system and the base of its config: all that the rest of reelworld knows of it. Torch-free.
+
+A system is a package with ``SYSTEM = System(...)`` in its ``__init__``, which must not import torch, and the modules
+``model`` and ``train``, which are imported when they are needed. See docs/adding-a-system.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Literal
+
+from reelworld.config import require, unknown
+from reelworld.types import Fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemConfig:
+    """Fields that every system's config has; each system adds its own."""
+
+    seed: int = 0
+    """Decides every random draw."""
+    size: int | tuple[int, int] | None = None
+    """Pixels that frames are resized to: one number for squares, or height and width; none keeps the recording's."""
+    fit: Fit = "none"
+    """How frames of another shape are brought to that size: crop the centre, stretch, or pad with black."""
+    max_minutes: float | None = None
+    """Wall-clock budget of the whole training; schedules anneal to it."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+
+    def __post_init__(self) -> None:
+        # Here and not where the values are used: a mistake shall not cost the minutes of the stage before.
+        require(self, "seed", lambda v: v >= 0, "at least 0")
+        require(self, "max_minutes", lambda v: v is None or 0 < v < math.inf, "above 0")
+
+    @property
+    def uses_actions(self) -> bool:
+        """True if the recorded actions are read."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoPlan:
+    """Recordings and training of ``reelworld demo``."""
+
+    policy: str
+    """Policy that plays the recorded episodes."""
+    episodes: int
+    """Episodes of the recording."""
+    test_episodes: int
+    """Episodes of a separate test recording; 0 evaluates on the recording's test split."""
+    config: SystemConfig
+    """Config of the training, ``max_minutes`` included."""
+    quick: SystemConfig
+    """Config of ``--quick``: shows that everything works, not how good it gets."""
+    about: str
+    """What is recorded and learned, one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One published or home-made system."""
+
+    name: str
+    """Name on the command line and in world.json."""
+    summary: str
+    """What it models, one line."""
+    paper: str
+    """Its source, e.g. "Yan et al. 2021, arXiv:2104.10157"; "ours" if there is no paper."""
+    config: type[SystemConfig]
+    """Class of its configs."""
+    presets: Mapping[str, SystemConfig]
+    """Name -> config: ``tiny`` for tests, one for a CPU, one per published size."""
+    about: Mapping[str, str]
+    """Preset -> one line for ``reelworld systems``."""
+    default: str = "small"
+    """Preset that is used unless another one is named."""
+    examples: tuple[str, ...]
+    """Command lines for the help page, after ``reelworld train``; the first is the plain one."""
+    package: str
+    """Package of its modules: ``__name__`` of the package that defines the record."""
+    importers: Mapping[str, str] = field(default_factory=dict)
+    """Name for ``reelworld import`` -> ``module:class`` in the package."""
+    demo: DemoPlan | None = None
+    """Set if ``reelworld demo`` can show it."""
+    multi_dataset: bool = False
+    """True if it can be trained on a mixture of data sets."""
+
+    def __post_init__(self) -> None:
+        if self.presets.keys() != self.about.keys() or self.default not in self.presets:
+            raise ValueError(f"system {self.name!r}: each preset needs one line in about; the default is one of them.")
+
+    def module(self, name: str) -> ModuleType:
+        """Import a module of the package, e.g. "model"."""
+        return importlib.import_module(f"{self.package}.{name}")
+
+    def preset(self, name: str = "") -> SystemConfig:
+        """Return a preset, the default one without a name.
+
+        Raises:
+            UserError: If there is none of this name; names the closest.
+        """
+        if (name or self.default) not in self.presets:
+            raise unknown(f"preset of {self.name}", name, self.presets)
+        return self.presets[name or self.default]

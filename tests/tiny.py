@@ -1,0 +1,32 @@
+"""Worlds of the preset ``tiny`` of any system, with random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from reelworld.data.dataset import DataInfo
+from reelworld.models.system import SystemConfig
+from reelworld.systems import find_system
+from reelworld.worlds.world import World
+
+
+def tiny_config(name: str, **changes: Any) -> Any:
+    """The preset with some fields changed; ``part__field`` names a field of a nested config."""
+    return changed(find_system(name).presets["tiny"], **changes)
+
+
+def changed(config: Any, **changes: Any) -> Any:
+    for path, value in changes.items():
+        field, _, rest = path.partition("__")
+        config = replace(config, **{field: changed(getattr(config, field), **{rest: value}) if rest else value})
+    return config
+
+
+def tiny_world(name: str, info: DataInfo | None = None, seed: int = 0, **changes: Any) -> World:
+    return untrained_world(name, tiny_config(name, **changes), info or DataInfo(height=64, width=64), seed)
+
+
+def untrained_world(name: str, config: SystemConfig, info: DataInfo, seed: int = 0) -> World:
+    world: World = find_system(name).module("train").untrained(config, info, seed)
+    return world
