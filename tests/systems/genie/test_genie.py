@@ -34,11 +34,11 @@ def test_a_recording_in_which_nothing_moves_is_refused(tmp_path: Path) -> None:
     still = [np.repeat(moving(1, i), 20, 0) for i in range(3)]
     dataset = recorded(tmp_path, still)
     with pytest.raises(UserError, match=r"nothing moves in .* no action can be learned"):
-        genie_actions.check_movement(tiny_config("genie"), Windows(dataset, "all", 3))
+        genie_actions.check_movement(tiny_config("genie"), ClipIndex(dataset, "all", 3))
     still[1][10:] = 255 - still[1][10:]
     other = tmp_path / "other"
     other.mkdir()
-    genie_actions.check_movement(tiny_config("genie"), Windows(recorded(other, still), "all", 3))
+    genie_actions.check_movement(tiny_config("genie"), ClipIndex(recorded(other, still), "all", 3))
 
 
 def test_more_codes_than_steps_are_refused(tmp_path: Path) -> None:
