@@ -7,18 +7,23 @@ VENV ?= .venv
 TORCH_ARGS ?=
 DEMO_ARGS ?=
 TESTS ?= tests
+# Test processes; a module's tests stay together unless one process runs out of work.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --durations 15
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-videogpt test fuzz lint types layers ci clean
+.PHONY: help install demo demo-videogpt test test-slow fuzz lint types layers ci clean
 
 help:
 	@echo "make demo     record a game, learn it, measure it, play it (about 10 minutes on 2 cores)"
 	@echo "make demo-videogpt   the same for the system videogpt, a world that runs by itself"
-	@echo "make test     run the tests                      make fuzz     100,000 malformed messages to the play server"
+	@echo "make test     run the tests (at most 8 minutes on 2 cores)"
+	@echo "make test-slow   the rest: learning, killed and resumed processes, the tutorial word for word"
+	@echo "make fuzz     100,000 malformed messages to the play server"
 	@echo "make lint     ruff: style and formatting       make types    mypy, strict"
 	@echo "make layers   who may import whom              make ci       everything the CI runs"
 	@echo "make install  only the virtual environment     make clean    remove it and the caches"
@@ -48,7 +53,10 @@ demo-videogpt: $(INSTALLED)
 	@$(BIN)/reelworld demo --system videogpt $(DEMO_ARGS)
 
 test: $(INSTALLED)
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(PYTEST) -m "not slow" $(TESTS)
+
+test-slow: $(INSTALLED)
+	@$(PYTEST) -m slow $(TESTS)
 
 fuzz: $(INSTALLED)
 	@REELWORLD_FUZZ=100000 $(BIN)/python -m pytest tests/serve/test_fuzz.py

@@ -1,15 +1,18 @@
-"""What every test process needs: one thread, and a Ctrl-C that arrives."""
+"""Settings of every test process: one thread per test, default handling of Ctrl-C, the same hypothesis cases."""
 
 from __future__ import annotations
 
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 # The models of the tests are so small that two threads only wait for each other. Set before torch is imported;
 # subprocesses inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
 
 # A run in the background of a script inherits an ignored SIGINT, and so would the processes that tests stop.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -20,3 +23,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("same", derandomize=True)
 settings.register_profile("search", derandomize=False)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Reset the thread count: commands that a test runs in this process may have set another (`--threads`)."""
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)

@@ -343,6 +343,7 @@ def test_a_video_that_does_not_fit_the_cache_is_refused(tmp_path, cache):
     assert not list((cache / "episodes").glob("*"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_video(tmp_path):
     """Decode 184 MB of frames, resampled on the way, in a process that may take 100 MB more than it has."""
     path = write_video(tmp_path / "a.mp4", np.repeat(numbered_frames(8, 240, 320), 100, axis=0), fps=50)

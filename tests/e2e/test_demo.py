@@ -62,6 +62,7 @@ def test_demo_leaves_everything_and_reuses_it(
     assert len(measurements) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_demo")
 def test_demo_of_videogpt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"

@@ -113,16 +113,14 @@ def test_generated_context_is_the_recorded_one(shell: Shell) -> None:
         assert np.array_equal(made["frames"][:context], recorded.frames)
 
 
+@pytest.mark.slow
 def test_measuring_speed(shell: Shell) -> None:
     said = shell("bench run/world --allow-busy --steps 5 --warmup 1 --threads 1 --out bench.json")
     assert "p95" in said
     assert json.loads((shell.folder / "bench.json").read_text())
 
 
-def test_listing_recipes(shell: Shell) -> None:
-    assert "pocket:tiny" in shell("recipes")
-
-
+@pytest.mark.slow
 def test_a_seed_decides_every_byte_of_the_weights(shell: Shell, tmp_path: Path) -> None:
     """Steps, not minutes, end this training."""
     line = f"train pocket:tiny --data {shell.folder / 'data'} --steps 4 --tokenizer-steps 4 --precision fp32"

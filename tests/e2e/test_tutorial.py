@@ -62,6 +62,7 @@ def play(line: list[str], folder: Path, n_steps: int) -> str:
         server.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_tutorial_word_for_word(tmp_path: Path) -> None:
     (game,) = blocks("python")

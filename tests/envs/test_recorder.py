@@ -143,6 +143,7 @@ def _wait_for_episodes(out: Path, n: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_kill_9_keeps_finished_episodes_and_the_same_command_goes_on(tmp_path):
     out, whole, flags = tmp_path / "killed", tmp_path / "whole", ("--episodes", "120")
     for n in (5, 40):  # the second kill hits a resumed recording

@@ -226,7 +226,7 @@ def robot(tmp_path_factory):
 FEW = "--clips 4 --samples 2 --free-run-steps 4 --control-starts 4 --inverse-steps 0 --drift-steps 0 --tiles no"
 
 
-@pytest.mark.parametrize("protocol", ["honest", "published"])
+@pytest.mark.parametrize("protocol", ["honest", pytest.param("published", marks=pytest.mark.slow)])
 def test_eval_with_either_protocol(robot, lpips, tmp_path, capsys, monkeypatch, protocol):
     monkeypatch.setattr(fvd, "MIN_CLIPS", 4)
     seen = []

@@ -108,6 +108,7 @@ def bar_clips(n, n_steps, seed):
     return np.stack(frames), actions.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_numbers_are_read_too(tmp_path):
     frames, actions = bar_clips(24, 20, 0)
     for i, (f, a) in enumerate(zip(frames, actions, strict=True)):

@@ -124,6 +124,7 @@ def test_every_weight_gets_a_gradient(kind: str, fields: dict[str, Any]) -> None
     assert [k for k in missing if k not in ("before.bias", "encoder.norm.bias")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "steps"), [("grid", 400), ("st", 300)])
 def test_it_finds_the_actions_of_a_game(kind: str, steps: int) -> None:
     model = made(kind, moved_share=0.5, n_codes=6)

@@ -13,7 +13,10 @@ from torch import Tensor
 
 PATIENCE_SECONDS = 120
 
-pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no distributed package")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not torch.distributed.is_available(), reason="torch has no distributed package"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -144,6 +144,7 @@ def test_streams_may_be_reset_in_any_order(world: World) -> None:
     assert not np.array_equal(ahead.info["codes"][0], ahead.info["codes"][1])
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_steps() -> None:
     small = DataInfo(fps=10.0, height=16, width=16, actions={"action": ActionSpec(kind="discrete", n=4)})
     session = tiny_world("pocket", small).session(seed=0)

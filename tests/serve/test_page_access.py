@@ -64,7 +64,7 @@ def record(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
         page.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("scene", [player, gallery, beside, record])
 def test_axe_finds_nothing_serious_and_words_stand_out(visit, tmp_path, scene, scheme):
     """axe-core's rules for WCAG 2.2 A and AA, and the contrast of every word with what is behind it."""

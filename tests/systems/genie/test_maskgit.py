@@ -101,13 +101,19 @@ def window_begin(model: MaskGIT, t: int) -> int:
     return begin
 
 
-def uncached_frame(model: MaskGIT, codes: Tensor, actions: dict[str, Tensor], t: int, sampler: Any) -> Tensor:
-    """Decode frame t of (B, T, N) from those before it, reading everything in every pass; returns (B, N)."""
+def uncached_frame(
+    model: MaskGIT, codes: Tensor, actions: dict[str, Tensor], t: int, sampler: Any
+) -> tuple[Tensor, Tensor]:
+    """Decode frame t of (B, T, N) from those before it, reading everything in every pass.
+
+    Returns the codes (B, N), and per row the smallest margin by which a position was kept or masked (B,).
+    """
     begin, tokens = window_begin(model, t), codes.shape[2]
     now = codes[:, begin : t + 1].clone()
     told = rows(actions, begin, t + 1)
     known = torch.zeros_like(now[:, -1], dtype=torch.bool)
     hidden = torch.zeros_like(now, dtype=torch.bool)
+    margin = torch.full((len(now),), float("inf"))
     for k in range(sampler.steps):
         hidden[:, -1] = ~known
         parts = model.logits(Codes.of(now), told, hidden)[:, -1].split(list(model.config.sizes), -1)
@@ -119,9 +125,11 @@ def uncached_frame(model: MaskGIT, codes: Tensor, actions: dict[str, Tensor], t:
         now[:, -1] = torch.where(known, now[:, -1], ids)
         if k + 1 < sampler.steps:
             n_masked = math.ceil(math.cos((k + 1) / sampler.steps * math.pi / 2) * tokens)
-            least = sure.masked_fill(known, float("inf")).argsort(1)[:, :n_masked]
-            known = torch.ones_like(known).scatter(1, least, False)
-    return now[:, -1]
+            order = sure.masked_fill(known, float("inf")).sort(1)
+            if n_masked < tokens:
+                margin = margin.minimum(order.values[:, n_masked] - order.values[:, n_masked - 1])
+            known = torch.ones_like(known).scatter(1, order.indices[:, :n_masked], False)
+    return now[:, -1], margin
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -164,16 +172,20 @@ def test_decoded_frames_equal_recomputing_everything(form: str, steps: int) -> N
     """
     model = make(form)
     codes, actions = draw(model, 3, 14)
-    sampler, seen = greedy(steps), []
+    sampler, seen, n_clear = greedy(steps), [], 0
     state = model.prefill(Codes.of(codes[:, :2]), rows(actions, 0, 1))
     for t in range(2, 14):
         made, state = model.step(state, rows(actions, t - 1, t), sampler, None)
-        assert torch.equal(made.video[:, 0], uncached_frame(model, codes, actions, t, sampler)), t
+        expected, margin = uncached_frame(model, codes, actions, t, sampler)
+        clear = margin > 1e-5  # rounding decides ties
+        n_clear += int(clear.sum())
+        assert torch.equal(made.video[clear, 0], expected[clear]), t
         seen.append(made.video)
         if t % 2:
             codes[:, t] = made.video[:, 0]
         else:
             go_on_from(state, codes[:, t])
+    assert n_clear >= 15, "of 36"
     frames = torch.cat(seen, 1)
     assert len(frames.flatten(0, 1).unique(dim=0)) > 6 and len(frames.unique()) > 4
 
@@ -362,6 +374,7 @@ def test_every_weight_learns(form: str) -> None:
     assert not still
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("past", ["masked", "true"])
 def test_learns_a_shift_by_the_action(past: str) -> None:
     """The next frame is this one shifted by the action's number: certain, given both."""

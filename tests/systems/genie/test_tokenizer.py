@@ -100,6 +100,7 @@ def test_patches_come_back_in_their_place() -> None:
     torch.testing.assert_close(patchify(video[0, 0], 8), expected)
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_clips() -> None:
     torch.manual_seed(0)
     model = STViViT(SMALL).train()

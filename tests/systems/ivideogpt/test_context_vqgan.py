@@ -131,6 +131,7 @@ def test_what_does_not_fit_is_said() -> None:
         replace(SMALL, channels=(32, 48))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook_decay", [0.0, 0.9])
 def test_it_learns_a_few_clips(codebook_decay: float) -> None:
     """A block that is there from the beginning, and moves when the context is over."""

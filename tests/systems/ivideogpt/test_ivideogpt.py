@@ -154,6 +154,7 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
         assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
 
 
+@pytest.mark.slow
 def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     dataset = recorded(tmp_path / "data", actions=np.zeros((20, 2), np.float32))

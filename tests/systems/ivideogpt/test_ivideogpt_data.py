@@ -45,6 +45,7 @@ def weights(run: Path) -> list[bytes]:
     return [p.read_bytes() for p in sorted((run / "world").glob("*.safetensors"))]
 
 
+@pytest.mark.slow
 def test_a_stopped_training_on_a_mixture_goes_on_bit_for_bit(
     folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
