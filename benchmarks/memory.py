@@ -26,7 +26,7 @@ from keeping import flags, keep
 
 from reelworld.envs.policies.minigrid import DONE, LEFT, RIGHT, glancer
 from reelworld.envs.presets import WrapperConfig
-from reelworld.envs.recorder import configure
+from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
 from reelworld.evaluate.figures import share_interval
 from reelworld.worlds.world import World
@@ -90,7 +90,7 @@ def seen_objects(env: Any) -> dict[tuple[int, int], tuple[int, int, str]]:
 def find_starts(n: int, first_seed: int) -> list[Start]:
     """Walk about in rooms of fresh seeds until something is in sight that turning hides."""
     wrappers = (WrapperConfig(path=WRAPPERS[0], kwargs={"tile_size": TILE}), WrapperConfig(path=WRAPPERS[1]))
-    settings = configure(ENV, frames="observation", drawing="environment", wrappers=wrappers)
+    settings = record_config(ENV, frames="observation", drawing="environment", wrappers=wrappers)
     simulator, starts, seed = Simulator(settings.simulator), [], first_seed
     while len(starts) < n:
         if (start := _start(simulator, seed)) is not None:

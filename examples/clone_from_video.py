@@ -44,7 +44,7 @@ from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import changes
-from reelworld.envs.recorder import RecordConfig, configure, record, record_episode, recorded_simulator
+from reelworld.envs.recorder import RecordConfig, record, record_config, record_episode, recorded_simulator
 from reelworld.evaluate.figures import bootstrap
 from reelworld.files import write_json
 from reelworld.models.action_mapping import fit_map
@@ -251,7 +251,7 @@ def mean(returns: np.ndarray) -> dict[str, Any]:
 def run(options: Options) -> dict[str, Any]:
     """Record, learn from each seed, play, and gather the result."""
     began = time.process_time()
-    config = configure(options.env_id, episodes=options.episodes, policy="solver")
+    config = record_config(options.env_id, episodes=options.episodes, policy="solver")
     print(f"recording {options.episodes} episodes of {options.env_id} -> {options.work / 'recording'}", flush=True)
     record(config, options.work / "recording")
     video = Dataset.open(options.work / "recording")

@@ -9,7 +9,7 @@ import numpy as np
 import pygame
 import pytest
 
-from reelworld.envs.env_keys import own_keys
+from reelworld.envs.env_keys import environment_hints
 
 
 class Game(gym.Env):
@@ -31,22 +31,25 @@ class Game(gym.Env):
     ],
 )
 def test_keys_are_named_as_browsers_do(keys, wanted):
-    hints = own_keys(Game(gym.spaces.Discrete(3), keys))
+    hints = environment_hints(Game(gym.spaces.Discrete(3), keys))
     assert hints["keys"] == wanted
     assert hints.get("null") == (None if 0 in wanted.values() else 0)
 
 
 def test_ids_count_from_zero_wherever_the_space_begins():
-    assert own_keys(Game(gym.spaces.Discrete(3, start=5), {"a": 5, "b": 7, "c": 2}))["keys"] == {"KeyA": 0, "KeyB": 2}
+    assert environment_hints(Game(gym.spaces.Discrete(3, start=5), {"a": 5, "b": 7, "c": 2}))["keys"] == {
+        "KeyA": 0,
+        "KeyB": 2,
+    }
 
 
 def test_vectors_and_names():
     box = gym.spaces.Box(-1, 1, (2,), np.float32)
-    assert own_keys(Game(box, {"a": np.array([0.5, -1], np.float32)})) == {"keys": {"KeyA": (0.5, -1.0)}}
+    assert environment_hints(Game(box, {"a": np.array([0.5, -1], np.float32)})) == {"keys": {"KeyA": (0.5, -1.0)}}
     named = Game(gym.spaces.Discrete(2), {"a": 1}, ["NOOP", "FIRE"])
-    assert own_keys(named) == {"keys": {"KeyA": 1}, "null": 0, "names": ("noop", "fire")}
-    assert "names" not in own_keys(Game(gym.spaces.Discrete(3), {"a": 1}, ["NOOP", "FIRE"]))
+    assert environment_hints(named) == {"keys": {"KeyA": 1}, "null": 0, "names": ("noop", "fire")}
+    assert "names" not in environment_hints(Game(gym.spaces.Discrete(3), {"a": 1}, ["NOOP", "FIRE"]))
 
 
 def test_what_is_no_table_is_passed_over():
-    assert own_keys(Game(gym.spaces.Discrete(2), ["a"])) == {}
+    assert environment_hints(Game(gym.spaces.Discrete(2), ["a"])) == {}

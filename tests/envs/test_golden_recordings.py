@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reelworld.envs.recorder import configure, describe_simulator, record_episode
+from reelworld.envs.recorder import describe_simulator, record_config, record_episode
 from reelworld.envs.robots import prepare_mujoco
 from reelworld.envs.simulator import Simulator
 from reelworld.types import UserError
@@ -40,7 +40,7 @@ CASES = {  # environment, policy, settings
 
 def measured(name: str) -> dict[str, object]:
     env_id, policy, settings = CASES[name]
-    config = configure(env_id, policy=policy, max_steps=45, seed=11, **settings)
+    config = record_config(env_id, policy=policy, max_steps=45, seed=11, **settings)
     digest = hashlib.sha256()
     with closing(Simulator(config.simulator)) as simulator:
         versions = describe_simulator(simulator, 0).provenance["versions"]

@@ -9,14 +9,14 @@ import pytest
 from minigrid.core.world_object import Wall
 
 from reelworld.envs.policies import POLICIES, minigrid, parse_mixture, resolve_policy
-from reelworld.envs.recorder import configure
+from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
 from reelworld.types import UserError
 
 
 def door_events(policy: str, n_episodes: int) -> dict[str, float]:
     """Events per 1,000 steps of DoorKey; 'late' ones come after carrying the key for 25 and more steps."""
-    simulator, counts = Simulator(configure("MiniGrid-DoorKey-8x8-v0").simulator), Counter()
+    simulator, counts = Simulator(record_config("MiniGrid-DoorKey-8x8-v0").simulator), Counter()
     for seed in range(n_episodes):
         simulator.reset(seed)
         env, held = simulator.env.unwrapped, 0
@@ -60,18 +60,18 @@ def walk(simulator: Simulator, seed: int) -> tuple[list[tuple[int, int]], bool]:
 
 @pytest.mark.parametrize("env_id", ["MiniGrid-DoorKey-8x8-v0", "MiniGrid-DoorKey-5x5-v0", "MiniGrid-Empty-5x5-v0"])
 def test_waypoints_make_episodes_of_forty_frames_that_reach_the_goal(env_id):
-    simulator = Simulator(configure(env_id).simulator)
+    simulator = Simulator(record_config(env_id).simulator)
     for seed in range(60):
         cells, reached_goal = walk(simulator, seed)
         assert reached_goal and 40 <= len(cells) + 1 <= 75
 
 
 @pytest.mark.parametrize("env_id", ["MiniGrid-DoorKey-8x8-v0", "MiniGrid-FourRooms-v0"])
-def test_waypoints_are_two_cells_that_the_seed_draws(monkeypatch, env_id):
+def test_waypoints_are_draw_waypoints_that_the_seed_draws(monkeypatch, env_id):
     drawn, n_on_own = [], 0
-    draw = minigrid._two_cells
-    monkeypatch.setattr(minigrid, "_two_cells", lambda *a: drawn.append(draw(*a)) or drawn[-1])
-    simulator = Simulator(configure(env_id).simulator)
+    draw = minigrid._draw_waypoints
+    monkeypatch.setattr(minigrid, "_draw_waypoints", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    simulator = Simulator(record_config(env_id).simulator)
     for seed in range(40):
         cells, _ = walk(simulator, seed)
         (first, second), start = drawn[-1], cells[0]
@@ -91,7 +91,7 @@ def test_doors_and_keys_are_used_once_by_waypoints():
 
 
 def test_an_agent_that_cannot_walk_turns_on_the_spot():
-    simulator = Simulator(configure("MiniGrid-DoorKey-8x8-v0").simulator)
+    simulator = Simulator(record_config("MiniGrid-DoorKey-8x8-v0").simulator)
     simulator.reset(0)
     env = simulator.env.unwrapped
     for x, y in minigrid._neighbours(tuple(map(int, env.agent_pos))):
@@ -106,7 +106,7 @@ def test_an_agent_that_cannot_walk_turns_on_the_spot():
 @pytest.mark.parametrize("env_id", ["MiniGrid-Empty-8x8-v0", "MiniGrid-FourRooms-v0", "MiniGrid-KeyCorridorS3R1-v0"])
 @pytest.mark.parametrize("policy", ["explorer", "solver", "waypoints"])
 def test_grid_policies_play_other_worlds_too(env_id, policy):
-    simulator = Simulator(configure(env_id).simulator)
+    simulator = Simulator(record_config(env_id).simulator)
     simulator.reset(0)
     frames = set()
     for action, _ in zip(resolve_policy(policy)(simulator, np.random.default_rng(0)), range(80), strict=False):
@@ -121,7 +121,7 @@ def test_grid_policies_play_other_worlds_too(env_id, policy):
 def test_the_driver_drives(continuous):
     """Moves, stays mostly on the road, brakes, leaves the road; the stock actions are driven as well."""
     settings = {} if continuous else {"env_kwargs": {"continuous": False}, "wrappers": ()}
-    simulator = Simulator(configure("CarRacing-v3", **settings).simulator)
+    simulator = Simulator(record_config("CarRacing-v3", **settings).simulator)
     names, pressed, on_grass, speeds = simulator.action_spec.names, Counter(), [], []
     for seed in range(3):
         simulator.reset(seed)
@@ -140,7 +140,7 @@ def test_the_driver_drives(continuous):
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "CarRacing-v3"])
 def test_random_actions_belong_to_the_space_and_follow_the_seed(env_id):
-    simulator = Simulator(configure(env_id).simulator)
+    simulator = Simulator(record_config(env_id).simulator)
     simulator.reset(0)
     twice = [
         [action for action, _ in zip(resolve_policy("random")(simulator, rng), range(200), strict=False)]
@@ -186,7 +186,7 @@ def test_every_named_policy_exists_and_own_ones_are_checked():
 
 
 def test_glances_turn_away_wait_and_turn_back():
-    simulator = Simulator(configure("MiniGrid-Fetch-8x8-N3-v0").simulator)
+    simulator = Simulator(record_config("MiniGrid-Fetch-8x8-N3-v0").simulator)
     simulator.reset(0)
     env, waited, glances = simulator.env.unwrapped, 0, Counter()
     before = int(env.agent_dir)

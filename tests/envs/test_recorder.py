@@ -20,7 +20,7 @@ import pytest
 from reelworld.data.dataset import Dataset
 from reelworld.data.folder import read_info
 from reelworld.envs.presets import WrapperConfig
-from reelworld.envs.recorder import Recorded, configure, record, record_episode, recorded_simulator
+from reelworld.envs.recorder import RecordedEpisode, record, record_config, record_episode, recorded_simulator
 from reelworld.envs.simulator import Simulator
 from reelworld.files import LOCK_FILE, FolderLock
 from reelworld.types import UserError
@@ -35,12 +35,12 @@ def hashes(folder: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def doorkey(tmp_path_factory):
     folder = tmp_path_factory.mktemp("recordings") / "doorkey"
-    record(configure(DOORKEY, episodes=12, seed=5), folder)
+    record(record_config(DOORKEY, episodes=12, seed=5), folder)
     return folder
 
 
 def test_files_do_not_depend_on_the_number_of_processes(doorkey, tmp_path):
-    record(configure(DOORKEY, episodes=12, seed=5), tmp_path / "two", n_processes=2)
+    record(record_config(DOORKEY, episodes=12, seed=5), tmp_path / "two", n_processes=2)
     assert hashes(tmp_path / "two") == hashes(doorkey)
 
 
@@ -62,7 +62,7 @@ class Resets(gym.Wrapper):
     [("CarRacing-v3", {}), ("CartPole-v1", {"wrappers": (WrapperConfig(path=f"{__name__}:Resets"),)})],
 )
 def test_an_episode_does_not_depend_on_the_ones_before_it(env_id, settings):
-    config = configure(env_id, episodes=2, max_steps=25, **settings)
+    config = record_config(env_id, episodes=2, max_steps=25, **settings)
     simulator = Simulator(config.simulator)
     record_episode(simulator, config, 0)
     after, alone = record_episode(simulator, config, 1), record_episode(Simulator(config.simulator), config, 1)
@@ -71,7 +71,7 @@ def test_an_episode_does_not_depend_on_the_ones_before_it(env_id, settings):
 
 
 def test_another_seed_gives_other_episodes(doorkey, tmp_path):
-    record(configure(DOORKEY, episodes=2, seed=100), tmp_path / "other")
+    record(record_config(DOORKEY, episodes=2, seed=100), tmp_path / "other")
     assert not set(hashes(tmp_path / "other").values()) & set(hashes(doorkey).values())
 
 
@@ -97,7 +97,7 @@ def test_recorded_actions_replayed_in_the_plain_environment_give_the_recorded_fr
 
 
 def test_action_repeat_holds_the_action_and_sums_the_rewards():
-    config = configure("Pendulum-v1", size=(32, 24), action_repeat=3, warmup_steps=2, max_steps=6)
+    config = record_config("Pendulum-v1", size=(32, 24), action_repeat=3, warmup_steps=2, max_steps=6)
     clip = record_episode(Simulator(config.simulator), config, 4)
     assert clip.frames.shape == (7, 32, 24, 3) and clip.action.dtype == np.float32
     assert clip.fps == pytest.approx(10)
@@ -122,7 +122,7 @@ def test_the_reader_opens_what_the_recorder_writes(doorkey):
 
 
 def test_running_again_adds_only_what_is_missing(doorkey, tmp_path):
-    config, folder, seen = configure(DOORKEY, episodes=12, seed=5), tmp_path / "again", []
+    config, folder, seen = record_config(DOORKEY, episodes=12, seed=5), tmp_path / "again", []
     record(dataclasses.replace(config, episodes=4), folder)
     before = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.npz")}
     record(config, folder, on_episode=seen.append)
@@ -161,7 +161,7 @@ def test_kill_9_keeps_finished_episodes_and_the_same_command_goes_on(tmp_path):
     last = _start(out, *flags)
     last.communicate()
     assert last.returncode == 0
-    record(configure(DOORKEY, episodes=120), whole, n_processes=2)
+    record(record_config(DOORKEY, episodes=120), whole, n_processes=2)
     assert hashes(out) == hashes(whole)
 
 
@@ -187,12 +187,12 @@ def test_stopping_ends_cleanly_and_says_what_is_kept(tmp_path, how, n_episodes):
 def test_other_settings_and_foreign_folders_are_refused_and_left_alone(doorkey, tmp_path):
     before = hashes(doorkey)
     with pytest.raises(UserError, match=r"other settings \(max_steps\)"):
-        record(configure(DOORKEY, episodes=12, seed=5, max_steps=50), doorkey)
+        record(record_config(DOORKEY, episodes=12, seed=5, max_steps=50), doorkey)
     assert hashes(doorkey) == before
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("mine")
     with pytest.raises(UserError, match="is no recording"):
-        record(configure(DOORKEY), tmp_path / "letters")
+        record(record_config(DOORKEY), tmp_path / "letters")
     assert hashes(tmp_path / "letters").keys() == {"dear.txt"}
 
 
@@ -210,7 +210,7 @@ def failing(simulator, rng):
 
 
 def test_a_defect_in_a_worker_reaches_the_caller(tmp_path):
-    config = configure(DOORKEY, episodes=4, policy=f"{__name__}:failing")
+    config = record_config(DOORKEY, episodes=4, policy=f"{__name__}:failing")
     with pytest.raises(RuntimeError, match="left is not right"):
         record(config, tmp_path / "out", n_processes=2)
     assert not list((tmp_path / "out").glob("*.npz"))
@@ -223,8 +223,8 @@ def short(simulator, rng):
 
 
 def test_an_own_policy_may_end_the_episode(tmp_path):
-    seen: list[Recorded] = []
-    record(configure(DOORKEY, episodes=1, policy=f"{__name__}:short"), tmp_path / "out", on_episode=seen.append)
+    seen: list[RecordedEpisode] = []
+    record(record_config(DOORKEY, episodes=1, policy=f"{__name__}:short"), tmp_path / "out", on_episode=seen.append)
     (path,) = (tmp_path / "out").glob("*.npz")
     episode = np.load(path)
     assert episode["actions"].tolist() == [1, 1, 2, 0] and seen[0].n_frames == 4
@@ -232,7 +232,7 @@ def test_an_own_policy_may_end_the_episode(tmp_path):
 
 
 def test_one_process_at_a_time_records_into_a_folder(tmp_path):
-    config = configure(DOORKEY, episodes=2, max_steps=5)
+    config = record_config(DOORKEY, episodes=2, max_steps=5)
     (tmp_path / "a").mkdir()
     held = FolderLock(tmp_path / "a", "recording into")
     with pytest.raises(UserError, match="another process is recording into"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reelworld.envs.presets import CAR_PEDALS, CAR_STEERINGS, SimulatorConfig, WrapperConfig
-from reelworld.envs.recorder import configure
+from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator, resize
 from reelworld.types import UserError
 
@@ -44,7 +44,7 @@ def test_atlas_frames_equal_the_library_bit_for_bit(env_id, tile_size):
 
 
 def test_highlighted_frames_come_from_the_library_itself():
-    config = configure("MiniGrid-DoorKey-8x8-v0", env_kwargs={"highlight": True}).simulator
+    config = record_config("MiniGrid-DoorKey-8x8-v0", env_kwargs={"highlight": True}).simulator
     simulator = Simulator(config)
     frame = simulator.reset(0)
     np.testing.assert_array_equal(frame, simulator.env.unwrapped.get_frame(highlight=True, tile_size=8))
@@ -53,7 +53,7 @@ def test_highlighted_frames_come_from_the_library_itself():
 
 def test_a_wrapper_and_its_observation_are_recorded():
     wrapper = WrapperConfig(path="minigrid.wrappers:RGBImgObsWrapper", kwargs={"tile_size": 6})
-    config = configure("MiniGrid-DoorKey-8x8-v0", wrappers=(wrapper,), frames="observation").simulator
+    config = record_config("MiniGrid-DoorKey-8x8-v0", wrappers=(wrapper,), frames="observation").simulator
     simulator = Simulator(config)
     frame = simulator.reset(3)
     np.testing.assert_array_equal(frame, simulator.env.unwrapped.get_frame(highlight=False, tile_size=6))
@@ -61,7 +61,7 @@ def test_a_wrapper_and_its_observation_are_recorded():
 
 
 def test_quick_car_racing_drives_and_looks_like_the_stock_one():
-    simulator = Simulator(configure("CarRacing-v3").simulator)
+    simulator = Simulator(record_config("CarRacing-v3").simulator)
     quick, stock = [simulator.reset(3)], []
     env = gym.make("CarRacing-v3", max_episode_steps=-1)
     env.reset(seed=3)
@@ -83,7 +83,7 @@ def test_quick_car_racing_drives_and_looks_like_the_stock_one():
 
 
 def test_car_keys_name_the_actions_they_press():
-    spec = Simulator(configure("CarRacing-v3").simulator).action_spec
+    spec = Simulator(record_config("CarRacing-v3").simulator).action_spec
     assert spec.names[spec.null] == "straight+coast"
     for up, down, left, right in (
         ("ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight"),
@@ -133,7 +133,7 @@ def test_nearest_resize_invents_no_colour():
 )
 def test_mistakes_are_named_in_one_line(env_id, settings, message):
     with pytest.raises(UserError, match=message) as caught:
-        Simulator(configure(env_id, **settings).simulator).reset(0)
+        Simulator(record_config(env_id, **settings).simulator).reset(0)
     assert "\n" not in str(caught.value)
 
 
@@ -158,7 +158,7 @@ def test_a_missing_package_names_the_extra(monkeypatch):
 
 
 def test_actions_out_of_range_are_refused():
-    simulator = Simulator(configure("MiniGrid-DoorKey-8x8-v0").simulator)
+    simulator = Simulator(record_config("MiniGrid-DoorKey-8x8-v0").simulator)
     simulator.reset(0)
     for action in (7, -1):
         with pytest.raises(UserError, match="takes 0 to 6"):
@@ -167,4 +167,4 @@ def test_actions_out_of_range_are_refused():
 
 def test_steps_below_one_are_refused_where_a_preset_has_its_own() -> None:
     with pytest.raises(UserError, match="max_steps 0"):
-        configure("MiniGrid-DoorKey-8x8-v0", episodes=1, max_steps=0)
+        record_config("MiniGrid-DoorKey-8x8-v0", episodes=1, max_steps=0)

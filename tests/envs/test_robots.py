@@ -17,7 +17,7 @@ from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset
 from reelworld.envs import robots
 from reelworld.envs.policies import resolve_policy
-from reelworld.envs.recorder import configure, record, record_episode
+from reelworld.envs.recorder import record, record_config, record_episode
 from reelworld.envs.robots import prepare_mujoco
 from reelworld.envs.simulator import Simulator
 from reelworld.types import UserError
@@ -38,7 +38,7 @@ def mujoco() -> None:
 def arms(mujoco: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four short recordings of the reacher."""
     out = tmp_path_factory.mktemp("arms") / "recording"
-    record(configure(REACHER, episodes=4, max_steps=16, seed=3), out)
+    record(record_config(REACHER, episodes=4, max_steps=16, seed=3), out)
     return out
 
 
@@ -48,7 +48,7 @@ def opened(mujoco: None) -> Iterator[Callable[..., Simulator]]:
     with ExitStack() as stack:
 
         def opened(env_id: str, **settings: Any) -> Simulator:
-            return stack.enter_context(closing(Simulator(configure(env_id, **settings).simulator)))
+            return stack.enter_context(closing(Simulator(record_config(env_id, **settings).simulator)))
 
         yield opened
 
@@ -67,7 +67,7 @@ def run(simulator: Simulator, policy: str, seed: int, n_steps: int) -> tuple[np.
 
 
 def test_the_same_seed_gives_the_same_files_whatever_came_before(arms: Path, tmp_path: Path) -> None:
-    record(configure(REACHER, episodes=2, max_steps=16, seed=5), tmp_path / "again")
+    record(record_config(REACHER, episodes=2, max_steps=16, seed=5), tmp_path / "again")
     for path in sorted((tmp_path / "again").glob("*.npz")):
         assert path.read_bytes() == (arms / path.name).read_bytes()
     first, second = (np.load(path)["frames"] for path in sorted(arms.glob("*.npz"))[:2])
@@ -80,7 +80,7 @@ def test_rewards_and_frames_are_those_of_dm_control(opened: Callable[..., Simula
     from dm_control import suite
     from dm_control.mujoco.engine import Camera
 
-    config = configure(env_id, episodes=1, max_steps=12, seed=7, env_kwargs={"field_of_view": 50.0})
+    config = record_config(env_id, episodes=1, max_steps=12, seed=7, env_kwargs={"field_of_view": 50.0})
     simulator = opened(env_id, env_kwargs={"field_of_view": 50.0})
     clip = record_episode(simulator, config, 0)
     simulator.reset(7)
@@ -104,7 +104,7 @@ def test_rewards_and_frames_are_those_of_dm_control(opened: Callable[..., Simula
 
 
 def test_rewards_are_those_of_gymnasium(opened: Callable[..., Simulator]) -> None:
-    config = configure("Reacher-v5", episodes=1, max_steps=50, seed=7)
+    config = record_config("Reacher-v5", episodes=1, max_steps=50, seed=7)
     clip = record_episode(opened("Reacher-v5"), config, 0)
     env = gym.make("Reacher-v5")
     env.reset(seed=7)
@@ -221,7 +221,7 @@ def test_the_reacher_of_gymnasium_is_pulled_to_its_target(opened: Callable[..., 
 def test_other_robots_are_refused(mujoco: None, policy: str, message: str, tmp_path: Path) -> None:
     for env_id in (CHEETAH, "dm_control/cartpole-two_poles", "CartPole-v1"):
         with pytest.raises(UserError, match=message):
-            record(configure(env_id, policy=policy), tmp_path / "out")
+            record(record_config(env_id, policy=policy), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -251,11 +251,11 @@ def test_mistakes_are_one_line(
 def test_a_missing_package_names_the_extra(env_id: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=rf"{package}, which is not installed; pip install 'reelworld\[robotics\]'"):
-        Simulator(configure(env_id).simulator)
+        Simulator(record_config(env_id).simulator)
 
 
 def test_where_nothing_draws_one_line_says_what_to_install(mujoco: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(robots, "_choose_drawing", robots._choose_drawing.__wrapped__)
+    monkeypatch.setattr(robots, "_choose_backend", robots._choose_backend.__wrapped__)
     monkeypatch.setenv("MUJOCO_GL", "crayons")
     with pytest.raises(UserError, match=r"MUJOCO_GL=crayons fails\); on Debian: apt install libosmesa6") as caught:
         prepare_mujoco()

@@ -91,9 +91,9 @@ def test_tiles_that_an_agent_only_comes_from_follow():
 def test_minigrid_agents_are_where_the_simulator_has_them(tmp_path):
     pytest.importorskip("minigrid", reason="the package minigrid is not installed")
     from reelworld.data.dataset import Dataset
-    from reelworld.envs.recorder import configure, record, recorded_simulator
+    from reelworld.envs.recorder import record, record_config, recorded_simulator
 
-    record(configure("MiniGrid-DoorKey-8x8-v0", episodes=40, max_steps=60), tmp_path / "data")
+    record(record_config("MiniGrid-DoorKey-8x8-v0", episodes=40, max_steps=60), tmp_path / "data")
     dataset = Dataset.open(tmp_path / "data")
     clips = [dataset.read(i) for i in dataset.indices("all")]
     atlas = TileAtlas.build(c.frames for c in clips)

@@ -11,7 +11,7 @@ import torch
 from evaluate.test_road import picture
 from reelworld.config import to_json
 from reelworld.envs.policies.carracing import BRAKE, COAST, GAS
-from reelworld.envs.recorder import configure, record_episode
+from reelworld.envs.recorder import record_config, record_episode
 from reelworld.evaluate import driving
 from reelworld.evaluate.driving import (
     GAME,
@@ -25,7 +25,7 @@ from reelworld.evaluate.driving import (
 from reelworld.types import ActionSpec, StepResult, UserError
 
 SPEC = ActionSpec(kind="discrete", n=9)
-CONFIG = configure("CarRacing-v3", episodes=1, seed=70_000, max_steps=8)
+CONFIG = record_config("CarRacing-v3", episodes=1, seed=70_000, max_steps=8)
 STEPS = 150
 
 

@@ -15,10 +15,10 @@ from reelworld.types import ActionSpec, StepResult
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 
-from reelworld.envs.recorder import configure, record_episode
+from reelworld.envs.recorder import record_config, record_episode
 from reelworld.envs.simulator import Simulator
 
-CONFIG = configure("MiniGrid-DoorKey-8x8-v0", episodes=1, seed=70_000)
+CONFIG = record_config("MiniGrid-DoorKey-8x8-v0", episodes=1, seed=70_000)
 N_CLIPS = 16
 
 

@@ -24,10 +24,10 @@ pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 def made(tmp_path_factory):
     """A folder with recordings and a run that holds a tiny untrained world."""
     from reelworld.data.dataset import Dataset
-    from reelworld.envs.recorder import configure, record
+    from reelworld.envs.recorder import record, record_config
 
     folder = tmp_path_factory.mktemp("verbs")
-    record(configure("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
+    record(record_config("MiniGrid-DoorKey-8x8-v0", episodes=12, max_steps=24), folder / "data")
     dataset = Dataset.open(folder / "data")
     world = tiny_world("pocket", dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}

@@ -15,7 +15,7 @@ from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import SIZE, TILE, SquareWorld, film_world, picture, running, turn_world
 from tests.tiny import tiny_world
 
-from reelworld.envs.recorder import configure
+from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
 from reelworld.serve.beside import BesideWorld, psnr
 from reelworld.serve.companion import find_companion
@@ -197,7 +197,7 @@ def test_published_games_begin_as_their_worlds_do(env_id):
     pytest.importorskip("minigrid" if env_id.startswith("Mini") else "Box2D")
     from reelworld.envs.recorder import describe_simulator
 
-    config = configure(env_id).simulator
+    config = record_config(env_id).simulator
     info = describe_simulator(Simulator(config), 0)
     world = tiny_world("pocket", info, seed=0)
     companion = find_companion(world)

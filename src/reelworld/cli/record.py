@@ -29,7 +29,7 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from reelworld.envs.recorder import RecordConfig, Recorded
+    from reelworld.envs.recorder import RecordConfig, RecordedEpisode
 
 __all__ = ["Options", "run"]
 
@@ -138,7 +138,7 @@ class _Meter:
         self.task = self.bar.add_task("recording", total=n_episodes, speed="")
         self.n_episodes = self.n_frames = self.n_new = self.n_new_frames = 0
 
-    def __call__(self, recorded: Recorded) -> None:
+    def __call__(self, recorded: RecordedEpisode) -> None:
         self.bar.start()
         self.n_episodes += 1
         self.n_frames += recorded.n_frames
@@ -171,7 +171,7 @@ def _interrupt(*_: Any) -> NoReturn:
 
 
 def _config(options: Options) -> RecordConfig:
-    from reelworld.envs.recorder import configure
+    from reelworld.envs.recorder import record_config
 
     env_kwargs = _json_object(options.env_kwargs, "--env-kwargs")
     if options.tile_size is not None:
@@ -186,7 +186,7 @@ def _config(options: Options) -> RecordConfig:
         "env_kwargs": env_kwargs or None,
         "wrappers": tuple(_wrapper(w) for w in options.wrapper if w != "none") if options.wrapper else None,
     }
-    return configure(
+    return record_config(
         options.env_id,
         episodes=options.episodes,
         seed=options.seed,

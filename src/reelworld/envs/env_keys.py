@@ -1,7 +1,7 @@
-"""Keys and names that an environment itself gives to its actions, as gymnasium's own ``play`` reads them.
+"""Keys and action names of an environment's own methods, as ``gymnasium.utils.play`` reads them.
 
-``get_keys_to_action()`` maps keys to actions: one key or several held together, as characters or as pygame's codes;
-``get_action_meanings()`` names discrete actions. What is nobody's key is taken while none is held: action 0, as there.
+``get_keys_to_action()`` maps keys to actions: one key or several held together, as characters or as pygame's codes.
+``get_action_meanings()`` names discrete actions. Action 0 is the null action unless it has a key.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Any
 
 import gymnasium as gym
 
-__all__ = ["own_keys"]
-
 _CODES = {8: "Backspace", 9: "Tab", 13: "Enter", 27: "Escape", 32: "Space"} | {
     (1 << 30) + code: name
     for code, name in {79: "ArrowRight", 80: "ArrowLeft", 81: "ArrowDown", 82: "ArrowUp", 225: "ShiftLeft"}.items()
@@ -20,16 +18,16 @@ _CODES = {8: "Backspace", 9: "Tab", 13: "Enter", 27: "Escape", 32: "Space"} | {
 """pygame's code -> the browser's KeyboardEvent.code; letters and digits are their characters."""
 
 
-def own_keys(env: gym.Env) -> dict[str, Any]:
-    """Return fields of ``ActionSpec`` for an environment that brings its own; empty for others.
+def environment_hints(env: gym.Env) -> dict[str, Any]:
+    """Return the fields of ``ActionSpec`` that an environment defines; empty for most.
 
-    Keys we have no name for, and actions outside the space, are left out.
+    Keys without a browser code and actions outside the space are left out.
     """
     space = env.action_space
     hints: dict[str, Any] = {}
     if env.has_wrapper_attr("get_keys_to_action"):
-        told = env.get_wrapper_attr("get_keys_to_action")()
-        keys = {_held(key): action for key, action in told.items()} if isinstance(told, Mapping) else {}
+        table = env.get_wrapper_attr("get_keys_to_action")()
+        keys = {_held(key): action for key, action in table.items()} if isinstance(table, Mapping) else {}
         keys = {key: _plain(action, space) for key, action in keys.items() if key and space.contains(action)}
         if keys:
             hints["keys"] = keys
@@ -44,7 +42,7 @@ def own_keys(env: gym.Env) -> dict[str, Any]:
 
 
 def _held(key: Any) -> str:
-    """Write one key or a combination as the page does; empty when a key has no name."""
+    """Format one key or a chord as browser codes; empty when a key has none."""
     parts = key if isinstance(key, tuple) else tuple(key) if isinstance(key, str) else (key,)
     names = [_name(part) for part in parts]
     return "+".join(names) if names and all(names) else ""

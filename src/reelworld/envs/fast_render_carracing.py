@@ -1,8 +1,8 @@
-"""CarRacing with the same physics and a drawing that costs an eighth, and its nine keyboard actions.
+"""Fast rendering of CarRacing at an eighth of the cost, and nine joint keyboard actions.
 
-The stock environment draws 1000x800 pixels at every physics step and shrinks them. Here a step draws nothing;
-``paint`` draws one frame, 5x4 times the wanted size, and takes the exact mean. The score is left out and road
-tiles keep their first colour, so a frame shows no counter and no hidden "was here" mark (2.5 grey levels).
+The stock environment renders 1000x800 pixels at every physics step and shrinks them. Here a step renders nothing;
+``render`` draws one frame at 5x4 times its size and takes the exact mean. The score is left out. Road tiles keep their
+first colour: the stock ones change by 2.5 grey levels when the car has passed. The physics is the stock one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ from gymnasium.envs.box2d.car_racing import CarRacing
 from reelworld.envs.presets import CAR_PEDALS, CAR_STEERINGS
 from reelworld.types import UserError
 
-__all__ = ["JointActions", "QuickCarRacing"]
-
-# Supersampling along columns and rows; 5 x 4 keeps the stock 1000:800 shape of a square frame.
 OVER_COLUMNS, OVER_ROWS = 5, 4
+"""Supersampling along columns and rows; 5 x 4 keeps the stock 1000:800 shape of a square frame."""
 
 
-class QuickCarRacing(CarRacing):
-    """CarRacing that draws on request only."""
+class FastCarRacing(CarRacing):
+    """CarRacing that renders on request only."""
 
     _surface: pygame.Surface | None = None
     _polygons: tuple[np.ndarray, list[tuple[int, ...]]] | None = None
+
+    def __init__(self, *, size: tuple[int, int], **settings: Any) -> None:
+        """Build the environment.
+
+        Args:
+            size: Rows and columns of frames.
+            settings: Arguments of the stock environment.
+        """
+        super().__init__(**settings)
+        self._size = size
 
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
         """Start an episode; see the stock environment."""
@@ -36,15 +44,15 @@ class QuickCarRacing(CarRacing):
         return super().reset(**kwargs)
 
     def _render(self, mode: str) -> np.ndarray:
-        # What the stock step asks for at every physics step; its declared observation, empty.
+        # The stock step requests its declared observation at every physics step: an empty one.
         return np.zeros(self.observation_space.shape or (), np.uint8)
 
-    def paint(self, size: tuple[int, int]) -> np.ndarray:
-        """Draw the current state, uint8 (H, W, 3), H = W."""
-        height, width = size
+    def render(self) -> np.ndarray:
+        """Render the current state, uint8 (H, W, 3), H = W."""
+        height, width = self._size
         if height != width:
             raise UserError(f"size {height}x{width} came; fast drawing of CarRacing makes square frames.")
-        if self._surface is None or self._surface.get_size() != (width * OVER_COLUMNS, height * OVER_ROWS):
+        if self._surface is None:
             self._surface = pygame.Surface((width * OVER_COLUMNS, height * OVER_ROWS))
         big = self._draw(self._surface)
         # Sums of strided slices take a fifth of the time of a mean over two axes.
@@ -69,23 +77,23 @@ class QuickCarRacing(CarRacing):
         self._draw_ground(surface, turn * zoom, shift)
         self.car.draw(surface, zoom, tuple(shift), angle, False)
         flipped = pygame.transform.flip(surface, False, True)
-        self.surf: Any = flipped  # where the stock indicators are drawn
+        self.surf: Any = flipped  # the stock indicators are drawn into it
         self._render_indicators(width, height)
         return np.frombuffer(pygame.image.tobytes(flipped, "RGB"), np.uint8).reshape(height, width, 3)
 
     def _draw_ground(self, surface: pygame.Surface, turn: np.ndarray, shift: np.ndarray) -> None:
-        """Draw the grass squares and road tiles that touch the picture."""
+        """Draw the grass squares and road tiles inside the picture."""
         if self._polygons is None:
             self._polygons = self._ground()
         corners, colors = self._polygons
         points = corners @ turn + shift
         low, high = points.min(1), points.max(1)
-        is_seen = ((high >= 0) & (low <= surface.get_size())).all(1)
-        for index in np.flatnonzero(is_seen):
+        is_visible = ((high >= 0) & (low <= surface.get_size())).all(1)
+        for index in np.flatnonzero(is_visible):
             pygame.draw.polygon(surface, colors[index], points[index].tolist())
 
     def _ground(self) -> tuple[np.ndarray, list[tuple[int, ...]]]:
-        """Corners (n, 4, 2) in world units and a colour each: the field, all grass squares, all road tiles."""
+        """Return corners (n, 4, 2) in world units and one colour each: field, grass squares, road tiles."""
         step, edge = car_racing.GRASS_DIM, car_racing.PLAYFIELD
         corners = [[(edge, edge), (edge, -edge), (-edge, -edge), (-edge, edge)]]
         corners += [

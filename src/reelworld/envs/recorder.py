@@ -1,10 +1,10 @@
-"""Records episodes of a simulator: same seed, same files, however many processes and interruptions.
+"""Recorder of episodes: equal seeds give equal files, with any number of processes and interruptions.
 
-Episode i of a recording has the seed ``seed + i``: it seeds the environment and, separately, the policy.
-Each finished episode is a file of its own, written atomically; running the same recording again adds only the
-episodes that are missing, and a recording with other settings is refused.
+Episode i of a recording has the seed ``seed + i``: it seeds the environment and, separately, the policy. Each finished
+episode is one file, written atomically. Running the same recording again adds the missing episodes only; a folder with
+a recording of another configuration is refused.
 
-    record(configure("MiniGrid-DoorKey-8x8-v0", episodes=500), Path("recordings/doors"), n_processes=2)
+    record(record_config("MiniGrid-DoorKey-8x8-v0", episodes=500), Path("recordings/doors"), n_processes=2)
 """
 
 from __future__ import annotations
@@ -38,36 +38,26 @@ from reelworld.envs.simulator import Simulator
 from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock
 from reelworld.types import Clip, UserError
 
-__all__ = [
-    "RecordConfig",
-    "Recorded",
-    "configure",
-    "describe_simulator",
-    "record",
-    "record_episode",
-    "recorded_simulator",
-]
-
-# Packages that decide what is simulated and drawn; their versions are kept with the recording.
 PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "mujoco", "dm_control", "numpy")
+"""Packages that simulate and render; their versions are kept with the recording."""
 SAVE_SECONDS = 10
-"""How often the list of episodes in dataset.json is brought up to date."""
+"""Seconds between updates of the list of episodes in dataset.json."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecordConfig:
-    """A recording; everything here but ``episodes`` must stay the same to continue one."""
+    """Configuration of a recording; only ``episodes`` may change to continue one."""
 
     simulator: SimulatorConfig
-    """What is recorded."""
+    """The recorded environment."""
     policy: Mapping[str, float] = field(default_factory=lambda: {"random": 1.0})
-    """Who acts: name or 'module:function' -> share of the episodes."""
+    """Policy, by name or 'module:function' -> probability of an episode."""
     episodes: int = 100
-    """How many episodes there shall be."""
+    """Number of episodes in the finished recording."""
     max_steps: int = 1000
-    """Steps after which an episode is cut (and marked truncated)."""
+    """Steps after which an episode is truncated."""
     seed: int = 0
-    """Episode i is made from seed + i alone; held-out data want a range of their own."""
+    """Episode i depends on seed + i alone; use another range of seeds for held-out recordings."""
 
     def __post_init__(self) -> None:
         if self.episodes < 1 or self.max_steps < 1 or self.seed < 0:
@@ -78,16 +68,16 @@ class RecordConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """One episode that is safely on disk."""
+class RecordedEpisode:
+    """One episode that is on disk."""
 
     index: int
     n_frames: int
     is_new: bool = True
-    """False for episodes that an earlier run had finished."""
+    """False for episodes of an earlier run."""
 
 
-def configure(
+def record_config(
     env_id: str,
     *,
     episodes: int = 100,
@@ -96,15 +86,15 @@ def configure(
     max_steps: int | None = None,
     **simulator: Any,
 ) -> RecordConfig:
-    """Describe a recording: what is given here over the environment's preset over the plain defaults.
+    """Configure a recording: arguments override the environment's preset, which overrides the defaults.
 
     Args:
         env_id: Name of a gymnasium environment.
-        episodes: How many episodes there shall be.
+        episodes: Number of episodes.
         seed: Episode i is made from seed + i.
-        policy: A mixture such as 'explorer:0.6,random:0.4'; None takes the preset's, else 'random'.
-        max_steps: Steps after which an episode is cut; None takes the preset's, else 1,000.
-        simulator: Fields of ``SimulatorConfig``; ``env_kwargs`` are added to the preset's, others replace them.
+        policy: A mixture such as 'explorer:0.6,random:0.4'; None for the preset's, else 'random'.
+        max_steps: Steps after which an episode is truncated; None for the preset's, else 1,000.
+        simulator: Fields of ``SimulatorConfig``; ``env_kwargs`` are merged into the preset's, others replace them.
     """
     settings = preset(env_id)
     policy = policy or settings.pop("policy", "random")
@@ -126,13 +116,13 @@ def record(
     out: Path,
     *,
     n_processes: int = 1,
-    on_episode: Callable[[Recorded], None] = lambda _: None,
+    on_episode: Callable[[RecordedEpisode], None] = lambda _: None,
 ) -> None:
-    """Record what is missing of a recording.
+    """Record the missing episodes of a recording.
 
     Args:
-        config: What to record.
-        out: Folder of the data set; made if it does not exist.
+        config: The recording.
+        out: Folder of the data set; created if it does not exist.
         n_processes: Worker processes; 1 records in this one. The files do not depend on it.
         on_episode: Called in this process for each finished episode, old ones first.
 
@@ -143,21 +133,21 @@ def record(
     policies = [resolve_policy(name) for name in config.policy]
     with closing(Simulator(config.simulator)) as simulator:
         info = _describe(config, simulator)
-        for policy in policies:  # one that does not fit the environment says so before anything is written
+        for policy in policies:  # one that does not fit the environment raises before anything is written
             next(iter(policy(simulator, np.random.default_rng(0))), None)
     _check_folder(config, out, info)
     out.mkdir(parents=True, exist_ok=True)
     with FolderLock(out, "recording into"):
-        _check_folder(config, out, info)  # again: another process may have begun, and ended, in between
+        _check_folder(config, out, info)  # again: another process may have recorded in between
         _record_missing(config, out, info, n_processes, on_episode)
 
 
 def _record_missing(
-    config: RecordConfig, out: Path, info: DataInfo, n_processes: int, on_episode: Callable[[Recorded], None]
+    config: RecordConfig, out: Path, info: DataInfo, n_processes: int, on_episode: Callable[[RecordedEpisode], None]
 ) -> None:
     done = _finished(config, out)
     for index, n_frames in sorted(done.items()):
-        on_episode(Recorded(index=index, n_frames=n_frames, is_new=False))
+        on_episode(RecordedEpisode(index=index, n_frames=n_frames, is_new=False))
     _remove_leftovers(out)
     missing = [index for index in range(config.episodes) if index not in done]
     n_processes = min(n_processes, len(missing))
@@ -182,7 +172,7 @@ def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Cl
     seed = config.seed + index
     frames, actions = [simulator.reset(seed)], []
     rewards, terminated, truncated = [], [], []
-    # A stream of its own: policies must not replay the environment's random numbers.
+    # Another stream: policies must not replay the environment's random numbers.
     rng = np.random.default_rng([seed, 1])
     name = str(rng.choice(list(config.policy), p=list(config.policy.values())))
     for action in resolve_policy(name)(simulator, rng):
@@ -213,10 +203,10 @@ def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Cl
 
 
 def recorded_simulator(info: DataInfo) -> Simulator:
-    """Make the simulator that a data set was recorded from.
+    """Build the simulator of a recorded data set.
 
     Raises:
-        UserError: If the data set is not one of our recordings.
+        UserError: If the data set was not recorded by ``record``.
     """
     if "simulator" not in info.provenance:
         raise UserError("this data set was not recorded by 'reelworld record'; there is no simulator to compare with.")
@@ -224,13 +214,13 @@ def recorded_simulator(info: DataInfo) -> Simulator:
 
 
 def _name(config: RecordConfig, index: int) -> str:
-    """Source id of an episode: environment and seed, so that two recordings share ids only for shared seeds."""
+    """Return the source id of an episode: environment and seed. Recordings share ids only for shared seeds."""
     env = re.sub(r"[^a-z0-9]+", "-", config.simulator.env_id.lower()).strip("-")
     return f"{env}-{config.seed + index:08d}"
 
 
 def describe_simulator(simulator: Simulator, seed: int) -> DataInfo:
-    """Describe data of a simulator; its frames have the size that they have in the episode of ``seed``."""
+    """Describe the data of a simulator, with the frame size of the episode of ``seed``."""
     height, width = simulator.reset(seed).shape[:2]
     versions = {}
     for package in PACKAGES:
@@ -254,10 +244,10 @@ def _describe(config: RecordConfig, simulator: Simulator) -> DataInfo:
 
 
 def _check_folder(config: RecordConfig, out: Path, info: DataInfo) -> None:
-    """Refuse a folder that holds something else."""
+    """Refuse a folder with anything but this recording."""
     if not out.exists():
         return
-    if not out.is_dir() or ((old := set(out.iterdir())) and out / INFO_FILE not in old and not _only_ours(config, old)):
+    if not out.is_dir() or not ((out / INFO_FILE).exists() or _is_killed_recording(config, out)):
         raise UserError(f"{out} exists and is no recording; choose another --out or empty it.")
     if (out / INFO_FILE).exists():
         before = read_info(out)[0].provenance
@@ -270,7 +260,7 @@ def _check_folder(config: RecordConfig, out: Path, info: DataInfo) -> None:
 
 
 def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
-    """Index -> frames of the episodes in the folder."""
+    """Return the number of frames of each episode in the folder, by index."""
     done = {}
     for index in range(config.episodes):
         path = out / f"{_name(config, index)}.npz"
@@ -279,10 +269,10 @@ def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
     return done
 
 
-def _only_ours(config: RecordConfig, found: set[Path]) -> bool:
-    """True when a folder without dataset.json holds what a run killed in its first moments leaves."""
+def _is_killed_recording(config: RecordConfig, out: Path) -> bool:
+    """Return True for an empty folder, or what a recording killed before its first dataset.json leaves behind."""
     names = {LOCK_FILE, *(f"{_name(config, i)}.npz" for i in range(config.episodes))}
-    return all(p.suffix == TEMPORARY or p.name in names for p in found)
+    return all(p.suffix == TEMPORARY or p.name in names for p in out.iterdir())
 
 
 def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[int, int]) -> None:
@@ -296,25 +286,25 @@ def _write_list(config: RecordConfig, out: Path, info: DataInfo, done: Mapping[i
 
 
 def _remove_leftovers(out: Path) -> None:
-    """Delete what a write that was killed has left."""
+    """Delete what killed writes left behind."""
     for leftover in out.glob(f"*{TEMPORARY}"):
         leftover.unlink(missing_ok=True)
 
 
-def _in_turn(config: RecordConfig, out: Path, indices: list[int]) -> Generator[Recorded]:
-    """Record episodes one after the other, in this process."""
+def _in_turn(config: RecordConfig, out: Path, indices: list[int]) -> Generator[RecordedEpisode]:
+    """Record episodes one after the other in this process."""
     with closing(Simulator(config.simulator)) as simulator:
         for index in indices:
             clip = record_episode(simulator, config, index)
             write_episode(out / f"{clip.source}.npz", clip)
-            yield Recorded(index=index, n_frames=len(clip.frames))
+            yield RecordedEpisode(index=index, n_frames=len(clip.frames))
 
 
-def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_processes: int) -> Generator[Recorded]:
-    """Record episodes in worker processes, each with a fixed share of them.
+def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_processes: int) -> Generator[RecordedEpisode]:
+    """Record episodes in worker processes, every n-th episode in each.
 
-    Workers are spawned, and each has a pipe of its own: when this process is killed, the next send fails and
-    the worker ends, so nothing goes on writing into the folder.
+    Workers are spawned, and each has its own pipe: when this process is killed, the next send fails and the worker
+    ends, so no process goes on writing into the folder.
     """
     context = multiprocessing.get_context("spawn")
     workers: dict[Connection, BaseProcess] = {}
@@ -324,7 +314,7 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
             worker: BaseProcess = context.Process(
                 target=_work, args=(config, out, indices[rank::n_processes], sender), daemon=True
             )
-            with _held_stops():
+            with _blocked_stops():
                 worker.start()
                 workers[receiver] = worker
             sender.close()
@@ -346,7 +336,7 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
                     yield message
     finally:
         for worker in workers.values():
-            worker.kill()  # deaf to SIGTERM; files are written aside, so no episode can be half there
+            worker.kill()  # SIGTERM is blocked there; files are written atomically, so every episode is complete
         for receiver, worker in workers.items():
             worker.join()
             receiver.close()
@@ -354,18 +344,18 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
 
 
 @contextmanager
-def _held_stops() -> Generator[None]:
-    """Hold Ctrl-C and SIGTERM back while processes are started; those never hear them, this one does afterwards.
+def _blocked_stops() -> Generator[None]:
+    """Block Ctrl-C and SIGTERM while processes are started: forever in the children, until afterwards in this one.
 
-    Ctrl-C reaches the whole group, but only this process shall act on it; and a start that is cut in two
-    leaves a child that complains. Children inherit the mask but not handlers; here the mask alone would not
-    do, as the threads of other libraries take signals too.
+    Ctrl-C reaches the whole process group, but only this process must handle it; an interrupted start leaves a child
+    with a traceback. Children inherit the mask but not the handlers. The mask alone is not enough here, because threads
+    of other libraries receive signals too.
     """
-    resource_tracker.ensure_running()  # started later, with the first process, it would undo the mask
+    resource_tracker.ensure_running()  # started with the first process, it would undo the mask
     stops = (signal.SIGINT, signal.SIGTERM)
-    came: list[int] = []
+    pending: list[int] = []
     is_main = threading.current_thread() is threading.main_thread()  # the only one that may set handlers
-    handlers = {stop: signal.signal(stop, lambda number, _: came.append(number)) for stop in stops if is_main}
+    handlers = {stop: signal.signal(stop, lambda number, _: pending.append(number)) for stop in stops if is_main}
     signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     try:
         yield
@@ -373,22 +363,22 @@ def _held_stops() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)
         for stop, handler in handlers.items():
             signal.signal(stop, handler)
-    for number in came:
+    for number in pending:
         signal.raise_signal(number)
 
 
 def _work(config: RecordConfig, out: Path, indices: list[int], results: Connection) -> None:
-    """Record in a worker; send each finished episode, then None; send an error instead of raising it."""
+    """Record in a worker: send each finished episode, then None; send an error instead of raising it."""
     try:
         for recorded in _in_turn(config, out, indices):
             results.send(recorded)
         results.send(None)
     except BrokenPipeError:
-        return  # the parent is gone
-    except Exception as error:  # noqa: BLE001 (whatever it is, the parent must say it)
-        results.send(error if isinstance(error, UserError | OSError) else _named(error))
+        return  # the parent has ended
+    except Exception as error:  # noqa: BLE001 (the parent raises it)
+        results.send(error if isinstance(error, UserError | OSError) else _with_traceback(error))
 
 
-def _named(error: Exception) -> Exception:
-    """Make a defect's traceback survive the way to the parent."""
+def _with_traceback(error: Exception) -> Exception:
+    """Keep the traceback of a defect on the way to the parent."""
     return RuntimeError("a recording process failed:\n" + "".join(traceback.format_exception(error)))

@@ -1,8 +1,8 @@
-"""Robots of MuJoCo: the tasks of dm_control as gymnasium environments, and drawing without a display.
+"""MuJoCo robots: the tasks of dm_control as gymnasium environments, and rendering without a display.
 
-``dm_control/cartpole-swingup``, ``dm_control/reacher-easy``, ``dm_control/cheetah-run`` ...: DOMAIN-TASK of the suite
-of dm_control. They and gymnasium's own MuJoCo environments (``Reacher-v5`` ...) are drawn at the wanted size, and under
-quick drawing without shadows and mirrors: without a graphics card those cost most of the time.
+Names are ``dm_control/DOMAIN-TASK``: ``dm_control/cartpole-swingup``, ``dm_control/reacher-easy`` ... They and
+gymnasium's MuJoCo environments (``Reacher-v5`` ...) are rendered at the requested size. Fast rendering leaves out
+shadows and mirrors, which cost most of the time without a graphics card.
 """
 
 from __future__ import annotations
@@ -22,11 +22,9 @@ import numpy as np
 
 from reelworld.types import UserError
 
-__all__ = ["DmControlTask", "DrawnInOneThread", "draw_plainly", "prepare_mujoco", "register_tasks", "uses_mujoco"]
-
 PREFIX = "dm_control/"
 PROBE = "import mujoco, os; mujoco.GLContext(64, 64).make_current(); os._exit(0)"
-"""What a process must be able to do where MuJoCo can draw; closing the context is no part of it."""
+"""Program that succeeds where MuJoCo can render; closing the context is not part of the test."""
 
 
 class DmControlTask(gym.Env):
@@ -47,19 +45,19 @@ class DmControlTask(gym.Env):
 
         Args:
             domain: The robot, e.g. 'reacher'.
-            task: What it shall do, e.g. 'easy'.
+            task: The task, e.g. 'easy'.
             render_mode: 'rgb_array' or None.
             height: Pixel rows of frames.
             width: Pixel columns of frames.
-            camera: Name or number of one of the model's cameras; -1 is one that sees everything.
-            field_of_view: Degrees that the camera sees from top to bottom; None leaves it as it is.
+            camera: Name or number of one of the model's cameras; -1 is a free one that shows everything.
+            field_of_view: Vertical degrees; None keeps the camera's own.
 
         Raises:
             KeyError: If the model has no camera of that name.
         """
         from dm_control import suite
 
-        # The model is built from this seed, whatever the episode's; reset seeds the rest.
+        # This seed builds the model, for every episode; reset seeds the rest.
         self._suite: Any = suite.load(domain, task, task_kwargs={"random": 0})
         self.render_mode = render_mode
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": round(1 / self._suite.control_timestep(), 3)}
@@ -87,7 +85,7 @@ class DmControlTask(gym.Env):
 
     @property
     def model(self) -> Any:
-        """What is simulated and drawn, ``mujoco.MjModel``; named as in gymnasium's environments."""
+        """The model, ``mujoco.MjModel``; named as in gymnasium's environments."""
         return self.physics.model.ptr
 
     @property
@@ -96,44 +94,44 @@ class DmControlTask(gym.Env):
         return self.physics.data.ptr
 
     @functools.cached_property
-    def _painter(self) -> Any:
-        """What draws; made when the model is as it shall look."""
+    def _renderer(self) -> Any:
+        """The renderer; built after the model is changed."""
         import mujoco
 
         buffer = self.model.vis.global_
         return mujoco.Renderer(self.model, buffer.offheight, buffer.offwidth)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        """Start an episode; all of its random numbers come from the seed."""
+        """Start an episode; all its random numbers come from the seed."""
         super().reset(seed=seed)
         if seed is not None:
             self._suite.task.random.seed(np.random.SeedSequence(seed).generate_state(4))
         return dict(self._suite.reset().observation), {}
 
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
-        """Take one step of the task's clock; it ends (discount 0) or its time is over."""
+        """Take one control step; discount 0 terminates, the time limit truncates."""
         step = self._suite.step(action)
         is_over = bool(step.last())
         is_terminated = is_over and step.discount == 0
         return dict(step.observation), float(step.reward), is_terminated, is_over and not is_terminated, {}
 
     def render(self) -> np.ndarray:
-        """Draw the current state, uint8 (height, width, 3)."""
-        self._painter.update_scene(self.data, self._camera)
-        return self._painter.render()
+        """Render the current state, uint8 (height, width, 3)."""
+        self._renderer.update_scene(self.data, self._camera)
+        return self._renderer.render()
 
     def close(self) -> None:
-        """Free the picture buffers."""
-        if "_painter" in vars(self):
-            self._painter.close()
+        """Free the buffers of the renderer."""
+        if "_renderer" in vars(self):
+            self._renderer.close()
         self._suite.close()
 
 
 def register_tasks() -> None:
-    """Make the suite's tasks known to gymnasium.
+    """Register the suite's tasks with gymnasium.
 
     Raises:
-        UserError: If nothing here can draw.
+        UserError: If no backend can render.
     """
     prepare_mujoco()
     from dm_control import suite
@@ -144,15 +142,15 @@ def register_tasks() -> None:
 
 
 def uses_mujoco(spec: gym.envs.registration.EnvSpec) -> bool:
-    """Tell whether MuJoCo simulates and draws an environment, ours or gymnasium's, at any size asked for."""
+    """Return True for MuJoCo environments, ours or gymnasium's: they render at any size."""
     return str(spec.entry_point).startswith((f"{__name__}:", "gymnasium.envs.mujoco."))
 
 
-class DrawnInOneThread(gym.Wrapper):
-    """Draws an environment in a thread of its own, whoever asks.
+class RenderThread(gym.Wrapper):
+    """Environment that is rendered in a thread of its own, called from any.
 
-    A drawing context belongs to the thread that made it, and a thread draws into the context it made last: from
-    elsewhere, or with two environments in one thread, frames come out black or of the other environment.
+    An OpenGL context belongs to the thread that made it, and a thread renders into the context it made last. From
+    another thread, or with two environments in one, frames come out black or of the other environment.
     """
 
     def __init__(self, env: gym.Env) -> None:
@@ -161,7 +159,7 @@ class DrawnInOneThread(gym.Wrapper):
         self._is_open = True
 
     def render(self) -> Any:
-        """Draw the current state."""
+        """Render the current state."""
         return self._thread.submit(self.env.render).result()
 
     def close(self) -> None:
@@ -172,24 +170,24 @@ class DrawnInOneThread(gym.Wrapper):
             self._thread.shutdown()
 
 
-def draw_plainly(env: gym.Env) -> None:
-    """Take shadows and mirrors out of an environment that ``uses_mujoco``."""
+def remove_shadows(env: gym.Env) -> None:
+    """Remove shadows and mirrors from an environment that ``uses_mujoco``."""
     inner: Any = env.unwrapped
     inner.model.light_castshadow[:] = 0
     inner.model.mat_reflectance[:] = 0
 
 
 def prepare_mujoco() -> None:
-    """Settle how MuJoCo draws and warns, before an environment is made.
+    """Choose MuJoCo's rendering backend and log its warnings, before an environment is made.
 
     MuJoCo itself would write its warnings into a file in the current folder, again for every episode.
 
     Raises:
-        UserError: If MuJoCo is not installed or nothing here can draw.
+        UserError: If MuJoCo is not installed or no backend can render.
     """
     if importlib.util.find_spec("mujoco") is None:
         raise UserError("robots need the package mujoco, which is not installed; pip install 'reelworld[robotics]'")
-    _choose_drawing()
+    _choose_backend()
     import mujoco
 
     mujoco.set_mju_user_warning(_warn)
@@ -197,21 +195,21 @@ def prepare_mujoco() -> None:
 
 @functools.cache
 def _warn(text: str) -> None:
-    """Pass on what MuJoCo warns of, once; old-fashioned words in a robot's description are not the user's to change."""
+    """Log a warning once, unless it is about deprecated words in a robot's description."""
     if "deprecated" not in text:
         logging.getLogger(__name__).warning("MuJoCo: %s", text)
 
 
 @functools.cache
-def _choose_drawing() -> None:
-    """Choose what draws: a graphics card (EGL) or the processor (OSMesa), unless MUJOCO_GL says it.
+def _choose_backend() -> None:
+    """Choose the graphics card (EGL) or the processor (OSMesa), unless MUJOCO_GL is set.
 
-    It must be settled before MuJoCo is imported; so another process tries it out.
+    The choice must precede the import of MuJoCo; another process therefore tests it.
     """
-    if multiprocessing.parent_process() is not None:  # the process that started this one has chosen
+    if multiprocessing.parent_process() is not None:  # the parent process has chosen
         return
-    given = os.environ.get("MUJOCO_GL")
-    names = [given] if given else ["egl", "osmesa"] if sys.platform == "linux" else [""]
+    chosen = os.environ.get("MUJOCO_GL")
+    names = [chosen] if chosen else ["egl", "osmesa"] if sys.platform == "linux" else [""]
     for name in names:
         tried = subprocess.run(
             [sys.executable, "-c", PROBE], env={**os.environ, "MUJOCO_GL": name}, capture_output=True, check=False
@@ -220,6 +218,6 @@ def _choose_drawing() -> None:
             os.environ["MUJOCO_GL"] = name
             return
     raise UserError(
-        f"MuJoCo cannot draw here ({f'MUJOCO_GL={given}' if given else 'neither by EGL nor by OSMesa'} fails); "
+        f"MuJoCo cannot draw here ({f'MUJOCO_GL={chosen}' if chosen else 'neither by EGL nor by OSMesa'} fails); "
         "on Debian: apt install libosmesa6, or libegl1 with libgl1-mesa-dri, and leave MUJOCO_GL unset."
     )

@@ -1,7 +1,7 @@
-"""A simulator to record: any gymnasium environment, reduced to reset, step and a lossless RGB frame.
+"""Simulator: a gymnasium environment reduced to reset, step and a lossless RGB frame.
 
-The same description (``SimulatorConfig``, kept in dataset.json) and the same seed give the same frames again,
-so recorded actions can be replayed and a learned world can be compared with the real thing:
+Equal configurations (``SimulatorConfig``, kept in dataset.json) and equal seeds give equal frames. Recorded actions can
+therefore be replayed, and a learned world can be compared with its environment:
 
     simulator = Simulator(SimulatorConfig(env_id="MiniGrid-DoorKey-8x8-v0", drawing="fast", ...))
     frame = simulator.reset(seed=7)
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,38 +25,37 @@ import gymnasium as gym
 import numpy as np
 
 from reelworld.config import closest
-from reelworld.envs.env_keys import own_keys
+from reelworld.envs.env_keys import environment_hints
 from reelworld.envs.presets import SimulatorConfig, action_hints
-from reelworld.envs.robots import DrawnInOneThread, draw_plainly, prepare_mujoco, register_tasks, uses_mujoco
+from reelworld.envs.robots import RenderThread, prepare_mujoco, register_tasks, remove_shadows, uses_mujoco
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["Simulator", "import_object", "resize"]
+EnvAction = int | np.ndarray | Sequence[float]
+"""An id from 0 on, or a vector (A,)."""
 
-# Environments that register themselves only when their package is imported: prefix -> module, what to install.
 PACKAGES = {
     "MiniGrid-": ("minigrid", "reelworld[envs]"),
     "BabyAI-": ("minigrid", "reelworld[envs]"),
     "ALE/": ("ale_py", "ale-py"),
     "dm_control/": ("dm_control", "reelworld[robotics]"),
 }
+"""Prefix of environments that are registered when their package is imported -> module, what to install."""
 
 
 class Simulator:
     """One environment that yields RGB frames.
 
-    Every reset makes the environment anew: an episode then depends on its seed alone, never on what an
-    environment or a wrapper keeps from the episodes before in the same process.
+    Every reset builds the environment anew. An episode therefore depends on its seed alone, never on what an
+    environment or a wrapper keeps from earlier episodes of the same process.
     """
 
     def __init__(self, config: SimulatorConfig) -> None:
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame environments draw without a display
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame environments render without a display
         self.config = config
-        self._atlas: Any = None
         self._env = _make(config)
         self.fps = float(self._env.metadata.get("render_fps") or 0) / config.action_repeat
         self.action_spec = _action_spec(config.env_id, self._env)
         self._observation: Any = None
-        self._paint = self._painter()
 
     @property
     def env(self) -> gym.Env:
@@ -65,15 +64,13 @@ class Simulator:
 
     @property
     def observation(self) -> Any:
-        """What the environment observed last; MiniGrid's is computed only here under quick drawing."""
-        env: Any = self._env.unwrapped
-        return type(env).gen_obs(env) if self._atlas is not None else self._observation
+        """The last observation; under fast rendering MiniGrid's is computed on request."""
+        return self._env.get_wrapper_attr("observe")() if _has_tile_renderer(self.config) else self._observation
 
     def reset(self, seed: int) -> np.ndarray:
         """Start the episode of a seed and return its first frame, uint8 (H, W, 3)."""
         self._env.close()
         self._env = _make(self.config)
-        self._paint = self._painter()
         self._observation, _ = self._env.reset(seed=seed)
         null = self._to_env(self._null())
         for _ in range(self.config.warmup_steps):
@@ -85,11 +82,11 @@ class Simulator:
                 )
         return self.frame()
 
-    def step(self, action: Any) -> tuple[float, bool, bool]:
+    def step(self, action: EnvAction) -> tuple[float, bool, bool]:
         """Hold an action for ``action_repeat`` environment steps; stop early when the episode ends.
 
         Args:
-            action: Id in [0, n) or vector (A,), as ``action_spec`` says.
+            action: Id in [0, n) or vector (A,), as in ``action_spec``.
 
         Returns:
             Summed reward, terminated, truncated.
@@ -103,81 +100,58 @@ class Simulator:
         return total, bool(terminated), bool(truncated)
 
     def frame(self) -> np.ndarray:
-        """Draw the current state, uint8 (H, W, 3)."""
-        frame = self._paint()
-        if self.config.size is not None and frame.shape[:2] != self.config.size:
-            frame = resize(frame, *self.config.size, self.config.resize)
+        """Render the current state, uint8 (H, W, 3)."""
+        config = self.config
+        if config.frames == "render" or _is_fast_car(config):
+            frame = _as_rgb(self._env.render(), f"render() of {config.env_id}")
+        else:
+            frame = _as_rgb(_image_of(self._observation), f"the observation of {config.env_id}")
+        if config.size is not None and frame.shape[:2] != config.size:
+            frame = resize(frame, *config.size, config.resize)
         return frame
 
     def close(self) -> None:
-        """Free what the environment holds."""
+        """Close the environment."""
         self._env.close()
 
-    def _null(self) -> Any:
+    def _null(self) -> EnvAction:
         spec = self.action_spec
         if spec.null is not None:
             return spec.null
         zeros = np.zeros(spec.n, np.float32)
         return 0 if spec.kind == "discrete" else np.clip(zeros, spec.low or None, spec.high or None)
 
-    def _to_env(self, action: Any) -> Any:
+    def _to_env(self, action: EnvAction) -> np.int64 | np.ndarray:
         space, spec = self._env.action_space, self.action_spec
         if isinstance(space, gym.spaces.Discrete):
-            if not 0 <= int(action) < spec.n:
+            if not 0 <= int(action) < spec.n:  # type: ignore[arg-type]
                 raise UserError(f"action {action} came; {self.config.env_id} takes 0 to {spec.n - 1}.")
-            return space.start + np.int64(action)
+            return space.start + np.int64(action)  # type: ignore[arg-type]
         vector = np.asarray(action, space.dtype)
         if vector.shape != space.shape or not np.isfinite(vector).all():
             raise UserError(f"action {action} came; {self.config.env_id} takes {spec.n} finite numbers.")
         return vector
 
-    def _painter(self) -> Callable[[], np.ndarray]:
-        """Choose how frames are drawn for the environment made last."""
-        config, env = self.config, self._env
-        if config.drawing == "fast":
-            inner: Any = env.unwrapped
-            if config.env_id.startswith("CarRacing-"):
-                return lambda: inner.paint(config.size or (64, 64))
-            # Highlighting and wrappers that draw go the plain way, with the same pixels.
-            if (
-                hasattr(inner, "gen_obs")
-                and not config.wrappers
-                and config.frames == "render"
-                and not (inner.highlight or inner.agent_pov)
-            ):
-                return self._atlas_painter(inner)
-        if config.frames == "render":
-            return lambda: _as_rgb(env.render(), f"render() of {config.env_id}")
-        return lambda: _as_rgb(_image_of(self._observation), f"the observation of {config.env_id}")
 
-    def _atlas_painter(self, env: Any) -> Callable[[], np.ndarray]:
-        from reelworld.envs.fast_render_minigrid import TileAtlas
-
-        if self._atlas is None:
-            self._atlas = TileAtlas(env.tile_size)
-        env.gen_obs = dict  # the egocentric observation costs 9/10 of a step and nobody looks at it
-        return lambda: self._atlas.paint(env)
-
-
-def import_object(path: str, wanted: str) -> Any:
-    """Import 'module:name', looking in the current folder too.
+def import_object(path: str, expected: str) -> Callable[..., Any]:
+    """Import a callable by 'module:name', also from the current folder.
 
     Args:
-        path: What the user gave.
-        wanted: What it should be, for errors, e.g. 'a wrapper class'.
+        path: The user's 'module:name'.
+        expected: Noun for errors, e.g. 'a wrapper class'.
     """
     module_name, _, name = path.partition(":")
     if not module_name or not name:
-        raise UserError(f"{path!r} came; wanted {wanted} as 'module:name'.")
+        raise UserError(f"{path!r} came; wanted {expected} as 'module:name'.")
     if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UserError(f"cannot import {wanted} {path!r}: {error}; check the module's name and folder.") from error
-    if not callable(found := getattr(module, name, None)):
-        raise UserError(f"module {module_name!r} has no {name!r}{closest(name, vars(module))}; wanted {wanted}.")
-    return found
+        raise UserError(f"cannot import {expected} {path!r}: {error}; check the module's name and folder.") from error
+    if not callable(result := getattr(module, name, None)):
+        raise UserError(f"module {module_name!r} has no {name!r}{closest(name, vars(module))}; wanted {expected}.")
+    return result
 
 
 def resize(frame: np.ndarray, height: int, width: int, method: Literal["area", "nearest"]) -> np.ndarray:
@@ -193,7 +167,7 @@ def resize(frame: np.ndarray, height: int, width: int, method: Literal["area", "
 
 
 def _coverage(n_in: int, n_out: int) -> np.ndarray:
-    """Share of output cell i that input cell j covers, (n_out, n_in); rows sum to 1."""
+    """Fraction of output cell i that input cell j covers, (n_out, n_in); rows sum to 1."""
     edges = np.arange(n_out + 1) * n_in / n_out
     cells = np.arange(n_in)
     overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
@@ -208,7 +182,7 @@ def _make(config: SimulatorConfig) -> gym.Env:
         kwargs["render_mode"] = "rgb_array"
     if uses_mujoco(spec):
         prepare_mujoco()
-        if config.size is not None:  # drawn at this size, not resized to it
+        if config.size is not None:  # rendered at this size, not resized to it
             kwargs = {"height": config.size[0], "width": config.size[1], **kwargs}
     try:
         with warnings.catch_warnings():
@@ -223,9 +197,11 @@ def _make(config: SimulatorConfig) -> gym.Env:
             f"{config.env_id} refuses the arguments {kwargs}: {str(error).splitlines()[0]}; change --env-kwargs."
         ) from error
     if uses_mujoco(spec):
-        env = DrawnInOneThread(env)
+        env = RenderThread(env)
         if config.drawing == "fast":
-            draw_plainly(env)
+            remove_shadows(env)
+    if _has_tile_renderer(config):
+        env = import_object("reelworld.envs.fast_render_minigrid:TileRenderer", "a renderer")(env)
     if config.frames == "render" and "rgb_array" not in (env.metadata.get("render_modes") or ()):
         raise UserError(f"{config.env_id} cannot render 'rgb_array'; record --frames observation.")
     for wrapper in config.wrappers:
@@ -239,8 +215,18 @@ def _make(config: SimulatorConfig) -> gym.Env:
     return env
 
 
+def _is_fast_car(config: SimulatorConfig) -> bool:
+    return config.drawing == "fast" and config.env_id.startswith("CarRacing-")
+
+
+def _has_tile_renderer(config: SimulatorConfig) -> bool:
+    """Return True where MiniGrid's map is rendered from a cache of tiles: wrappers may render something else."""
+    is_map = config.frames == "render" and not config.wrappers
+    return is_map and config.drawing == "fast" and config.env_id.startswith(("MiniGrid-", "BabyAI-"))
+
+
 def _package_of(error: ImportError | gym.error.DependencyNotInstalled) -> str:
-    """Name what to install, from what gymnasium or Python says is missing."""
+    """Name the package to install from the error of gymnasium or Python."""
     extra = re.search(r"gymnasium\[([\w-]+)\]", str(error))
     if extra and extra[1] != "box2d":
         return f"gymnasium[{extra[1]}]"
@@ -249,7 +235,7 @@ def _package_of(error: ImportError | gym.error.DependencyNotInstalled) -> str:
 
 
 def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
-    """Find an environment's registration; name the closest match or the extra that is missing."""
+    """Find an environment's registration; errors name the closest match or the missing extra."""
     name = config.env_id
     for prefix, (module, extra) in PACKAGES.items():
         if name.startswith(prefix):
@@ -277,7 +263,8 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
     if config.drawing == "fast":
         if name.startswith("CarRacing-"):
             spec = copy.deepcopy(spec)
-            spec.entry_point = "reelworld.envs.fast_render_carracing:QuickCarRacing"
+            spec.entry_point = "reelworld.envs.fast_render_carracing:FastCarRacing"
+            spec.kwargs["size"] = config.size or (64, 64)
         elif not name.startswith(("MiniGrid-", "BabyAI-")) and not uses_mujoco(spec):
             raise UserError(
                 f"fast drawing came for {name}; it exists for MiniGrid, CarRacing and MuJoCo, use 'environment'."
@@ -288,7 +275,7 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
 def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        hints = action_hints(env_id, "discrete", int(space.n)) or own_keys(env)
+        hints = action_hints(env_id, "discrete", int(space.n)) or environment_hints(env)
         return ActionSpec(kind="discrete", n=int(space.n), **hints)
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         is_bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
@@ -297,7 +284,7 @@ def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
             n=space.shape[0],
             low=tuple(map(float, space.low)) if is_bounded else (),
             high=tuple(map(float, space.high)) if is_bounded else (),
-            **(action_hints(env_id, "continuous", space.shape[0]) or own_keys(env)),
+            **(action_hints(env_id, "continuous", space.shape[0]) or environment_hints(env)),
         )
     raise UserError(
         f"{env_id} has the action space {space}; Discrete and one-dimensional Box can be recorded, "
@@ -306,7 +293,7 @@ def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
 
 
 def _image_of(observation: Any) -> Any:
-    """The image of a dictionary observation that has exactly one, else the observation itself."""
+    """Return the image of a dictionary observation that has exactly one, else the observation itself."""
     if isinstance(observation, Mapping):
         images = [v for v in observation.values() if np.ndim(v) == 3]
         return images[0] if len(images) == 1 else observation
@@ -314,7 +301,7 @@ def _image_of(observation: Any) -> Any:
 
 
 def _as_rgb(image: Any, where: str) -> np.ndarray:
-    """Check one image and give it three channels, uint8 (H, W, 3); the result is a copy of its own."""
+    """Check one image and return a copy with three channels, uint8 (H, W, 3)."""
     array = image if isinstance(image, np.ndarray) else None
     if array is not None and array.dtype == np.uint8:
         if array.ndim == 2:

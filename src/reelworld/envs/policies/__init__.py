@@ -1,25 +1,20 @@
-"""Who acts while a simulator is recorded: named policies, and mixtures of them.
+"""Policies for recordings: named ones, your own, and mixtures.
 
-A policy is a generator: it is started after a reset, asked for one action after the other, and may look at the
-simulator (its state, its observation, its frame) each time it is asked. Its random numbers come from the
-generator it is given and from nowhere else, so an episode is a function of its seed. When it ends, so does the
-episode. Your own policy is named ``module:function``.
+A policy is a generator. It is started after a reset and yields one action per step; before each it may read the
+simulator: its state, its observation, its frame. It draws random numbers only from the generator it is given, so an
+episode is a function of its seed. The episode ends with the policy. Your own policy is named ``module:function``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol
+
+import numpy as np
 
 from reelworld.config import closest
+from reelworld.envs.simulator import EnvAction, Simulator, import_object
 from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from reelworld.envs.simulator import Simulator
-
-__all__ = ["POLICIES", "Policy", "parse_mixture", "resolve_policy"]
 
 POLICIES = {
     "random": "reelworld.envs.policies.random:uniform",
@@ -37,17 +32,17 @@ POLICIES = {
 
 
 class Policy(Protocol):
-    """Yields the actions of one episode."""
+    """Generator function of the actions of one episode."""
 
-    def __call__(self, simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
-        """Yield ids in [0, n) or vectors (A,), as ``simulator.action_spec`` says, one per recorded step."""
+    def __call__(self, simulator: Simulator, rng: np.random.Generator) -> Iterator[EnvAction]:
+        """Yield one action per recorded step: ids in [0, n) or vectors (A,), as in ``simulator.action_spec``."""
         ...
 
 
 def parse_mixture(text: str) -> dict[str, float]:
-    """Read 'explorer:0.6,solver:0.2,mine.py_module:function:0.2' into name -> share of episodes (sum 1).
+    """Parse 'explorer:0.6,solver:0.2,my.module:function:0.2' into name -> probability of an episode.
 
-    A single name needs no share. A name is a key of ``POLICIES`` or 'module:function'.
+    A single name needs no share. A name is a key of ``POLICIES`` or 'module:function'. Shares are normalised to sum 1.
     """
     shares: dict[str, float] = {}
     for entry in text.split(","):
@@ -66,8 +61,6 @@ def parse_mixture(text: str) -> dict[str, float]:
 
 def resolve_policy(name: str) -> Policy:
     """Import a policy by its short name or 'module:function'."""
-    from reelworld.envs.simulator import import_object
-
     _check_name(name)
     policy: Policy = import_object(POLICIES.get(name, name), "a policy function")
     return policy

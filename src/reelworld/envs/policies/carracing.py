@@ -1,29 +1,23 @@
-"""A driver for CarRacing with moods, so that a world sees more than good driving.
+"""Driver for CarRacing with behaviour modes, so that recordings show more than good driving.
 
-It steers to a point ahead on the track and keeps to a speed that the bends ahead allow. Every 5-60 steps it
-changes its mood: drive, hurry, weave, hold random keys, leave the road to one side (and find back), stop.
-Random play would stand still, and a perfect driver never brakes on a straight or returns from the grass.
+It steers to a point ahead on the track, at a speed that the bends ahead allow. Every 5-60 steps it changes its mode:
+drive, hurry, weave, hold random keys, leave the road to one side (and return), stop. Random play would not move, and a
+perfect driver never brakes on a straight or returns from the grass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from reelworld.envs.presets import CAR_PEDALS, CAR_STEERINGS
-from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    from reelworld.envs.simulator import Simulator
-    from reelworld.types import ActionSpec
-
-__all__ = ["BRAKE", "COAST", "GAS", "driver", "encode_keys"]
+from reelworld.envs.simulator import EnvAction, Simulator
+from reelworld.types import ActionSpec, UserError
 
 GAS, COAST, BRAKE = range(3)
-# Mood -> share of mood changes, (least, most) steps it lasts.
-MOODS: dict[str, tuple[float, tuple[int, int]]] = {
+MODES: dict[str, tuple[float, tuple[int, int]]] = {
     "drive": (0.32, (15, 60)),
     "hurry": (0.15, (10, 40)),
     "weave": (0.13, (10, 40)),
@@ -31,49 +25,50 @@ MOODS: dict[str, tuple[float, tuple[int, int]]] = {
     "leave": (0.13, (10, 30)),
     "stop": (0.15, (6, 25)),
 }
-RANDOM_SHARE = 0.05
-"""Share of steps with a uniformly random pair of keys, in every mood."""
+"""Behaviour mode -> (probability, (least, most) steps)."""
+RANDOM_PROB = 0.05
+"""Probability of a uniformly random pair of keys per step, in every mode."""
 
 
-def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
+def driver(simulator: Simulator, rng: np.random.Generator) -> Iterator[EnvAction]:
     """Drive; yields ids of the nine joint or five stock actions, or (steer, gas, brake)."""
     env: Any = simulator.env.unwrapped
     if not hasattr(env, "track"):
         raise UserError(f"this policy needs CarRacing; {simulator.config.env_id} came, use 'random' or your own.")
     road = np.array([tile[2:4] for tile in env.track])
     while True:
-        mood = str(rng.choice(list(MOODS), p=[share for share, _ in MOODS.values()]))
+        mode = str(rng.choice(list(MODES), p=[probability for probability, _ in MODES.values()]))
         dead_zone, side = rng.uniform(0.08, 0.2), float(rng.choice([-1, 1]))
-        side *= rng.uniform(8, 14) if mood == "leave" else 1  # the road is 6.7 to each side
+        side *= rng.uniform(8, 14) if mode == "leave" else 1  # the road is 6.7 to each side
         held = int(rng.integers(-1, 2)), int(rng.integers(3))
-        for t in range(int(rng.integers(*MOODS[mood][1], endpoint=True))):
-            steering, pedal = _act(env, road, mood, t, dead_zone, side, held)
-            if rng.random() < RANDOM_SHARE:
+        for t in range(int(rng.integers(*MODES[mode][1], endpoint=True))):
+            steering, pedal = _act(env, road, mode, t, dead_zone, side, held)
+            if rng.random() < RANDOM_PROB:
                 steering, pedal = int(rng.integers(-1, 2)), int(rng.integers(3))
             yield encode_keys(simulator.action_spec, steering, pedal, rng)
 
 
 def _act(
-    env: Any, road: np.ndarray, mood: str, t: int, dead_zone: float, side: float, held: tuple[int, int]
+    env: Any, road: np.ndarray, mode: str, t: int, dead_zone: float, side: float, held: tuple[int, int]
 ) -> tuple[int, int]:
     """Choose steering (-1 left, 0, 1 right) and pedal for one step."""
-    if mood == "hold":
+    if mode == "hold":
         return held
     speed = float(np.hypot(*env.car.hull.linearVelocity))
-    angle, bend = _look_ahead(env, road, speed, side if mood == "leave" else 0)
-    if mood == "weave":
+    angle, bend = _preview_road(env, road, speed, side if mode == "leave" else 0)
+    if mode == "weave":
         angle += 0.35 * side * (1 if t // 6 % 2 else -1)
     steering = 0 if abs(angle) < dead_zone else int(np.sign(angle))
-    if mood == "stop":
+    if mode == "stop":
         return steering, BRAKE if speed > 1 else COAST
-    wanted = (55 if mood == "hurry" else 38) / (1 + 2.2 * bend)
-    wanted = min(wanted, 15) if abs(angle) > 1 else wanted
-    pedal = GAS if speed < wanted else BRAKE if speed > 1.15 * wanted + 3 else COAST
+    target = (55 if mode == "hurry" else 38) / (1 + 2.2 * bend)
+    target = min(target, 15) if abs(angle) > 1 else target
+    pedal = GAS if speed < target else BRAKE if speed > 1.15 * target + 3 else COAST
     return steering, pedal
 
 
-def _look_ahead(env: Any, road: np.ndarray, speed: float, aside: float) -> tuple[float, float]:
-    """Angle to a point ahead, ``aside`` units right of the road, and how much the road bends until later.
+def _preview_road(env: Any, road: np.ndarray, speed: float, aside: float) -> tuple[float, float]:
+    """Return the angle to a point ahead, ``aside`` units right of the road, and the bend of the road beyond it.
 
     Returns:
         Both in radians; the angle is positive to the right.
@@ -90,8 +85,8 @@ def _look_ahead(env: Any, road: np.ndarray, speed: float, aside: float) -> tuple
     return float(np.arctan2(x, y)), float(np.abs(headings - headings[0]).max())
 
 
-def encode_keys(spec: ActionSpec, steering: int, pedal: int, rng: np.random.Generator) -> Any:
-    """Write steering (-1 left, 0, 1 right) and pedal (0 gas, 1 coast, 2 brake) in the actions that CarRacing takes."""
+def encode_keys(spec: ActionSpec, steering: int, pedal: int, rng: np.random.Generator) -> EnvAction:
+    """Encode steering (-1 left, 0, 1 right) and pedal (0 gas, 1 coast, 2 brake) as an action of CarRacing."""
     if spec.kind == "continuous":
         return np.array([CAR_STEERINGS[steering + 1], *CAR_PEDALS[pedal]], np.float32)
     if spec.n == 9:

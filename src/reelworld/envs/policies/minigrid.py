@@ -1,49 +1,44 @@
-"""Policies for MiniGrid worlds: a noisy solver and a sub-goal explorer that uses keys and doors a lot.
+"""Policies for MiniGrid: a noisy solver, a sub-goal explorer that uses keys and doors a lot, and three for tests.
 
-Random play unlocks a door once in 7,000 steps; a solver ends its episode as soon as the goal is reached. The
-explorer strolls, fetches, drops, opens and shuts, and sometimes carries an object for a long time before using
-it, so that a world sees every event often, also long after a pick up. Both act at random in 5-50% of steps.
-Models of fixed windows want episodes that are long enough: ``waypoints`` takes a walk before it solves.
+Random play unlocks a door once in 7,000 steps; a solver ends its episode at the goal. The explorer strolls, fetches,
+drops, opens and shuts, and sometimes carries an object for a long time before it uses it. Recordings then hold every
+event often, also long after a pick-up. Explorer and solver take 5-50% random actions.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
+
+from reelworld.envs.simulator import Simulator
 from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from reelworld.envs.simulator import Simulator
-
-__all__ = ["carrier", "explorer", "glancer", "solver", "waypoints"]
 
 LEFT, RIGHT, FORWARD, PICK_UP, DROP, TOGGLE, DONE = range(7)
 FACING = -1
-"""What ``_way`` says when the agent faces the cell already."""
+"""Result of ``_next_action`` when the agent faces the cell already."""
 
-LEAST_FRAMES = 40
-"""Frames of every episode of ``waypoints``."""
+MIN_FRAMES = 40
+"""Shortest episode of ``waypoints``: models of fixed windows need long enough ones."""
 
 Cell = tuple[int, int]
 
 
 def solver(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Fetch the key, open the door, go to the goal; noisy."""
-    return _noisy(_solve(_world(simulator), rng), simulator, rng)
+    return _noisy(_solve(_minigrid(simulator), rng), simulator, rng)
 
 
 def explorer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Follow one random sub-goal after the other; noisy."""
-    return _noisy(_explore(_world(simulator), rng), simulator, rng)
+    return _noisy(_explore(_minigrid(simulator), rng), simulator, rng)
 
 
 def carrier(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Fetch an object, carry it for 25-45 steps, then use or drop it, without noise; then the episode ends."""
-    env = _world(simulator)
+    env = _minigrid(simulator)
     yield from _fetch(env, rng)
     yield from _carry_on(env, rng)
 
@@ -51,20 +46,19 @@ def carrier(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
 def waypoints(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
     """Visit two random cells, go back and forth between them for a while, then solve the task; without noise.
 
-    Episodes have at least 40 frames: the walk goes on while the straightest way to the goal could be shorter
-    than what is missing.
+    Episodes have at least 40 frames: the walk goes on while the way to the goal could be too short for the rest.
     """
-    env = _world(simulator)
-    cells = _two_cells(env, rng)
+    env = _minigrid(simulator)
+    cells = _draw_waypoints(env, rng)
     n_steps, n_visits = 0, 0
-    while n_visits < 2 or n_steps + _least_left(env) < LEAST_FRAMES - 1:
+    while n_visits < 2 or n_steps + _min_steps_left(env) < MIN_FRAMES - 1:
         n_before = n_steps
         for action in _go_to(env, cells[n_visits % 2]):
             yield action
             n_steps += 1
-            if n_visits >= 2 and n_steps + _least_left(env) >= LEAST_FRAMES - 1:
+            if n_visits >= 2 and n_steps + _min_steps_left(env) >= MIN_FRAMES - 1:
                 break
-        if n_steps == n_before:  # there is no other cell, or something bars the way
+        if n_steps == n_before:  # no other cell, or no path
             yield LEFT
             n_steps += 1
         n_visits += 1
@@ -72,12 +66,12 @@ def waypoints(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
 
 
 def glancer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
-    """Walk about, and again and again turn to one side, wait there for 1 to 20 frames, and turn back.
+    """Walk about; every few steps turn to one side, wait, and turn back.
 
-    In the agent's own view (the observation, not the map) what lies on the other side is then out of sight: what is
-    there on turning back must be remembered.
+    In the agent's own view (the observation, not the map) the other side is then out of sight for 1 to 20 frames: a
+    model must remember it.
     """
-    _world(simulator)
+    _minigrid(simulator)
     while True:
         for _ in range(rng.integers(1, 7)):
             yield int(rng.choice([LEFT, RIGHT, FORWARD, FORWARD]))
@@ -88,7 +82,7 @@ def glancer(simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
         yield back
 
 
-def _world(simulator: Simulator) -> Any:
+def _minigrid(simulator: Simulator) -> Any:
     env: Any = simulator.env.unwrapped
     if not hasattr(env, "grid") or simulator.action_spec.n < TOGGLE + 1:
         raise UserError(
@@ -98,7 +92,7 @@ def _world(simulator: Simulator) -> Any:
 
 
 def _noisy(plan: Iterator[int], simulator: Simulator, rng: np.random.Generator) -> Iterator[int]:
-    """Mix random actions into a plan; plans look at the state anew whenever they are asked."""
+    """Mix random actions into a plan; a plan reads the state again for each action."""
     noise = rng.uniform(0.05, 0.5)
     while True:
         yield int(rng.integers(simulator.action_spec.n)) if rng.random() < noise else next(plan)
@@ -133,52 +127,54 @@ def _explore(env: Any, rng: np.random.Generator) -> Iterator[int]:
             goals = {_fetch: 0.5, _use_door: 0.25 * has_door, _stroll: 0.2, _finish: 0.05}
         weights = [w / sum(goals.values()) for w in goals.values()]
         goal = list(goals)[int(rng.choice(len(goals), p=weights))]
-        n_actions = 0
-        for action in goal(env, rng):
-            n_actions += 1
-            yield action
-        if n_actions == 0:  # the sub-goal cannot be reached from here
-            yield int(rng.choice([LEFT, RIGHT, FORWARD]))
+        yield from _or_random(goal(env, rng), rng, (LEFT, RIGHT, FORWARD))
+
+
+def _or_random(actions: Iterator[int], rng: np.random.Generator, choices: Sequence[int]) -> Iterator[int]:
+    """Yield the actions of a sub-goal, or one random choice where it cannot be reached from here."""
+    is_empty = True
+    for action in actions:
+        is_empty = False
+        yield action
+    if is_empty:
+        yield int(rng.choice(choices))
 
 
 def _stroll(env: Any, rng: np.random.Generator) -> Iterator[int]:
     """Go to a random free cell."""
-    free = [c for c in _all_cells(env) if env.grid.get(*c) is None and c != tuple(env.agent_pos)]
-    if free:
-        target = free[int(rng.integers(len(free)))]
-        yield from _go_to(env, target)
+    if free := _free_cells(env):
+        yield from _go_to(env, _pick(free, rng))
 
 
 def _fetch(env: Any, rng: np.random.Generator) -> Iterator[int]:
     """Pick up a random object."""
-    things = [c for c in _all_cells(env) if (thing := env.grid.get(*c)) and thing.can_pickup()]
+    things = [c for c in _inner_cells(env) if (thing := env.grid.get(*c)) and thing.can_pickup()]
     if things:
-        target = things[int(rng.integers(len(things)))]
+        target = _pick(things, rng)
         yield from _face(env, target)
-        if _way(env, target) == FACING:
+        if _next_action(env, target) == FACING:
             yield PICK_UP
 
 
 def _put_down(env: Any, rng: np.random.Generator) -> Iterator[int]:
-    """Drop what is carried on a random free cell, near or far."""
-    free = [c for c in _all_cells(env) if env.grid.get(*c) is None and c != tuple(env.agent_pos)]
+    """Drop the carried object on a random free cell, near or far."""
+    free = _free_cells(env)
     near = [c for c in free if abs(c[0] - env.agent_pos[0]) + abs(c[1] - env.agent_pos[1]) <= 2]
     choices = near if near and rng.random() < 0.6 else free
     if choices:
-        target = choices[int(rng.integers(len(choices)))]
+        target = _pick(choices, rng)
         yield from _face(env, target)
-        if _way(env, target) == FACING:
+        if _next_action(env, target) == FACING:
             yield DROP
 
 
 def _use_door(env: Any, rng: np.random.Generator) -> Iterator[int]:
-    """Toggle a random door one to four times, perhaps looking away in between."""
-    doors = _cells(env, "door")
-    if doors:
-        target = doors[int(rng.integers(len(doors)))]
+    """Toggle a random door one to four times, perhaps turning away in between."""
+    if doors := _cells(env, "door"):
+        target = _pick(doors, rng)
         for _ in range(int(rng.integers(1, 5))):
             yield from _face(env, target)
-            if _way(env, target) != FACING:
+            if _next_action(env, target) != FACING:
                 return
             yield TOGGLE
             if rng.random() < 0.3:
@@ -186,17 +182,12 @@ def _use_door(env: Any, rng: np.random.Generator) -> Iterator[int]:
 
 
 def _carry_on(env: Any, rng: np.random.Generator) -> Iterator[int]:
-    """Stroll with an object for 25-45 steps, past many places to drop it, then use or drop it."""
+    """Stroll with an object for 25-45 steps, then use or drop it."""
     left = int(rng.integers(25, 46))
     while left > 0 and env.carrying is not None:
-        n_actions = 0
-        for action in _stroll(env, rng):
-            n_actions += 1
+        for action in _or_random(_stroll(env, rng), rng, (LEFT, RIGHT)):
             left -= 1
             yield action
-        if n_actions == 0:
-            left -= 1
-            yield int(rng.choice([LEFT, RIGHT]))
     if env.carrying is not None:
         last = _use_door if rng.random() < 0.65 else _put_down
         yield from last(env, rng)
@@ -209,29 +200,29 @@ def _finish(env: Any, rng: np.random.Generator) -> Iterator[int]:
 
 
 def _go_to(env: Any, target: Cell) -> Iterator[int]:
-    """Walk onto a free cell, if a way leads there."""
+    """Walk onto a free cell, if there is a path."""
     yield from _face(env, target)
-    if _way(env, target) == FACING:
+    if _next_action(env, target) == FACING:
         yield FORWARD
 
 
 def _face(env: Any, target: Cell) -> Iterator[int]:
-    """Walk until the agent faces a cell; end when it does or when no way leads there."""
-    while (action := _way(env, target)) not in (None, FACING):
+    """Walk until the agent faces a cell or there is no path."""
+    while (action := _next_action(env, target)) not in (None, FACING):
         assert action is not None
         yield action
 
 
 def _reach(env: Any, targets: list[Cell], act: int) -> int | None:
-    """The next action to face the first target with a way to it, ``act`` once there, None without a way."""
+    """Return the next action towards the first reachable target, ``act`` once the agent faces it, None without one."""
     for target in targets:
-        if (action := _way(env, target)) is not None:
+        if (action := _next_action(env, target)) is not None:
             return act if action == FACING else action
     return None
 
 
-def _way(env: Any, target: Cell) -> int | None:
-    """The next action on a shortest way to stand before a cell and face it; FACING there, None without a way."""
+def _next_action(env: Any, target: Cell) -> int | None:
+    """Return the next action of a shortest path to face a cell; FACING at its end, None without a path."""
     grid, (x, y) = env.grid, map(int, env.agent_pos)
     ahead = (x + (1, 0, -1, 0)[env.agent_dir], y + (0, 1, 0, -1)[env.agent_dir])
     if ahead == target:
@@ -247,49 +238,57 @@ def _way(env: Any, target: Cell) -> int | None:
                 queue.append(step)
     if (x, y) not in distance or target == (x, y):
         return None
-    wanted = distance[x, y] - 1
-    best = [d for d, cell in enumerate(_neighbours((x, y))) if distance.get(cell) == wanted]
+    best = [d for d, cell in enumerate(_neighbours((x, y))) if distance.get(cell) == distance[x, y] - 1]
     turns = min(((d - int(env.agent_dir)) % 4 for d in best), key=lambda turn: (0, 1, 2, 1)[turn])
     return (FORWARD, RIGHT, (LEFT, RIGHT)[(x + y) % 2], LEFT)[turns]
 
 
 def _neighbours(cell: Cell) -> tuple[Cell, Cell, Cell, Cell]:
-    """Cells to the right, below, to the left, above: the order of the agent's directions."""
+    """Return the cells right, below, left and above: the order of the agent's directions."""
     x, y = cell
     return (x + 1, y), (x, y + 1), (x - 1, y), (x, y - 1)
 
 
 def _is_open(thing: Any) -> bool:
-    """True for cells one can walk through; goals and lava would end the episode."""
+    """Return True for cells to walk through; goals and lava would end the episode."""
     return thing is None or (thing.type in ("door", "floor") and thing.can_overlap())
 
 
-def _two_cells(env: Any, rng: np.random.Generator) -> list[Cell]:
-    """Draw two free cells that the agent can walk to, other than its own; where they are missing, its own as well."""
+def _draw_waypoints(env: Any, rng: np.random.Generator) -> list[Cell]:
+    """Draw two free cells that the agent can reach, other than its own; its own where there are fewer."""
     start = (int(env.agent_pos[0]), int(env.agent_pos[1]))
-    found, queue = {start}, deque([start])
+    reached, queue = {start}, deque([start])
     while queue:
         for cell in _neighbours(queue.popleft()):
-            if cell not in found and _is_open(env.grid.get(*cell)):
-                found.add(cell)
+            if cell not in reached and _is_open(env.grid.get(*cell)):
+                reached.add(cell)
                 queue.append(cell)
-    free = sorted(c for c in found - {start} if env.grid.get(*c) is None)
+    free = sorted(c for c in reached - {start} if env.grid.get(*c) is None)
     drawn = [free[int(i)] for i in rng.permutation(len(free))]
     return [*drawn, start, start][:2]
 
 
-def _least_left(env: Any) -> int:
-    """Steps that no way to a goal can be shorter than; 0 without a goal."""
+def _min_steps_left(env: Any) -> int:
+    """Return a lower bound of the steps to a goal; 0 without a goal."""
     x, y = map(int, env.agent_pos)
     return min((abs(a - x) + abs(b - y) for a, b in _cells(env, "goal")), default=0)
 
 
-def _all_cells(env: Any) -> list[Cell]:
-    """Every cell inside the outer wall."""
+def _pick(cells: list[Cell], rng: np.random.Generator) -> Cell:
+    return cells[int(rng.integers(len(cells)))]
+
+
+def _free_cells(env: Any) -> list[Cell]:
+    """Return the empty cells inside the outer wall, without the agent's."""
+    return [c for c in _inner_cells(env) if env.grid.get(*c) is None and c != tuple(env.agent_pos)]
+
+
+def _inner_cells(env: Any) -> list[Cell]:
+    """Return the cells inside the outer wall."""
     return [(x, y) for y in range(1, env.grid.height - 1) for x in range(1, env.grid.width - 1)]
 
 
 def _cells(env: Any, kind: str) -> list[Cell]:
-    """Cells that hold a kind of object."""
+    """Return the cells with a kind of object."""
     width = env.grid.width
     return [(i % width, i // width) for i, thing in enumerate(env.grid.grid) if thing and thing.type == kind]

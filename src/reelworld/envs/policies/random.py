@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from reelworld.envs.simulator import Simulator
-
-__all__ = ["uniform"]
+from reelworld.envs.simulator import EnvAction, Simulator
 
 
-def uniform(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
-    """Draw every action anew; dimensions without bounds are drawn from a standard normal."""
+def uniform(simulator: Simulator, rng: np.random.Generator) -> Iterator[EnvAction]:
+    """Draw actions uniformly; dimensions without bounds from a standard normal."""
     spec = simulator.action_spec
     while True:
         if spec.kind == "discrete":

@@ -1,79 +1,73 @@
-"""Who moves robots: smooth noise for any continuous actions, and two that know their task, with moods.
+"""Policies for robots: smooth noise for any continuous actions, and two controllers with behaviour modes.
 
-``balancer`` swings the pole of a cart up and balances it, ``reacher`` moves a two-link arm to its target. Both take to
-noise or let go every now and then, so that a world sees the pole fall, the arm wander, and rewards come and go.
-Uniformly random actions cancel out within a few steps: a robot then trembles on the spot.
+``balancer`` swings the pole of a cart up and balances it, ``reacher`` moves a two-link arm to its target. Both change
+between skill, noise and rest, so that recordings also show the pole fall, the arm wander, and rewards come and go.
+Uniformly random actions are no use: they cancel out within a few steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from reelworld.envs.simulator import Simulator
 from reelworld.types import UserError
 
-if TYPE_CHECKING:
-    from reelworld.envs.simulator import Simulator
-
-__all__ = ["balancer", "reacher", "smooth"]
-
 Skill = Callable[[], np.ndarray]
+"""Controller: returns an action (A,) for the current state, in halves of the actions' range."""
+Modes = Mapping[str, tuple[float, tuple[int, int]]]
+"""Behaviour mode ("skill", "noise", "rest") -> (probability, (least, most) steps)."""
 MEMORY = 0.85
-"""Share of the noise that stays from one step to the next."""
-SPREAD = 0.6
+"""Autocorrelation of the noise from one step to the next."""
+NOISE_STD = 0.6
 """Standard deviation of the noise, in halves of an action's range."""
 
 
-def smooth(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
+def smooth(simulator: Simulator, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield noise that changes slowly (an Ornstein-Uhlenbeck process), clipped to the actions' bounds."""
     middle, half = _range(simulator)
     for noise in _noise(rng, len(middle)):
         yield (middle + half * np.clip(noise, -1, 1)).astype(np.float32)
 
 
-def balancer(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
+def balancer(simulator: Simulator, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """Swing the pole up and balance it; push it about or let it fall in between."""
-    moods = {"skill": (0.6, (40, 100)), "noise": (0.25, (5, 20)), "rest": (0.15, (5, 20))}
-    return _moody(simulator, rng, moods, _pole(simulator))
+    modes = {"skill": (0.6, (40, 100)), "noise": (0.25, (5, 20)), "rest": (0.15, (5, 20))}
+    return _in_modes(simulator, rng, modes, _pole_controller(simulator))
 
 
-def reacher(simulator: Simulator, rng: np.random.Generator) -> Iterator[Any]:
-    """Move the fingertip to the target and hold it there; wander off in between."""
-    moods = {"skill": (0.45, (15, 50)), "noise": (0.45, (10, 40)), "rest": (0.1, (3, 10))}
-    return _moody(simulator, rng, moods, _arm(simulator))
+def reacher(simulator: Simulator, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Move the fingertip to the target and hold it; wander off in between."""
+    modes = {"skill": (0.45, (15, 50)), "noise": (0.45, (10, 40)), "rest": (0.1, (3, 10))}
+    return _in_modes(simulator, rng, modes, _arm_controller(simulator))
 
 
-def _moody(
-    simulator: Simulator,
-    rng: np.random.Generator,
-    moods: dict[str, tuple[float, tuple[int, int]]],
-    skill: Skill,
-) -> Iterator[Any]:
-    """Change between skill, noise and rest: name -> (share of changes, least and most steps)."""
+def _in_modes(simulator: Simulator, rng: np.random.Generator, modes: Modes, skill: Skill) -> Iterator[np.ndarray]:
+    """Change between skill, noise and rest."""
     middle, half = _range(simulator)
     noise = _noise(rng, len(middle))
-    shares = [share for share, _ in moods.values()]
+    probabilities = [probability for probability, _ in modes.values()]
     while True:
-        mood = str(rng.choice(list(moods), p=shares))
-        for _ in range(int(rng.integers(*moods[mood][1], endpoint=True))):
+        mode = str(rng.choice(list(modes), p=probabilities))
+        for _ in range(int(rng.integers(*modes[mode][1], endpoint=True))):
             drift = next(noise)
-            wanted = {"skill": skill() + 0.15 * drift, "noise": drift, "rest": 0 * drift}[mood]
-            yield (middle + half * np.clip(wanted, -1, 1)).astype(np.float32)
+            action = {"skill": skill() + 0.15 * drift, "noise": drift, "rest": 0 * drift}[mode]
+            yield (middle + half * np.clip(action, -1, 1)).astype(np.float32)
 
 
 def _noise(rng: np.random.Generator, n: int) -> Iterator[np.ndarray]:
-    """Yield vectors (n,) of mean 0 and deviation ``SPREAD``, each near the one before."""
-    value = SPREAD * rng.standard_normal(n)
+    """Yield vectors (n,) of mean 0 and deviation ``NOISE_STD``, autocorrelated by ``MEMORY``."""
+    value = NOISE_STD * rng.standard_normal(n)
     while True:
         yield value
-        value = MEMORY * value + SPREAD * np.sqrt(1 - MEMORY**2) * rng.standard_normal(n)
+        value = MEMORY * value + NOISE_STD * np.sqrt(1 - MEMORY**2) * rng.standard_normal(n)
 
 
 def _range(simulator: Simulator) -> tuple[np.ndarray, np.ndarray]:
-    """Middle and half width of each action's range; 0 and 1 where there are no bounds."""
+    """Return middle and half width of each action's range; 0 and 1 without bounds."""
     spec = simulator.action_spec
     if spec.kind != "continuous":
         raise UserError(f"this policy needs continuous actions; {simulator.config.env_id} has none, use 'random'.")
@@ -81,10 +75,10 @@ def _range(simulator: Simulator) -> tuple[np.ndarray, np.ndarray]:
     return (low + high) / 2, (high - low) / 2
 
 
-def _pole(simulator: Simulator) -> Skill:
-    """Return what brings a pole up and keeps it there: a function that gives the push (1,), in halves of the range.
+def _pole_controller(simulator: Simulator) -> Skill:
+    """Return a controller that swings a pole up and balances it: the push (1,).
 
-    Below, the cart moves so that the pole gains the energy that it has at the top; near the top, the state is fed back.
+    Swing-up controls the energy of the pole; near the top, linear feedback of the state balances it.
     """
     data = _state(simulator, "dm_control/cartpole-*", "InvertedPendulum-v*")
     if data is None or len(data.qpos) != 2:
@@ -95,18 +89,16 @@ def _pole(simulator: Simulator) -> Skill:
         lean = (angle + np.pi) % (2 * np.pi) - np.pi  # 0 is upright
         if abs(lean) < 0.5:
             return np.array([0.2 * place + 0.3 * speed + 3 * lean + 0.8 * turn])
-        missing = (
-            turn**2 / (3 * 9.81) + np.cos(lean) - 1
-        )  # energy of a pole of 1 m, in units of its weight; 0 at the top
-        return np.array([missing * turn * np.cos(lean) - 0.5 * place - 0.2 * speed])
+        energy = turn**2 / (3 * 9.81) + np.cos(lean) - 1  # of a pole of 1 m, in units of its weight; 0 at the top
+        return np.array([energy * turn * np.cos(lean) - 0.5 * place - 0.2 * speed])
 
     return push
 
 
-def _arm(simulator: Simulator) -> Skill:
-    """Return what pulls the fingertip to the target: a function that gives both torques (2,), in halves of the range.
+def _arm_controller(simulator: Simulator) -> Skill:
+    """Return a controller that moves the fingertip to the target: the torques of shoulder and wrist (2,).
 
-    A spring between fingertip and target, turned into torques of shoulder and wrist, and a brake on both.
+    A spring between fingertip and target (Jacobian transpose), with damping of both joints.
     """
     data = _state(simulator, "dm_control/reacher-*", "Reacher-v*")
     if data is None:
@@ -125,7 +117,7 @@ def _arm(simulator: Simulator) -> Skill:
 
 
 def _state(simulator: Simulator, *patterns: str) -> Any:
-    """Return MuJoCo's live state of an environment, ``mujoco.MjData``; None when it matches none of the patterns."""
+    """Return the live ``mujoco.MjData`` of an environment; None when its name matches no pattern."""
     if not any(fnmatchcase(simulator.config.env_id, pattern) for pattern in patterns):
         return None
     env: Any = simulator.env.unwrapped
