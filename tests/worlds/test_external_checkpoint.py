@@ -6,6 +6,7 @@ import json
 import pickle
 import struct
 import sys
+import tarfile
 import zipfile
 from argparse import Namespace
 from collections import OrderedDict, defaultdict
@@ -21,8 +22,7 @@ from tests.lightning_files import write_lightning
 from tests.worlds.written_pickles import archive, checkpoint, refused, storage, tensor
 
 from reelworld.types import UserError
-from reelworld.worlds.external_checkpoint import read_checkpoint
-from reelworld.worlds.safe_unpickler import Name
+from reelworld.worlds.external_checkpoint import Name, read_checkpoint
 
 ARGS = {"n_codes": 16, "downsample": (4, 2, 2), "lr": 3e-4, "vqvae": "lost/vqvae.ckpt", "precision": None}
 
@@ -52,7 +52,7 @@ def weights() -> OrderedDict[str, torch.Tensor]:
 # ------------------------------------------------------------------ sound files
 
 
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [2, 3])
 @pytest.mark.parametrize("is_attribute_dict", [False, True])
 @pytest.mark.parametrize("root", ["pytorch_lightning", "lightning"])
 def test_a_lightning_checkpoint_comes_out_exactly(
@@ -74,7 +74,7 @@ def test_a_lightning_checkpoint_comes_out_exactly(
     assert isinstance(gpus, Name)
     assert gpus.path == f"{root}.utilities.argparse._gpus_arg_default"
     assert args == {**ARGS, "tags": {"a", "b"}}
-    assert read.inert == tuple(
+    assert read.passed_over == tuple(
         f"{root}.{name}"
         for name in (
             "callbacks.early_stopping.EarlyStopping",
@@ -103,18 +103,23 @@ def test_plain_values_of_every_kind_come_out(tmp_path: Path) -> None:
         "large": 2**200,
         "text": "größe\n",
         "tensor": torch.arange(3),
+        "dtype": torch.float16,
+        "size": torch.Size((2, 3)),
         "ordered": OrderedDict(a=1),
         "default": defaultdict(list, {"a": [1]}),
         "space": Namespace(a=Namespace(b=1)),
     }
-    for protocol in (2, 4):
-        torch.save({"state_dict": {}, "hyper_parameters": values}, tmp_path / "a.ckpt", pickle_protocol=protocol)
-        read = read_checkpoint(tmp_path / "a.ckpt").hyper_parameters
-        assert torch.equal(read.pop("tensor"), torch.arange(3))
-        assert read["nested"]["a"][0] is read["nested"]["a"][1]
-        expected = {k: v for k, v in values.items() if k != "tensor"}
-        assert read == expected | {"space": {"a": {"b": 1}}}
-        assert type(read["frozen"]) is frozenset and type(read["tuple"]) is tuple
+    torch.save({"state_dict": {}, "hyper_parameters": values}, tmp_path / "a.ckpt")
+    read: Any = read_checkpoint(tmp_path / "a.ckpt").hyper_parameters
+    assert torch.equal(read.pop("tensor"), torch.arange(3))
+    assert read["nested"]["a"][0] is read["nested"]["a"][1]
+    assert read.pop("dtype").path == "torch.float16"
+    expected = {k: v for k, v in values.items() if k not in ("tensor", "dtype")}
+    assert read == expected | {"space": {"a": {"b": 1}}}
+    assert type(read["frozen"]) is frozenset and type(read["tuple"]) is type(read["size"]) is tuple
+    for protocol in (4, 5):
+        torch.save({"state_dict": {}}, tmp_path / "new.ckpt", pickle_protocol=protocol)
+        assert "read is protocol 2, as torch.save writes it" in refused(tmp_path / "new.ckpt")
 
 
 def test_safetensors_take_their_entry_of_the_config_beside_them(tmp_path: Path) -> None:
@@ -131,7 +136,7 @@ def test_what_is_written_by_hand_is_read(tmp_path: Path) -> None:
     read = read_checkpoint(archive(tmp_path / "a.ckpt", checkpoint(hyper_parameters=b"}")))
     assert torch.equal(read.state_dict["w"], torch.arange(4.0))
     assert read.hyper_parameters == {}
-    assert read.inert == ()
+    assert read.passed_over == ()
 
 
 @pytest.mark.parametrize(
@@ -182,8 +187,8 @@ def test_zips_that_are_not_checkpoints_are_refused(tmp_path: Path) -> None:
     mild = archive(tmp_path / "mild", sound, {"pad": bytes(range(256)) * 4}, compression=zipfile.ZIP_DEFLATED)
     assert mild.stat().st_size < 2000  # compressed, though no bomb
     assert "compress" in refused(mild)
-    huge = archive(tmp_path / "huge", sound + bytes(17 << 20))
-    assert "16 MiB" in refused(huge)
+    huge = archive(tmp_path / "huge", sound + bytes(9 << 20))
+    assert "8 MiB" in refused(huge)
 
 
 def test_a_real_torchscript_archive_is_named(tmp_path: Path) -> None:
@@ -208,6 +213,10 @@ def test_files_that_are_not_checkpoints_are_refused(tmp_path: Path) -> None:
     assert "bare pickle" in refused(tmp_path / "pickle")
     torch.save({"state_dict": {}}, tmp_path / "legacy", _use_new_zipfile_serialization=False)
     assert "before 1.6" in refused(tmp_path / "legacy")
+    (tmp_path / "member").write_bytes(b"pickle")
+    with tarfile.open(tmp_path / "tar", "w") as file:
+        file.add(tmp_path / "member", "storages")
+    assert "before 1.6" in refused(tmp_path / "tar")
     torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "bare.pt")
     assert "weights alone" in refused(tmp_path / "bare.pt")
     torch.save([1, 2], tmp_path / "list.pt")

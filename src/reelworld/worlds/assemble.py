@@ -15,7 +15,7 @@ from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.data.splits import SPLITS
 from reelworld.models.samplers import SamplerConfig
 from reelworld.types import ActionSpec
-from reelworld.worlds.external_checkpoint import ForeignCheckpoint
+from reelworld.worlds.external_checkpoint import ExternalCheckpoint
 from reelworld.worlds.registry import file_hash
 from reelworld.worlds.world import World, WorldInfo
 
@@ -72,18 +72,20 @@ def with_data(world: World, dataset: Dataset, starts: ClipIndex, statistics: Map
     return world
 
 
-def with_origin(world: World, name: str, checkpoints: Mapping[str, ForeignCheckpoint], unknown: Sequence[str]) -> World:
-    """Add what an import knows in place of recordings: the files, what was passed over, and what they do not tell.
+def with_origin(
+    world: World, name: str, checkpoints: Mapping[str, ExternalCheckpoint], unknown: Sequence[str]
+) -> World:
+    """Add the provenance of an imported world in place of recordings.
 
     Args:
-        world: Made of foreign weights.
-        name: What it shall be called.
+        world: Made of published weights.
+        name: Its name.
         checkpoints: Role (prior, vqvae, dynamics) -> the file that was read for it.
-        unknown: What the files do not tell.
+        unknown: Facts that the files do not hold.
     """
     provenance = {
         "imported": {role: {"file": c.path.name, "sha256": file_hash(c.path)} for role, c in checkpoints.items()},
-        "names_passed_over": sorted({inert for c in checkpoints.values() for inert in c.inert}),
+        "names_passed_over": sorted({name for c in checkpoints.values() for name in c.passed_over}),
         "unknown": list(unknown),
         "config": world.info.provenance["config"],
         "versions": {"reelworld": reelworld.__version__},

@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.types import UserError
-from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+from reelworld.worlds.pickle_check import brief
 
-__all__ = ["ForeignModel"]
+__all__ = ["ExternalModel"]
 
 LARGEST_COUNT = 1 << 31
 
 
 @dataclass(frozen=True)
-class ForeignModel:
+class ExternalModel:
     """Named tensors, and what is said about them."""
 
     path: Path
@@ -35,7 +35,7 @@ class ForeignModel:
     """Hyper-parameters, plain values."""
 
     @classmethod
-    def of(cls, checkpoint: ForeignCheckpoint, prefix: str = "") -> ForeignModel:
+    def of(cls, checkpoint: ExternalCheckpoint, prefix: str = "") -> ExternalModel:
         """Take the tensors below ``prefix``, and the hyper-parameters: those under "args" where Lightning put them."""
         tensors = {k.removeprefix(prefix): v for k, v in checkpoint.state_dict.items() if k.startswith(prefix)}
         said = checkpoint.hyper_parameters.get("args", checkpoint.hyper_parameters)
@@ -43,7 +43,7 @@ class ForeignModel:
             raise UserError(f"{checkpoint.path} has hyper-parameters args that are no Namespace; export it again.")
         return cls(checkpoint.path, tensors, said)
 
-    def without(self, pattern: str) -> ForeignModel:
+    def without(self, pattern: str) -> ExternalModel:
         """Leave out the tensors whose names match from their beginning."""
         return replace(self, tensors={k: v for k, v in self.tensors.items() if not re.match(pattern, k)})
 

@@ -19,7 +19,7 @@ from reelworld.types import UserError
 
 if TYPE_CHECKING:
     from reelworld.systems.genie.maskgit import MaskGIT
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
     from reelworld.worlds.world import World
 
 __all__ = ["import_world"]
@@ -51,7 +51,7 @@ def import_world(folder: Path) -> World:
     return world
 
 
-def _world(dynamics: MaskGIT, checkpoint: ForeignCheckpoint) -> World:
+def _world(dynamics: MaskGIT, checkpoint: ExternalCheckpoint) -> World:
     from reelworld.data.folder import DataInfo
     from reelworld.models.samplers import SamplerConfig
     from reelworld.systems.genie.missing_tokenizer import MissingTokenizer, MissingTokenizerConfig

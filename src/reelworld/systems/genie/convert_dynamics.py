@@ -10,12 +10,12 @@ from math import isqrt, prod
 from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.genie.convert_names import published
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.pickle_check import brief
 
 if TYPE_CHECKING:
     from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["load_dynamics"]
 
@@ -25,22 +25,22 @@ LARGEST_WINDOW = 1 << 20
 """Codes of a window; published models have 4,096."""
 
 
-def load_dynamics(checkpoint: ForeignCheckpoint) -> MaskGIT:
+def load_dynamics(checkpoint: ExternalCheckpoint) -> MaskGIT:
     """Make the dynamics of a checkpoint.
 
     Raises:
         UserError: If it holds none, or its weights and its config contradict each other.
     """
     from reelworld.systems.genie.maskgit import MaskGIT
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
-    model = ForeignModel.of(checkpoint)
+    model = ExternalModel.of(checkpoint)
     config = _config(model)
     dynamics: MaskGIT = model.fill(lambda: MaskGIT(config()), published)
     return dynamics
 
 
-def _config(model: ForeignModel) -> Callable[[], MaskGITConfig]:
+def _config(model: ExternalModel) -> Callable[[], MaskGITConfig]:
     """Read sizes off the weights and compare them with what is said."""
     one, frames, tokens, width = model.shape("pos_embed_TSC", 4)
     side = isqrt(tokens)
@@ -87,7 +87,7 @@ def _maskgit_config(factors: tuple[int, ...], stack: dict[str, Any], rates: dict
     )
 
 
-def _stack(model: ForeignModel, width: int) -> dict[str, Any]:
+def _stack(model: ExternalModel, width: int) -> dict[str, Any]:
     """Say how the blocks are made: which parts there are shows in the names."""
     first = "decoder.layers.0"
     there = {

@@ -20,7 +20,7 @@ from reelworld.systems.ivideogpt.convert_transformer import ACTION, load_transfo
 if TYPE_CHECKING:
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
     from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
     from reelworld.worlds.world import World
 
 __all__ = ["import_world", "load_tokenizer", "load_transformer"]
@@ -61,7 +61,7 @@ def import_world(
     return world
 
 
-def _changes(dynamics: IVideoGPTTransformer, file: ForeignCheckpoint, learned: int) -> list[str]:
+def _changes(dynamics: IVideoGPTTransformer, file: ExternalCheckpoint, learned: int) -> list[str]:
     """Say what the world has that the files do not."""
     changes, n_context = [], dynamics.config.context_frames
     if dynamics.action is not None and f"{ACTION}weight" not in file.state_dict:
@@ -74,7 +74,7 @@ def _changes(dynamics: IVideoGPTTransformer, file: ForeignCheckpoint, learned: i
 
 
 def _world(
-    tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer, files: dict[str, ForeignCheckpoint], changes: list[str]
+    tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer, files: dict[str, ExternalCheckpoint], changes: list[str]
 ) -> World:
     from reelworld.data.folder import DataInfo
     from reelworld.models.samplers import SamplerConfig

@@ -10,26 +10,26 @@ from typing import TYPE_CHECKING
 
 from reelworld.systems.ivideogpt.convert_names import published_tokenizer
 from reelworld.types import UserError
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.pickle_check import brief
 
 if TYPE_CHECKING:
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["load_tokenizer"]
 
 
-def load_tokenizer(checkpoint: ForeignCheckpoint) -> ContextVQGAN:
+def load_tokenizer(checkpoint: ExternalCheckpoint) -> ContextVQGAN:
     """Make the tokenizer of a checkpoint.
 
     Raises:
         UserError: If it holds none, or its weights and its config contradict each other.
     """
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
-    model = ForeignModel.of(checkpoint)
+    model = ExternalModel.of(checkpoint)
     if "quant_linear.weight" not in model.tensors:
         raise model.error("holds no tokenizer of iVideoGPT: it lacks the tensor quant_linear.weight.")
     config = _tokenizer_config(model)
@@ -37,7 +37,7 @@ def load_tokenizer(checkpoint: ForeignCheckpoint) -> ContextVQGAN:
     return tokenizer
 
 
-def _tokenizer_config(model: ForeignModel) -> ContextVQGANConfig:
+def _tokenizer_config(model: ExternalModel) -> ContextVQGANConfig:
     """Read sizes off the weights and compare them with what is said."""
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGANConfig
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from reelworld.systems.ivideogpt.convert_names import published_transformer
 from reelworld.types import UserError
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.pickle_check import brief
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from reelworld.nn.llama import LlamaConfig
     from reelworld.systems.ivideogpt.context_vqgan import ContextVQGANConfig
     from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["ACTION", "load_transformer"]
 
@@ -31,7 +31,7 @@ ACTION = "action_linear."
 
 
 def load_transformer(
-    checkpoint: ForeignCheckpoint,
+    checkpoint: ExternalCheckpoint,
     tokenizer: ContextVQGANConfig,
     frames: int = 0,
     action_dim: int = 0,
@@ -52,9 +52,9 @@ def load_transformer(
         UserError: If it holds none, contradicts itself, or does not fit the tokenizer or the numbers that are given.
     """
     from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
-    model = _with_prefix(ForeignModel.of(checkpoint), action_dim > 0)
+    model = _with_prefix(ExternalModel.of(checkpoint), action_dim > 0)
     if not any(name.endswith("model.embed_tokens.weight") for name in model.tensors):
         raise model.error("holds no transformer of iVideoGPT: it lacks the tensor model.embed_tokens.weight.")
     config = _transformer_config(model, tokenizer, frames, action_dim, has_goal)
@@ -68,7 +68,7 @@ def load_transformer(
     return dynamics
 
 
-def _with_prefix(model: ForeignModel, has_heads: bool) -> ForeignModel:
+def _with_prefix(model: ExternalModel, has_heads: bool) -> ExternalModel:
     """Name the tensors of a bare transformer as those of one with heads, where it is to get some."""
     if not has_heads or any(name.startswith(LLM) for name in model.tensors):
         return model
@@ -76,7 +76,7 @@ def _with_prefix(model: ForeignModel, has_heads: bool) -> ForeignModel:
 
 
 def _transformer_config(
-    model: ForeignModel, tokenizer: ContextVQGANConfig, frames: int, action_dim: int, has_goal: bool
+    model: ExternalModel, tokenizer: ContextVQGANConfig, frames: int, action_dim: int, has_goal: bool
 ) -> IVideoGPTTransformerConfig:
     from reelworld.systems.ivideogpt.token_layout import SequenceLayout
     from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformerConfig
@@ -109,7 +109,7 @@ FRAMES = 16
 """Frames of the clips that most published models were trained on."""
 
 
-def _check_vocabulary(model: ForeignModel, wanted: int, tokenizer: ContextVQGANConfig) -> None:
+def _check_vocabulary(model: ExternalModel, wanted: int, tokenizer: ContextVQGANConfig) -> None:
     """Refuse a transformer of other codes."""
     prefix = LLM if any(name.startswith(LLM) for name in model.tensors) else ""
     found = model.shape(f"{prefix}model.embed_tokens.weight", 2)[0]
@@ -121,7 +121,7 @@ def _check_vocabulary(model: ForeignModel, wanted: int, tokenizer: ContextVQGANC
         )
 
 
-def _llama_config(model: ForeignModel) -> LlamaConfig:
+def _llama_config(model: ExternalModel) -> LlamaConfig:
     from reelworld.nn.llama import LlamaConfig
 
     prefix = LLM if any(name.startswith(LLM) for name in model.tensors) else ""
@@ -154,7 +154,7 @@ def _llama_config(model: ForeignModel) -> LlamaConfig:
     )
 
 
-def _above_0(model: ForeignModel, name: str, default: float) -> float:
+def _above_0(model: ExternalModel, name: str, default: float) -> float:
     """Return a number above 0 that may be said."""
     value = model.said.get(name, default)
     if type(value) not in (int, float) or not 0 < value < inf:

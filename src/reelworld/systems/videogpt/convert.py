@@ -18,12 +18,12 @@ from reelworld.systems.videogpt.convert_prior import load_prior
 from reelworld.systems.videogpt.convert_shapes import holds_vqvae, is_prior, is_vqvae, latent_shape
 from reelworld.systems.videogpt.convert_vqvae import load_vqvae
 from reelworld.types import UserError
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.pickle_check import brief
 
 if TYPE_CHECKING:
     from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
     from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
     from reelworld.worlds.world import World
 
 __all__ = ["import_world"]
@@ -45,7 +45,7 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
         UserError: If a file is no checkpoint, half of a pair is missing, or the two do not belong together.
     """
     from reelworld.worlds.external_checkpoint import read_checkpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
     from reelworld.worlds.validate import check_parts
 
     prior_file = read_checkpoint(prior_path)
@@ -62,8 +62,8 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
         )
     if vqvae_path is not None and holds_vqvae(prior_file):
         _check_same(vqvae_file, prior_file)
-    prior_model = ForeignModel.of(prior_file)
-    says_size = ForeignModel.of(vqvae_file).said.get("sequence_length") is not None
+    prior_model = ExternalModel.of(prior_file)
+    says_size = ExternalModel.of(vqvae_file).said.get("sequence_length") is not None
     size = None if says_size and prior_model.triple("latent") is None else latent_shape(prior_model)
     vqvae = load_vqvae(vqvae_file, size)
     world = _world(vqvae, load_prior(prior_file, vqvae), vqvae_file, prior_file)
@@ -71,13 +71,13 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
     return world
 
 
-def _check_same(vqvae: ForeignCheckpoint, prior: ForeignCheckpoint) -> None:
+def _check_same(vqvae: ExternalCheckpoint, prior: ExternalCheckpoint) -> None:
     """Refuse a VQ-VAE that is not the one in the prior's file."""
     import torch
 
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
-    given, inside = vqvae.state_dict, ForeignModel.of(prior, "vqvae.").tensors
+    given, inside = vqvae.state_dict, ExternalModel.of(prior, "vqvae.").tensors
     differing = [
         name
         for name in given.keys() | inside.keys()
@@ -91,7 +91,7 @@ def _check_same(vqvae: ForeignCheckpoint, prior: ForeignCheckpoint) -> None:
 
 
 def _world(
-    vqvae: VQVAE3D, prior: AutoregressivePrior, vqvae_file: ForeignCheckpoint, prior_file: ForeignCheckpoint
+    vqvae: VQVAE3D, prior: AutoregressivePrior, vqvae_file: ExternalCheckpoint, prior_file: ExternalCheckpoint
 ) -> World:
     from reelworld.data.folder import DataInfo
     from reelworld.worlds.assemble import make_world, with_origin

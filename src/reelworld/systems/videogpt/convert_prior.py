@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from reelworld.systems.videogpt.convert_names import published
 from reelworld.systems.videogpt.convert_shapes import Shape, latent_shape, multiplied, times
-from reelworld.worlds.safe_unpickler import brief
+from reelworld.worlds.pickle_check import brief
 
 if TYPE_CHECKING:
     from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
     from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["load_prior"]
 
@@ -23,7 +23,7 @@ FRAME_STRIDE = 4
 MASK = r"attn_stack\.attn_nets\.\d+\.attn\.attn\.mask$"
 
 
-def load_prior(checkpoint: ForeignCheckpoint, vqvae: VQVAE3D) -> AutoregressivePrior:
+def load_prior(checkpoint: ExternalCheckpoint, vqvae: VQVAE3D) -> AutoregressivePrior:
     """Make the prior of a checkpoint.
 
     Args:
@@ -34,9 +34,9 @@ def load_prior(checkpoint: ForeignCheckpoint, vqvae: VQVAE3D) -> AutoregressiveP
         UserError: If it holds none, does not fit the VQ-VAE, or contradicts its hyper-parameters.
     """
     from reelworld.systems.videogpt.prior import AutoregressivePrior
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
-    model = ForeignModel.of(checkpoint).without(r"vqvae\.")
+    model = ExternalModel.of(checkpoint).without(r"vqvae\.")
     fields = _prior_fields(model, vqvae.config)
     prior: AutoregressivePrior = model.without(MASK).fill(
         lambda: AutoregressivePrior(_prior_config(**fields)), published
@@ -45,7 +45,7 @@ def load_prior(checkpoint: ForeignCheckpoint, vqvae: VQVAE3D) -> AutoregressiveP
     return prior
 
 
-def _prior_fields(model: ForeignModel, vqvae: VQVAE3DConfig) -> dict[str, Any]:
+def _prior_fields(model: ExternalModel, vqvae: VQVAE3DConfig) -> dict[str, Any]:
     hidden_dim, embedding_dim = model.shape("fc_in.weight", 2)
     n_codes, latent = model.shape("fc_out.weight", 2)[0], latent_shape(model)
     clip = multiplied(latent, vqvae.downsample)
@@ -90,7 +90,7 @@ def _prior_config(codes: tuple[int, int], latent: Shape, **fields: Any) -> Prior
     return PriorConfig(grid=grid, latent_frames=latent[0], embedding_dim=codes[1], **fields)
 
 
-def _class_fields(model: ForeignModel) -> dict[str, int]:
+def _class_fields(model: ExternalModel) -> dict[str, int]:
     n_classes = model.shape("norm.w.weight", 2)[1] if "norm.w.weight" in model.tensors else 0
     model.agree(class_cond=n_classes > 0)
     if n_classes:
@@ -98,7 +98,7 @@ def _class_fields(model: ForeignModel) -> dict[str, int]:
     return {"n_classes": n_classes}
 
 
-def _frame_fields(model: ForeignModel, clip: Shape) -> dict[str, int]:
+def _frame_fields(model: ExternalModel, clip: Shape) -> dict[str, int]:
     """Say how frames condition the prior, from the network that reads them and its positions."""
     if "cond_pos_embd.emb.d_0" not in model.tensors:
         model.agree(n_cond_frames=0)
@@ -117,7 +117,7 @@ def _frame_fields(model: ForeignModel, clip: Shape) -> dict[str, int]:
     return {"cond_frames": n_frames, "cond_height": clip[1], "cond_width": clip[2], **net}
 
 
-def _attention(model: ForeignModel, n_tokens: int) -> str:
+def _attention(model: ExternalModel, n_tokens: int) -> str:
     """Say which attention it is; full attention keeps its mask in the file, which must be the causal one."""
     import torch
 

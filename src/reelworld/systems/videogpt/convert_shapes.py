@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["Shape", "clip_shape", "holds_vqvae", "is_prior", "is_vqvae", "latent_shape", "multiplied", "times"]
 
@@ -24,22 +24,22 @@ def times(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
-def is_prior(checkpoint: ForeignCheckpoint) -> bool:
+def is_prior(checkpoint: ExternalCheckpoint) -> bool:
     """Say whether a checkpoint is of a prior."""
     return "fc_out.weight" in checkpoint.state_dict
 
 
-def is_vqvae(checkpoint: ForeignCheckpoint) -> bool:
+def is_vqvae(checkpoint: ExternalCheckpoint) -> bool:
     """Say whether a checkpoint is of a VQ-VAE alone."""
     return "codebook.embeddings" in checkpoint.state_dict
 
 
-def holds_vqvae(checkpoint: ForeignCheckpoint) -> bool:
+def holds_vqvae(checkpoint: ExternalCheckpoint) -> bool:
     """Say whether a prior's checkpoint has its VQ-VAE in it."""
     return any(name.startswith("vqvae.") for name in checkpoint.state_dict)
 
 
-def latent_shape(prior: ForeignModel) -> Shape:
+def latent_shape(prior: ExternalModel) -> Shape:
     """Read the latent frames, rows and columns of a prior's clips: what it has positions for."""
     t, h, w = (prior.shape(f"attn_stack.pos_embd.emb.d_{i}", 2)[0] for i in range(3))
     if t * h * w > LARGEST_CLIP:
@@ -47,7 +47,7 @@ def latent_shape(prior: ForeignModel) -> Shape:
     return t, h, w
 
 
-def clip_shape(model: ForeignModel) -> Shape:
+def clip_shape(model: ExternalModel) -> Shape:
     """Read the frames, rows and columns of the clips that a model says it was trained on."""
     side = model.number("resolution")
     return model.number("sequence_length"), side, side

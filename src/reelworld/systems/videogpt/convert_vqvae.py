@@ -9,13 +9,13 @@ from reelworld.systems.videogpt.convert_shapes import Shape, clip_shape, is_prio
 
 if TYPE_CHECKING:
     from reelworld.systems.videogpt.vqvae import VQVAE3D
-    from reelworld.worlds.external_checkpoint import ForeignCheckpoint
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_checkpoint import ExternalCheckpoint
+    from reelworld.worlds.external_model import ExternalModel
 
 __all__ = ["load_vqvae"]
 
 
-def load_vqvae(checkpoint: ForeignCheckpoint, latent: Shape | None = None) -> VQVAE3D:
+def load_vqvae(checkpoint: ExternalCheckpoint, latent: Shape | None = None) -> VQVAE3D:
     """Make the VQ-VAE of a checkpoint: its own, or the one inside a prior's.
 
     Args:
@@ -27,10 +27,10 @@ def load_vqvae(checkpoint: ForeignCheckpoint, latent: Shape | None = None) -> VQ
         UserError: If there is none in it, or its weights and its hyper-parameters contradict each other.
     """
     from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
-    from reelworld.worlds.external_model import ForeignModel
+    from reelworld.worlds.external_model import ExternalModel
 
     is_inside = is_prior(checkpoint)
-    model = ForeignModel.of(checkpoint, "vqvae." if is_inside else "")
+    model = ExternalModel.of(checkpoint, "vqvae." if is_inside else "")
     n_codes, embedding_dim = model.shape("codebook.embeddings", 2)
     widths = {
         "n_codes": n_codes,
@@ -39,7 +39,7 @@ def load_vqvae(checkpoint: ForeignCheckpoint, latent: Shape | None = None) -> VQ
         "n_res_layers": model.count(r"encoder\.res_stack\.(\d+)\.block\."),
     }
     if is_inside:
-        downsample = _downsample_of_prior(ForeignModel.of(checkpoint))
+        downsample = _downsample_of_prior(ExternalModel.of(checkpoint))
     else:
         model.agree(**widths)
         found = model.triple("downsample")
@@ -57,7 +57,7 @@ def load_vqvae(checkpoint: ForeignCheckpoint, latent: Shape | None = None) -> VQ
     return vqvae
 
 
-def _downsample_of_prior(prior: ForeignModel) -> Shape:
+def _downsample_of_prior(prior: ExternalModel) -> Shape:
     """Divide the clip that a prior was trained on by its positions: its file does not say the VQ-VAE's strides."""
     said = prior.triple("downsample")
     if said is not None:
