@@ -49,7 +49,7 @@ class Player:
 
     @classmethod
     async def join(cls, address: str, seed: int) -> Player:
-        socket = await connect(f"ws://{address}/api/play?takes=raw,jpeg", compression=None)
+        socket = await connect(f"ws://{address}/api/play?encodings=raw,jpeg", compression=None)
         player = cls(socket, json.loads(await socket.recv()), seed)
         await player.frame()
         await player.say(type="pause", paused=False)

@@ -1,9 +1,9 @@
-"""A player without a browser: takes random actions in a world that is being served, and measures how fast it answers.
+"""Client without a browser: takes random actions in a served world and measures the latency.
 
     reelworld play runs/demo/world --no-browser        (in another terminal)
     python examples/play_client.py ws://127.0.0.1:8000/api/play --steps 50 --out last.png
 
-It needs the package websockets and nothing of reelworld: docs/protocol.md is all there is to know.
+It needs only the package websockets; docs/protocol.md specifies the protocol.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-PROTOCOL = 3
+PROTOCOL = 4
 RAW = 2  # encoding of an image: its pixels; the others are files
-HEADER = struct.Struct("<4B3I3f")  # version, encoding, flags, waiting; sequence, step, input; reward, total, ms
+HEADER = struct.Struct("<4B3I3f")  # version, encoding, flags, pending; sequence, step, input; reward, total, ms
 
 
 def main() -> None:
-    """Play for a while and say how it went."""
+    """Play for a while and print the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("address", help="ws://HOST:PORT/api/play, with ?token=... where the server printed one")
     parser.add_argument("--steps", type=int, default=50, help="actions to take")
     parser.add_argument("--seed", type=int, default=0, help="of the random actions")
-    parser.add_argument("--takes", default="", help="how frames may come besides PNG, e.g. raw,jpeg")
-    parser.add_argument("--out", type=Path, help="where the last frame goes: a PNG, or as it came (raw ones as PPM)")
+    parser.add_argument("--encodings", default="", help="encodings of frames besides PNG, e.g. raw,jpeg")
+    parser.add_argument("--out", type=Path, help="file for the last frame: PNG, or the received encoding (raw as PPM)")
     options = parser.parse_args()
-    with connect(f"{options.address}{'&' if '?' in options.address else '?'}takes={options.takes}") as socket:
+    with connect(f"{options.address}{'&' if '?' in options.address else '?'}encodings={options.encodings}") as socket:
         hello = json.loads(socket.recv())
         if hello["protocol"] != PROTOCOL:
             raise SystemExit(f"the server speaks version {hello['protocol']}, this client {PROTOCOL}")
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def play(socket: ClientConnection, hello: dict[str, Any], options: argparse.Namespace) -> None:
-    """Take actions, each when the frame of the one before is here."""
+    """Take actions, each after the frame of the one before."""
     draw, delays, total, image = random.Random(options.seed), [], 0.0, b""
     if not hello["turn_based"]:
         socket.send(json.dumps({"type": "pause", "paused": False}))
@@ -73,7 +73,7 @@ def action(spec: dict[str, Any], draw: random.Random) -> int | list[float]:
 def next_frame(socket: ClientConnection) -> tuple[int, bool, float, bytes]:
     """Read and acknowledge a frame: the newest action it shows, whether the episode is over, the rewards, its image."""
     while isinstance(data := socket.recv(), str):
-        pass  # what else a server may tell
+        pass  # other messages
     _, encoding, flags, _, sequence, _, shown, _, total, _ = HEADER.unpack_from(data)
     socket.send(json.dumps({"type": "ack", "sequence": sequence}))
     image = data[HEADER.size :]

@@ -17,8 +17,8 @@ from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
+from reelworld.serve.action_previews import render_action_previews
 from reelworld.serve.controls import Controls
-from reelworld.serve.effects import draw_effects
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.locate import SHIPPED
 from reelworld.worlds.world import World
@@ -69,10 +69,10 @@ def test_a_folder_that_is_no_world_is_one_line(tmp_path, capsys):
 
 def test_no_world_or_several_are_a_gallery(world_folder, tmp_path, monkeypatch, capsys):
     served = []
-    monkeypatch.setattr("reelworld.serve.server.serve", lambda world, **_: served.append(world))
+    monkeypatch.setattr("reelworld.serve.server.serve", lambda worlds, *_, **__: served.append(worlds))
     monkeypatch.chdir(tmp_path)
     assert main(["play"]) == 0  # those that come with the package
-    assert [world.where for world in served.pop().worlds] == list(SHIPPED)
+    assert [entry.run for entry in served.pop().entries] == list(SHIPPED)
     monkeypatch.setattr("reelworld.worlds.locate.SHIPPED", ())
     assert main(["play"]) == 2
     assert "there are no worlds in runs/" in capsys.readouterr().err
@@ -80,8 +80,8 @@ def test_no_world_or_several_are_a_gallery(world_folder, tmp_path, monkeypatch, 
     assert main(["play"]) == 0
     assert main(["play", str(world_folder), str(tmp_path / "runs" / "mine")]) == 0
     one, two = served
-    assert [len(shelf.worlds) for shelf in served] == [1, 2]
-    assert (one.worlds[0].where, one.worlds[0].n_actions, one.worlds[0].width) == ("mine", 3, 32)
+    assert [len(library.entries) for library in served] == [1, 2]
+    assert (one.entries[0].run, one.entries[0].n_actions, one.entries[0].width) == ("mine", 3, 32)
     assert two.load(0) is two.load(1)  # copies of one world
     assert two.load(0).session(1, seed=0).step(1).frame.shape == (1, 32, 32, 3)
     assert main(["play", str(world_folder), str(tmp_path)]) == 2
@@ -99,7 +99,7 @@ def test_pictures_of_actions_change_nothing_in_a_real_world(world_folder):
         session.sampler = replace(session.sampler, temperature=1.0)
         frame = session.reset().frame[0]
         if looks:
-            assert len(draw_effects(session, frame, Controls(world.info.actions))) == 3
+            assert len(render_action_previews(session, frame, Controls(world.info.actions))) == 3
         futures.append([session.step(a % 3).frame for a in range(4)])
     assert np.array_equal(futures[0], futures[1])
 
@@ -108,7 +108,7 @@ def test_play_starts_without_what_it_does_not_need(world_folder):
     """Each of these costs a person a part of a second to several before the page opens."""
     code = (
         "import sys\nimport reelworld.serve.server as server\n"
-        "server.serve = lambda world, **_: print(world.session(1, seed=0).step(1).frame.shape, *sys.modules)\n"
+        "server.serve = lambda world, *_, **__: print(world.session(1, seed=0).step(1).frame.shape, *sys.modules)\n"
         "from reelworld.cli.main import main\nsys.exit(main(['play', sys.argv[1]]))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(world_folder)], capture_output=True, text=True, check=True)

@@ -66,7 +66,7 @@ def check_episode(folder: Path, n_frames: int, seed: int) -> None:
 def test_what_is_played_is_the_game_replayed_and_more_is_added(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "mine"
     with playing(folder) as address, Client(address) as client:
-        assert client.hello["pictures"] == ["game"] and client.hello["record"] is True
+        assert client.hello["views"] == ["env"] and client.hello["record"] is True
         assert client.hello["sampler"] is None
         assert client.told("recording")["on"] is True
         walk(client, 1, 2, 2, seed=5)  # Ctrl-C comes while the tab is open
@@ -89,7 +89,7 @@ def test_what_is_played_is_the_game_replayed_and_more_is_added(tmp_path, capsys,
         check_episode(folder, n_frames, seed)
     ends = {e.n_frames: bool(data.arrays(i, 0, e.n_frames)["terminated"][-2]) for i, e in enumerate(data.episodes)}
     assert ends == {6: True, 2: False, 3: False, 4: False}
-    assert not list(folder.glob("*.tmp")) and len(list((folder / "films").glob("*.mp4"))) == 4
+    assert not list(folder.glob("*.tmp")) and len(list((folder / "videos").glob("*.mp4"))) == 4
     monkeypatch.chdir(tmp_path)
     assert main(["inspect", "mine"]) == 0
     assert "4 of 2 to 6 frames" in re.sub(r"\s+", " ", capsys.readouterr().out)

@@ -14,7 +14,8 @@ import numpy as np
 import uvicorn
 
 from reelworld.models.samplers import SamplerConfig
-from reelworld.serve.app import Limits, create_app
+from reelworld.serve.app import create_app
+from reelworld.serve.config import Limits, ServeConfig
 from reelworld.serve.server import configure, find_port
 from reelworld.types import ActionSpec, Clip, StepResult, UserError
 
@@ -201,7 +202,8 @@ def window_world() -> WindowWorld:
 def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **kwargs: Any) -> Iterator[str]:
     """Serve a world; yields the host and port."""
     listener = find_port("127.0.0.1", port)
-    app = create_app(world, limits=limits, **kwargs)
+    settings = {name: kwargs.pop(name) for name in ("card", "record", "allow_code") if name in kwargs}
+    app = create_app(world, ServeConfig(limits=limits or Limits(), **settings), **kwargs)
     server = uvicorn.Server(configure(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -19,7 +19,7 @@ def test_the_example_client_plays(make, takes, monkeypatch, capsys, tmp_path):
     world = make()
     with running(world) as address:
         out = tmp_path / "last.png"
-        given = [f"ws://{address}/api/play", "--steps", "6", "--takes", takes, "--out", str(out)]
+        given = [f"ws://{address}/api/play", "--steps", "6", "--encodings", takes, "--out", str(out)]
         monkeypatch.setattr(sys, "argv", [str(CLIENT), *given])
         runpy.run_path(str(CLIENT), run_name="__main__")
     said = capsys.readouterr().out.splitlines()

@@ -18,27 +18,29 @@ import pytest
 from tests.serve import asgi
 from tests.serve.client import Client, get
 from tests.serve.squares import picture, running, time_world, turn_world
-from tests.serve.test_starts import bomb, encoded
+from tests.serve.test_initial_contexts import bomb, encoded
 from websockets.exceptions import ConnectionClosed
 
-from reelworld.serve.app import Limits, create_app
+from reelworld.serve.app import create_app
+from reelworld.serve.config import Limits, ServeConfig
 
 N_SENT = 300  # through sockets
 N_MESSAGES = int(os.environ.get("REELWORLD_FUZZ", "4000"))
-KINDS = ["act", "reset", "pause", "ack", "step", "rewind", "sample", "effects", "record", "hello", "", "open"]
-FIELDS = ["id", "actions", "seed", "start", "paused", "sequence", "steps", "temperature", "on", "path", "type"]
+KINDS = ["act", "reset", "pause", "ack", "step", "rewind", "sample", "action_previews", "record", "hello", "", "open"]
+FIELDS = ["id", "actions", "seed", "initial_context", "paused", "sequence", "steps", "temperature", "on", "path"]
+FIELDS += ["type"]
 VALUES: list[Any] = [None, True, -1, 0, 1, 2**32, 2**63, 10**40, 1.5, 1e308, "", "x" * 50, "../../etc/passwd", [], {}]
 VALUES += [[[[]]], {"action": 1}, {"action": "1"}, {"action": [0.1, 0.2]}, {"action": [None]}, {"": {}}]
 GOOD: list[dict[str, Any]] = [
     {"type": "act", "id": 1, "actions": {}},
     {"type": "act", "id": 1, "actions": {}},
-    {"type": "reset", "id": 1, "seed": 1, "start": 0},
+    {"type": "reset", "id": 1, "seed": 1, "initial_context": 0},
     {"type": "pause", "paused": False},
     {"type": "ack", "sequence": 1},
     {"type": "step", "id": 1},
     {"type": "rewind", "id": 1, "steps": 1},
     {"type": "sample", "temperature": 1, "steps": 1},
-    {"type": "effects"},
+    {"type": "action_previews"},
     {"type": "record", "on": True},
 ]
 ALLOWED = {1000, 1006, 1007, 1008, 1009, 4002}
@@ -112,7 +114,7 @@ def test_malformed_messages_disturb_nobody_else(make: Callable[..., Any], tmp_pa
 
     async def run() -> None:
         limits = Limits(sessions=5, messages_per_second=1e9, burst=1e9)  # floods have a test of their own
-        app = create_app(make(), limits=limits, record=tmp_path)
+        app = create_app(make(), ServeConfig(limits=limits, record=tmp_path))
         async with app.router.lifespan_context(app):
             witness = asgi.Tab(app)
             await witness.hello()
@@ -136,7 +138,7 @@ def test_broken_pictures_disturb_nobody_else(caplog):
     draw, statuses = random.Random(2), dict.fromkeys((200, 400, 415), 0)
 
     async def run() -> None:
-        app = create_app(turn_world(), limits=Limits(upload_seconds=0))
+        app = create_app(turn_world(), ServeConfig(limits=Limits(upload_seconds=0)))
         async with app.router.lifespan_context(app):
             witness, tab = asgi.Tab(app), asgi.Tab(app)
             await witness.hello()

@@ -12,8 +12,8 @@ import pytest
 from tests.serve.client import Client, get, refusal
 from tests.serve.squares import running, time_world, turn_world
 
-from reelworld.serve.app import Limits
-from reelworld.serve.shelf import Shelf, Shelved, find_worlds, shelve
+from reelworld.serve.config import Limits
+from reelworld.serve.library import WorldEntry, WorldLibrary, find_worlds, read_entry
 from reelworld.types import UserError
 
 
@@ -21,13 +21,13 @@ def fail() -> Any:
     raise UserError("the weights are damaged; restore the world.")
 
 
-def shelf() -> Shelf:
-    return Shelf(
+def shelf() -> WorldLibrary:
+    return WorldLibrary(
         [
-            Shelved(name="Turns", load=turn_world, preview=b"GIF89a...", card="# Turns", fingerprint="a"),
-            Shelved(name="Time", load=time_world),
-            Shelved(name="Broken", load=fail),
-            Shelved(name="Turns again", load=turn_world, fingerprint="a"),
+            WorldEntry(name="Turns", load=turn_world, preview=b"GIF89a...", card="# Turns", fingerprint="a"),
+            WorldEntry(name="Time", load=time_world),
+            WorldEntry(name="Broken", load=fail),
+            WorldEntry(name="Turns again", load=turn_world, fingerprint="a"),
         ]
     )
 
@@ -84,7 +84,7 @@ def test_equal_worlds_share_weights_and_the_rest_does_not():
 
 
 def test_worlds_nobody_plays_are_unloaded_when_there_are_many(monkeypatch):
-    monkeypatch.setattr("reelworld.serve.app.MAX_OPEN", 2)
+    monkeypatch.setattr("reelworld.serve.world_pool.MAX_LOADED", 2)
     made: list[Any] = []
 
     def load() -> Any:
@@ -92,7 +92,7 @@ def test_worlds_nobody_plays_are_unloaded_when_there_are_many(monkeypatch):
         made.append(weakref.ref(world))
         return world
 
-    many = Shelf([Shelved(name=str(i), load=load) for i in range(6)])
+    many = WorldLibrary([WorldEntry(name=str(i), load=load) for i in range(6)])
     with running(many) as address, Client(address, "/api/play?world=0") as client:
         for number in range(1, 6):
             get(address, f"/api/world?world={number}").close()
@@ -141,10 +141,10 @@ def test_folders_are_shelved_without_loading_them(tmp_path):
     (tmp_path / "b" / "README.md").write_text("# B")
     (tmp_path / "b" / "preview.gif").write_bytes(b"GIF")
     assert {path.relative_to(tmp_path).as_posix() for path in find_worlds(tmp_path)} == {"a/world", "b"}
-    a, b = (shelve(tmp_path / name, lambda _: turn_world()) for name in ("a", "b"))
-    assert (a.name, a.recipe, a.width, a.height, a.n_actions) == ("A", "pocket", 64, 32, 7)
-    assert (a.where, b.where) == ("a", "b")
+    a, b = (read_entry(tmp_path / name, lambda _: turn_world()) for name in ("a", "b"))
+    assert (a.name, a.system, a.width, a.height, a.n_actions) == ("A", "pocket", 64, 32, 7)
+    assert (a.run, b.run) == ("a", "b")
     assert (b.name, b.card, b.preview, b.n_actions) == ("B", "# B", b"GIF", 0)
-    assert a.fingerprint != b.fingerprint == shelve(tmp_path / "b", lambda _: turn_world()).fingerprint
+    assert a.fingerprint != b.fingerprint == read_entry(tmp_path / "b", lambda _: turn_world()).fingerprint
     with pytest.raises(UserError, match="is not a world"):
-        shelve(tmp_path / "c", lambda _: turn_world())
+        read_entry(tmp_path / "c", lambda _: turn_world())

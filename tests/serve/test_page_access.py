@@ -12,8 +12,8 @@ from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.squares import running, time_world, turn_world
 
 from reelworld.envs.presets import SimulatorConfig
-from reelworld.serve.real import RealGame
-from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.serve.library import WorldEntry, WorldLibrary
+from reelworld.serve.reference_env import PlayableEnv
 
 pytestmark = needs_browser
 
@@ -38,8 +38,9 @@ def player(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
 
 
 def gallery(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
-    worlds = [Shelved(name="Turns", load=turn_world, card="# All about turns"), Shelved(name="Time", load=time_world)]
-    with running(Shelf(worlds)) as address:
+    turns = WorldEntry(name="Turns", load=turn_world, card="# All about turns")
+    worlds = [turns, WorldEntry(name="Time", load=time_world)]
+    with running(WorldLibrary(worlds)) as address:
         page = open_page(address)
         page.get_by_text("About this world").click()
         look(page)
@@ -49,7 +50,7 @@ def beside(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
     with running(learned_world(), allow_code=(MODULE,)) as address:
         page = open_page(address)
         page.get_by_role("button", name="Real game").click()
-        page.wait_for_selector("body.is-beside[data-state=playing]")
+        page.wait_for_selector("body.is-side-by-side[data-state=playing]")
         page.get_by_role("button", name="down").click()
         text(page, "#step", "^1$")
         look(page)
@@ -57,7 +58,7 @@ def beside(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
 
 
 def record(open_page: Callable[[str], Any], look: Look, folder: Path) -> None:
-    with running(RealGame(SimulatorConfig(env_id=ID)), record=folder) as address:
+    with running(PlayableEnv(SimulatorConfig(env_id=ID)), record=folder) as address:
         page = open_page(address)
         text(page, "#record", "Recording")
         look(page)
@@ -106,15 +107,15 @@ def test_everything_can_be_reached_by_the_keyboard_in_order(visit, turns):
 def test_the_keyboard_alone_goes_beside_the_game_and_plays(visit):
     with running(learned_world(), allow_code=(MODULE,)) as address:
         page = visit(address)
-        while focused(page) != "beside":
+        while focused(page) != "side-by-side":
             page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        page.wait_for_selector("body.is-beside[data-state=playing]")
+        page.wait_for_selector("body.is-side-by-side[data-state=playing]")
         assert focused(page) == "stage"  # the keys are the game's again
         page.keyboard.press("ArrowDown")
         text(page, "#step", "^1$")
         keys = ["right (\u2192)", "down (\u2193)", "left (Space)"]
-        assert tabs(page, 7) == ["stage", *keys, "reset", "beside", "settings"]
+        assert tabs(page, 7) == ["stage", *keys, "reset", "side-by-side", "settings"]
 
 
 def test_the_keyboard_alone_records_and_comes_back_from_panels(visit, tmp_path):

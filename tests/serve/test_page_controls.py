@@ -22,8 +22,8 @@ def test_legend_names_the_keys_and_its_buttons_work(visit, turns):
         "\u2192 right",
         "\u2193 down",
         "Space left",
-        "Start over R",
-        "Back \u232b",
+        "Restart R",
+        "Rewind \u232b",
         "Start from",
         "Settings",
     ]
@@ -58,7 +58,7 @@ def test_temperature_and_passes_are_set_while_playing(visit):
         text(page, "#step", "^1$")
         assert world.temperatures == [0.95]
         page.get_by_role("button", name="Settings").click()
-        page.get_by_role("button", name="As the world comes").click()
+        page.get_by_role("button", name="Restore defaults").click()
         text(page, "#temperature-value", "^1.00$")
 
 
@@ -68,7 +68,7 @@ def test_keys_are_edited_and_remembered(visit):
         page.get_by_role("button", name="Settings").click()
         page.get_by_role("button", name="Add a key for down").click()
         page.keyboard.press("KeyJ")
-        page.get_by_role("button", name="Take \u2192 away from right").click()
+        page.get_by_role("button", name="Remove \u2192 from right").click()
         page.keyboard.press("Escape")
         page.keyboard.press("KeyJ")
         text(page, "#step", "^1$")
@@ -82,7 +82,7 @@ def test_keys_are_edited_and_remembered(visit):
         text(page, "#step", "^2$")
         assert cell(page) == (1, 1)
         page.get_by_role("button", name="Settings").click()
-        page.get_by_role("button", name="The world's own keys").click()
+        page.get_by_role("button", name="Default keys").click()
         page.keyboard.press("Escape")
         page.keyboard.press("ArrowRight")
         text(page, "#step", "^3$")
@@ -118,10 +118,12 @@ def test_a_gamepad_plays_by_the_key_map(visit, turns):
     ]
     letting_go = "pad.axes = [0, 0]; pad.buttons.forEach((button) => (button.pressed = false))"
     for step, (press, wanted) in enumerate(moves, 1):
-        page.evaluate(f"() => {{ {press}; setTimeout(() => {{ {letting_go}; }}, 100); }}")  # held longer, it repeats
+        page.evaluate(f"() => {{ {press}; }}")
+        page.wait_for_selector(".key.is-held")
+        page.evaluate(f"() => {{ {letting_go}; }}")  # held longer, it repeats
         text(page, "#step", f"^{step}$")
         assert cell(page) == wanted
-        page.wait_for_timeout(200)
+        page.wait_for_selector(".key.is-held", state="detached")
 
 
 def test_actions_without_names_show_what_they_do(visit):
@@ -145,6 +147,6 @@ def test_pictures_of_actions_come_on_demand(visit, turns):
     page = visit(turns)
     assert page.locator(".key canvas").count() == 0
     page.get_by_role("button", name="Settings").click()
-    page.get_by_role("button", name="Show what each action does").click()
+    page.get_by_role("button", name="Preview actions").click()
     page.wait_for_selector(".key canvas")
     assert page.locator(".key canvas").count() == 3

@@ -26,7 +26,7 @@ def test_what_the_world_shows_is_on_the_screen(visit, height, width, encoding, m
     world = turn_world()
     world.info.height, world.info.width = height, width
     with running(world) as address:
-        with Client(address, "/api/play?takes=raw,jpeg") as client:
+        with Client(address, "/api/play?encodings=raw,jpeg") as client:
             assert client.message()["encoding"] == encoding.number
         page = visit(address)
         state(page, "playing")

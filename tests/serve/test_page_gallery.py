@@ -12,16 +12,17 @@ from tests.serve.squares import (
     turn_world,
 )
 
-from reelworld.serve.app import Limits
-from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.serve.config import Limits
+from reelworld.serve.library import WorldEntry, WorldLibrary
 from reelworld.types import Clip
 
 pytestmark = needs_browser
 
 
 def test_the_gallery_leads_to_a_world_and_back(visit):
-    worlds = [Shelved(name="Turns", load=turn_world, card="# All about turns"), Shelved(name="Time", load=time_world)]
-    with running(Shelf(worlds)) as address:
+    turns = WorldEntry(name="Turns", load=turn_world, card="# All about turns")
+    worlds = [turns, WorldEntry(name="Time", load=time_world)]
+    with running(WorldLibrary(worlds)) as address:
         page = visit(address)
         expect(page.locator(".world")).to_have_count(2)
         page.get_by_text("About this world").click()
@@ -42,7 +43,7 @@ def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path):
     with running(world, Limits(upload_seconds=0)) as address:
         page = visit(address)
         page.get_by_role("button", name="Start from").click()
-        page.get_by_role("button", name="Start at moment 1").click()
+        page.get_by_role("button", name="Start from recorded frame 1").click()
         page.wait_for_timeout(300)
         assert cell(page) == (5, 3)
         page.keyboard.press("ArrowRight")
@@ -51,7 +52,7 @@ def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path):
         text(page, "#step", "^0$")
         assert cell(page) == (2, 6)
         page.get_by_role("button", name="Start from").click()
-        page.get_by_role("button", name="Anywhere").click()
+        page.get_by_role("button", name="Random").click()
         page.wait_for_timeout(300)
         assert cell(page) == (0, 0)
 
@@ -64,8 +65,8 @@ def test_the_record_button_keeps_what_is_played(visit, tmp_path):
         page.keyboard.press("ArrowRight")
         text(page, "#step", "^1$")
         page.get_by_role("button", name="Recording").click()
-        text(page, "#toast", r"^Kept 2 frames: films/square-played-.*\.mp4$")
-        assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("films/*.mp4"))) == 1
+        text(page, "#toast", r"^Saved 2 frames: videos/square-played-.*\.mp4$")
+        assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("videos/*.mp4"))) == 1
 
 
 def test_no_record_button_where_nothing_is_recorded(visit, turns):

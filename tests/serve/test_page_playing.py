@@ -13,7 +13,7 @@ from tests.serve.squares import (
     window_world,
 )
 
-from reelworld.serve.app import Limits
+from reelworld.serve.config import Limits
 
 pytestmark = needs_browser
 
@@ -107,12 +107,12 @@ def test_a_slow_film_says_what_it_does_meanwhile(visit):
     world = window_world()
     with running(world) as address:
         page = visit(address)
-        text(page, "#about", "20 frames/s, runs by itself$")
+        text(page, "#about", "20 fps, no controls$")
         page.locator("#overlay-button").click()
         for _ in range(3):
             page.wait_for_timeout(350)
             world.tokens.release(10)
-        text(page, "#hint", r"^Imagining the next 3 frames\u2026 [1-9]\d%$")
+        text(page, "#hint", r"^Generating 3 frames\u2026 [1-9]\d%$")
         assert page.locator("#hint").is_visible()
         world.tokens.release(10)
         text(page, "#step", "^3$")
@@ -156,11 +156,12 @@ def test_a_full_server_says_so_and_lets_try_again(visit):
         first = visit(address)
         second = visit(address)
         state(second, "closed")
-        text(second, "#overlay-text", "Somebody plays here already")
+        text(second, "#overlay-text", "Another tab plays here already")
         first.close()
         second.wait_for_timeout(300)
         second.locator("#overlay-button").click()
         state(second, "playing")
+        second.close()
 
 
 def test_worlds_with_wide_frames_are_letterboxed(visit):

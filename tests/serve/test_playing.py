@@ -14,9 +14,9 @@ from PIL import Image
 from tests.serve.client import Client
 from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
-from reelworld.serve.app import Limits
-from reelworld.serve.effects import MAX_EFFECTS, _windows
-from reelworld.serve.history import History, Moment, n_bytes
+from reelworld.serve.action_previews import MAX_PREVIEWS, _windows
+from reelworld.serve.config import Limits
+from reelworld.serve.rewind_buffer import EpisodeState, RewindBuffer, count_bytes
 from reelworld.types import ActionSpec
 
 
@@ -108,12 +108,12 @@ def test_pictures_show_what_each_action_does_and_change_nothing():
     with running(world) as address, Client(address) as client:
         client.frame()
         walk(client, 3)
-        client.send(type="effects")
-        client.send(type="effects")
-        told = client.told("effects")
+        client.send(type="action_previews")
+        client.send(type="action_previews")
+        told = client.told("action_previews")
         assert told["step"] == 3 and world.forks == [3] and len(world.taken) == 3
         ends = []
-        for i, effect in enumerate(told["effects"]):
+        for i, effect in enumerate(told["previews"]):
             assert (effect["stream"], effect["value"], effect["frames"]) == ("action", i, 5)
             strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(effect["image"]))))
             first, last = (np.argwhere((p == (255, 0, 0)).all(-1)).min(0) for p in np.split(strip, 5, 1)[::4])
@@ -128,9 +128,9 @@ def test_pictures_look_at_the_part_that_moves(turns):
         client.frame()
         client.send(type="reset", id=1, seed=2)
         client.frame()
-        client.send(type="effects")
+        client.send(type="action_previews")
         sizes = set()
-        for effect in client.told("effects")["effects"]:
+        for effect in client.told("action_previews")["previews"]:
             strip = np.asarray(Image.open(io.BytesIO(base64.b64decode(effect["image"]))))
             sizes.add(strip.shape)
             assert (strip == (255, 0, 0)).all(-1).sum() == 5 * TILE * TILE  # the square is in every picture
@@ -143,7 +143,7 @@ def test_pictures_are_drawn_at_most_once_a_second():
     with running(world) as address, Client(address) as client:
         client.frame()
         for _ in range(20):
-            client.send(type="effects")
+            client.send(type="action_previews")
             time.sleep(0.01)
         walk(client, 1)
     assert len(world.forks) == 1
@@ -153,15 +153,15 @@ def test_pictures_of_many_actions_are_a_few():
     world = turn_world()
     world.info.actions = {"action": ActionSpec(kind="discrete", n=40)}
     with running(world) as address, Client(address) as client:
-        client.send(type="effects")
-        assert len(client.told("effects")["effects"]) == MAX_EFFECTS
-    assert world.forks == [MAX_EFFECTS]
+        client.send(type="action_previews")
+        assert len(client.told("action_previews")["previews"]) == MAX_PREVIEWS
+    assert world.forks == [MAX_PREVIEWS]
 
 
 def test_a_world_without_actions_has_no_pictures_of_them():
     with running(film_world()) as address, Client(address) as client:
-        client.send(type="effects")
-        assert client.told("effects")["effects"] == []
+        client.send(type="action_previews")
+        assert client.told("action_previews")["previews"] == []
 
 
 def test_a_world_without_actions_goes_back_too():
@@ -199,27 +199,25 @@ def test_small_movements_are_shown_large_each_where_it_is():
     assert _windows(strips[3:]) == [(slice(0, 60), slice(0, 90))]
 
 
-def moment(step: int, size: int = 1000) -> Moment:
-    return Moment(
-        snapshot=torch.zeros(size, dtype=torch.uint8), frame=np.zeros((0,)), step=step, total=0, has_ended=False
-    )
+def state_at(step: int, size: int = 1000) -> EpisodeState:
+    return EpisodeState(snapshot=torch.zeros(size, dtype=torch.uint8), frame=np.zeros((0,)), step=step)
 
 
 def test_history_holds_no_more_than_its_room():
-    history = History(max_bytes=3500)
+    history = RewindBuffer(max_bytes=3500)
     for step in range(100):
-        history.keep(moment(step))
+        history.append(state_at(step))
         assert history.n_bytes <= 3500
     assert len(history) == 3
-    assert history.back(1).step == 98 and history.n_bytes == 2000
-    assert history.back(50).step == 97 and len(history) == 1
-    history.keep(moment(98, size=9999))  # the present moment has a place whatever its size
-    assert len(history) == 1 and history.back(1).step == 98
+    assert history.rewind(1).step == 98 and history.n_bytes == 2000
+    assert history.rewind(50).step == 97 and len(history) == 1
+    history.append(state_at(98, size=9999))  # the present moment has a place whatever its size
+    assert len(history) == 1 and history.rewind(1).step == 98
 
 
 def test_bytes_are_counted_once_wherever_they_are_held():
     tensor, array = torch.zeros(10, dtype=torch.float32), np.zeros(7, np.uint8)
-    assert n_bytes([tensor, tensor[:5], {"a": (array, array)}, "text", 3, None]) == 40 + 7
+    assert count_bytes([tensor, tensor[:5], {"a": (array, array)}, "text", 3, None]) == 40 + 7
 
 
 THREE_MOMENTS = 3 * (SIZE * SIZE * 3 + 16)
@@ -227,7 +225,7 @@ THREE_MOMENTS = 3 * (SIZE * SIZE * 3 + 16)
 
 @pytest.mark.parametrize(
     "limits",
-    [Limits(rewind_bytes=THREE_MOMENTS), Limits(sessions=100, rewind_bytes_of_all=100 * THREE_MOMENTS)],
+    [Limits(rewind_bytes=THREE_MOMENTS), Limits(sessions=100, total_rewind_bytes=100 * THREE_MOMENTS)],
     ids=["of one", "of all"],
 )
 def test_memory_for_going_back_is_a_limit_of_the_server(limits):
@@ -246,7 +244,7 @@ def test_memory_for_going_back_is_a_limit_of_the_server(limits):
         ({"type": "sample", "temperature": 1, "steps": 65}, "from 1 to 64"),
         ({"type": "sample", "temperature": "hot", "steps": 1}, "from 0 to 10"),
         ({"type": "step"}, "id must be"),
-        ({"type": "effects", "path": "/etc"}, "unknown fields"),
+        ({"type": "action_previews", "path": "/etc"}, "unknown fields"),
     ],
 )
 def test_wishes_out_of_range_are_refused(turns, message, reason):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from reelworld.serve.controls import Controls
 from reelworld.serve.encodings import ENCODINGS, JPEG, PNG, RAW, choose_encoding
-from reelworld.serve.protocol import Ack, Act, Pause, ProtocolError, Reset, pack_frame, read_message
+from reelworld.serve.protocol import Ack, Act, FrameMessage, Pause, ProtocolError, Reset, read_message
 from reelworld.types import ActionSpec
 
 GOOD = {
@@ -41,7 +41,6 @@ BAD = {
     '{"type":"act","id":true}': "id must be a whole number",
     '{"type":"act","id":-1}': "id must be a whole number",
     '{"type":"act","id":4294967296}': "id must be a whole number",
-    '{"type":"act","id":1,"actions":[1]}': "actions must be an object",
     '{"type":"act","id":1,"colour":2}': "unknown fields",
     '{"type":"reset","id":1,"seed":null}': "seed must be a whole number",
     '{"type":"pause","paused":1}': "paused must be true or false",
@@ -79,20 +78,11 @@ def test_any_text_is_a_message_or_a_refusal(text):
 
 def test_frames_are_laid_out_as_the_protocol_page_says():
     frame = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
-    message = pack_frame(
-        PNG.encode(frame),
-        encoding=PNG.number,
-        sequence=9,
-        step=4,
-        input_id=2,
-        reward=0.5,
-        total=-1.5,
-        milliseconds=3.25,
-        terminated=False,
-        truncated=True,
-        waiting=3,
+    header = FrameMessage(
+        sequence=9, step=4, input_id=2, reward=0.5, total_reward=-1.5, milliseconds=3.25, truncated=True, n_pending=3
     )
-    assert struct.unpack("<4B3I3f", message[:28]) == (3, 1, 2, 3, 9, 4, 2, 0.5, -1.5, 3.25)
+    message = header.pack(PNG.number, PNG.encode(frame))
+    assert struct.unpack("<4B3I3f", message[:28]) == (4, 1, 2, 3, 9, 4, 2, 0.5, -1.5, 3.25)
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(message[28:]))), frame)
 
 
@@ -101,15 +91,17 @@ def test_actions_become_arrays_and_absent_streams_rest():
     arm = ActionSpec(kind="continuous", n=2, low=(-1.0, 0.0), high=(1.0, 5.0), null=(0.0, 1.0))
     controls = Controls({"move": move, "arm": arm})
     assert not controls.is_turn_based
-    read = controls.read({"arm": [0.25, 5]})
+    read = controls.parse({"arm": [0.25, 5]})
     assert read["move"].tolist() == [2] and read["move"].dtype == np.int64
     assert read["arm"].tolist() == [[0.25, 5.0]] and read["arm"].dtype == np.float32
-    assert controls.rest()["arm"].tolist() == [[0.0, 1.0]]
+    assert controls.null()["arm"].tolist() == [[0.0, 1.0]]
 
 
 @pytest.mark.parametrize(
     "actions",
     [
+        [1],
+        None,
         {"jump": 1},
         {"move": 3},
         {"move": -1},
@@ -133,7 +125,7 @@ def test_actions_that_do_not_fit_are_refused(actions):
     arm = ActionSpec(kind="continuous", n=2, low=(-1.0, 0.0), high=(1.0, 5.0))
     controls = Controls({"move": ActionSpec(kind="discrete", n=3, null=0), "arm": arm})
     with pytest.raises(ProtocolError) as error:
-        controls.read(actions)
+        controls.parse(actions)
     assert len(error.value.reason.encode()) <= 123
 
 

@@ -12,8 +12,8 @@ from tests.serve.client import Client
 from tests.serve.squares import SIZE, TILE, film_world, running, time_world, turn_world
 
 from reelworld.data.dataset import Dataset
-from reelworld.serve.app import Limits
-from reelworld.serve.recording import Archive
+from reelworld.serve.config import Limits
+from reelworld.serve.recording import EpisodeWriter
 from reelworld.types import UserError
 
 
@@ -51,8 +51,8 @@ def test_what_is_played_becomes_an_episode_and_a_film(tmp_path):
     assert cells(arrays["frames"]) == [(1, 0), (2, 0), (3, 0), (3, 1)]
     assert arrays["actions/action"].tolist()[:3] == [0, 0, 1] and arrays["rewards"].tolist() == [0.5, 0.5, 0.5, 0.0]
     assert not arrays["terminated"].any()
-    film = (tmp_path / "mine" / told["film"]).resolve()
-    assert film.parent == tmp_path / "mine" / "films" and film.suffix == ".mp4"
+    film = (tmp_path / "mine" / told["video"]).resolve()
+    assert film.parent == tmp_path / "mine" / "videos" and film.suffix == ".mp4"
     with av.open(str(film)) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert len(pictures) == 4 and pictures[0].shape == (8 * SIZE, 8 * SIZE, 3)
@@ -106,7 +106,7 @@ def test_every_episode_is_one_of_its_own_also_the_last_of_a_tab_that_closes(tmp_
     data = Dataset.open(tmp_path)
     ends = {e.n_frames: bool(data.arrays(i, 0, e.n_frames)["terminated"][-2]) for i, e in enumerate(data.episodes)}
     assert ends == {2: False, 8: True, 3: False}
-    assert len({e.source for e in data.episodes}) == 3 == len(list((tmp_path / "films").glob("*.mp4")))
+    assert len({e.source for e in data.episodes}) == 3 == len(list((tmp_path / "videos").glob("*.mp4")))
 
 
 def test_continuous_actions_and_worlds_without_any_are_recorded(tmp_path):
@@ -134,7 +134,7 @@ def test_nobody_records_where_no_folder_was_given(turns):
 
 
 def test_a_full_tape_is_written_and_recording_ends(tmp_path):
-    limits = Limits(tape_bytes=3 * SIZE * SIZE * 3)
+    limits = Limits(episode_bytes=3 * SIZE * SIZE * 3)
     with running(turn_world(), limits, record=tmp_path) as address, Client(address) as client:
         client.frame()
         client.send(type="record", on=True)
@@ -146,20 +146,20 @@ def test_a_full_tape_is_written_and_recording_ends(tmp_path):
 
 
 def test_a_folder_of_another_recording_is_left_alone(tmp_path):
-    Archive(tmp_path, turn_world().info, 10.0)
+    EpisodeWriter(tmp_path, turn_world().info, 10.0)
     with running(turn_world(), record=tmp_path) as address, Client(address) as client:
         client.frame()
         client.send(type="record", on=True)
         act(client, 1, 0)
         client.send(type="record", on=False)
         client.told("recorded")
-    Archive(tmp_path, turn_world().info, 10.0)  # the same world may go on
+    EpisodeWriter(tmp_path, turn_world().info, 10.0)  # the same world may go on
     with pytest.raises(UserError, match="another recording"):
-        Archive(tmp_path, time_world().info, 10.0)
+        EpisodeWriter(tmp_path, time_world().info, 10.0)
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="cannot record into"):
-        Archive(file, turn_world().info, 10.0)
+        EpisodeWriter(file, turn_world().info, 10.0)
 
 
 def test_a_disk_that_refuses_ends_the_recording_not_the_game(tmp_path, monkeypatch):

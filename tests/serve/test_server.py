@@ -22,14 +22,14 @@ from tests.serve.squares import SIZE, WindowWorld, film_world, running, time_wor
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from reelworld.serve.app import Limits
+from reelworld.serve.config import Limits
 from reelworld.serve.server import find_port, serve
 from reelworld.types import UserError
 
 
 def test_turn_based_world_takes_one_step_per_act(turns):
     with Client(turns) as client:
-        assert client.hello["protocol"] == 3 and client.hello["turn_based"] and not client.hello["paused"]
+        assert client.hello["protocol"] == 4 and client.hello["turn_based"] and not client.hello["paused"]
         first = client.frame()
         assert (first["step"], first["input"], first["cell"], first["shape"]) == (0, 0, (0, 0), (SIZE, SIZE, 3))
         for id, action, cell in ((1, 0, (1, 0)), (2, 1, (1, 1)), (3, 2, (0, 1))):
@@ -138,8 +138,8 @@ def test_a_world_that_takes_long_says_how_far_it_is():
         assert [client.frame()["step"] for _ in range(3)] == [1, 2, 3]
         world.tokens.release(40)
         assert client.frame()["step"] == 4
-    assert {(t["type"], t["frames"]) for t in told} == {("making", 3)}
-    shares = [t["share"] for t in told]
+    assert {(t["type"], t["frames"]) for t in told} == {("progress", 3)}
+    shares = [t["fraction"] for t in told]
     assert shares == sorted(set(shares)) and shares[0] > 0 and shares[-1] < 1
 
 
@@ -301,7 +301,7 @@ def test_places_are_limited_and_come_free_again():
 @pytest.mark.parametrize("how", ["left", "nonsense", "broken"])
 def test_a_closed_tab_frees_its_session(how, monkeypatch):
     # pytest keeps log records, their tracebacks and all that those passed through
-    monkeypatch.setattr("reelworld.serve.app.logger", logging.Logger("apart"))
+    monkeypatch.setattr("reelworld.serve.websocket.logger", logging.Logger("apart"))
     world = time_world(fps=50)
     with running(world) as address:
         for _ in range(5):

@@ -1,6 +1,6 @@
-"""Play worlds in the browser: one that is named, or a gallery of several.
+"""Play a world in the browser, or choose one in a gallery.
 
-Without a name the gallery has the worlds that come with the package and all in runs/.
+Without WORLD the gallery has the shipped worlds and all worlds in runs/.
 
 Starts a small server on this machine and opens its page. Nothing is sent anywhere else.
 
@@ -9,9 +9,9 @@ Examples:
   reelworld play doorkey                               (a shipped world, by its name)
   reelworld play runs/demo/world
   reelworld play runs/demo/world --port 9000 --no-browser
-  reelworld play runs/demo/world --record recordings/mine   (what you play becomes a data set, with films)
-  reelworld play runs/demo/world --data recordings/other   (begin at moments of these recordings)
-  reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address carries a token)
+  reelworld play runs/demo/world --record recordings/mine   (save what you play as a data set with videos)
+  reelworld play runs/demo/world --data recordings/other   (start from these recordings)
+  reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address has a token)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from reelworld.cli.serve_options import check_port, serve_page
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from reelworld.serve.shelf import Shelf
+    from reelworld.serve.library import WorldLibrary
     from reelworld.worlds.world import World
 
 __all__ = ["Options", "run"]
@@ -38,11 +38,11 @@ class Options:
     """Flags of ``reelworld play``."""
 
     worlds: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="[WORLD ...]")] = ()
-    """Folders of worlds, e.g. runs/demo/world, or names of shipped ones; without any, all there are."""
+    """Folders of worlds, e.g. runs/demo/world, or names of shipped worlds. Without any: a gallery of all worlds."""
     host: str = "127.0.0.1"
-    """Address to listen on; the default admits this machine only."""
+    """Address to listen on; by default only this machine can connect."""
     port: int = 8000
-    """Port to listen on; the next free one is taken when it is busy."""
+    """Port to listen on; if it is in use, the next free one."""
     browser: bool = True
     """Open the page in the browser."""
     players: int = 8
@@ -50,13 +50,13 @@ class Options:
     threads: int = 1
     """CPU threads for the model; small worlds are fastest with one."""
     data: Path | None = None
-    """Recordings whose frames a game may begin at; without it, the world's own start clips."""
+    """Recordings to start episodes from; without it, the world's own initial contexts."""
     record: Path | None = None
-    """Folder for what players record: a data set, and a film of every episode. Without it nobody can record."""
+    """Folder of recordings: a data set, and a video of every episode. Without it, recording is off."""
     device: str = "cpu"
-    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    """Device of the model: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
-    """Modules outside reelworld that the world's parts, and the game beside it, may come from."""
+    """Modules outside reelworld that the world's parts and its real environment may come from."""
 
 
 def run(options: Options) -> None:
@@ -65,22 +65,18 @@ def run(options: Options) -> None:
         raise UserError(f"--players is {options.players}, --threads {options.threads}; both must be 1 or more.")
 
     check_port(options.port)
-    from reelworld.serve.app import Limits
+    from reelworld.serve.config import Limits, ServeConfig
 
     world, name, card = _gallery(options) if len(options.worlds) != 1 else _one_world(options)
 
-    serve_page(
-        world,
-        name,
-        card=card,
-        host=options.host,
-        port=options.port,
-        open_browser=options.browser,
+    config = ServeConfig(
         limits=Limits(sessions=options.players),
         n_threads=options.threads,
         record=options.record,
         allow_code=options.allow_code,
+        card=card,
     )
+    serve_page(world, name, config, options.host, options.port, options.browser)
 
 
 def _one_world(options: Options) -> tuple[World, str, str]:
@@ -90,16 +86,16 @@ def _one_world(options: Options) -> tuple[World, str, str]:
     (folder,) = options.worlds
     world = load_world(folder, options.device, options.allow_code)
     if options.data is not None:
-        from reelworld.serve.starts import clips_of
+        from reelworld.serve.initial_contexts import sample_initial_contexts
 
-        world.starts = clips_of(options.data, world.info)
+        world.starts = sample_initial_contexts(options.data, world.info)
     card = world_folder(folder) / "README.md"
     return world, world.info.name, card.read_text(encoding="utf-8") if card.is_file() else ""
 
 
-def _gallery(options: Options) -> tuple[Shelf, str, str]:
-    """Put the worlds on a shelf; they are loaded when somebody plays them."""
-    from reelworld.serve.shelf import Shelf, find_worlds, shelve
+def _gallery(options: Options) -> tuple[WorldLibrary, str, str]:
+    """Collect the worlds in a library, which loads them on demand; return it with its name and an empty card."""
+    from reelworld.serve.library import WorldLibrary, find_worlds, read_entry
     from reelworld.worlds.locate import SHIPPED, shipped_folder
 
     if options.data is not None:
@@ -108,5 +104,5 @@ def _gallery(options: Options) -> tuple[Shelf, str, str]:
     folders = options.worlds or (*shipped, *find_worlds(Path("runs")))
     if not folders:
         raise UserError("there are no worlds in runs/; train one (reelworld demo) or name the folder of a world.")
-    shelved = [shelve(folder, lambda f: load_world(f, options.device, options.allow_code)) for folder in folders]
-    return Shelf(shelved), f"{len(shelved)} world{'s' if len(shelved) > 1 else ''}", ""
+    entries = [read_entry(folder, lambda f: load_world(f, options.device, options.allow_code)) for folder in folders]
+    return WorldLibrary(entries), f"{len(entries)} world{'s' if len(entries) > 1 else ''}", ""

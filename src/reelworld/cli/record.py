@@ -111,22 +111,17 @@ def _play(options: Options, config: RecordConfig) -> None:
     if options.policy is not None or options.max_steps is not None:
         raise UserError("--policy and --max-steps are for recordings without a person; leave them out with --play.")
 
-    from reelworld.serve.app import Limits
-    from reelworld.serve.real import RealGame
-    from reelworld.serve.recording import check_folder, discard_if_empty, summarize
+    from reelworld.serve.config import Limits, ServeConfig
+    from reelworld.serve.recording import check_folder, count_episodes, discard_if_empty
+    from reelworld.serve.reference_env import PlayableEnv
 
     check_folder(options.out)
-    before = summarize(options.out)
-    serve_page(
-        RealGame(config.simulator),
-        config.simulator.env_id,
-        port=options.port,
-        open_browser=options.browser,
-        limits=Limits(sessions=1),
-        record=options.out,
-    )
+    before = count_episodes(options.out)
+    settings = ServeConfig(limits=Limits(sessions=1), record=options.out)
+    env = PlayableEnv(config.simulator)
+    serve_page(env, config.simulator.env_id, settings, "127.0.0.1", options.port, options.browser)
     discard_if_empty(options.out)
-    n_episodes, n_frames = summarize(options.out)
+    n_episodes, n_frames = count_episodes(options.out)
     print(f"{n_episodes} episodes, {n_frames:,} frames in {options.out} ({n_episodes - before[0]} episodes are new)")
 
 

@@ -1,1 +1,1 @@
-"""Play a world in the browser: ``server.serve`` runs it, ``app`` is the web side, ``player`` one tab's game."""
+"""Play worlds in the browser: ``server`` runs the page, ``app`` is its web interface, ``player`` one client's game."""

@@ -1,7 +1,7 @@
-"""How a frame becomes bytes: the smallest worlds as they are, small ones without loss, large ones as photographs are.
+"""Frame encodings: raw pixels for the smallest worlds, PNG for small ones, JPEG for large ones.
 
-What is cheapest was measured by ``benchmarks/playing.py``. Every client understands PNG; the others go only to those
-that said they take them.
+``benchmarks/playing.py`` measured which is cheapest. Every client must support PNG; the other encodings are sent
+only to clients that list them.
 
 Shapes: H W pixel rows and columns
 """
@@ -16,24 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-__all__ = ["ENCODINGS", "JPEG", "PNG", "RAW", "Encoding", "choose_encoding"]
-
 RAW_SIZE = struct.Struct("<HH")  # width and height before the pixels
-RAW_PIXELS = 64 * 64  # larger frames are worth squeezing: at 60 frames/s these already are 6 Mbit/s
-LOSSLESS_PIXELS = 128 * 128  # larger frames have pixels too small for a person to miss a level of one
+RAW_PIXELS = 64 * 64  # larger frames are compressed: at 60 frames/s these already are 6 Mbit/s
+LOSSLESS_PIXELS = 128 * 128  # in larger frames a pixel is too small for errors of one level to be visible
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """One way to write a frame, uint8 (H, W, 3)."""
+    """One encoding of frames, uint8 (H, W, 3)."""
 
     number: int
-    """What the header of a frame calls it."""
+    """Its number in the header of a frame."""
     name: str
-    """What a client calls it."""
+    """Its name in the query of a client."""
     encode: Callable[[np.ndarray], bytes]
     is_instant: bool = False
-    """Takes less time than handing the work to another thread."""
+    """Encoding takes less time than a switch to another thread."""
 
 
 def _raw(pixels: np.ndarray) -> bytes:
@@ -49,9 +47,9 @@ def _jpeg(pixels: np.ndarray) -> bytes:
     return _with_pillow(pixels, "JPEG", quality=90, subsampling=0)  # thin coloured lines keep their colour
 
 
-def _with_pillow(pixels: np.ndarray, name: str, **how: int) -> bytes:
+def _with_pillow(pixels: np.ndarray, name: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, name, **how)
+    Image.fromarray(pixels).save(buffer, name, **options)
     return buffer.getvalue()
 
 
@@ -61,15 +59,15 @@ JPEG = Encoding(3, "jpeg", _jpeg)
 ENCODINGS = (PNG, RAW, JPEG)
 
 
-def choose_encoding(takes: str, height: int, width: int) -> Encoding:
-    """Choose how frames are sent.
+def choose_encoding(supported: str, height: int, width: int) -> Encoding:
+    """Choose the encoding of a connection.
 
     Args:
-        takes: Names of encodings that a client takes, separated by commas; unknown ones mean nothing.
+        supported: Names of the client's encodings, separated by commas; unknown ones are ignored.
         height: Pixel rows of a frame.
         width: Pixel columns of a frame.
     """
-    names = takes.split(",")
+    names = supported.split(",")
     if height * width > LOSSLESS_PIXELS:
         return JPEG if JPEG.name in names else PNG
     return RAW if RAW.name in names and height * width <= RAW_PIXELS else PNG

@@ -1,11 +1,10 @@
-"""One tab's game: a session, the player's input, and the frames on their way to the client.
+"""One client's game: a session, the client's input, and the frames on their way to the client.
 
-Two loops share a ``Player``. ``play`` steps the session, in time with the world's fps or, in a turn-based
-world, once per input. ``deliver`` sends the newest frame whenever the client has acknowledged all but
-``WINDOW`` of the earlier ones; frames that a slow client had no time for are skipped, so nothing queues up.
-Steps of all players of a world run in its ``Stepper``, those that wait at the same time side by side. A world that
-makes several frames at once tells how far it is; that is passed on to the client, and given up when nobody wants the
-frames.
+Two loops share a ``Player``. ``run`` steps the session: at the world's fps or, in a turn-based world, once per input.
+``send_frames`` sends the newest frame when all but ``MAX_IN_FLIGHT`` of the earlier ones are acknowledged; frames that
+a slow client cannot take are skipped. Steps of all clients of a world run in its ``InferenceWorker``, in batches where
+possible. While a world generates several frames at once, the client gets progress messages; the generation is
+cancelled when its frames are no longer needed.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ from typing import Any
 
 import numpy as np
 
+from reelworld.serve.action_previews import describe_action_previews, render_action_previews
+from reelworld.serve.config import Limits
 from reelworld.serve.controls import Controls
-from reelworld.serve.effects import describe_effects, draw_effects
 from reelworld.serve.encodings import PNG, Encoding
-from reelworld.serve.history import History, Moment
-from reelworld.serve.playable import Playable, PlayableInfo, PlaySession, rules_of
+from reelworld.serve.initial_contexts import MAX_INITIAL_CONTEXTS, InitialContext
+from reelworld.serve.interfaces import Playable, PlaySession, features_of, play_fps
 from reelworld.serve.protocol import (
     Ack,
     Act,
-    Effects,
+    ActionPreviews,
+    FrameMessage,
     Message,
     Pause,
     ProtocolError,
@@ -37,113 +38,100 @@ from reelworld.serve.protocol import (
     Rewind,
     Sample,
     SingleStep,
-    pack_frame,
 )
-from reelworld.serve.recording import Archive, Tape, describe_saved
-from reelworld.serve.starts import MAX_STARTS, InitialContext
-from reelworld.serve.stepper import Stepped, Stepper
-from reelworld.serve.turns import Share
-from reelworld.types import Clip, StepResult, UserError
+from reelworld.serve.recording import EpisodeWriter, Recorder
+from reelworld.serve.rewind_buffer import EpisodeState, RewindBuffer
+from reelworld.serve.scheduler import ClientQuota, InferenceWorker, TimedStep, timed_step
+from reelworld.types import StepResult
 
-__all__ = ["Player", "playing_fps"]
+MAX_IN_FLIGHT = 2  # frames: one on screen, one on its way
+MAX_QUEUED_ACTIONS = 4  # key presses that may wait for a slow turn-based world
+PROGRESS_SECONDS = 0.3  # between two progress messages
+PREVIEW_SECONDS = 1.0  # between two renderings of action previews
 
-WINDOW = 2  # frames in flight: one on screen, one on its way
-MAX_TURNS = 4  # key presses that may wait for a slow turn-based world
-DEFAULT_FPS = 10.0  # for worlds whose recordings did not say
-MAX_FPS = 60.0  # more than screens show
-TELL_SECONDS = 0.3  # how often a client is told how far the frames are that take longer
-EFFECTS_SECONDS = 1.0  # from one drawing of the actions' pictures to the next
+Send = Callable[[bytes], Awaitable[None]]
+SendJSON = Callable[[dict[str, Any]], Awaitable[None]]
 
 
-class Abandoned(Exception):
-    """Nobody wants the frames any more that are being made."""
-
-
-def playing_fps(info: PlayableInfo) -> float:
-    """Return the steps per second that a world is played at."""
-    return min(info.fps or DEFAULT_FPS, MAX_FPS)
+class Cancelled(Exception):
+    """The frames being generated are no longer needed."""
 
 
 class Player:
-    """A session with its clock, its input and its newest frame."""
+    """One client's game: session, clock, input and newest frame."""
 
     def __init__(
         self,
         world: Playable,
-        stepper: Stepper,
-        send: Callable[[bytes], Awaitable[None]],
-        tell: Callable[[dict[str, Any]], Awaitable[None]],
+        worker: InferenceWorker,
+        send: Send,
+        send_json: SendJSON,
         *,
         encoding: Encoding = PNG,
-        rewind_bytes: int = 1 << 26,
-        archive: Archive | None = None,
-        tape_bytes: int = 1 << 28,
+        limits: Limits | None = None,
+        writer: EpisodeWriter | None = None,
     ) -> None:
-        """Get ready; nothing runs before ``play`` and ``deliver`` do.
+        """Set up the game; ``run`` and ``send_frames`` start it.
 
         Args:
-            world: What is played.
-            stepper: Where its steps run.
-            send: Brings a frame to the client.
-            tell: Brings a JSON message to the client.
-            encoding: How frames are sent.
-            rewind_bytes: Room for the moments that can be gone back to.
-            archive: Where episodes go that the player records; None when nothing may be recorded.
-            tape_bytes: Room for the frames of one recorded episode.
+            world: The world to play.
+            worker: Runs its steps.
+            send: Sends a frame to the client.
+            send_json: Sends a JSON message to the client.
+            encoding: Encoding of the frames.
+            limits: Limits of the server.
+            writer: Destination of recorded episodes; None turns recording off.
         """
-        self._world, self._rules = world, rules_of(world)
-        self._stepper, self._share = stepper, Share()
-        self._send, self._tell, self._encoding = send, tell, encoding
+        limits = limits or Limits()
+        self._world, self._worker, self._quota = world, worker, ClientQuota()
+        self._send, self._send_json, self._encoding = send, send_json, encoding
         self.controls = Controls(world.info.actions)
-        self.fps = playing_fps(world.info)
+        self.fps = play_fps(world.info)
+        # input
         self.is_paused = not self.controls.is_turn_based
-        self._turns: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_TURNS)
-        self._held = (0, self.controls.rest())
-        self._tap: tuple[int, dict[str, np.ndarray]] | None = None
-        self._wish: InitialContext | Rewind | None = None
-        self._single_steps: deque[int] = deque(maxlen=MAX_TURNS)
+        self._queued_actions: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_QUEUED_ACTIONS)
+        self._held_actions = (0, self.controls.null())
+        self._tapped_actions: tuple[int, dict[str, np.ndarray]] | None = None
+        self._single_steps: deque[int] = deque(maxlen=MAX_QUEUED_ACTIONS)
+        self._jump: InitialContext | Rewind | None = None  # requested reset or rewind
         self._sampler = world.info.sampler
-        self._wants_effects = False
-        self._effects_at = 0.0
-        self._history = History(rewind_bytes)
-        self._archive, self._tape_bytes = archive, tape_bytes
-        self._tape: Tape | None = None
-        self._saving: set[asyncio.Task[None]] = set()
+        self._wants_previews = False
         self._input_id = 0
-        self._present = Moment(snapshot=None, frame=np.zeros((0, 0, 3), np.uint8), step=0, total=0.0, has_ended=False)
-        self._frame: tuple[np.ndarray, dict[str, Any]] | None = None
-        self._news: deque[dict[str, Any]] = deque()
-        self._told_at = 0.0
-        self._has_left = False
-        self._sequence = self._sent = self._acked = 0
         self._input_changed = asyncio.Event()
+        # game
+        self._state = EpisodeState(snapshot=None, frame=np.zeros((0, 0, 3), np.uint8))
+        self._rewind_buffer = RewindBuffer(min(limits.rewind_bytes, limits.total_rewind_bytes // limits.sessions))
+        self._recorder = Recorder(
+            self.controls, writer, self._queue_json, limits.episode_bytes, features_of(world).record_all
+        )
+        self._previews_at = self._progress_at = 0.0
+        self._has_left = False
+        # output
+        self._frame: tuple[np.ndarray, FrameMessage] | None = None
+        self._messages: deque[dict[str, Any]] = deque()
+        self._sequence = self._sent = self._acknowledged = 0
         self._output_changed = asyncio.Event()
 
-    @property
-    def can_record(self) -> bool:
-        """True when there is a place for what is played."""
-        return self._archive is not None
-
-    # ------------------------------------------------------------------ what the client asks for
+    # ------------------------------------------------------------------ input
 
     def handle(self, message: Message) -> None:
-        """Take one message of the client; never waits.
+        """Handle one message of the client; never blocks.
 
         Raises:
-            ProtocolError: If an action or a moment to begin at does not fit the world, or nothing may be recorded.
+            ProtocolError: If an action or an initial context is invalid, or recording is off.
         """
         match message:
             case Ack():
-                # An id from the future would open the window for good.
-                self._acked = max(self._acked, min(message.sequence, self._sent))
+                # A sequence number from the future would disable flow control.
+                self._acknowledged = max(self._acknowledged, min(message.sequence, self._sent))
                 self._output_changed.set()
                 return
             case Act():
                 self._act(message)
             case Reset():
-                self._wish = self._beginning(message)
+                self._jump = self._initial_context(message)
             case Rewind():
-                self._rewind(message)
+                self._request_rewind(message)
             case SingleStep():
                 if self.is_paused:
                     self._single_steps.append(message.id)
@@ -152,145 +140,85 @@ class Player:
                 self._single_steps.clear()
             case Sample():
                 self._sampler = replace(self._sampler, temperature=message.temperature, steps=message.steps)
-            case Effects():
-                self._wants_effects = True
+            case ActionPreviews():
+                self._wants_previews = True
             case Record():
-                self._record(message.on)
+                self._recorder.switch(message.on, self._state.frame if self._sequence else None)
         self._input_changed.set()
 
-    def begin_from(self, frames: np.ndarray, input_id: int) -> None:
-        """Begin a new episode with frames, uint8 (T, H, W, 3)."""
-        self._wish = InitialContext(id=input_id, frames=frames)
+    def start_from(self, frames: np.ndarray, input_id: int) -> None:
+        """Start a new episode from frames, uint8 (T, H, W, 3)."""
+        self._jump = InitialContext(id=input_id, frames=frames)
         self._input_changed.set()
 
-    def _beginning(self, message: Reset) -> InitialContext:
-        if message.start is None:
+    def _initial_context(self, message: Reset) -> InitialContext:
+        if message.initial_context is None:
             return InitialContext(id=message.id, seed=message.seed)
-        starts = self._world.starts[:MAX_STARTS]
-        if message.start >= len(starts):
-            raise ProtocolError(f"start must be less than {len(starts)}, the number of moments there are")
-        return InitialContext.of_clip(starts[message.start], message.id, message.seed)
+        clips = self._world.starts[:MAX_INITIAL_CONTEXTS]
+        if message.initial_context >= len(clips):
+            raise ProtocolError(f"initial_context must be less than {len(clips)}, the number of recorded clips")
+        return InitialContext.from_clip(clips[message.initial_context], message.id, message.seed)
 
     def _act(self, message: Act) -> None:
-        read = (message.id, self.controls.read(message.actions))
+        actions = (message.id, self.controls.parse(message.actions))
         if self.controls.is_turn_based:
-            self._turns.append(read)
+            self._queued_actions.append(actions)
             return
         if message.actions:
-            self._tap = read
-        self._held = read
+            self._tapped_actions = actions
+        self._held_actions = actions
 
-    def _rewind(self, message: Rewind) -> None:
-        """Go back further if the last wish was to go back, too; a reset that waits comes first."""
-        if isinstance(self._wish, InitialContext):
+    def _request_rewind(self, message: Rewind) -> None:
+        """Add the steps to a pending rewind; a pending reset takes precedence."""
+        if isinstance(self._jump, InitialContext):
             return
-        before = self._wish.steps if self._wish else 0
-        self._wish = replace(message, steps=message.steps + before)
+        pending = self._jump.steps if self._jump else 0
+        self._jump = replace(message, steps=message.steps + pending)
         self.is_paused = not self.controls.is_turn_based
         self._single_steps.clear()
 
-    # ------------------------------------------------------------------ recording
+    # ------------------------------------------------------------------ game
 
-    def _record(self, on: bool) -> None:
-        if self._archive is None:
-            raise ProtocolError("nothing is recorded here; start the server with --record FOLDER")
-        if not on:
-            self._save()
-            self._tape = None
-        elif self._tape is None:
-            self._tape = Tape(self.controls, self._tape_bytes)
-            if self._sequence:
-                self._tape.begin(self._present.frame)
-        self._say({"type": "recording", "on": self._tape is not None})
-
-    def _save(self) -> None:
-        """Have the episode on the tape written, beside the game."""
-        clip = self._tape.clip() if self._tape else None
-        if clip is None or self._archive is None:
-            return
-        task = asyncio.ensure_future(self._write(self._archive, clip))
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
-
-    async def _write(self, archive: Archive, clip: Clip) -> None:
-        try:
-            self._say(describe_saved(await asyncio.to_thread(archive.save, clip)))
-        except UserError as error:
-            self._tape = None
-            self._say({"type": "recording", "on": False, "problem": str(error)})
-
-    def _tape_step(self, actions: dict[str, np.ndarray], reward: float, terminated: bool, truncated: bool) -> None:
-        """Add the newest step; an episode that is over, or that fills the tape, is written."""
-        if self._tape is None:
-            return
-        self._tape.add(self._present.frame, actions, reward, terminated, truncated)
-        if self._tape.is_full and not self._rules.keeps_all:
-            self._record(False)
-        elif terminated or truncated or self._tape.is_full:
-            self._save()
-            self._tape.begin(self._present.frame)
-
-    async def finish(self) -> None:
-        """Write what was recorded: the client is gone."""
-        self._save()
-        self._tape = None
-        await asyncio.gather(*self._saving)
-
-    def leave(self) -> None:
-        """Give up what is being made: the client is gone."""
-        self._has_left = True
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, share: float, n_frames: int) -> None:
-        """Take note of how far the frames are that are being made; runs in the stepper's thread."""
-        if self._has_left or self._wish is not None:
-            raise Abandoned
-        if (now := time.monotonic()) - self._told_at >= TELL_SECONDS:
-            self._told_at = now
-            loop.call_soon_threadsafe(self._say, {"type": "making", "share": round(share, 3), "frames": n_frames})
-
-    def _say(self, message: dict[str, Any]) -> None:
-        """Have a JSON message sent; one of its type that waits is replaced."""
-        kept = [w for w in self._news if w["type"] != message["type"] or w["type"] == "recorded"]
-        self._news = deque([*kept, message])
-        self._output_changed.set()
-
-    # ------------------------------------------------------------------ the game
-
-    async def play(self) -> None:
-        """Step the session for as long as the client stays."""
-        session = await self._stepper.run(lambda: self._world.session(n=1), self._share)
-        session.watch = partial(self._watch, asyncio.get_running_loop())
-        await self._begin(session, partial(session.reset, seed=None))
+    async def run(self) -> None:
+        """Step the session until cancelled."""
+        session = await self._worker.run(lambda: self._world.session(n=1), self._quota)
+        session.watch = partial(self._on_progress, asyncio.get_running_loop())
+        await self._start_episode(session, partial(session.reset, seed=None))
         due = time.perf_counter()
         while True:
-            due = await self._wait(due)
+            due = await self._wait_until_due(due)
             session.sampler = self._sampler
-            wish, self._wish = self._wish, None
-            if isinstance(wish, InitialContext):
-                self._begin_anew(wish.id)
-                await self._begin(session, partial(wish.start, session, self._world.info.context_frames))
-            elif isinstance(wish, Rewind):
-                self._begin_anew(wish.id)
-                await self._go_back(session, wish.steps)
-            elif self._wants_effects:
-                await self._show_effects(session)
+            jump, self._jump = self._jump, None
+            if jump is not None:
+                self._input_id, self._tapped_actions = jump.id, None
+                self._queued_actions.clear()
+                self._single_steps.clear()
+            if isinstance(jump, InitialContext):
+                await self._start_episode(session, partial(jump.reset, session, self._world.info.context_frames))
+            elif isinstance(jump, Rewind):
+                await self._rewind(session, jump.steps)
+            elif self._wants_previews:
+                await self._render_previews(session)
             else:
                 self._input_id, actions = self._next_actions()
                 await self._step(session, actions)
 
-    def _begin_anew(self, input_id: int) -> None:
-        self._input_id, self._tap = input_id, None
-        self._turns.clear()
-        self._single_steps.clear()
+    async def close(self) -> None:
+        """Finish recording, after the client has left."""
+        await self._recorder.close()
 
-    async def _wait(self, due: float) -> float:
-        """Wait until there is something to do; return when the step after it is due."""
-        while self._wish is None and not self._wants_effects:
-            is_waiting = not self._turns if self.controls.is_turn_based else self.is_paused and not self._single_steps
-            if self._present.has_ended:
-                self._turns.clear()
+    def leave(self) -> None:
+        """Cancel the frames being generated, because the client has left."""
+        self._has_left = True
+
+    async def _wait_until_due(self, due: float) -> float:
+        """Wait for the next work; return the due time of the step after it."""
+        while self._jump is None and not self._wants_previews:
+            has_work = self._queued_actions if self.controls.is_turn_based else self._single_steps or not self.is_paused
+            if self._state.has_ended:
+                self._queued_actions.clear()
                 self._single_steps.clear()
-            if is_waiting or self._present.has_ended:
+            if not has_work or self._state.has_ended:
                 self._input_changed.clear()
                 await self._input_changed.wait()
                 continue
@@ -303,118 +231,124 @@ class Player:
         return max(due, time.perf_counter() - 0.5 / self.fps) + 1 / self.fps
 
     def _next_actions(self) -> tuple[int, dict[str, np.ndarray]]:
-        """Choose the input of the next step; a key tapped between two steps still counts for one."""
+        """Return the input of the next step; a key tapped between two steps still counts for one."""
         if self.controls.is_turn_based:
-            return self._turns.popleft()
-        tap, self._tap = self._tap, None
-        input_id, actions = tap or self._held
+            return self._queued_actions.popleft()
+        tapped, self._tapped_actions = self._tapped_actions, None
+        input_id, actions = tapped or self._held_actions
         return (self._single_steps.popleft(), actions) if self._single_steps else (input_id, actions)
 
-    async def _begin(self, session: PlaySession, move: Callable[[], StepResult]) -> None:
-        """Begin an episode."""
-
-        def timed() -> Stepped:
-            start = time.perf_counter()
-            result = move()
-            return Stepped(result, 1000 * (time.perf_counter() - start), session.snapshot())
-
-        if (made := await self._made(self._stepper.run(timed, self._share))) is None:
+    async def _start_episode(self, session: PlaySession, reset: Callable[[], StepResult]) -> None:
+        start = self._worker.run(lambda: timed_step(session, reset), self._quota)
+        if (step := await self._unless_cancelled(start)) is None:
             return
-        self._history.clear()
-        self._save()
-        self._present = self._moment(made, step=0, total=0.0, has_ended=False)
-        self._history.keep(self._present)
-        if self._tape is not None:
-            self._tape.begin(self._present.frame)
-        self._show(milliseconds=made.milliseconds)
+        self._rewind_buffer.clear()
+        self._state = EpisodeState(snapshot=step.snapshot, frame=step.result.frame[0])
+        self._rewind_buffer.append(self._state)
+        self._recorder.start_episode(self._state.frame)
+        self._show(step.milliseconds)
 
     async def _step(self, session: PlaySession, actions: dict[str, np.ndarray]) -> None:
-        """Take a step and put its frame where ``deliver`` finds it."""
-        if (made := await self._made(self._stepper.step(session, actions or None, self._share))) is None:
+        """Take a step and queue its frame."""
+        if (step := await self._unless_cancelled(self._worker.step(session, actions or None, self._quota))) is None:
             return
-        reward = float(made.result.reward[0])
-        terminated, truncated = bool(made.result.terminated[0]), bool(made.result.truncated[0])
-        before = self._present
-        self._present = self._moment(
-            made, step=before.step + 1, total=before.total + reward, has_ended=terminated or truncated
+        reward = float(step.result.reward[0])
+        terminated, truncated = bool(step.result.terminated[0]), bool(step.result.truncated[0])
+        self._state = EpisodeState(
+            snapshot=step.snapshot,
+            frame=step.result.frame[0],
+            step=self._state.step + 1,
+            total_reward=self._state.total_reward + reward,
+            has_ended=terminated or truncated,
         )
-        self._history.keep(self._present)
-        self._tape_step(actions, reward, terminated, truncated)
-        self._show(reward=reward, milliseconds=made.milliseconds, terminated=terminated, truncated=truncated)
+        self._rewind_buffer.append(self._state)
+        self._recorder.add(self._state.frame, actions, reward, terminated, truncated)
+        self._show(step.milliseconds, reward=reward, terminated=terminated, truncated=truncated)
 
-    async def _made(self, making: Awaitable[Stepped]) -> Stepped | None:
-        """Wait for frames; None when they were given up."""
-        self._told_at = time.monotonic()
+    async def _unless_cancelled(self, work: Awaitable[TimedStep]) -> TimedStep | None:
+        """Wait for a step and queue its message, if any; return None when it was cancelled."""
+        self._progress_at = time.monotonic()
         try:
-            return await making
-        except Abandoned:
+            step = await work
+        except Cancelled:
             return None
         finally:
-            self._news = deque(n for n in self._news if n["type"] != "making")
+            self._messages = deque(m for m in self._messages if m["type"] != "progress")
+        if "message" in step.result.info:
+            self._queue_json(step.result.info["message"])
+        return step
 
-    def _moment(self, made: Stepped, **said: Any) -> Moment:
-        """Take what was made for the present moment, and pass on what there is to tell of it."""
-        if "news" in made.result.info:
-            self._say(made.result.info["news"])
-        return Moment(snapshot=made.snapshot, frame=made.result.frame[0], **said)
-
-    async def _go_back(self, session: PlaySession, n_steps: int) -> None:
-        """Restore an earlier moment; one that ended the episode cannot come before the present one."""
+    async def _rewind(self, session: PlaySession, n_steps: int) -> None:
         start = time.perf_counter()
-        before = self._present.step
-        self._present = self._history.back(n_steps)
-        if self._tape is not None:
-            self._tape.back(before - self._present.step, self._present.frame)
-        await self._stepper.run(partial(session.restore, self._present.snapshot), self._share)
-        self._show(milliseconds=1000 * (time.perf_counter() - start))
+        before = self._state.step
+        self._state = self._rewind_buffer.rewind(n_steps)
+        self._recorder.rewind(before - self._state.step, self._state.frame)
+        await self._worker.run(partial(session.restore, self._state.snapshot), self._quota)
+        self._show(1000 * (time.perf_counter() - start))
 
-    async def _show_effects(self, session: PlaySession) -> None:
-        self._wants_effects = False
-        if (now := time.monotonic()) - self._effects_at < EFFECTS_SECONDS:
+    async def _render_previews(self, session: PlaySession) -> None:
+        self._wants_previews = False
+        if (now := time.monotonic()) - self._previews_at < PREVIEW_SECONDS:
             return
-        self._effects_at = now
-        present = self._present
+        self._previews_at = now
+        state = self._state
 
-        def draw() -> dict[str, Any]:
-            return describe_effects(draw_effects(session, present.frame, self.controls), present.step)
+        def render() -> dict[str, Any]:
+            return describe_action_previews(render_action_previews(session, state.frame, self.controls), state.step)
 
-        self._say(await self._stepper.run(draw, self._share))
+        self._queue_json(await self._worker.run(render, self._quota))
 
-    # ------------------------------------------------------------------ frames on their way
+    def _on_progress(self, loop: asyncio.AbstractEventLoop, fraction: float, n_frames: int) -> None:
+        """Report the progress of several frames, or cancel them; called in the worker's thread."""
+        if self._has_left or self._jump is not None:
+            raise Cancelled
+        if (now := time.monotonic()) - self._progress_at >= PROGRESS_SECONDS:
+            self._progress_at = now
+            message = {"type": "progress", "fraction": round(fraction, 3), "frames": n_frames}
+            loop.call_soon_threadsafe(self._queue_json, message)
 
-    def _show(
-        self, *, milliseconds: float, reward: float = 0.0, terminated: bool = False, truncated: bool = False
-    ) -> None:
-        self._sequence += 1
-        header = {
-            "sequence": self._sequence,
-            "step": self._present.step,
-            "input_id": self._input_id,
-            "reward": reward,
-            "total": self._present.total,
-            "milliseconds": milliseconds,
-            "terminated": terminated,
-            "truncated": truncated,
-            "waiting": len(self._turns) + self._stepper.n_waiting,
-        }
-        self._frame = self._present.frame, header
+    # ------------------------------------------------------------------ output
+
+    def _queue_json(self, message: dict[str, Any]) -> None:
+        """Queue a JSON message; it replaces a queued one of its type, unless that reports a written episode."""
+        kept = [m for m in self._messages if m["type"] != message["type"] or m["type"] == "recorded"]
+        self._messages = deque([*kept, message])
         self._output_changed.set()
 
-    async def deliver(self) -> None:
-        """Send the newest frame each time the client is ready for one, and what there is to tell."""
+    def _show(
+        self, milliseconds: float, *, reward: float = 0.0, terminated: bool = False, truncated: bool = False
+    ) -> None:
+        """Make the current state's frame the next one to be sent."""
+        self._sequence += 1
+        header = FrameMessage(
+            sequence=self._sequence,
+            step=self._state.step,
+            input_id=self._input_id,
+            reward=reward,
+            total_reward=self._state.total_reward,
+            milliseconds=milliseconds,
+            terminated=terminated,
+            truncated=truncated,
+            n_pending=len(self._queued_actions) + self._worker.n_pending,
+        )
+        self._frame = self._state.frame, header
+        self._output_changed.set()
+
+    async def send_frames(self) -> None:
+        """Send queued messages, and the newest frame whenever the client is ready for one, until cancelled."""
         in_flight: deque[int] = deque()
         while True:
-            while in_flight and in_flight[0] <= self._acked:
+            while in_flight and in_flight[0] <= self._acknowledged:
                 in_flight.popleft()
-            while self._news:
-                await self._tell(self._news.popleft())
-            if self._frame is None or len(in_flight) >= WINDOW:
+            while self._messages:
+                await self._send_json(self._messages.popleft())
+            if self._frame is None or len(in_flight) >= MAX_IN_FLIGHT:
                 self._output_changed.clear()
                 await self._output_changed.wait()
                 continue
             (pixels, header), self._frame = self._frame, None
             encode = self._encoding.encode
             image = encode(pixels) if self._encoding.is_instant else await asyncio.to_thread(encode, pixels)
-            self._sent = header["sequence"]
+            self._sent = header.sequence
             in_flight.append(self._sent)
-            await self._send(pack_frame(image, encoding=self._encoding.number, **header))
+            await self._send(header.pack(self._encoding.number, image))

@@ -1,51 +1,31 @@
-"""The words a player and the server exchange, version 3; ``docs/protocol.md`` is the same in prose.
+"""Messages between client and server, version 4; ``docs/protocol.md`` specifies them.
 
-Client to server: small JSON objects, read by ``read_message``, which trusts nothing it is given.
-Server to client: ``hello``, ``making``, ``effects`` as JSON, frames as binary messages made by ``pack_frame``.
+Client to server: small JSON objects, validated by ``read_message``.
+Server to client: JSON objects, and frames as binary messages made by ``FrameMessage.pack``.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-__all__ = [
-    "MAX_MESSAGE_BYTES",
-    "PROTOCOL",
-    "Ack",
-    "Act",
-    "CloseCode",
-    "Effects",
-    "Message",
-    "Pause",
-    "ProtocolError",
-    "Record",
-    "Reset",
-    "Rewind",
-    "Sample",
-    "SingleStep",
-    "pack_frame",
-    "read_message",
-]
-
-PROTOCOL = 3
+PROTOCOL = 4
 MAX_MESSAGE_BYTES = 4096  # an action of a 256-wide continuous stream fits
-MAX_ID = 2**32 - 1  # ids travel back in a uint32
-MAX_SEED = 2**63 - 1  # what torch.Generator takes
+MAX_ID = 2**32 - 1  # ids are sent back as uint32
+MAX_SEED = 2**63 - 1  # limit of torch.Generator
+MAX_REWIND = 10_000  # steps; no rewind buffer is longer
+MAX_TEMPERATURE, MAX_SAMPLER_STEPS = 10.0, 64  # limits of SamplerConfig
 _TERMINATED, _TRUNCATED = 1, 2
 
-MAX_REWIND = 10_000  # steps; no history is longer
-MAX_TEMPERATURE, MAX_STEPS = 10.0, 64  # what SamplerConfig takes
-
-# version, encoding, flags, waiting: uint8; sequence, step, input id: uint32; reward, total, milliseconds: float32
+# version, encoding, flags, n_pending: uint8; sequence, step, input id: uint32; reward, total, milliseconds: float32
 FRAME_HEADER = struct.Struct("<BBBBIIIfff")
 
 
 class CloseCode:
-    """Codes a connection is closed with; 4000 and up are ours, the rest is RFC 6455."""
+    """WebSocket close codes: 4000 and up are this protocol's, the rest is RFC 6455."""
 
     BAD_MESSAGE = 1008
     WORLD_FAILED = 1011
@@ -56,7 +36,7 @@ class CloseCode:
 
 
 class ProtocolError(Exception):
-    """A connection that must end, with the code and the reason its client is told."""
+    """Protocol violation that closes a connection, with the code and the reason for its client."""
 
     def __init__(self, reason: str, code: int = CloseCode.BAD_MESSAGE) -> None:
         super().__init__(reason)
@@ -69,8 +49,8 @@ class Act:
     """Take an action: once in a turn-based world, until the next one in a real-time world."""
 
     id: int
-    actions: Mapping[str, Any] = field(default_factory=dict)
-    """Stream name -> id or list of numbers, unchecked; absent streams rest."""
+    actions: object = field(default_factory=dict)
+    """Stream name -> id or list of numbers, absent streams rest; validated by ``Controls.parse``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,34 +59,34 @@ class Reset:
 
     id: int
     seed: int | None = None
-    start: int | None = None
-    """Number of a moment of ``/api/starts``; None lets the world choose."""
+    initial_context: int | None = None
+    """Index of a clip of ``/api/initial-contexts``; None uses the world's default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """Stop or continue a real-time world."""
+    """Pause or continue a real-time world."""
 
     paused: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ack:
-    """The client has shown a frame; allows the server to send another."""
+    """Acknowledge a frame, so that the server may send another."""
 
     sequence: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class SingleStep:
-    """Take one step of a real-time world that is paused, with the actions that hold."""
+    """Take one step of a paused real-time world, with the held actions."""
 
     id: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewind:
-    """Go back to an earlier moment of the episode; a real-time world is paused there."""
+    """Return to an earlier step of the episode; a real-time world is paused there."""
 
     id: int
     steps: int
@@ -114,33 +94,71 @@ class Rewind:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Draw the frames to come in another way."""
+    """Change the sampling settings of the next frames."""
 
     temperature: float
     steps: int
-    """Passes per frame."""
+    """Sampling passes per frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effects:
-    """Show what each action does from here."""
+class ActionPreviews:
+    """Request a preview of each action from the current state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """Keep what is played from here on, or write what was kept."""
+    """Start or stop recording."""
 
     on: bool
 
 
-Message = Act | Reset | Pause | Ack | SingleStep | Rewind | Sample | Effects | Record
+Message = Act | Reset | Pause | Ack | SingleStep | Rewind | Sample | ActionPreviews | Record
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameMessage:
+    """One frame with its header."""
+
+    sequence: int
+    """Number of the frame on its connection; gaps are skipped frames."""
+    step: int
+    """Steps since the episode started."""
+    input_id: int
+    """Id of the newest input that the frame shows; 0 before the first."""
+    reward: float = 0.0
+    """Reward of this step."""
+    total_reward: float = 0.0
+    """Sum of rewards of the episode."""
+    milliseconds: float
+    """Duration of the step."""
+    terminated: bool = False
+    truncated: bool = False
+    n_pending: int = 0
+    """Steps that wait for the model, of all clients; 255 at most."""
+
+    def pack(self, encoding: int, image: bytes) -> bytes:
+        """Return the 28-byte header followed by the encoded image."""
+        header = FRAME_HEADER.pack(
+            PROTOCOL,
+            encoding,
+            _TERMINATED * self.terminated | _TRUNCATED * self.truncated,
+            min(self.n_pending, 255),
+            self.sequence & MAX_ID,
+            self.step & MAX_ID,
+            self.input_id,
+            self.reward,
+            self.total_reward,
+            self.milliseconds,
+        )
+        return header + image
 
 
 def read_message(text: str) -> Message:
-    """Read one client message.
+    """Parse and validate one client message; the actions of an ``Act`` are left to ``Controls.parse``.
 
     Raises:
-        ProtocolError: If it is not JSON, not a known message, or a field is missing, surplus or out of range.
+        ProtocolError: If it is not JSON, not a known message, or a field is missing, unknown or out of range.
     """
     if len(text) > MAX_MESSAGE_BYTES:
         raise ProtocolError(f"a message is at most {MAX_MESSAGE_BYTES} bytes")
@@ -162,8 +180,8 @@ def read_message(text: str) -> Message:
 
 def _reset(value: dict[str, Any]) -> Reset:
     seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
-    start = _integer(value, "start", MAX_ID) if "start" in value else None
-    return Reset(id=_integer(value, "id", MAX_ID), seed=seed, start=start)
+    context = _integer(value, "initial_context", MAX_ID) if "initial_context" in value else None
+    return Reset(id=_integer(value, "id", MAX_ID), seed=seed, initial_context=context)
 
 
 def _sample(value: dict[str, Any]) -> Sample:
@@ -171,11 +189,11 @@ def _sample(value: dict[str, Any]) -> Sample:
     is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not is_number or not 0 <= temperature <= MAX_TEMPERATURE:
         raise ProtocolError(f"temperature must be a number from 0 to {MAX_TEMPERATURE:g}")
-    return Sample(temperature=float(temperature), steps=_integer(value, "steps", MAX_STEPS, least=1))
+    return Sample(temperature=float(temperature), steps=_integer(value, "steps", MAX_SAMPLER_STEPS, least=1))
 
 
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
-    "act": lambda value: Act(id=_integer(value, "id", MAX_ID), actions=_mapping(value, "actions")),
+    "act": lambda value: Act(id=_integer(value, "id", MAX_ID), actions=value.pop("actions", {})),
     "reset": _reset,
     "pause": lambda value: Pause(paused=_boolean(value, "paused")),
     "step": lambda value: SingleStep(id=_integer(value, "id", MAX_ID)),
@@ -183,7 +201,7 @@ _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
         id=_integer(value, "id", MAX_ID), steps=_integer(value, "steps", MAX_REWIND, least=1)
     ),
     "sample": _sample,
-    "effects": lambda value: Effects(),
+    "action_previews": lambda value: ActionPreviews(),
     "record": lambda value: Record(on=_boolean(value, "on")),
     "ack": lambda value: Ack(sequence=_integer(value, "sequence", MAX_ID)),
 }
@@ -205,55 +223,3 @@ def _boolean(value: dict[str, Any], name: str) -> bool:
     if not isinstance(flag, bool):
         raise ProtocolError(f"{name} must be true or false")
     return flag
-
-
-def _mapping(value: dict[str, Any], name: str) -> dict[str, Any]:
-    mapping = value.pop(name, {})
-    if not isinstance(mapping, dict):
-        raise ProtocolError(f"{name} must be an object")
-    return mapping
-
-
-def pack_frame(
-    image: bytes,
-    *,
-    encoding: int,
-    sequence: int,
-    step: int,
-    input_id: int,
-    reward: float,
-    total: float,
-    milliseconds: float,
-    terminated: bool,
-    truncated: bool,
-    waiting: int = 0,
-) -> bytes:
-    """Put the 28-byte header before an encoded image.
-
-    Args:
-        image: Its bytes.
-        encoding: How they are to be read.
-        sequence: Number of this frame on this connection; gaps are frames that were skipped.
-        step: Steps since the episode began.
-        input_id: Id of the newest act or reset this frame shows; 0 when there was none.
-        reward: Reward of this step.
-        total: Sum of rewards of the episode.
-        milliseconds: Time the world took for this step.
-        terminated: The episode has ended.
-        truncated: The episode was cut.
-        waiting: Moves that wait for the model, those of other players included; more than 255 count as 255.
-    """
-    flags = _TERMINATED * terminated | _TRUNCATED * truncated
-    header = FRAME_HEADER.pack(
-        PROTOCOL,
-        encoding,
-        flags,
-        min(waiting, 255),
-        sequence & MAX_ID,
-        step & MAX_ID,
-        input_id,
-        reward,
-        total,
-        milliseconds,
-    )
-    return header + image

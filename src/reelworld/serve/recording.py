@@ -1,18 +1,18 @@
-"""What is played becomes a data set, and a film of every episode to show.
+"""Recording of played episodes: a data set, and one video per episode.
 
-``Tape`` keeps the episode that is being played; going back in the game takes the same steps off the tape, so that
-an episode is what led to its last frame. ``Archive`` writes whole episodes into one folder, which the person who
-started the server chose; no client ever names a file.
+``EpisodeBuffer`` holds the current episode; rewinding removes steps from it, so that an episode contains exactly the
+steps that lead to its last frame. ``EpisodeWriter`` writes whole episodes into one folder, which the server's command
+line names; no client ever names a file. ``Recorder`` connects the two for one client.
 
 Shapes: T frames, H W pixel rows and columns
 """
 
 from __future__ import annotations
 
-import re
+import asyncio
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,20 +26,20 @@ from reelworld.data.splits import assign_splits
 from reelworld.files import LOCK_FILE, FolderLock
 from reelworld.media import encode_mp4, viewing_scale, write_file
 from reelworld.serve.controls import Controls
-from reelworld.serve.playable import PlayableInfo
+from reelworld.serve.interfaces import PlayableInfo
+from reelworld.serve.library import slugify
+from reelworld.serve.protocol import ProtocolError
 from reelworld.types import Clip, UserError
 
-__all__ = ["FILMS", "Archive", "Saved", "Tape", "check_folder", "describe_saved", "discard_if_empty", "summarize"]
-
-FILMS = "films"
-"""Folder of the films inside an archive."""
+VIDEOS = "videos"
+"""Folder of the videos inside a recording."""
 
 
-class Tape:
-    """The episode that is being played, up to a number of bytes."""
+class EpisodeBuffer:
+    """The current episode, up to a number of bytes."""
 
     def __init__(self, controls: Controls, max_bytes: int) -> None:
-        self._rest = {name: rows[0] for name, rows in controls.rest().items()}
+        self._null = {name: rows[0] for name, rows in controls.null().items()}
         self._max_bytes = max_bytes
         self._frames: list[np.ndarray] = []
         self._rows: list[tuple[Mapping[str, np.ndarray], float, bool, bool]] = []
@@ -49,11 +49,11 @@ class Tape:
 
     @property
     def is_full(self) -> bool:
-        """True when another frame would take more room than there is."""
+        """True when another frame would exceed the limit."""
         return bool(self._frames) and (len(self._frames) + 1) * self._frames[0].nbytes > self._max_bytes
 
-    def begin(self, frame: np.ndarray) -> None:
-        """Start with a frame, uint8 (H, W, 3); what was there is forgotten."""
+    def start(self, frame: np.ndarray) -> None:
+        """Drop the old episode and start one with a frame, uint8 (H, W, 3)."""
         self._frames, self._rows = [frame], []
 
     def add(
@@ -64,26 +64,26 @@ class Tape:
         terminated: bool = False,
         truncated: bool = False,
     ) -> None:
-        """Add a step: the actions, one row per stream, (1,) or (1, A), and the frame they led to."""
-        rows = {name: actions[name][0] for name in self._rest}
+        """Add a step: the actions, one row per stream, (1,) or (1, A), and the frame after them."""
+        rows = {name: actions[name][0] for name in self._null}
         self._frames.append(frame)
         self._rows.append((rows, reward, terminated, truncated))
 
-    def back(self, n_steps: int, frame: np.ndarray) -> None:
-        """Take the last steps off; with more steps than there are, begin at ``frame``."""
+    def rewind(self, n_steps: int, frame: np.ndarray) -> None:
+        """Remove the last steps; when there are fewer, restart at ``frame``."""
         if n_steps >= len(self._frames):
-            self.begin(frame)
+            self.start(frame)
         elif n_steps:
             del self._frames[-n_steps:], self._rows[-n_steps:]
 
     def clip(self) -> Clip | None:
-        """Return the episode; None when no step was taken."""
+        """Return the episode; None when it has no step."""
         if not self._rows:
             return None
-        rows = [*self._rows, (self._rest, 0.0, False, False)]  # the last row is padding
+        rows = [*self._rows, (self._null, 0.0, False, False)]  # the last row is padding
         return Clip(
             frames=np.stack(self._frames),
-            actions={name: np.stack([row[0][name] for row in rows]) for name in self._rest},
+            actions={name: np.stack([row[0][name] for row in rows]) for name in self._null},
             rewards=np.array([row[1] for row in rows], np.float32),
             terminated=np.array([row[2] for row in rows]),
             truncated=np.array([row[3] for row in rows]),
@@ -91,73 +91,75 @@ class Tape:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
-    """Where an episode went, relative to the archive."""
+class SavedEpisode:
+    """Files of an episode, relative to the recording."""
 
     episode: str
-    film: str
+    video: str
     n_frames: int
 
+    def describe(self) -> dict[str, Any]:
+        """Return its message to a client."""
+        return {"type": "recorded", "episode": self.episode, "video": self.video, "frames": self.n_frames}
 
-class Archive:
-    """A folder of played episodes: ``dataset.json``, one .npz per episode, and films/ with one mp4 each."""
+
+class EpisodeWriter:
+    """A folder of played episodes: ``dataset.json``, one .npz per episode, and one mp4 each in ``videos/``."""
 
     def __init__(self, folder: Path, world: PlayableInfo, fps: float) -> None:
-        """Get the folder ready.
+        """Prepare the folder.
 
         Args:
-            folder: Where it goes; made when it is not there. What was played there before stays.
-            world: What is played.
-            fps: Frames per second of the films, and of the data set where the world says none.
+            folder: Created when missing. Earlier recordings of the same world stay.
+            world: The world that is played.
+            fps: Frames per second of the videos, and of the data set where the world has none.
 
         Raises:
-            UserError: If another recording is there, or it cannot be written.
+            UserError: If the folder has another recording, or cannot be written.
         """
         self._folder, self._fps = folder, fps
-        self._slug = re.sub(r"[^a-z0-9]+", "-", world.name.lower()).strip("-")[:60] or "world"
-        self._lock = threading.Lock()  # players end at the same time
+        self._slug = slugify(world.name)
+        self._lock = threading.Lock()  # several clients' episodes may end at the same time
         self._info = DataInfo(
             fps=world.fps,
             height=world.height,
             width=world.width,
             actions={name: replace(spec, repeat=1) for name, spec in world.actions.items()},
-            provenance=_made_from(world),
+            provenance=_provenance(world),
         )
-        self._check()
+        self._read_episodes()
         try:
-            (folder / FILMS).mkdir(parents=True, exist_ok=True)
+            (folder / VIDEOS).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot record into {folder} ({error.strerror}); choose another folder.") from None
 
-    def save(self, clip: Clip) -> Saved:
-        """Write one episode and its film; waits for other players' and other processes' writing.
+    def save(self, clip: Clip) -> SavedEpisode:
+        """Write one episode and its video; waits for other threads and processes that write.
 
         Raises:
-            UserError: If the disk is full, or somebody else is recording into the folder.
+            UserError: If the disk is full, or another program records into the folder.
         """
         with self._lock, FolderLock(self._folder, "recording into"):
-            episodes = self._check()
+            episodes = self._read_episodes()
             name = self._free_name()
-            write_file(
-                self._folder / FILMS / f"{name}.mp4",
-                encode_mp4(clip.frames, self._fps, scale=viewing_scale(clip.frames, 256)),
-            )
+            video = encode_mp4(clip.frames, self._fps, scale=viewing_scale(clip.frames, 256))
+            write_file(self._folder / VIDEOS / f"{name}.mp4", video)
             write_episode(self._folder / f"{name}.npz", clip)
             lengths = {e.source: e.n_frames for e in episodes} | {name: len(clip.frames)}
             known = {e.source: e.split for e in episodes}
             splits = assign_splits(list(lengths), self._info.split_seed, known)
             listed = [Episode(source=s, n_frames=n, split=splits[s], file=f"{s}.npz") for s, n in lengths.items()]
             write_info(self._folder, self._info, listed)
-        return Saved(episode=f"{name}.npz", film=f"{FILMS}/{name}.mp4", n_frames=len(clip.frames))
+        return SavedEpisode(episode=f"{name}.npz", video=f"{VIDEOS}/{name}.mp4", n_frames=len(clip.frames))
 
-    def _check(self) -> list[Episode]:
-        """Return the episodes that are there already."""
+    def _read_episodes(self) -> list[Episode]:
+        """Return the episodes of earlier recordings, which must be of the same world."""
         if not (self._folder / INFO_FILE).is_file():
             return []
         info, episodes = read_info(self._folder)
-        same = all(to_json(getattr(info, k)) == to_json(getattr(self._info, k)) for k in ("height", "width", "actions"))
-        ours = self._info.provenance
-        if not same or any(info.provenance.get(k) != ours.get(k) for k in ("made_by", "simulator")):
+        own = self._info
+        is_equal = (info.height, info.width, to_json(info.actions)) == (own.height, own.width, to_json(own.actions))
+        if not is_equal or any(info.provenance.get(k) != own.provenance.get(k) for k in ("made_by", "simulator")):
             raise UserError(f"{self._folder} holds another recording; choose a folder of its own for this one.")
         return episodes
 
@@ -167,39 +169,120 @@ class Archive:
         return next(n for n in names if not (self._folder / f"{n}.npz").exists())
 
 
-def _made_from(world: PlayableInfo) -> dict[str, Any]:
-    """Say where a recording comes from: a world, or the simulator of a real game."""
+def _provenance(world: PlayableInfo) -> dict[str, Any]:
+    """Return the provenance of a recording: the world, or the simulator of a real environment."""
     if "simulator" in world.provenance:
         return {"kind": "played", "made_by": "reelworld record --play", **world.provenance}
     return {"made_by": "reelworld play", "world": world.name, "recipe": world.recipe}
 
 
+class Recorder:
+    """Recording of one client: buffers the current episode and writes finished ones in the background.
+
+    Attributes:
+        writer: Destination of the episodes; None where recording is off for the whole server.
+        max_bytes: Size of the episode buffer.
+        record_all: Continue with another episode when the buffer is full, instead of stopping.
+        notify: Sends a JSON message to the client.
+    """
+
+    def __init__(
+        self,
+        controls: Controls,
+        writer: EpisodeWriter | None,
+        notify: Callable[[dict[str, Any]], None],
+        max_bytes: int = 1 << 28,
+        record_all: bool = False,
+    ) -> None:
+        self.writer, self.max_bytes, self.record_all, self.notify = writer, max_bytes, record_all, notify
+        self._controls = controls
+        self._buffer: EpisodeBuffer | None = None
+        self._writes: set[asyncio.Task[None]] = set()
+
+    def switch(self, on: bool, frame: np.ndarray | None) -> None:
+        """Start recording at a frame, None before the first one; or write the current episode and stop.
+
+        Raises:
+            ProtocolError: If the server does not record.
+        """
+        if self.writer is None:
+            raise ProtocolError("nothing is recorded here; start the server with --record FOLDER")
+        if not on:
+            self._write()
+            self._buffer = None
+        elif self._buffer is None:
+            self._buffer = EpisodeBuffer(self._controls, self.max_bytes)
+            if frame is not None:
+                self._buffer.start(frame)
+        self.notify({"type": "recording", "on": self._buffer is not None})
+
+    def start_episode(self, frame: np.ndarray) -> None:
+        """Write the current episode and start another."""
+        if self._buffer is not None:
+            self._write()
+            self._buffer.start(frame)
+
+    def add(
+        self, frame: np.ndarray, actions: Mapping[str, np.ndarray], reward: float, terminated: bool, truncated: bool
+    ) -> None:
+        """Add a step; an episode that has ended, or fills the buffer, is written."""
+        if self._buffer is None:
+            return
+        self._buffer.add(frame, actions, reward, terminated, truncated)
+        if self._buffer.is_full and not self.record_all:
+            self.switch(False, None)
+        elif terminated or truncated or self._buffer.is_full:
+            self.start_episode(frame)
+
+    def rewind(self, n_steps: int, frame: np.ndarray) -> None:
+        """Remove the last steps."""
+        if self._buffer is not None:
+            self._buffer.rewind(n_steps, frame)
+
+    async def close(self) -> None:
+        """Write the current episode and wait until all are written."""
+        self._write()
+        self._buffer = None
+        await asyncio.gather(*self._writes)
+
+    def _write(self) -> None:
+        """Write the current episode in a thread."""
+        clip = self._buffer.clip() if self._buffer else None
+        if clip is None or self.writer is None:
+            return
+        task = asyncio.ensure_future(self._save(self.writer, clip))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+
+    async def _save(self, writer: EpisodeWriter, clip: Clip) -> None:
+        try:
+            self.notify((await asyncio.to_thread(writer.save, clip)).describe())
+        except UserError as error:
+            self._buffer = None
+            self.notify({"type": "recording", "on": False, "problem": str(error)})
+
+
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that something else is in.
+    """Refuse a folder with other contents than a recording.
 
     Raises:
-        UserError: If there is a file, or a folder with other things than an archive's.
+        UserError: If it is a file, or a folder with other files than a recording's.
     """
-    ours = {FILMS, LOCK_FILE}
+    own = {VIDEOS, LOCK_FILE}
     if folder.is_file() or (
-        folder.is_dir() and not (folder / INFO_FILE).exists() and any(p.name not in ours for p in folder.iterdir())
+        folder.is_dir() and not (folder / INFO_FILE).exists() and any(p.name not in own for p in folder.iterdir())
     ):
         raise UserError(f"{folder} exists and is no recording; choose another folder or empty it.")
 
 
 def discard_if_empty(folder: Path) -> None:
-    """Take away an archive's folders that nothing was written into."""
-    for path in (folder / FILMS, folder):
-        with suppress(OSError):  # something is in there
+    """Remove the folders of a recording without episodes."""
+    for path in (folder / VIDEOS, folder):
+        with suppress(OSError):  # not empty
             path.rmdir()
 
 
-def summarize(folder: Path) -> tuple[int, int]:
-    """Count the episodes of an archive and their frames."""
+def count_episodes(folder: Path) -> tuple[int, int]:
+    """Count the episodes of a recording and their frames."""
     episodes = read_info(folder)[1] if (folder / INFO_FILE).is_file() else []
     return len(episodes), sum(episode.n_frames for episode in episodes)
-
-
-def describe_saved(saved: Saved) -> dict[str, Any]:
-    """Return the message that tells a client of it."""
-    return {"type": "recorded", "episode": saved.episode, "film": saved.film, "frames": saved.n_frames}

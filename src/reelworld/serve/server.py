@@ -1,7 +1,7 @@
 """Run the play page on a local port.
 
-``find_port`` takes the wanted port or the next free one and keeps it, so that no other program can slip
-in before the server starts.
+``find_port`` opens the requested port or the next free one and keeps it open, so that no other program can take it
+before the server starts.
 """
 
 from __future__ import annotations
@@ -14,19 +14,17 @@ import socket
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
 
-from reelworld.serve.app import Limits, create_app
-from reelworld.serve.playable import Playable
+from reelworld.serve.app import create_app
+from reelworld.serve.config import ServeConfig
+from reelworld.serve.interfaces import Playable
+from reelworld.serve.library import WorldLibrary
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
-from reelworld.serve.shelf import Shelf
 from reelworld.types import UserError
-
-__all__ = ["configure", "find_port", "serve"]
 
 N_PORTS = 50  # ports tried before giving up
 
@@ -36,7 +34,7 @@ def find_port(host: str, port: int) -> socket.socket:
 
     Args:
         host: Address to listen on.
-        port: Wanted port; 0 takes any free one.
+        port: Requested port; 0 takes any free one.
 
     Raises:
         UserError: If the address is not this machine's, or no port is free.
@@ -61,7 +59,7 @@ def find_port(host: str, port: int) -> socket.socket:
 
 
 def configure(app: Starlette) -> uvicorn.Config:
-    """Set a web server up for a play page."""
+    """Return the web server's settings for a play page."""
     return uvicorn.Config(
         app,
         log_level="warning",
@@ -74,50 +72,33 @@ def configure(app: Starlette) -> uvicorn.Config:
 
 
 def serve(
-    world: Playable | Shelf,
+    worlds: Playable | WorldLibrary,
+    config: ServeConfig | None = None,
     *,
     announce: Callable[[str, int], None],
-    card: str = "",
     host: str = "127.0.0.1",
     port: int = 8000,
     open_browser: bool = True,
-    limits: Limits | None = None,
-    n_threads: int = 1,
-    record: Path | None = None,
-    allow_code: Sequence[str] = (),
 ) -> None:
-    """Serve a world, or a shelf of them, until the process is interrupted.
+    """Serve a world, or a library of worlds, until the process is interrupted.
 
     Args:
-        world: The world to play, or several behind a gallery.
+        worlds: The world to play, or several in a gallery.
+        config: Settings of the server.
         announce: Called once with the page's address and port when the page can be opened.
-        card: The world's card, Markdown.
         host: Address to listen on; off loopback the page's address carries a token.
-        port: Wanted port; the next free one is taken when it is busy.
-        open_browser: Open the page in the person's browser.
-        limits: What clients may use.
-        n_threads: Threads torch may use for a step.
-        record: Folder for what players record; None lets nobody record.
-        allow_code: Modules that the game beside a world may come from, besides the known packages.
+        port: Requested port; the next free one is taken when it is busy.
+        open_browser: Open the page in the user's browser.
     """
     with find_port(host, port) as listener:
         bound = listener.getsockname()[1]
         token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
-        app = create_app(
-            world,
-            card=card,
-            limits=limits,
-            hosts=frozenset({host, socket.gethostname().lower()}),
-            token=token,
-            n_threads=n_threads,
-            record=record,
-            allow_code=allow_code,
-        )
-        shown = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-        url = f"http://{f'[{shown}]' if ':' in shown else shown}:{bound}/{f'?token={token}' if token else ''}"
+        app = create_app(worlds, config, hosts=frozenset({host, socket.gethostname().lower()}), token=token)
+        name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        url = f"http://{f'[{name}]' if ':' in name else name}:{bound}/{f'?token={token}' if token else ''}"
         announce(url, bound)
-        if open_browser and _has_screen():
-            # Connections wait in the listening socket until the server answers.
+        if open_browser and _has_display():
+            # Connections wait in the listening socket until the server accepts them.
             threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         uvicorn.Server(configure(app)).run(sockets=[listener])
 
@@ -129,8 +110,8 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _has_screen() -> bool:
-    """Say whether a browser can show a window; text browsers would take over the terminal."""
+def _has_display() -> bool:
+    """Return True when a browser can open a window; text browsers would take over the terminal."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

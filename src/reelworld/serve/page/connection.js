@@ -1,16 +1,17 @@
-// One WebSocket to the server: opens it, opens it again when it is lost, reads frames. See docs/protocol.md.
+// WebSocket to the server: connects, reconnects, parses frames. See docs/protocol.md.
 
-const PROTOCOL = 3;
+const PROTOCOL = 4;
 const HEADER_BYTES = 28;
+const TYPES = ["hello", "progress", "action_previews", "recording", "recorded", "comparison"];
 const [RAW, JPEG] = [2, 3]; // encodings of an image; 1 is PNG
-const FINAL = new Set([1008, 1011, 4000, 4001, 4002, 4003]); // the server said why; only a person can mend it
+const FINAL = new Set([1008, 1011, 4000, 4001, 4002, 4003]); // closed for a reason: only the user can reconnect
 
 export class Connection {
   #socket = null;
   #wait = 500;
   #on;
 
-  /** @param on {{hello(world), making(progress), effects(pictures), recording(state), recorded(files), beside(distance), frame(frame), lost(), closed(reason, code)}} what to do when these happen */
+  /** @param on {{hello, progress, action_previews, recording, recorded, comparison}} handlers by message type, and {{frame, lost, closed}} */
   constructor(on) {
     this.#on = on;
   }
@@ -19,7 +20,7 @@ export class Connection {
     const address = new URL("api/play", location.href);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     address.search = location.search; // carries the token when there is one
-    address.searchParams.set("takes", "raw,jpeg");
+    address.searchParams.set("encodings", "raw,jpeg");
     const socket = new WebSocket(address);
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
@@ -32,12 +33,12 @@ export class Connection {
     };
   }
 
-  /** Leave, and come back at the address that the page has now. */
+  /** Reconnect with the page's current address. */
   reopen() {
     const socket = this.#socket;
     if (socket.readyState === WebSocket.CLOSED) return this.open();
     socket.onmessage = null;
-    socket.onclose = () => this.open(); // a place is free again before the next one is asked for
+    socket.onclose = () => this.open(); // only now the place on the server is free
     socket.close();
   }
 
@@ -47,15 +48,11 @@ export class Connection {
 
   #readText(text) {
     const message = JSON.parse(text);
-    if (message.type === "making") return this.#on.making(message);
-    if (message.type === "effects") return this.#on.effects(message);
-    if (message.type === "recording") return this.#on.recording(message);
-    if (message.type === "beside") return this.#on.beside(message);
-    if (message.type === "recorded") return this.#on.recorded(message);
-    if (message.type !== "hello") return; // newer servers may say more
-    if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated under this page
-    this.#wait = 500;
-    this.#on.hello(message);
+    if (message.type === "hello") {
+      if (message.protocol !== PROTOCOL) return location.reload(); // the server was updated
+      this.#wait = 500;
+    }
+    if (TYPES.includes(message.type)) this.#on[message.type](message); // newer servers may have other types
   }
 }
 
@@ -66,7 +63,7 @@ function readFrame(buffer) {
   return {
     terminated: (flags & 1) !== 0,
     truncated: (flags & 2) !== 0,
-    waiting: view.getUint8(3),
+    pending: view.getUint8(3),
     sequence: view.getUint32(4, true),
     step: view.getUint32(8, true),
     input: view.getUint32(12, true),
@@ -77,7 +74,7 @@ function readFrame(buffer) {
   };
 }
 
-/** What createImageBitmap takes: a file as it came, or the pixels themselves. */
+/** Return an argument for createImageBitmap: a file, or raw pixels. */
 function readImage(encoding, bytes) {
   if (encoding !== RAW) return new Blob([bytes], { type: encoding === JPEG ? "image/jpeg" : "image/png" });
   const image = new ImageData(bytes[0] + 256 * bytes[1], bytes[2] + 256 * bytes[3]);

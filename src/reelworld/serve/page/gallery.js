@@ -1,8 +1,8 @@
-// The gallery: one card per world, its preview in motion. A click plays it.
+// Gallery: one card per world, with its animation and a link to play it.
 
 const token = new URLSearchParams(location.search).get("token");
 
-/** An address of this server, with the token when there is one. */
+/** Return an address of this server, with the token if there is one. */
 function address(path, world) {
   const query = new URLSearchParams({ world, ...(token ? { token } : {}) });
   return `${path}?${query}`;
@@ -19,8 +19,8 @@ function card(world) {
   const image = make("img");
   image.alt = "";
   image.src = world.preview ? address("api/preview", world.id) : "icon.svg";
-  const facts = [world.recipe, `${world.width}\u00d7${world.height}`, world.actions ? `${world.actions} actions` : "runs by itself"];
-  const words = make("div", "", make("h2", "", world.name), make("p", "", facts.filter(Boolean).join(", ")), make("p", "", world.where && `from ${world.where}`));
+  const facts = [world.system, `${world.width}\u00d7${world.height}`, world.actions ? `${world.actions} actions` : "no actions"];
+  const words = make("div", "", make("h2", "", world.name), make("p", "", facts.filter(Boolean).join(", ")), make("p", "", world.run.toLowerCase() === world.name.toLowerCase() ? "" : world.run));
   const link = make("a", "world");
   link.href = address("play", world.id);
   link.ariaLabel = `Play ${world.name}`;
@@ -36,5 +36,5 @@ try {
   const { worlds } = await answer.json();
   document.getElementById("worlds").replaceChildren(...worlds.map(card));
 } catch (error) {
-  document.getElementById("status").textContent = error.message || "The server does not answer.";
+  document.getElementById("status").textContent = error.message || "The server does not respond.";
 }

@@ -1,15 +1,14 @@
-// A gamepad is a second keyboard: its buttons have codes ("Pad0", ...) that key maps may use. The left stick is the
-// directions, too.
+// Gamepad input: its buttons have key codes ("Pad0", ...). The left stick acts as the directions.
 
 const GLYPHS = ["A", "B", "X", "Y", "LB", "RB", "LT", "RT", "Select", "Start", "L3", "R3", "\u2191", "\u2193", "\u2190", "\u2192"];
 const DIRECTIONS = { ArrowUp: "Pad12", ArrowDown: "Pad13", ArrowLeft: "Pad14", ArrowRight: "Pad15" };
 const LETTERS = { KeyW: "Pad12", KeyS: "Pad13", KeyA: "Pad14", KeyD: "Pad15" };
 const OTHERS = ["Pad0", "Pad1", "Pad2", "Pad3", "Pad5", "Pad4", "Pad7", "Pad6"];
-const THRESHOLD = 0.5; // how far a stick or a trigger goes before it counts as pressed
+const THRESHOLD = 0.5; // of a stick or a trigger, to count as pressed
 
 export const padGlyph = (code) => (code.startsWith("Pad") ? GLYPHS[code.slice(3)] ?? code.slice(3) : undefined);
 
-/** Add a gamepad's buttons to a world's keys: the directions where it has arrows (or WASD), the rest in order. */
+/** Add a gamepad's buttons to a key map: directions for arrow keys (or WASD), other buttons in order. */
 export function withGamepad(keys) {
   const singles = Object.keys(keys).filter((codes) => !codes.includes("+"));
   const directions = singles.some((code) => code in DIRECTIONS) ? DIRECTIONS : LETTERS;
@@ -23,22 +22,22 @@ export function withGamepad(keys) {
   return all;
 }
 
-/** Call ``press`` and ``release`` with codes while a gamepad is there; ``here`` says whether one is. */
-export function watchGamepads({ press, release, here }) {
+/** Call ``press`` and ``release`` with codes, and ``connected`` with true or false. */
+export function watchGamepads({ press, release, connected }) {
   let down = new Set();
   let request = 0;
-  const look = () => {
+  const poll = () => {
     const pads = navigator.getGamepads().filter((pad) => pad?.connected);
     const now = new Set(pads.flatMap(pressedOn));
     for (const code of now) if (!down.has(code)) press(code);
     for (const code of down) if (!now.has(code)) release(code);
     down = now;
-    request = pads.length ? requestAnimationFrame(look) : 0;
-    if (!request) here(false);
+    request = pads.length ? requestAnimationFrame(poll) : 0;
+    if (!request) connected(false);
   };
   addEventListener("gamepadconnected", () => {
-    here(true);
-    if (!request) look();
+    connected(true);
+    if (!request) poll();
   });
 }
 

@@ -1,4 +1,4 @@
-// Keys to actions, and the buttons that show them. A gamepad's buttons are keys, too (see gamepad.js).
+// Key map: keys to actions, and the buttons on screen. Gamepad buttons are keys as well (see gamepad.js).
 
 import { padGlyph, withGamepad } from "./gamepad.js";
 
@@ -16,7 +16,7 @@ export const glyph = (code) =>
   GLYPHS[code] ?? padGlyph(code) ?? code.replace(/^(Key|Digit)/, "").replace(/^Numpad/, "Num ");
 export const isOnKeyboard = (code) => !code.startsWith("Pad") && !code.startsWith("@");
 
-/** The key map of a world: which keys mean which actions. */
+/** Key map of a world. */
 export class KeyMap {
   /** @param actions {Object} stream name -> {kind, names, low, high, null, keys} */
   constructor(actions) {
@@ -26,14 +26,14 @@ export class KeyMap {
     this.useDefaults();
   }
 
-  /** Take the world's own keys. */
+  /** Use the world's default keys. */
   useDefaults() {
     const keys = Object.entries(this.streams).map(([stream, spec]) => [stream, withGamepad(spec.keys)]);
     this.#use(Object.fromEntries(keys));
     this.edited = false;
   }
 
-  /** Take keys that were kept as JSON; says whether they fit this world. */
+  /** Use keys stored as JSON; returns false when they do not fit this world. */
   restore(text) {
     try {
       const keys = JSON.parse(text);
@@ -51,7 +51,7 @@ export class KeyMap {
   /** The keys as JSON, for ``restore``. */
   toText = () => JSON.stringify(this.keys);
 
-  /** Give an action one more key; whoever had the key before loses it. */
+  /** Bind a key to an action, instead of the action that had it. */
   bind(choice, code) {
     this.#drop((codes) => codes === code);
     (this.keys[choice.stream] ??= {})[code] = choice.value;
@@ -59,14 +59,14 @@ export class KeyMap {
     this.edited = true;
   }
 
-  /** Take a key away. */
+  /** Remove a key. */
   unbind(code) {
     this.#drop((codes) => codes === code);
     this.#use(this.keys);
     this.edited = true;
   }
 
-  /** The single keys of an action. */
+  /** Return the single keys of an action. */
   codesOf = (choice) =>
     this.chords.filter((c) => c.codes.length === 1 && c.action === choice.action && !c.codes[0].startsWith("@")).map((c) => c.codes[0]);
 
@@ -79,16 +79,16 @@ export class KeyMap {
     const chord = (stream, value, codes) => ({ stream, value, codes, action: `${stream} ${JSON.stringify(value)}` });
     this.chords = Object.entries(keys).flatMap(([stream, map]) =>
       Object.entries(map).map(([codes, value]) => chord(stream, value, codes.split("+"))));
-    // Every button is a key as well, so that an action without one can still be touched.
+    // Every button on screen is a key as well, so that an action without one can still be played.
     this.chords.push(...this.choices.map((c) => chord(c.stream, c.value, [c.button])));
     this.codes = new Set(this.chords.flatMap((c) => c.codes));
   }
 
   /**
-   * Turn held keys into actions: per stream the longest chord wins, the newest key among equals. On
-   * continuous streams the keys that are left over add what they differ from rest.
+   * Map held keys to actions. Per stream the longest chord wins, among equal ones the newest key. On
+   * continuous streams the remaining keys add their difference from the null action.
    * @param held {string[]} codes in the order they were pressed
-   * @param pressed {string|null} only chords with this key count (a turn belongs to one key press)
+   * @param pressed {string|null} use only chords with this key (one turn per key press)
    */
   resolve(held, pressed = null) {
     const actions = {};
@@ -104,7 +104,7 @@ export class KeyMap {
   }
 }
 
-/** The actions of a stream that single keys of the world reach: each has a button and a line in the settings. */
+/** List the actions of single keys: each has a button and a row in the settings. */
 function singleActions(stream, spec) {
   const found = new Map();
   for (const [codes, value] of Object.entries(spec.keys)) {
@@ -137,7 +137,7 @@ function blend(active, spec) {
   return sum.map((x, i) => Math.min(spec.high[i] ?? 1, Math.max(spec.low[i] ?? -1, x)));
 }
 
-/** Of a joint name such as "left+coast", keep what differs from the name of doing nothing, "straight+coast". */
+/** Drop the parts of a joint name, such as "left+coast", that it shares with the null action, "straight+coast". */
 function withoutRest(name, rest) {
   const parts = name?.split("+");
   const still = rest?.split("+");
@@ -145,17 +145,17 @@ function withoutRest(name, rest) {
   return parts.filter((part, i) => part !== still[i]).join("+") || name;
 }
 
-/** Name an action for a person. */
+/** Return the display name of an action. */
 function nameOf(spec, value) {
   if (spec.kind === "discrete") return withoutRest(spec.names[value], spec.names[spec.null]) ?? `action ${value + 1}`;
   const rest = spec.null ?? value.map(() => 0);
   const moved = value.map((_, i) => i).filter((i) => value[i] !== rest[i]);
-  const sign = (i) => (rest[i] <= spec.low[i] ? "" : value[i] > rest[i] ? " +" : " \u2212"); // a pedal has one way
+  const sign = (i) => (rest[i] <= spec.low[i] ? "" : value[i] > rest[i] ? " +" : " \u2212"); // one-sided range, such as a pedal
   return moved.map((i) => `${spec.names[i] ?? `axis ${i + 1}`}${sign(i)}`).join(", ") || "rest";
 }
 
 /**
- * Make one button per single action; directions go to the pad, the rest to the list.
+ * Create one button per single action: directions in the pad, others in the list.
  * @returns {Map<string, HTMLElement>} code -> its button
  */
 export function makeButtons(keyMap, pad, list) {

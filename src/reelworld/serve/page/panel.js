@@ -1,4 +1,4 @@
-// A panel at the side, or from below on a phone; one is open at a time. Escape closes it.
+// Side panel, at the bottom on a phone. One is open at a time; Escape closes it.
 
 const $ = (id) => document.getElementById(id);
 let openPanel = null;
@@ -6,13 +6,12 @@ let openPanel = null;
 export class Panel {
   #panel;
   #button;
-  #closed;
+  #onClose;
 
-  /** @param closed what to do when it is closed */
-  constructor(id, buttonId, closed = () => {}) {
+  constructor(id, buttonId, onClose = () => {}) {
     this.#panel = $(id);
     this.#button = $(buttonId);
-    this.#closed = closed;
+    this.#onClose = onClose;
     this.#button.onclick = () => (this.isOpen ? this.close() : this.open());
     this.#panel.querySelector(".close").onclick = () => this.close();
   }
@@ -31,7 +30,7 @@ export class Panel {
   close() {
     openPanel = null;
     this.#show(false);
-    this.#closed();
+    this.#onClose();
     this.#button.focus();
   }
 
@@ -42,9 +41,9 @@ export class Panel {
   }
 }
 
-/** Close what is open; says whether something was. */
+/** Close the open panel; returns true when there was one. */
 export function closePanel() {
-  const was = openPanel;
-  was?.close();
-  return was !== null;
+  const panel = openPanel;
+  panel?.close();
+  return panel !== null;
 }

@@ -1,26 +1,26 @@
-// The player: keys and touches in, frames out, and a word for the person whenever something is expected of them.
+// Play page: input to the server, frames to the screen, and the state of the game.
 
-import { isBeside, offerBeside, setBeside, showApart, wantsBeside } from "./beside.js";
+import { clearPreviews, needsPreviews, showPreviews } from "./action_previews.js";
 import { Connection } from "./connection.js";
-import { clearEffects, needsPictures, showEffects } from "./effects.js";
 import { watchGamepads } from "./gamepad.js";
+import { setUpStart, showInitialContexts } from "./initial_contexts.js";
 import { KeyMap, glyph, makeButtons } from "./keyboard.js";
-import { forgetFrames, forgetInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
+import { clearFrames, clearInputs, number, sentInput, shownFrame, showMeters } from "./meters.js";
 import { closePanel } from "./panel.js";
-import { offerRecording, sentence, showRecorded, showRecording, toast } from "./recorder.js";
-import { Settings, rememberedKeys } from "./settings.js";
-import { offerStarts, showStarts } from "./starts.js";
+import { capitalize, showRecordButton, showRecorded, showRecording, toast } from "./recorder.js";
+import { isSideBySide, setSideBySide, showComparison, showReferenceEnv, wantsSideBySide } from "./reference_env.js";
+import { Settings, loadKeys } from "./settings.js";
 
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
 const pixels = screen.getContext("2d");
-const gamePixels = $("game").getContext("2d");
+const envPixels = $("env").getContext("2d");
 const glow = $("glow").getContext("2d");
 const REPEAT_AFTER = 320; // milliseconds a key is held before a turn-based world repeats it
 const REPEAT_EVERY = 110;
-const NO_WORLD = 4003; // the code of a connection that found nothing to play
+const NO_WORLD = 4003; // close code: the world or its environment cannot be played
 const GAP = 16; // between two pictures
-const GLOW_EVERY = 200; // blurring a large area is the dearest thing on this page
+const GLOW_EVERY = 200; // milliseconds: blurring a large area is the most expensive part of this page
 
 let world = null;
 let keyMap = null;
@@ -29,22 +29,25 @@ let shortcuts = {};
 let isPaused = false;
 let wasPlaying = false; // when the tab was hidden
 let last = null; // newest frame shown
-let lastEffects = null; // newest pictures of what actions do
+let lastPreviews = null; // newest action previews
 let inputId = 0;
-let sent = ""; // actions the server holds, as JSON
+let sent = ""; // last actions sent, as JSON
 let repeatTimer = 0;
 let backTimer = 0;
 let glowedAt = 0;
 const held = []; // codes, oldest first
 
-const connection = new Connection({ hello, making, effects, recording: showRecording, recorded: showRecorded, beside: showApart, frame, lost, closed });
+const connection = new Connection({
+  hello, progress, action_previews: previews, recording: showRecording, recorded: showRecorded, comparison: showComparison,
+  frame, lost, closed,
+});
 const settings = new Settings({
   keys: useKeys,
-  sample: (drawing) => connection.send({ type: "sample", ...drawing }),
-  effects: () => connection.send({ type: "effects" }),
+  sample: (sampler) => connection.send({ type: "sample", ...sampler }),
+  previews: () => connection.send({ type: "action_previews" }),
 });
 
-// ---------------------------------------------------------------- what the person is told
+// ---------------------------------------------------------------- state of the game
 
 function show(state, title = "", text = "", button = "", press = null) {
   document.body.dataset.state = state;
@@ -58,19 +61,19 @@ function show(state, title = "", text = "", button = "", press = null) {
   action.onclick = press;
 }
 
-function showWhatIsExpected() {
+function showState() {
   const isOver = last?.terminated || last?.truncated;
   if (isOver) {
     const steps = `${last.step} ${last.step === 1 ? "step" : "steps"}`;
     const points = last.total ? `, reward ${number(last.total)}` : "";
-    show("ended", last.terminated ? "Episode finished" : "Time is up", steps + points, playAgain(), () => reset());
+    show("ended", last.terminated ? "Episode finished" : "Time limit reached", steps + points, playAgain(), () => reset());
   } else if (isPaused && !last?.step && keyMap.choices.length) {
-    const kept = isReal() && world.record ? "Every episode you play is kept" : "";
-    show("ready", hasKeyboard() ? "Press any key to start" : "Ready when you are", kept, "Play", () => pause(false));
+    const note = isReal() && world.record ? "Every episode is recorded" : "";
+    show("ready", hasKeyboard() ? "Press any key to start" : "Tap to start", note, "Play", () => pause(false));
   } else if (isPaused && !last?.step) {
     show("paused", "Ready", "", "Play", () => pause(false));
   } else if (isPaused) {
-    show("paused"); // nothing covers the picture: people look at it, go back and step
+    show("paused"); // no overlay: the picture stays visible for stepping and rewinding
     $("status").textContent = "Paused";
   } else {
     show("playing");
@@ -82,57 +85,58 @@ function showWhatIsExpected() {
   $("back").disabled = !last?.step;
 }
 
-const hasKeyboard = () => matchMedia("(hover: hover)").matches; // as far as a page can know
+const hasKeyboard = () => matchMedia("(hover: hover)").matches; // the best guess of a page
 const playAgain = () => (hasKeyboard() ? `Play again (${glyph(shortcuts.reset)})` : "Play again");
-const isReal = () => world.pictures[0] === "game";
+const isReal = () => world.views[0] === "env";
 const isRunning = () => !isPaused && document.body.dataset.state === "playing";
 
-// ---------------------------------------------------------------- what the server says
+// ---------------------------------------------------------------- messages of the server
 
 function hello(message) {
   world = message;
   keyMap = new KeyMap(world.actions);
   isPaused = world.paused;
-  last = lastEffects = null;
+  last = lastPreviews = null;
   sent = "";
   inputId = 0;
-  forgetInputs();
+  clearInputs();
   releaseAll();
-  rememberedKeys(keyMap, world.name);
+  loadKeys(keyMap, world.name);
   for (const id of ["pause", "single", "fps-meter"]) $(id).hidden = world.turn_based;
   $("back").hidden = !world.rewind;
   const query = new URLSearchParams(location.search);
-  for (const own of ["world", "beside"]) query.delete(own);
+  for (const own of ["world", "reference_env"]) query.delete(own);
   $("home").hidden = !world.gallery;
   $("home").href = query.size ? `./?${query}` : "./";
   $("name").textContent = document.title = world.name;
-  const pace = world.turn_based ? "one step per key" : `${number(world.fps)} frames/s`;
-  const alone = keyMap.choices.length ? "" : ", runs by itself";
-  const kind = isReal() ? "the real game" : `recipe ${world.recipe}`;
+  const pace = world.turn_based ? "one step per key" : `${number(world.fps)} fps`;
+  const alone = keyMap.choices.length ? "" : ", no controls";
+  const kind = isReal() ? "real game" : world.system;
   $("model-name").textContent = isReal() ? "Game" : "Model";
-  screen.ariaLabel = isReal() ? "What the real game shows" : "What the world shows";
-  const held = isReal() && world.held > 1 ? `, each action held for ${world.held} of the game's steps` : "";
-  $("about").textContent = `${kind}, ${world.width}\u00d7${world.height}, ${pace}${alone}${held}`;
+  screen.ariaLabel = isReal() ? "Real game" : "World";
+  const repeat = isReal() && world.action_repeat > 1 ? `, action repeat ${world.action_repeat}` : "";
+  $("about").textContent = `${kind}, ${world.width}\u00d7${world.height}, ${pace}${alone}${repeat}`;
   $("delay").parentElement.hidden = !keyMap.choices.length;
   $("hint").hidden = !world.turn_based;
   $("hint").textContent = hasKeyboard() ? "Your turn: each key press is one step" : "Your turn: each tap is one step";
-  for (const canvas of [screen, $("game")]) [canvas.width, canvas.height] = [world.width, world.height];
+  for (const canvas of [screen, $("env")]) [canvas.width, canvas.height] = [world.width, world.height];
   useKeys();
   settings.show(world, keyMap);
-  showStarts(world);
-  offerRecording(world, (message) => connection.send(message));
-  offerBeside(world, again);
+  showInitialContexts(world);
+  showRecordButton(world, (message) => connection.send(message));
+  showReferenceEnv(world, again);
   const shown = $("tools").querySelectorAll("button:not([hidden])").length;
-  $("tools").classList.toggle("is-many", shown > 6); // two rows on a phone
+  $("tools").classList.toggle("is-many", shown > 5); // two rows on a phone
+  $("tools").style.setProperty("--columns", Math.ceil(shown / 2));
   fit();
-  if (world.effects && needsPictures(keyMap)) connection.send({ type: "effects" });
+  if (world.action_previews && needsPreviews(keyMap)) connection.send({ type: "action_previews" });
   $("stage").focus({ preventScroll: true });
 }
 
-/** The keys are known, or others now: make the buttons, and find keys for the player's own wishes. */
+/** Build the buttons for the key map, and choose free keys for the shortcuts. */
 function useKeys() {
   releaseAll();
-  clearEffects();
+  clearPreviews();
   buttons = makeButtons(keyMap, $("pad"), $("keys"));
   for (const button of new Set(buttons.values())) listenToTouch(button);
   const free = (codes) => codes.find((code) => !keyMap.codes.has(code));
@@ -141,19 +145,19 @@ function useKeys() {
     pause: free(["KeyP", "KeyK", "F4"]), single: free(["Period", "KeyN", "F7"]),
   };
   for (const [id, code] of Object.entries(shortcuts)) $(id).querySelector("kbd").textContent = glyph(code);
-  if (lastEffects) showEffects(lastEffects, buttons);
+  if (lastPreviews) showPreviews(lastPreviews, buttons);
 }
 
-function effects(message) {
-  lastEffects = message;
-  showEffects(message, buttons);
+function previews(message) {
+  lastPreviews = message;
+  showPreviews(message, buttons);
 }
 
-/** The world makes several frames at once, and it takes a while. */
-function making({ share, frames }) {
-  const what = frames === 1 ? "frame" : `${frames} frames`;
-  const text = `Imagining the next ${what}\u2026 ${Math.floor(100 * share)}%`;
-  if (!last) show("connecting", "One moment", text); // nothing can be seen yet
+/** Show the progress of a world that generates several frames at once. */
+function progress({ fraction, frames }) {
+  const what = frames === 1 ? "a frame" : `${frames} frames`;
+  const text = `Generating ${what}\u2026 ${Math.floor(100 * fraction)}%`;
+  if (!last) show("connecting", "Starting", text); // there is no frame yet
   $("hint").textContent = text;
   $("hint").hidden = false;
 }
@@ -161,8 +165,8 @@ function making({ share, frames }) {
 async function frame(message) {
   const image = await createImageBitmap(message.image);
   if (last && last.sequence > message.sequence) return;
-  pixels.drawImage(image, 0, 0); // the world; what stands beside it falls off the canvas
-  if (isBeside(world)) gamePixels.drawImage(image, -world.width, 0);
+  pixels.drawImage(image, 0, 0); // the first view; a second one is outside the canvas
+  if (isSideBySide(world)) envPixels.drawImage(image, -world.width, 0);
   const now = performance.now();
   if (now - glowedAt > GLOW_EVERY) {
     glow.drawImage(image, 0, 0, 8, 8);
@@ -174,26 +178,26 @@ async function frame(message) {
   const before = last;
   last = message;
   const isNewState = !before || before.terminated || before.truncated || last.terminated || last.truncated;
-  if (isNewState || before.step === 0 || last.step === 0 || isPaused) showWhatIsExpected();
+  if (isNewState || before.step === 0 || last.step === 0 || isPaused) showState();
   if (last.step > 0 || !world.turn_based) $("hint").hidden = true;
   if (world.turn_based || isPaused || isNewState) showMeters(last, isRunning());
 }
 
 function lost() {
   releaseAll();
-  show("lost", world ? "Connection lost" : "No server yet", "Trying again\u2026");
+  show("lost", world ? "Connection lost" : "No connection", "Reconnecting\u2026");
 }
 
 function closed(reason, code) {
   releaseAll();
-  const text = `${sentence(reason || "the server closed it")}.`;
-  if (wantsBeside() && code === NO_WORLD) {
-    return show("closed", "The real game is not here", text, "Play the world alone", () => {
-      setBeside(false);
+  const text = `${capitalize(reason || "the server closed the connection")}.`;
+  if (wantsSideBySide() && code === NO_WORLD) {
+    return show("closed", "Real game not available", text, "Play the world only", () => {
+      setSideBySide(false);
       again();
     });
   }
-  show("closed", "The game has stopped", text, "Try again", again);
+  show("closed", "Disconnected", text, "Reconnect", again);
 }
 
 function again() {
@@ -201,7 +205,7 @@ function again() {
   connection.reopen();
 }
 
-// ---------------------------------------------------------------- what the person does
+// ---------------------------------------------------------------- input
 
 function sendInput(message) {
   inputId += 1;
@@ -209,8 +213,8 @@ function sendInput(message) {
   connection.send({ ...message, id: inputId });
 }
 
-function reset(start = undefined) {
-  sendInput({ type: "reset", start });
+function reset(index = undefined) {
+  sendInput({ type: "reset", initial_context: index });
   if (isPaused) pause(false);
   $("stage").focus({ preventScroll: true });
 }
@@ -219,15 +223,15 @@ function pause(value) {
   if (world.turn_based || isPaused === value) return;
   isPaused = value;
   connection.send({ type: "pause", paused: value });
-  forgetFrames();
-  showWhatIsExpected();
+  clearFrames();
+  showState();
   $("stage").focus({ preventScroll: true });
 }
 
-/** Go one step back; a real-time world waits there. */
-function back() {
+/** Rewind one step; a real-time world is paused there. */
+function rewind() {
   if (!last?.step || !world.rewind) return;
-  if (!world.turn_based && !isPaused) isPaused = true; // the server pauses by itself
+  if (!world.turn_based && !isPaused) isPaused = true; // as the server does
   sendInput({ type: "rewind", steps: 1 });
 }
 
@@ -236,7 +240,7 @@ function single() {
 }
 
 function press(code) {
-  if (settings.take(code)) return;
+  if (settings.bindNext(code)) return;
   if (!world || held.includes(code)) return;
   held.push(code);
   buttons.get(code)?.classList.add("is-held");
@@ -259,7 +263,7 @@ function releaseAll() {
   [...held].forEach(release);
 }
 
-/** Real time: tell the server whenever the held keys mean something else. */
+/** Real time: send the actions of the held keys whenever they change. */
 function holdActions() {
   const actions = keyMap.resolve(held);
   const text = JSON.stringify(actions);
@@ -276,7 +280,7 @@ function turn(code) {
 
 function repeat(code) {
   if (!held.includes(code)) return;
-  if (last?.input === inputId) turn(code); // never ahead of what the person sees
+  if (last?.input === inputId) turn(code); // never ahead of the frame on screen
   repeatTimer = setTimeout(() => repeat(code), REPEAT_EVERY);
 }
 
@@ -291,7 +295,7 @@ function listenToTouch(button) {
   button.onpointerup = button.onpointercancel = button.onlostpointercapture = () => release(code);
   button.oncontextmenu = (event) => event.preventDefault();
   button.onclick = ({ detail }) => {
-    if (detail !== 0) return; // a pointer; the handlers above saw it
+    if (detail !== 0) return; // pointers are handled above
     press(code);
     setTimeout(() => release(code), 60);
   };
@@ -300,13 +304,13 @@ function listenToTouch(button) {
 addEventListener("keydown", (event) => {
   const { code } = event;
   if (!world || event.ctrlKey || event.metaKey || event.altKey) return;
-  if (settings.take(code)) return event.preventDefault();
+  if (settings.bindNext(code)) return event.preventDefault();
   if (code === "Escape" && closePanel()) return;
-  if (document.activeElement instanceof HTMLInputElement) return; // a slider has uses for keys
+  if (document.activeElement instanceof HTMLInputElement) return; // sliders use keys
   const isOnButton = document.activeElement instanceof HTMLButtonElement;
   if (isOnButton && (code === "Enter" || code === "Space")) return;
   if (keyMap.codes.has(code) || Object.values(shortcuts).includes(code)) event.preventDefault();
-  if (code === shortcuts.back) return back(); // held, it goes on going back
+  if (code === shortcuts.back) return rewind(); // repeats while held
   if (code === shortcuts.single) return single();
   if (event.repeat) return;
   if (code === shortcuts.reset) reset();
@@ -314,7 +318,7 @@ addEventListener("keydown", (event) => {
   else if (keyMap.codes.has(code)) press(code);
   else if (document.body.dataset.state === "ready" && code !== "Tab") pause(false);
   else if (!event.shiftKey && /^(Key|Digit|Arrow|Space)/.test(code)) {
-    toast(`${glyph(code)} does nothing here. The buttons name the keys; Settings changes them.`);
+    toast(`${glyph(code)} is not assigned. The buttons show the keys; Settings changes them.`);
   }
 });
 addEventListener("keyup", ({ code }) => release(code));
@@ -327,40 +331,40 @@ document.addEventListener("visibilitychange", () => {
 });
 $("pause").onclick = () => pause(!isPaused);
 $("reset").onclick = () => reset();
-offerStarts({ begin: reset, nextId: () => (inputId += 1), begun: () => $("stage").focus({ preventScroll: true }) });
+setUpStart({ start: reset, nextId: () => (inputId += 1), started: () => $("stage").focus({ preventScroll: true }) });
 $("single").onclick = single;
 $("back").onpointerdown = () => {
-  back();
+  rewind();
   clearTimeout(backTimer);
   backTimer = setTimeout(function again() {
-    back();
+    rewind();
     backTimer = setTimeout(again, REPEAT_EVERY);
   }, REPEAT_AFTER);
 };
 $("back").onpointerup = $("back").onpointerleave = $("back").onpointercancel = () => clearTimeout(backTimer);
-$("back").onclick = ({ detail }) => detail === 0 && back(); // the keyboard's click; a pointer was seen above
+$("back").onclick = ({ detail }) => detail === 0 && rewind(); // a click of the keyboard; pointers are handled above
 $("screen").onclick = () => $("stage").focus({ preventScroll: true });
 
 // ---------------------------------------------------------------- the canvas
 
-/** Scale the canvas by a whole number of screen pixels, so that every pixel of the world is a square. */
+/** Scale the canvas by an integer number of device pixels, so that every pixel of the world is square. */
 function fit() {
   if (!world) return;
   const box = $("stage").getBoundingClientRect();
   const ratio = devicePixelRatio || 1;
   const [first] = $("pictures").children;
-  const frills = first.offsetHeight - screen.offsetHeight; // the words below a picture
-  const below = $("apart").hidden ? 0 : $("apart").offsetHeight;
+  const caption = first.offsetHeight - screen.offsetHeight;
+  const below = $("comparison").hidden ? 0 : $("comparison").offsetHeight;
   const roomFor = (columns, rows) => Math.min(
     (((box.width - GAP * (columns - 1)) / columns) * ratio) / world.width,
-    (((box.height - below) / rows - frills) * ratio) / world.height,
+    (((box.height - below) / rows - caption) * ratio) / world.height,
   );
-  const n = world.pictures.length;
-  const [abreast, stacked] = [roomFor(n, 1), roomFor(1, n)].map((room) => (room >= 2 ? Math.floor(room) : room));
-  const isStacked = stacked > abreast;
-  const scale = Math.max(abreast, stacked) / ratio;
+  const n = world.views.length;
+  const [inRow, stacked] = [roomFor(n, 1), roomFor(1, n)].map((room) => (room >= 2 ? Math.floor(room) : room));
+  const isStacked = stacked > inRow;
+  const scale = Math.max(inRow, stacked) / ratio;
   $("pictures").classList.toggle("is-stacked", isStacked);
-  for (const canvas of [screen, $("game")]) {
+  for (const canvas of [screen, $("env")]) {
     canvas.style.width = `${world.width * scale}px`;
     canvas.style.height = `${world.height * scale}px`;
   }
@@ -368,5 +372,5 @@ function fit() {
 
 new ResizeObserver(fit).observe($("stage"));
 setInterval(() => showMeters(last, isRunning()), 250);
-watchGamepads({ press: (code) => world && press(code), release, here: (isHere) => document.body.classList.toggle("has-gamepad", isHere) });
+watchGamepads({ press: (code) => world && press(code), release, connected: (isOn) => document.body.classList.toggle("has-gamepad", isOn) });
 connection.open();

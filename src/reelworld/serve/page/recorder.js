@@ -1,11 +1,11 @@
-// Keep what is played: the server writes it into the folder it was started with.
+// Recording: the server writes episodes into the folder of --record.
 
 const $ = (id) => document.getElementById(id);
 let isOn = false;
 let toastTimer = 0;
 
-/** Show the button where the server may record; ``send`` asks it to. */
-export function offerRecording(world, send) {
+/** Show the button where the server records; ``send`` switches recording. */
+export function showRecordButton(world, send) {
   showRecording({ on: false });
   $("record").hidden = !world.record;
   $("record").onclick = () => send({ type: "record", on: !isOn });
@@ -16,15 +16,14 @@ export function showRecording({ on, problem = "" }) {
   $("record").classList.toggle("is-on", on);
   $("record").ariaPressed = String(on);
   $("record").querySelector(".label").textContent = on ? "Recording" : "Record";
-  if (problem) toast(problem);
+  if (problem) toast(capitalize(problem));
 }
 
-export const showRecorded = ({ film, frames }) => toast(`Kept ${frames} frames: ${film}`);
+export const showRecorded = ({ video, frames }) => toast(`Saved ${frames} frames: ${video}`);
 
-/** Begin with a capital. */
-export const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
+export const capitalize = (text) => `${text[0].toUpperCase()}${text.slice(1)}`;
 
-/** Say something for a while. */
+/** Show a message for a while. */
 export function toast(text) {
   $("toast").textContent = text;
   $("toast").hidden = false;

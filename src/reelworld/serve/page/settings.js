@@ -1,4 +1,4 @@
-// The panel of settings: how the world draws, and which keys mean what.
+// Settings panel: sampling settings and key map.
 
 import { cap, glyph } from "./keyboard.js";
 import { Panel } from "./panel.js";
@@ -9,40 +9,40 @@ const storage = (keyMap, name) => {
   return `reelworld keys ${name} ${shape.join(" ")}`;
 };
 
-/** Take the keys that this browser remembers for a world. */
-export function rememberedKeys(keyMap, name) {
+/** Load the key map that this browser has stored for a world. */
+export function loadKeys(keyMap, name) {
   try {
     const text = localStorage.getItem(storage(keyMap, name));
     if (text) keyMap.restore(text);
   } catch {
-    // a browser that keeps nothing
+    // the browser has no storage
   }
 }
 
-function remember(keyMap, name) {
+function storeKeys(keyMap, name) {
   try {
     if (keyMap.edited) localStorage.setItem(storage(keyMap, name), keyMap.toText());
     else localStorage.removeItem(storage(keyMap, name));
   } catch {
-    // a browser that keeps nothing
+    // the browser has no storage
   }
 }
 
 export class Settings {
   #keyMap = null;
   #name = "";
-  #drawing = null;
-  #capturing = null; // the action that waits for its key
+  #sampler = null;
+  #capturing = null; // action that the next key is bound to
   #on;
 
-  /** @param on {{keys(), sample(drawing), effects()}} what to do when these change */
+  /** @param on {{keys(), sample(sampler), previews()}} change handlers */
   constructor(on) {
     this.#on = on;
     new Panel("panel", "settings", () => this.#capture(null));
-    $("effects").onclick = () => on.effects();
+    $("previews").onclick = () => on.previews();
     for (const id of ["temperature", "passes"]) $(id).oninput = () => this.#sample();
-    $("drawing-reset").onclick = () => {
-      this.#showDrawing(this.#drawing);
+    $("sampler-reset").onclick = () => {
+      this.#showSampler(this.#sampler);
       this.#sample();
     };
     $("keys-reset").onclick = () => {
@@ -51,37 +51,37 @@ export class Settings {
     };
   }
 
-  /** Show a world; what was set for it before a connection was lost holds again. */
+  /** Show a world's settings; after a reconnection they are sent again. */
   show(world, keyMap) {
     const isNew = this.#name !== world.name;
     this.#keyMap = keyMap;
     this.#name = world.name;
-    this.#drawing = world.sampler;
+    this.#sampler = world.sampler;
     $("keys-section").hidden = !keyMap.choices.length;
-    $("drawing-section").hidden = !world.sampler;
-    $("effects").hidden = !world.effects;
-    if (world.sampler && isNew) this.#showDrawing(world.sampler);
+    $("sampler-section").hidden = !world.sampler;
+    $("previews").hidden = !world.action_previews;
+    if (world.sampler && isNew) this.#showSampler(world.sampler);
     else if (world.sampler && this.#isChanged()) this.#sample();
     this.#listKeys();
   }
 
-  /** Offer a key to the action that waits for one; says whether it was taken. */
-  take(code) {
+  /** Bind a key to the waiting action; returns false when there is none. */
+  bindNext(code) {
     if (!this.#capturing) return false;
     const choice = this.#capturing;
     this.#capture(null);
     if (code !== "Escape") {
       this.#keyMap.bind(choice, code);
       this.#changed();
-      $("status").textContent = `${choice.name} is now on ${glyph(code)}`;
+      $("status").textContent = `${choice.name} is now bound to ${glyph(code)}`;
     }
     $("key-list").querySelectorAll("button.bind")[this.#keyMap.choices.indexOf(choice)]?.focus();
     return true;
   }
 
-  #isChanged = () => Number($("temperature").value) !== this.#drawing.temperature || Number($("passes").value) !== this.#drawing.steps;
+  #isChanged = () => Number($("temperature").value) !== this.#sampler.temperature || Number($("passes").value) !== this.#sampler.steps;
 
-  #showDrawing({ temperature, steps }) {
+  #showSampler({ temperature, steps }) {
     $("temperature").max = Math.max(2, temperature);
     $("passes").max = Math.max(24, steps);
     $("temperature").value = temperature;
@@ -100,7 +100,7 @@ export class Settings {
   }
 
   #changed() {
-    remember(this.#keyMap, this.#name);
+    storeKeys(this.#keyMap, this.#name);
     this.#listKeys();
     this.#on.keys();
   }
@@ -130,7 +130,7 @@ export class Settings {
     const button = document.createElement("button");
     button.type = "button";
     button.className = `drop${code.startsWith("Pad") ? " of-gamepad" : ""}`;
-    button.ariaLabel = `Take ${code.startsWith("Pad") ? "gamepad " : ""}${glyph(code)} away from ${choice.name}`;
+    button.ariaLabel = `Remove ${code.startsWith("Pad") ? "gamepad " : ""}${glyph(code)} from ${choice.name}`;
     button.append(cap(code));
     button.onclick = () => {
       this.#keyMap.unbind(code);

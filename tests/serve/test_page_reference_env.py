@@ -8,30 +8,30 @@ from tests.serve.squares import running, time_world, turn_world
 
 from reelworld.data.dataset import Dataset
 from reelworld.envs.presets import SimulatorConfig
-from reelworld.serve.app import Limits
-from reelworld.serve.real import RealGame
-from reelworld.serve.shelf import Shelf, Shelved
+from reelworld.serve.config import Limits
+from reelworld.serve.library import WorldEntry, WorldLibrary
+from reelworld.serve.reference_env import PlayableEnv
 
 pytestmark = needs_browser
 
 
 def both(page) -> tuple[tuple[int, int], tuple[int, int]]:
-    return cell(page), cell(page, "game")
+    return cell(page), cell(page, "env")
 
 
 def go_beside(page) -> None:
     page.get_by_role("button", name="Real game").click()
-    page.wait_for_selector("body.is-beside[data-state=playing]")
-    text(page, "#psnr", "^equal$")
+    page.wait_for_selector("body.is-side-by-side[data-state=playing]")
+    text(page, "#psnr", "^identical$")
 
 
 def test_the_same_keys_play_the_world_and_the_real_game(visit):
     with running(learned_world(), allow_code=(MODULE,)) as address:
         page = visit(address)
-        assert page.locator("#game-picture").is_hidden()
+        assert page.locator("#env-picture").is_hidden()
         go_beside(page)
-        assert page.locator("figcaption:visible").all_inner_texts() == ["The world", "The real game"]
-        text(page, "#apart-note", "No going back")
+        assert page.locator("figcaption:visible").all_inner_texts() == ["World", "Real game"]
+        text(page, "#comparison-note", "cannot be rewound")
         assert page.locator("#back").is_hidden() and page.locator("#start-from").is_hidden()
         before, there = both(page)
         assert before == there
@@ -43,9 +43,9 @@ def test_the_same_keys_play_the_world_and_the_real_game(visit):
         text(page, "#step", "^2$")
         assert page.locator("#curve").get_attribute("points").count(",") == 3
         page.reload()
-        page.wait_for_selector("body.is-beside[data-state=playing]")  # the address remembers
+        page.wait_for_selector("body.is-side-by-side[data-state=playing]")  # the address remembers
         page.get_by_role("button", name="Real game").click()
-        page.wait_for_selector("body:not(.is-beside)[data-state=playing]")
+        page.wait_for_selector("body:not(.is-side-by-side)[data-state=playing]")
         page.keyboard.press("ArrowRight")
         text(page, "#step", "^1$")
         page.keyboard.press("Backspace")
@@ -67,7 +67,7 @@ def test_pictures_that_part_are_measured_and_the_end_of_the_game_is_announced(vi
         state(page, "ended")
         page.keyboard.press("KeyR")
         state(page, "playing")
-        text(page, "#psnr", "^equal$")
+        text(page, "#psnr", "^identical$")
         assert len(set(both(page))) == 1
 
 
@@ -77,28 +77,28 @@ def test_a_game_that_is_not_here_says_why(visit):
         page.get_by_role("button", name="Real game").click()
         text(page, "#toast", "^Unknown environment 'NoSuchGame-v3'")
         state(page, "playing")
-        page.goto(f"http://{address}/?beside=1")
+        page.goto(f"http://{address}/?reference_env=1")
         state(page, "closed")
-        text(page, "#overlay-title", "The real game is not here")
-        page.get_by_role("button", name="Play the world alone").click()
+        text(page, "#overlay-title", "Real game not available")
+        page.get_by_role("button", name="Play the world only").click()
         state(page, "playing")
         page.keyboard.press("ArrowRight")
         text(page, "#step", "^1$")
 
 
 def test_no_button_where_there_is_no_game(visit, turns):
-    assert visit(turns).locator("#beside").is_hidden()
+    assert visit(turns).locator("#side-by-side").is_hidden()
 
 
 def test_the_way_back_to_the_gallery_leaves_the_game(visit):
-    with running(Shelf([Shelved(name="Learned", load=learned_world)]), allow_code=(MODULE,)) as address:
+    with running(WorldLibrary([WorldEntry(name="Learned", load=learned_world)]), allow_code=(MODULE,)) as address:
         page = visit(address)
         page.get_by_role("link", name="Play Learned").click()
         state(page, "playing")
         go_beside(page)
         page.get_by_role("link", name="All worlds").click()
         page.get_by_role("link", name="Play Learned").click()
-        page.wait_for_selector("body:not(.is-beside)[data-state=playing]")
+        page.wait_for_selector("body:not(.is-side-by-side)[data-state=playing]")
 
 
 def test_both_pictures_fit_a_phone(visit):
@@ -107,7 +107,7 @@ def test_both_pictures_fit_a_phone(visit):
         go_beside(page)
         size = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
         assert size == [390, 844]
-        boxes = [page.locator(name).bounding_box() for name in ("#screen", "#game", "#apart", "#tools")]
+        boxes = [page.locator(name).bounding_box() for name in ("#screen", "#env", "#comparison", "#tools")]
         for box in boxes:
             assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and box["y"] + box["height"] <= 844
         assert boxes[0]["width"] == boxes[1]["width"] >= 150
@@ -130,27 +130,27 @@ def test_many_buttons_fit_a_phone(visit, tmp_path):
 
 
 def test_the_real_game_is_played_and_everything_is_kept(visit, tmp_path):
-    game = RealGame(SimulatorConfig(env_id=ID))
+    game = PlayableEnv(SimulatorConfig(env_id=ID))
     with running(game, Limits(sessions=1), record=tmp_path) as address:
         page = visit(address)
-        text(page, "#about", "^the real game, 32")
-        for gone in ("#back", "#start-from", "#beside"):
+        text(page, "#about", "^real game, 32")
+        for gone in ("#back", "#start-from", "#side-by-side"):
             assert page.locator(gone).is_hidden()
         text(page, "#record", "Recording")
         page.get_by_role("button", name="Settings").click()
-        assert page.locator("#drawing-section").is_hidden() and page.get_by_label("Temperature").is_hidden()
-        assert page.locator("#effects").is_hidden()
+        assert page.locator("#sampler-section").is_hidden() and page.get_by_label("Temperature").is_hidden()
+        assert page.locator("#previews").is_hidden()
         page.keyboard.press("Escape")
         for step, key in enumerate(["KeyW", "KeyW", "KeyQ"], 1):  # the keys of actions that nobody named: 1, 2, 3
             page.keyboard.press({"KeyW": "Digit2", "KeyQ": "Digit1"}[key])
             text(page, "#step", f"^{step}$")
         page.keyboard.press("KeyR")
-        text(page, "#toast", r"^Kept 4 frames: films/tests-serve-game-square-v0-played-.*\.mp4$")
+        text(page, "#toast", r"^Saved 4 frames: videos/tests-serve-game-square-v0-played-.*\.mp4$")
         page.keyboard.press("Digit2")
         text(page, "#step", "^1$")
         second = visit(address)
         state(second, "closed")
-        text(second, "#overlay-text", "^Somebody plays here already; close another tab and try again.$")
+        text(second, "#overlay-text", "^Another tab plays here already; close a tab and try again.$")
         page.reload()  # the place is free at once, and what was played is kept
         state(page, "playing")
         page.close()
@@ -174,8 +174,8 @@ def test_two_tabs_play_games_of_their_own(visit):
 def test_a_key_without_a_meaning_says_so(visit, turns):
     page = visit(turns)
     page.keyboard.press("KeyX")
-    text(page, "#toast", "^X does nothing here")
+    text(page, "#toast", "^X is not assigned")
     expect(page.locator("#toast")).to_have_attribute("role", "status")
     text(page, "#step", "^0$")
     page.keyboard.press("Shift")  # no key of a game by itself
-    text(page, "#toast", "^X does")
+    text(page, "#toast", "^X is")

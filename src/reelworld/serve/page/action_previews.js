@@ -1,16 +1,16 @@
-// What each action does, as a small moving picture in its button.
+// Action previews: a small animation of each action in its button.
 
-const EVERY = 350; // milliseconds per picture
-let shown = []; // {canvas, image, frames, at}
+const FRAME_MS = 350;
+let shown = []; // {canvas, strip, frames}
 let timer = 0;
 
-/** True where the names of actions say nothing, as those do that were found in video. */
-export const needsPictures = (keyMap) =>
+/** True where actions have no names, as latent actions do. */
+export const needsPreviews = (keyMap) =>
   keyMap.choices.length > 0 && keyMap.choices.every((c) => /^action \d+$/.test(c.name)) && keyMap.choices.length <= 16;
 
-/** Put the pictures of a message into the buttons. */
-export async function showEffects(message, buttons) {
-  const loaded = await Promise.all(message.effects.map(async (effect) => ({ ...effect, strip: await load(effect.image) })));
+/** Show the previews of a message in the buttons. */
+export async function showPreviews(message, buttons) {
+  const loaded = await Promise.all(message.previews.map(async (preview) => ({ ...preview, strip: await load(preview.image) })));
   clearInterval(timer);
   shown.forEach(({ canvas }) => canvas.remove());
   shown = [];
@@ -18,32 +18,32 @@ export async function showEffects(message, buttons) {
     const button = buttons.get(`@${stream} ${JSON.stringify(value)}`);
     if (!button) continue;
     const canvas = document.createElement("canvas");
-    canvas.className = "effect";
+    canvas.className = "preview";
     canvas.width = strip.width / frames;
     canvas.height = strip.height;
     canvas.ariaHidden = "true";
     button.append(canvas);
-    button.classList.add("has-effect");
+    button.classList.add("has-preview");
     shown.push({ canvas, strip, frames });
   }
-  document.body.classList.toggle("has-effects", shown.length > 0);
+  document.body.classList.toggle("has-previews", shown.length > 0);
   if (!shown.length) return;
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) return draw(Infinity);
-  let turn = 0;
+  let tick = 0;
   draw(0);
-  timer = setInterval(() => draw((turn += 1)), EVERY);
+  timer = setInterval(() => draw((tick += 1)), FRAME_MS);
 }
 
-/** Forget the pictures: the buttons are made anew. */
-export function clearEffects() {
+/** Remove the previews, before the buttons are rebuilt. */
+export function clearPreviews() {
   clearInterval(timer);
   shown = [];
-  document.body.classList.remove("has-effects");
+  document.body.classList.remove("has-previews");
 }
 
-function draw(turn) {
+function draw(tick) {
   for (const { canvas, strip, frames } of shown) {
-    const at = Number.isFinite(turn) ? Math.min(turn % (frames + 2), frames - 1) : frames - 1; // the last one stays a while
+    const at = Number.isFinite(tick) ? Math.min(tick % (frames + 2), frames - 1) : frames - 1; // the last frame is held
     canvas.getContext("2d").drawImage(strip, -at * canvas.width, 0);
   }
 }

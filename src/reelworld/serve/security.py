@@ -1,7 +1,7 @@
-"""Who may ask at all, and the safety headers of every answer.
+"""Origin checks, access token and security headers.
 
-``Guard`` looks at each request first: the Host header (a page elsewhere could point its own name at this machine),
-the Origin header (pages elsewhere may open WebSockets anywhere) and, off loopback, the token.
+The Host header is checked because a page elsewhere could point its own name at this machine. The Origin header is
+checked because pages elsewhere may open WebSockets anywhere. Off loopback the API also requires a token.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reelworld.serve.protocol import CloseCode
 
-__all__ = ["Guard"]
-
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -30,8 +28,8 @@ HEADERS = {
 }
 
 
-class Guard:
-    """Turns away requests that do not come from this server's own page, and adds the safety headers."""
+class SecurityMiddleware:
+    """Refuse requests that do not come from this server's own page, and add security headers."""
 
     def __init__(self, app: ASGIApp, hosts: frozenset[str], token: str) -> None:
         self._app = app
@@ -43,7 +41,7 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if reason := self._objection(scope):
+        if reason := self._refusal(scope):
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": CloseCode.BAD_MESSAGE, "reason": reason})
                 return
@@ -57,22 +55,23 @@ class Guard:
 
         await self._app(scope, receive, send_with_headers)
 
-    def _objection(self, scope: Scope) -> str:
+    def _refusal(self, scope: Scope) -> str:
+        """Return the reason to refuse a request; empty when there is none."""
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._is_our_name(host):
+        if not self._is_own_host(host):
             return "this host name is not served here; use the address that reelworld play printed"
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
-            return "requests from other pages are not answered"
+            return "requests from other pages are refused"
         given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        is_open = not self._token or not scope["path"].startswith("/api/")
-        if not is_open and not hmac.compare_digest(given.encode(), self._token.encode()):
+        needs_token = bool(self._token) and scope["path"].startswith("/api/")
+        if needs_token and not hmac.compare_digest(given.encode(), self._token.encode()):
             return "the token is missing or wrong; use the address that reelworld play printed"
         return ""
 
-    def _is_our_name(self, host: str) -> bool:
-        """Say whether a Host header names this server; a rebound DNS name is never an IP address."""
+    def _is_own_host(self, host: str) -> bool:
+        """Return True when a Host header names this server; a rebound DNS name is never an IP address."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
             with contextlib.suppress(ValueError):

@@ -20,8 +20,8 @@ from tests.serve.client import Client, get
 from tests.serve.squares import SIZE, film_world, picture, running, turn_world
 
 from reelworld.data.folder import DataInfo, Episode, write_episode, write_info
-from reelworld.serve.app import Limits
-from reelworld.serve.starts import MAX_STARTS, clips_of, read_image
+from reelworld.serve.config import Limits
+from reelworld.serve.initial_contexts import MAX_INITIAL_CONTEXTS, decode_image, sample_initial_contexts
 from reelworld.types import ActionSpec, Clip, UserError
 
 
@@ -49,30 +49,32 @@ def upload(address: str, player: str, content: bytes, id: object = 7) -> tuple[i
 def test_a_game_begins_at_a_recorded_moment_with_its_actions():
     world = turn_world(starts=moments())
     with running(world) as address, Client(address) as client:
-        assert client.hello["starts"] == 2
-        with get(address, "/api/starts") as answer:
-            images = [base64.b64decode(start["image"]) for start in json.load(answer)["starts"]]
+        assert client.hello["initial_contexts"] == 2
+        with get(address, "/api/initial-contexts") as answer:
+            images = [base64.b64decode(start["image"]) for start in json.load(answer)["initial_contexts"]]
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(images[1]))), picture(5, 3))
         client.frame()
-        client.send(type="reset", id=3, start=1)
+        client.send(type="reset", id=3, initial_context=1)
         frame = client.frame()
         assert (frame["step"], frame["input"], frame["cell"]) == (0, 3, (5, 3))
         assert world.contexts[0][1]["action"].tolist() == [1]
-        client.send(type="reset", id=4, start=2)
+        client.send(type="reset", id=4, initial_context=2)
         code, reason = client.closing()
         assert code == 1008 and "less than 2" in reason
 
 
 def test_of_many_moments_a_few_are_offered():
     world = turn_world()
-    world.starts = [Clip(frames=picture(i % 8, i // 8)[None], actions={}) for i in range(MAX_STARTS + 1)]
+    world.starts = [Clip(frames=picture(i % 8, i // 8)[None], actions={}) for i in range(MAX_INITIAL_CONTEXTS + 1)]
     with running(world) as address, Client(address) as client:
-        with get(address, "/api/starts") as answer:
-            assert len(json.load(answer)["starts"]) == MAX_STARTS == client.hello["starts"]
+        with get(address, "/api/initial-contexts") as answer:
+            assert (
+                len(json.load(answer)["initial_contexts"]) == MAX_INITIAL_CONTEXTS == client.hello["initial_contexts"]
+            )
         client.frame()
-        client.send(type="reset", id=1, start=MAX_STARTS - 1)
+        client.send(type="reset", id=1, initial_context=MAX_INITIAL_CONTEXTS - 1)
         assert client.frame()["cell"] == (7, 2)
-        client.send(type="reset", id=2, start=MAX_STARTS)
+        client.send(type="reset", id=2, initial_context=MAX_INITIAL_CONTEXTS)
         assert client.closing()[0] == 1008
 
 
@@ -97,17 +99,17 @@ def test_a_picture_is_shown_as_often_as_the_world_needs():
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_pictures_of_any_size_are_brought_to_the_world(kind, mode):
     image = Image.new(mode, (90, 30), 200 if mode == "L" else (200, 200, 200))
-    frame = read_image(encoded(image, kind), 8, 16, 10_000)
+    frame = decode_image(encoded(image, kind), 8, 16, 10_000)
     assert frame.shape == (8, 16, 3) and frame.dtype == np.uint8 and abs(int(frame.mean()) - 200) <= 2
 
 
 def test_transparent_is_black_and_pictures_are_turned_upright():
     clear = Image.new("RGBA", (4, 4), (255, 255, 255, 0))
-    assert read_image(encoded(clear), 4, 4, 100).max() == 0
+    assert decode_image(encoded(clear), 4, 4, 100).max() == 0
     two = Image.fromarray(np.repeat(np.array([[[255] * 3], [[0] * 3]], np.uint8), 2, 1).repeat(8, 0).repeat(8, 1))
     exif = Image.Exif()
     exif[0x0112] = 3  # upside down
-    turned = read_image(encoded(two, "PNG", exif=exif), 16, 16, 10_000)
+    turned = decode_image(encoded(two, "PNG", exif=exif), 16, 16, 10_000)
     assert turned[0].max() == 0 and turned[-1].min() == 255
 
 
@@ -122,12 +124,12 @@ def bomb(width: int, height: int) -> bytes:
 
 
 BAD = {
-    "nothing": (b"", "no picture"),
-    "text": (b"hello", "no picture"),
-    "gif": (encoded(Image.new("RGB", (4, 4)), "GIF"), "no picture"),
-    "bmp": (encoded(Image.new("RGB", (4, 4)), "BMP"), "no picture"),
-    "tiff": (encoded(Image.new("RGB", (4, 4)), "TIFF"), "no picture"),
-    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no picture"),
+    "nothing": (b"", "no image"),
+    "text": (b"hello", "no image"),
+    "gif": (encoded(Image.new("RGB", (4, 4)), "GIF"), "no image"),
+    "bmp": (encoded(Image.new("RGB", (4, 4)), "BMP"), "no image"),
+    "tiff": (encoded(Image.new("RGB", (4, 4)), "TIFF"), "no image"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no image"),
     "truncated": (encoded(Image.effect_noise((64, 64), 50))[:900], "damaged"),
     "100 megapixels": (bomb(10_000, 10_000), "at most"),
     "billions": (bomb(2**31 - 1, 2**31 - 1), "at most|too large"),
@@ -138,7 +140,7 @@ BAD = {
 def test_what_is_no_picture_gets_one_clear_answer_and_the_game_goes_on(name):
     content, reason = BAD[name]
     with pytest.raises(UserError, match=reason):
-        read_image(content, SIZE, SIZE, 1 << 24)
+        decode_image(content, SIZE, SIZE, 1 << 24)
     with running(turn_world()) as address, Client(address) as client:
         client.frame()
         status, text = upload(address, client.hello["player"], content)
@@ -213,23 +215,25 @@ def test_moments_of_a_data_set_fit_the_world(tmp_path):
     write_episode(tmp_path / "one.npz", clip)
     info = DataInfo(height=SIZE, width=SIZE, actions={"action": spec})
     write_info(tmp_path, info, [Episode(source="one", n_frames=12, split="test", file="one.npz")])
-    clips = clips_of(tmp_path, turn_world().info)
+    clips = sample_initial_contexts(tmp_path, turn_world().info)
     assert len(clips) == 24 and {c.frames.shape for c in clips} == {(3, SIZE, SIZE, 3)}
     for clip in clips:
         first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
         assert any(np.array_equal(clip.action, np.arange(s, s + 3) % 3) for s in (first, first + 8))
-    assert len(clips_of(tmp_path, film_world().info)) == 24
+    assert len(sample_initial_contexts(tmp_path, film_world().info)) == 24
     slow = turn_world()
     slow.info.provenance, slow.info.context_frames = {"config": {"frame_stride": 2}}, 2
     slow.info.actions = {"action": replace(spec, repeat=2)}
-    for clip in clips_of(tmp_path, slow.info):  # every second frame, with both actions that lead to the next
+    for clip in sample_initial_contexts(
+        tmp_path, slow.info
+    ):  # every second frame, with both actions that lead to the next
         first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
         assert len(clip.frames) == 2 and int((clip.frames[1] == (255, 0, 0)).all(-1).any(0).argmax()) // 4 == first + 2
         assert any(np.array_equal(clip.action[0], np.arange(s, s + 2) % 3) for s in (first, first + 8))
     world = turn_world()
     world.info.actions = {"jump": spec}
     with pytest.raises(UserError, match="lacks the actions"):
-        clips_of(tmp_path, world.info)
+        sample_initial_contexts(tmp_path, world.info)
     world.info.actions = {"action": ActionSpec(kind="discrete", n=4)}
     with pytest.raises(UserError, match="has 3 discrete actions 'action', this world 4"):
-        clips_of(tmp_path, world.info)
+        sample_initial_contexts(tmp_path, world.info)

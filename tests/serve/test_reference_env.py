@@ -17,11 +17,10 @@ from tests.tiny import tiny_world
 
 from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
-from reelworld.serve.beside import BesideWorld, psnr
-from reelworld.serve.companion import find_companion
+from reelworld.serve.reference_env import SideBySide, find_reference_env, psnr
 from reelworld.worlds.provenance import game_of
 
-BESIDE = "/api/play?beside=1"
+BESIDE = "/api/play?reference_env=1"
 
 
 class Beside(Client):
@@ -29,7 +28,7 @@ class Beside(Client):
 
     def frames(self) -> tuple[dict, tuple[int, int], tuple[int, int]]:
         """Return what is told of the next frame, and the cells in the world and in the game."""
-        news = self.told("beside")
+        news = self.told("comparison")
         data = self.socket.recv(timeout=10)
         self.send(type="ack", sequence=int.from_bytes(data[4:8], "little"))
         pixels = np.asarray(Image.open(io.BytesIO(data[28:])))
@@ -46,7 +45,7 @@ def together(world: SquareWorld) -> Any:
 def test_both_begin_with_what_the_game_showed():
     world = learned_world(least_context=3)
     with together(world) as address, Beside(address, BESIDE) as client:
-        assert client.hello["pictures"] == ["world", "game"] and client.hello["width"] == SIZE
+        assert client.hello["views"] == ["world", "env"] and client.hello["width"] == SIZE
         client.frames()
         client.send(type="reset", id=1, seed=5)
         news, imagined, seen = client.frames()
@@ -117,10 +116,10 @@ def test_rewards_are_the_games():
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"type": "rewind", "id": 1, "steps": 1}, "cannot be taken back"),
-        ({"type": "effects"}, "cannot show"),
+        ({"type": "rewind", "id": 1, "steps": 1}, "cannot be rewound"),
+        ({"type": "action_previews"}, "has no action previews"),
         ({"type": "record", "on": True}, "nothing is recorded here"),
-        ({"type": "reset", "id": 1, "start": 0}, "start must be less than 0"),
+        ({"type": "reset", "id": 1, "initial_context": 0}, "initial_context must be less than 0"),
     ],
 )
 def test_what_the_game_cannot_do_is_refused(message, reason, tmp_path):
@@ -128,7 +127,9 @@ def test_what_the_game_cannot_do_is_refused(message, reason, tmp_path):
         running(learned_world(), allow_code=(MODULE,), record=tmp_path) as address,
         Client(address, BESIDE) as client,
     ):
-        assert [client.hello[k] for k in ("rewind", "effects", "images", "record", "starts")] == [False] * 4 + [0]
+        assert [
+            client.hello[k] for k in ("rewind", "action_previews", "image_upload", "record", "initial_contexts")
+        ] == [False] * 4 + [0]
         client.send(**message)
         code, told = client.closing()
     assert code == 1008 and reason in told
@@ -137,10 +138,10 @@ def test_what_the_game_cannot_do_is_refused(message, reason, tmp_path):
 def test_a_world_says_whether_its_game_can_be_played():
     def told(world: SquareWorld, **kwargs: Any) -> Any:
         with running(world, **kwargs) as address, get(address, "/api/world") as answer:
-            return json.load(answer)["beside"]
+            return json.load(answer)["reference_env"]
 
     assert told(turn_world()) is None and told(film_world()) is None
-    assert told(learned_world(), allow_code=(MODULE,)) == {"game": ID, "problem": ""}
+    assert told(learned_world(), allow_code=(MODULE,)) == {"name": ID, "problem": ""}
     assert "--allow-code tests.serve.game" in told(learned_world())["problem"]
 
 
@@ -157,8 +158,8 @@ def test_a_world_says_whether_its_game_can_be_played():
 )
 def test_a_game_that_cannot_be_played_is_one_line(simulator, problem):
     world = learned_world(simulator=simulator)
-    companion = find_companion(world, (MODULE,))
-    assert companion.together is None and problem in companion.problem and "\n" not in companion.problem
+    env = find_reference_env(world, (MODULE,))
+    assert env.side_by_side is None and problem in env.problem and "\n" not in env.problem
     with together(world) as address, pytest.raises(Exception), Client(address, BESIDE) as client:  # noqa: B017
         client.frame()
 
@@ -169,7 +170,7 @@ def test_a_world_without_a_game_cannot_be_played_beside_one(turns):
 
     with connect(f"ws://{turns}{BESIDE}") as socket, pytest.raises(ConnectionClosed) as closed:
         socket.recv(timeout=10)
-    assert closed.value.rcvd.code == 4003 and "does not come from a game" in closed.value.rcvd.reason
+    assert closed.value.rcvd.code == 4003 and "not trained on a known environment" in closed.value.rcvd.reason
 
 
 def test_a_picture_cannot_be_brought_to_the_game():
@@ -200,12 +201,12 @@ def test_published_games_begin_as_their_worlds_do(env_id):
     config = record_config(env_id).simulator
     info = describe_simulator(Simulator(config), 0)
     world = tiny_world("pocket", info, seed=0)
-    companion = find_companion(world)
-    assert companion is not None and companion.problem == ""
-    session = BesideWorld(world, game_of(world.info.provenance)).session()
+    env = find_reference_env(world)
+    assert env is not None and env.problem == ""
+    session = SideBySide(world, game_of(world.info.provenance)).session()
     result = session.reset(seed=3)
     left, right = np.split(result.frame[0], 2, axis=1)
-    assert np.array_equal(left, right) and result.info["news"]["psnr"] is None
+    assert np.array_equal(left, right) and result.info["message"]["psnr"] is None
     action = {"action": np.array([2])}
     replay = Simulator(config)
     replay.reset(3)

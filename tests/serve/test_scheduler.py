@@ -22,10 +22,9 @@ from tests.serve.squares import running
 
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.rollout.session import Session
-from reelworld.serve.history import n_bytes
-from reelworld.serve.shelf import Shelf, Shelved
-from reelworld.serve.stepper import Stepped, Stepper
-from reelworld.serve.turns import MAX_BATCH, Share, Turns
+from reelworld.serve.library import WorldEntry, WorldLibrary
+from reelworld.serve.rewind_buffer import count_bytes
+from reelworld.serve.scheduler import MAX_BATCH, ClientQuota, FairScheduler, InferenceWorker, Job, TimedStep
 from reelworld.types import StepResult, UserError
 from reelworld.worlds.world import World
 
@@ -56,18 +55,18 @@ class Counter:
         return self.n
 
 
-def together(work: Callable[[Stepper], Any], n_waiting: int) -> Any:
+def together(work: Callable[[InferenceWorker], Any], n_waiting: int) -> Any:
     """Run a coroutine with a stepper whose thread is kept busy until so many pieces of work wait."""
 
     async def run() -> Any:
-        stepper = Stepper()
+        stepper = InferenceWorker()
 
         def block() -> None:
-            while stepper.n_waiting <= n_waiting:
+            while stepper.n_pending <= n_waiting:
                 time.sleep(0.001)
 
         try:
-            blocker = asyncio.ensure_future(stepper.run(block, Share()))
+            blocker = asyncio.ensure_future(stepper.run(block, ClientQuota()))
             result = await work(stepper)
             await blocker
             return result
@@ -81,8 +80,8 @@ def test_steps_that_wait_run_as_one_batch_per_company():
     batches: list[list[Counter]] = []
     sessions = [Counter("ab"[i % 2], batches) for i in range(6)]
 
-    async def work(stepper: Stepper) -> list[Stepped]:
-        return await asyncio.gather(*(stepper.step(s, i, Share()) for i, s in enumerate(sessions)))
+    async def work(stepper: InferenceWorker) -> list[TimedStep]:
+        return await asyncio.gather(*(stepper.step(s, i, ClientQuota()) for i, s in enumerate(sessions)))
 
     stepped = together(work, 6)
     assert [int(s.result.frame[0]) for s in stepped] == list(range(6)) == [s.snapshot for s in stepped]
@@ -92,8 +91,8 @@ def test_steps_that_wait_run_as_one_batch_per_company():
 def test_a_batch_has_an_end():
     batches: list[list[Counter]] = []
 
-    async def work(stepper: Stepper) -> None:
-        await asyncio.gather(*(stepper.step(Counter("a", batches), 1, Share()) for _ in range(MAX_BATCH + 3)))
+    async def work(stepper: InferenceWorker) -> None:
+        await asyncio.gather(*(stepper.step(Counter("a", batches), 1, ClientQuota()) for _ in range(MAX_BATCH + 3)))
 
     together(work, MAX_BATCH + 3)
     assert [len(batch) for batch in batches] == [MAX_BATCH, 3]
@@ -104,8 +103,8 @@ def test_one_that_fails_takes_nobody_along():
     sessions = [Counter("a", batches) for _ in range(3)]
     sessions[1].fails = True
 
-    async def work(stepper: Stepper) -> list[Any]:
-        return await asyncio.gather(*(stepper.step(s, 1, Share()) for s in sessions), return_exceptions=True)
+    async def work(stepper: InferenceWorker) -> list[Any]:
+        return await asyncio.gather(*(stepper.step(s, 1, ClientQuota()) for s in sessions), return_exceptions=True)
 
     first, second, third = together(work, 3)
     assert isinstance(second, RuntimeError) and first.snapshot == third.snapshot == 1
@@ -116,13 +115,13 @@ def test_who_is_cancelled_while_waiting_is_never_stepped():
     gone, stays = Counter("a", batches), Counter("a", batches)
 
     async def run() -> None:
-        stepper, may_go_on = Stepper(), threading.Event()
+        stepper, may_go_on = InferenceWorker(), threading.Event()
         try:
-            blocker = asyncio.ensure_future(stepper.run(may_go_on.wait, Share()))
-            leaving = asyncio.ensure_future(stepper.step(gone, 1, Share()))
+            blocker = asyncio.ensure_future(stepper.run(may_go_on.wait, ClientQuota()))
+            leaving = asyncio.ensure_future(stepper.step(gone, 1, ClientQuota()))
             await asyncio.sleep(0)
             leaving.cancel()
-            staying = asyncio.ensure_future(stepper.step(stays, 1, Share()))
+            staying = asyncio.ensure_future(stepper.step(stays, 1, ClientQuota()))
             await asyncio.sleep(0)
             may_go_on.set()
             await asyncio.gather(blocker, staying)
@@ -137,18 +136,17 @@ def test_who_is_cancelled_while_waiting_is_never_stepped():
 # ---------------------------------------------------------------- shares, in a world where time is a number
 
 
-@dataclass(eq=False)
-class Person:
-    """Wants ``cost`` seconds of work at a time, and the next one ``pause`` seconds after it was done."""
+@dataclass(eq=False, kw_only=True)
+class Person(Job):
+    """Submits jobs of ``cost`` seconds, each ``pause`` seconds after the one before was done."""
 
+    quota: ClientQuota = field(default_factory=ClientQuota)
     cost: float
     pause: float = 0.002
     period: float = 0.0
-    """Seconds from one wish to the next of a real-time world; it does not catch up."""
-    company: str | None = None
-    n_wishes: int = 1
-    """Asked for at the same time."""
-    share: Share = field(default_factory=Share)
+    """Seconds from one job to the next of a real-time world; it does not catch up."""
+    n_jobs: int = 1
+    """Submitted at the same time."""
     granted: int = 0
 
     @property
@@ -158,8 +156,8 @@ class Person:
 
 def simulate(people: Sequence[Person], seconds: float = 60.0) -> None:
     """Let one world work for people for a while."""
-    turns: Turns[Person] = Turns()
-    coming = [(0.0, i, p) for i, p in enumerate(p for p in people for _ in range(p.n_wishes))]
+    turns: FairScheduler[Person] = FairScheduler()
+    coming = [(0.0, i, p) for i, p in enumerate(p for p in people for _ in range(p.n_jobs))]
     n, now = len(coming), 0.0
     while now < seconds:
         coming.sort()
@@ -168,12 +166,12 @@ def simulate(people: Sequence[Person], seconds: float = 60.0) -> None:
             turns.add(person, at)
         batch = turns.take(now)
         if not batch:
-            waits = [turns.ready_at(p.share, now) for p in turns.waiting]
+            waits = [turns.eligible_at(p.quota, now) for p in turns.pending]
             now = min([at for at, _, _ in coming[:1]] + [at for at in waits if at > now])
             continue
         start, took = now, max(p.cost for p in batch)
         now += took
-        turns.ended(batch, took, now)
+        turns.finished(batch, took, now)
         for person in batch:
             person.granted += 1
             n += 1
@@ -187,48 +185,58 @@ def shares(people: Sequence[Person], seconds: float = 60.0) -> list[float]:
     return [p.used / f for p, f in zip(people, fair, strict=True)]
 
 
+SLOW, FAST = {"cost": 0.8}, {"cost": 0.02}
 CROWDS = {
-    "equal": [Person(0.02) for _ in range(4)],
-    "one with forty passes": [Person(0.8), Person(0.02), Person(0.02), Person(0.02)],
-    "one with forty passes, one in real time": [Person(0.8), Person(0.02, period=0.1)],
-    "one that resets all the time": [Person(0.06, pause=0.0), *(Person(0.02, company="a") for _ in range(6))],
-    "one with ten wishes at a time": [Person(0.02, n_wishes=10), Person(0.02), Person(0.02)],
-    "two with forty passes": [Person(0.8), Person(0.8), Person(0.02), Person(0.02), Person(0.02)],
-    "one alone": [Person(0.05)],
-    "many in one batch and one beside": [*(Person(0.05, company="a") for _ in range(40)), Person(0.02)],
+    "equal": [Person(**FAST) for _ in range(4)],
+    "one with forty passes": [Person(**SLOW), Person(**FAST), Person(**FAST), Person(**FAST)],
+    "one with forty passes, one in real time": [Person(**SLOW), Person(cost=0.02, period=0.1)],
+    "one that resets all the time": [
+        Person(cost=0.06, pause=0.0),
+        *(Person(**FAST, batch_key="a") for _ in range(6)),
+    ],
+    "one with ten wishes at a time": [Person(cost=0.02, n_jobs=10), Person(**FAST), Person(**FAST)],
+    "two with forty passes": [
+        Person(**SLOW),
+        Person(**SLOW),
+        Person(**FAST),
+        Person(**FAST),
+        Person(**FAST),
+    ],
+    "one alone": [Person(cost=0.05)],
+    "many in one batch and one beside": [*(Person(cost=0.05, batch_key="a") for _ in range(40)), Person(**FAST)],
 }
 
 
 @pytest.mark.parametrize("crowd", CROWDS)
 def test_everybody_gets_at_least_half_of_a_fair_share(crowd):
-    got = shares([replace(person, share=Share()) for person in CROWDS[crowd]])
+    got = shares([replace(person, quota=ClientQuota()) for person in CROWDS[crowd]])
     assert min(got) >= 0.5, got
 
 
 def test_one_who_is_alone_never_waits():
-    person = Person(0.05, pause=0.01)
+    person = Person(cost=0.05, pause=0.01)
     simulate([person], 60.0)
     assert person.granted >= 60 / 0.06 - 1
 
 
 def test_players_of_one_company_lose_no_time():
     """Those who were served together, and those who alternate, are served again at once."""
-    people = [Person(0.05, company="a") for _ in range(8)]
+    people = [Person(cost=0.05, batch_key="a") for _ in range(8)]
     simulate(people, 60.0)
     assert min(p.granted for p in people) >= 0.9 * 60 / (2 * 0.052)
 
 
 def test_who_comes_late_has_saved_nothing_up():
-    turns: Turns[Person] = Turns()
-    early, late = Person(1.0), Person(1.0)
+    turns: FairScheduler[Person] = FairScheduler()
+    early, late = Person(cost=1.0), Person(cost=1.0)
     for now in range(50):
         turns.add(early, now)
-        turns.ended(turns.take(now), 1.0, now + 1)
+        turns.finished(turns.take(now), 1.0, now + 1)
     order = []
     turns.add(early, 50), turns.add(late, 50)
     for now in range(50, 60):
         (one,) = turns.take(now)
-        turns.ended([one], 1.0, now + 1)
+        turns.finished([one], 1.0, now + 1)
         order.append(one is late)
         turns.add(one, now + 1)
     assert 4 <= sum(order) <= 6, order
@@ -245,18 +253,18 @@ def world() -> World:
 @pytest.fixture
 def batches(monkeypatch) -> Iterator[list[int]]:
     """Sizes of the batches; a step lasts until all four players wait, until a batch was seen."""
-    steppers: list[Stepper] = []
+    steppers: list[InferenceWorker] = []
     sizes: list[int] = []
     step, step_batch = Session.step, Session.step_batch
 
-    class Known(Stepper):
+    class Known(InferenceWorker):
         def __init__(self, n_threads: int = 1) -> None:
             super().__init__(n_threads)
             steppers.append(self)
 
     def held(self: Session, action: Any = None) -> StepResult:
         deadline = time.monotonic() + 10
-        while not sizes and steppers and steppers[0].n_waiting < 4 and time.monotonic() < deadline:
+        while not sizes and steppers and steppers[0].n_pending < 4 and time.monotonic() < deadline:
             time.sleep(0.001)
         return step(self, action)
 
@@ -264,7 +272,7 @@ def batches(monkeypatch) -> Iterator[list[int]]:
         sizes.append(len(sessions))
         return step_batch(sessions, actions)
 
-    monkeypatch.setattr("reelworld.serve.app.Stepper", Known)
+    monkeypatch.setattr("reelworld.serve.world_pool.InferenceWorker", Known)
     monkeypatch.setattr(Session, "step", held)
     monkeypatch.setattr(Session, "step_batch", staticmethod(counted))
     yield sizes
@@ -321,7 +329,7 @@ def test_equal_worlds_step_together_too(world, batches):
         return world
 
     names = ("first", "copy")
-    shelf = Shelf([Shelved(name=name, load=load, fingerprint="same") for name in names])
+    shelf = WorldLibrary([WorldEntry(name=name, load=load, fingerprint="same") for name in names])
     with running(shelf) as address:
         play_four(address, [f"/api/play?world={i % 2}" for i in range(4)], 2)
     assert len(weights) == 1 and max(batches) >= 3
@@ -361,9 +369,9 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
     result = alone.step(1)
     together = Session.step_batch(sessions, [1] * 8)[0]
     assert isinstance(together, StepResult)
-    assert n_bytes(sessions[0].snapshot()) == n_bytes(alone.snapshot())
+    assert count_bytes(sessions[0].snapshot()) == count_bytes(alone.snapshot())
     assert together.frame.base is None and together.frame.nbytes == result.frame.nbytes
-    assert n_bytes(sessions[0]._state) == n_bytes(alone._state)
+    assert count_bytes(sessions[0]._state) == count_bytes(alone._state)
 
 
 @pytest.mark.parametrize("n_given_up", [1, 2])

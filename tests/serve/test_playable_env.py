@@ -12,19 +12,18 @@ from tests.serve.squares import SIZE, TILE, running, time_world
 
 from reelworld.data.dataset import Dataset
 from reelworld.envs.presets import SimulatorConfig
-from reelworld.serve.app import Limits
-from reelworld.serve.beside import BesideSession
-from reelworld.serve.real import RealGame
+from reelworld.serve.config import Limits
+from reelworld.serve.reference_env import PlayableEnv, SideBySideSession
 from reelworld.types import StepResult
 from reelworld.worlds.provenance import Game, game_of
 
 
-def game(**config: Any) -> RealGame:
-    return RealGame(SimulatorConfig(env_id=ID, **config))
+def game(**config: Any) -> PlayableEnv:
+    return PlayableEnv(SimulatorConfig(env_id=ID, **config))
 
 
 def test_a_full_tape_goes_on_as_another_episode(tmp_path):
-    limits = Limits(tape_bytes=3 * SIZE * SIZE * 3)
+    limits = Limits(episode_bytes=3 * SIZE * SIZE * 3)
     with running(game(), limits, record=tmp_path) as address, Client(address) as client:
         assert client.told("recording")["on"] is True
         client.frame()
@@ -53,9 +52,9 @@ def test_a_full_tape_goes_on_as_another_episode(tmp_path):
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ({"type": "rewind", "id": 1, "steps": 1}, "cannot be taken back"),
-        ({"type": "effects"}, "cannot show"),
-        ({"type": "sample", "temperature": 1.0, "steps": 1}, "nothing to be drawn"),
+        ({"type": "rewind", "id": 1, "steps": 1}, "cannot be rewound"),
+        ({"type": "action_previews"}, "has no action previews"),
+        ({"type": "sample", "temperature": 1.0, "steps": 1}, "has no sampling settings"),
         ({"type": "act", "id": 1, "actions": {"action": 3}}, "from 0 to 2"),
     ],
 )
@@ -69,7 +68,7 @@ def test_what_the_game_has_not_is_refused(message, reason):
 
 def test_actions_are_held_as_the_simulator_says():
     with running(game(action_repeat=3)) as address, Client(address) as client:
-        assert client.hello["held"] == 3 and client.hello["fps"] == pytest.approx(10 / 3)
+        assert client.hello["action_repeat"] == 3 and client.hello["fps"] == pytest.approx(10 / 3)
         client.frame()
         client.send(type="reset", id=1, seed=1)
         assert client.frame()["cell"] == (1, 3)
@@ -92,7 +91,7 @@ def test_summed_actions_are_shared_among_the_steps_they_were_summed_over():
             frame = np.zeros((1, SIZE, SIZE, 3), np.uint8)
             return StepResult(frame=frame, reward=np.ones(1, np.float32), terminated=no, truncated=no)
 
-    session = BesideSession(
+    session = SideBySideSession(
         world, world.session(), Pushed(), Game(simulator=SimulatorConfig(env_id=ID), stride=4, merge="sum")
     )
     session.reset(seed=0)
