@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -93,6 +92,8 @@ def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18, scale: int = 1) ->
         crf: Quality, lower is better; 18 hides the loss at the enlarged sizes used for viewing.
         scale: Whole enlargement of every pixel, one frame at a time: long films would fill the memory.
     """
+    import av  # 0.1 s, which playing and --help need not wait for
+
     _check_frames(frames)
     height, width = (side * scale for side in frames.shape[1:3])
     buffer = io.BytesIO()
