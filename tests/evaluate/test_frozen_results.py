@@ -1,0 +1,174 @@
+"""Frozen figures: small evaluations of both shipped worlds and of a tiny world of each system measure what they did.
+
+``python -m tests.evaluate.test_frozen_results`` writes the file anew: only a change that is meant to change figures may
+do so, and its commit says why.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.conformance.conftest import ACTIONS, CLASSES, untrained
+
+from reelworld.data.dataset import DataSet, write_episode, write_info
+from reelworld.data.folder import DataInfo, Episode
+from reelworld.envs.recorder import configure, record
+from reelworld.evaluate.clips import open_for
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.run import evaluate_to_folder
+from reelworld.systems import SYSTEMS
+from reelworld.types import Clip
+from reelworld.worlds.world import World
+
+FILE = Path(__file__).with_name("frozen_results.json")
+CASES: dict[str, dict[str, Any]] = {
+    "doorkey": {"single_steps": 60, "inverse_steps": 3, "key_tests": 2, "simulator_episodes": 2},
+    "driving": {"single_steps": 20, "inverse_steps": 0, "simulator_episodes": 1},
+    "pocket-discrete": {"single_steps": 30, "inverse_steps": 2, "free_run_steps": 12},
+    "pocket-none": {"samples": 2},
+    "videogpt-none": {"samples": 2, "train_clips": 8},
+    "videogpt-classes": {"samples": 1, "train_clips": 8, "protocol": "published"},
+    "genie-latent": {"inverse_steps": 0},
+    "ivideogpt-discrete": {"inverse_steps": 0, "tiles": "no"},
+    "ivideogpt-continuous": {"inverse_steps": 2, "samples": 2, "protocol": "published"},
+}
+SMALL = {
+    "split": "all",
+    "clips": 3,
+    "free_run_steps": 8,
+    "control_starts": 6,
+    "drift_steps": 50,
+    "drift_runs": 2,
+    "allow_train": True,
+}
+SIMULATORS = {"doorkey": ("MiniGrid-DoorKey-8x8-v0", 8, 60), "driving": ("CarRacing-v3", 4, 120)}
+RENAMED: dict[str, str] = {}
+"""Names of figures when the file was written -> today's."""
+
+
+def recordings(name: str, folder: Path) -> DataSet:
+    """Record a simulator, or write episodes of a square that moves over coarse blocks."""
+    if name in SIMULATORS:
+        env_id, n, n_steps = SIMULATORS[name]
+        record(configure(env_id, episodes=n, max_steps=n_steps), folder)
+        return DataSet.open(folder)
+    kind = name.partition("-")[2]
+    info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
+    if kind == "latent":
+        info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS["discrete"])
+    folder.mkdir(parents=True)
+    listed = []
+    for i in range(16):
+        clip = moving_square(i, 72, info)
+        write_episode(folder / f"{clip.source}.npz", clip)
+        class_id = -1 if clip.class_id is None else clip.class_id
+        split = "train" if i < 10 else "test"
+        listed.append(
+            Episode(
+                source=clip.source, n_frames=len(clip.frames), split=split, file=f"{clip.source}.npz", class_id=class_id
+            )
+        )
+    write_info(folder, info, listed)
+    return DataSet.open(folder)
+
+
+def moving_square(seed: int, n_frames: int, info: DataInfo) -> Clip:
+    """Draw an episode: each action moves the square by one block; the corner pays and ends."""
+    rng = np.random.default_rng(seed)
+    tiles = np.random.default_rng(99).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    background = (np.indices((8, 8)).sum(0) % 2).astype(int)
+    moves = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
+    at, boards, ids = np.array([seed % 8, seed // 8 + 2]), [], []
+    for _ in range(n_frames):
+        board = background.copy()
+        board[tuple(at)] = 2
+        boards.append(board)
+        ids.append(int(rng.integers(4)))
+        at = (at + moves[ids[-1]]).clip(0, 7)
+    frames = np.moveaxis(tiles[np.stack(boards)], -4, -3).reshape(n_frames, 64, 64, 3)
+    actions = {
+        stream: np.array(ids) if spec.kind == "discrete" else moves[ids].astype(np.float32)
+        for stream, spec in info.actions.items()
+    }
+    pays = np.array([board[0, 0] == 2 for board in [*boards[1:], boards[-1]]])
+    return Clip(
+        frames=frames,
+        actions=actions,
+        rewards=pays.astype(np.float32) + (np.arange(n_frames) % 5 == 0),
+        terminated=pays & (np.arange(n_frames) > n_frames - 9),
+        fps=10.0,
+        source=f"square-{seed:03d}",
+        class_id=seed % len(info.classes) if info.classes else None,
+    )
+
+
+def tiny(system: str, kind: str) -> World:
+    """Build the tiny world of a system; latent actions are not merged, which only training does."""
+    recipe = importlib.import_module(SYSTEMS[system])
+    if kind == "latent":
+        config = replace(recipe.SIZES["tiny"](), learned_codes=0)
+        return untrained(SimpleNamespace(SIZES={"tiny": lambda: config}, untrained=recipe.untrained), kind)
+    return untrained(recipe, kind)
+
+
+def measured(name: str, folder: Path) -> dict[str, Any]:
+    """Evaluate a world; metrics and series by name, as results.json keeps them."""
+    recordings(name, folder / "data")
+    system, _, kind = name.partition("-")
+    world = World.load(name) if name in SIMULATORS else tiny(system, kind)
+    config = EvalConfig(**{**SMALL, **CASES[name]})
+    evaluate_to_folder(world, open_for(world, folder / "data"), config, folder / "out", command="")
+    sections = json.loads((folder / "out/results.json").read_text())["sections"]
+    metrics = {m["name"]: m for section in sections for m in section["figures"]}
+    series = {s["name"]: s for section in sections for s in section["curves"]}
+    kept = ("value", "low", "high", "n", "n_clips", "baselines")
+    return {
+        "sections": [section["name"] for section in sections],
+        "metrics": {k: {field: m[field] for field in kept} for k, m in metrics.items()},
+        "series": {k: {field: s[field] for field in ("x", "series", "low", "high", "n")} for k, s in series.items()},
+    }
+
+
+def same(actual: Any, expected: Any, where: str) -> None:
+    """Compare JSON values; numbers to 1e-9 of their size."""
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys(), where
+        for key, value in expected.items():
+            same(actual[key], value, f"{where}/{key}")
+    elif isinstance(expected, list):
+        assert len(actual) == len(expected), where
+        for i, value in enumerate(expected):
+            same(actual[i], value, f"{where}/{i}")
+    elif isinstance(expected, float):
+        assert math.isclose(actual, expected, rel_tol=1e-9, abs_tol=1e-9), f"{where}: {actual} for {expected}"
+    else:
+        assert actual == expected, where
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_figures_are_as_they_were(name: str, tmp_path: Path) -> None:
+    if name in SIMULATORS:
+        pytest.importorskip("minigrid" if name == "doorkey" else "Box2D")
+    expected, actual = json.loads(FILE.read_text())[name], measured(name, tmp_path)
+    for kind in ("metrics", "series"):
+        same(actual[kind], {RENAMED.get(k, k): v for k, v in expected[kind].items()}, kind)
+
+
+if __name__ == "__main__":
+    stored = {}
+    for case in CASES:
+        begun = time.monotonic()
+        with tempfile.TemporaryDirectory() as temporary:
+            stored[case] = measured(case, Path(temporary))
+        print(case, round(time.monotonic() - begun, 1))
+    FILE.write_text(json.dumps(stored, separators=(",", ":")) + "\n")
