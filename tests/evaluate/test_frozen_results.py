@@ -1,32 +1,31 @@
 """Frozen figures: small evaluations of both shipped worlds and of a tiny world of each system measure what they did.
 
-``python -m tests.evaluate.test_frozen_results`` writes the file anew: only a change that is meant to change figures may
-do so, and its commit says why.
+``python -m tests.evaluate.test_frozen_results [CASE ...]`` writes cases anew: only a change that is meant to change
+figures may do so, and its commit says why.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
+import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.conformance.conftest import ACTIONS, CLASSES, untrained
+from tests.tiny import tiny_config
 
-from reelworld.data.dataset import DataSet, write_episode, write_info
+from reelworld.data.dataset import Dataset, write_episode, write_info
 from reelworld.data.folder import DataInfo, Episode
 from reelworld.envs.recorder import configure, record
 from reelworld.evaluate.clips import open_for
 from reelworld.evaluate.protocol import EvalConfig
 from reelworld.evaluate.run import evaluate_to_folder
-from reelworld.systems import SYSTEMS
 from reelworld.types import Clip
 from reelworld.worlds.world import World
 
@@ -40,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "videogpt-classes": {"samples": 1, "train_clips": 8, "protocol": "published"},
     "genie-latent": {"inverse_steps": 0},
     "ivideogpt-discrete": {"inverse_steps": 0, "tiles": "no"},
-    "ivideogpt-continuous": {"inverse_steps": 2, "samples": 2, "protocol": "published"},
+    "ivideogpt-continuous": {"inverse_steps": 0, "drift_steps": 0, "clips": 2, "samples": 2, "protocol": "published"},
 }
 SMALL = {
     "split": "all",
@@ -56,12 +55,12 @@ RENAMED: dict[str, str] = {}
 """Names of figures when the file was written -> today's."""
 
 
-def recordings(name: str, folder: Path) -> DataSet:
+def recordings(name: str, folder: Path) -> Dataset:
     """Record a simulator, or write episodes of a square that moves over coarse blocks."""
     if name in SIMULATORS:
         env_id, n, n_steps = SIMULATORS[name]
         record(configure(env_id, episodes=n, max_steps=n_steps), folder)
-        return DataSet.open(folder)
+        return Dataset.open(folder)
     kind = name.partition("-")[2]
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
     if kind == "latent":
@@ -79,7 +78,7 @@ def recordings(name: str, folder: Path) -> DataSet:
             )
         )
     write_info(folder, info, listed)
-    return DataSet.open(folder)
+    return Dataset.open(folder)
 
 
 def moving_square(seed: int, n_frames: int, info: DataInfo) -> Clip:
@@ -114,11 +113,8 @@ def moving_square(seed: int, n_frames: int, info: DataInfo) -> Clip:
 
 def tiny(system: str, kind: str) -> World:
     """Build the tiny world of a system; latent actions are not merged, which only training does."""
-    recipe = importlib.import_module(SYSTEMS[system])
-    if kind == "latent":
-        config = replace(recipe.SIZES["tiny"](), learned_codes=0)
-        return untrained(SimpleNamespace(SIZES={"tiny": lambda: config}, untrained=recipe.untrained), kind)
-    return untrained(recipe, kind)
+    config = tiny_config(system)
+    return untrained(system, kind, replace(config, learned_codes=0) if kind == "latent" else config)
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
@@ -165,8 +161,8 @@ def test_figures_are_as_they_were(name: str, tmp_path: Path) -> None:
 
 
 if __name__ == "__main__":
-    stored = {}
-    for case in CASES:
+    stored = json.loads(FILE.read_text())
+    for case in sys.argv[1:] or CASES:
         begun = time.monotonic()
         with tempfile.TemporaryDirectory() as temporary:
             stored[case] = measured(case, Path(temporary))

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from evaluate import toy
+from reelworld.charts import line_chart, nice_ticks
 from reelworld.config import read_json
 from reelworld.evaluate.pictures import report_videos
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import render_report, value_text
-from reelworld.evaluate.report.charts import line_chart, nice_ticks
 from reelworld.evaluate.results import plain, read_training_log
 from reelworld.evaluate.run import evaluate_to_folder
 from reelworld.evaluate.runs import FreeRun

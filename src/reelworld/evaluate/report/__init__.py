@@ -15,7 +15,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from reelworld.evaluate.report.charts import WIDE, WIDTH, line_chart
+from reelworld.charts import WIDE, WIDTH, line_chart
 
 __all__ = ["beside_text", "headlines", "interval_text", "protocol_text", "render_report", "value_text"]
 

@@ -1,12 +1,10 @@
-"""Line charts as inline SVG that take their colours from the page, so that light and dark both fit."""
+"""Line charts as inline SVG. Colours come from the page's CSS variables, so that light and dark both fit."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
-
-__all__ = ["WIDE", "WIDTH", "line_chart", "nice_ticks"]
 
 WIDTH, WIDE, HEIGHT = 560, 1170, 250
 TOP, BOTTOM = 10, 38
