@@ -122,6 +122,15 @@ def test_contact_sheet_places_every_frame():
         np.testing.assert_array_equal(cell, np.full((8, 12, 3), 10 * i))
 
 
+def test_rows_of_a_contact_sheet_have_labels():
+    frames = np.stack([np.full((4, 60, 3), 10 * i, np.uint8) for i in range(3)])
+    sheet, strip = media.contact_sheet(frames, columns=2, gap=1, row_labels=["first", "second"]), 11 + 7
+    assert sheet.shape == (1 + 2 * (strip + 5), 2 * 61 + 1, 3)
+    for row in range(2):
+        assert sheet[1 + row * (strip + 5) :][:strip].std() > 10, "the label must be visible"
+    np.testing.assert_array_equal(sheet[1 + strip :][:4, 1:61], frames[0])
+
+
 def test_side_by_side_keeps_pixels_and_holds_the_shorter_clip():
     long, short = moving_square(6), moving_square(4)[..., ::-1]
     panels = media.side_by_side({"true": long, "world": short}, scale=2, gap=6)

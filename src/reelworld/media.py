@@ -1,14 +1,12 @@
-"""Frames -> things people look at: mp4, gif, png contact sheets, npz; labels and panels side by side.
+"""Films and pictures from frames: mp4, gif, png contact sheets, npz; labels and panels side by side.
 
-Frames are uint8 (T, H, W, 3) everywhere. Files are written aside and renamed, so a failure leaves nothing
-half-written. An mp4 loses detail (yuv420p, the only form every browser plays): it is for looking, never for
-training. A gif with at most 256 colours and an npz are exact.
+Frames are uint8 (T, H, W, 3) everywhere. Files are written atomically. An mp4 loses detail (yuv420p, the only form that
+every browser plays): it is for viewing, never for training. A gif with at most 256 colours and an npz are exact.
 """
 
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -22,15 +20,15 @@ from reelworld.types import UserError
 
 MEDIA_SUFFIXES = (".mp4", ".gif", ".png", ".npz")
 
-INK = (232, 236, 244)
-PAPER = (24, 27, 34)
+TEXT_COLOR = (232, 236, 244)
+BACKGROUND = (24, 27, 34)
 
 
 def check_media_path(path: Path, force: bool = False) -> None:
-    """Refuse a suffix that cannot be written, a file that exists or a file for a folder, before any work is done.
+    """Refuse a path that cannot be written, before any work is done.
 
     Raises:
-        UserError: If the suffix is unknown, the file exists and ``force`` is False, or no folder can be made there.
+        UserError: If the suffix is unknown, the file exists without ``force``, or a file is in the place of a folder.
     """
     if path.suffix.lower() not in MEDIA_SUFFIXES:
         raise UserError(f"cannot write {path.name!r}: use one of the endings {', '.join(MEDIA_SUFFIXES)}.")
@@ -42,13 +40,13 @@ def check_media_path(path: Path, force: bool = False) -> None:
 
 
 def write_media(path: Path, frames: np.ndarray, fps: float, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-    """Write frames in the form that the file's ending names.
+    """Write frames in the format of the file's suffix.
 
     Args:
         path: Ends in .mp4, .gif, .png (a contact sheet) or .npz (exact frames).
         frames: uint8, (T, H, W, 3).
         fps: Frames per second; 0 or less counts as 10.
-        arrays: Further arrays for an .npz, e.g. actions; other forms ignore them.
+        arrays: Further arrays for an .npz, e.g. actions; other formats ignore them.
     """
     check_media_path(path, force=True)
     _check_frames(frames)
@@ -84,15 +82,15 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def encode_mp4(frames: np.ndarray, fps: float, crf: int = 18, scale: int = 1) -> bytes:
-    """Encode frames as H.264 in an mp4 that browsers play.
+    """Encode frames as an mp4 (H.264) for browsers.
 
     Args:
-        frames: uint8, (T, H, W, 3); an odd last row or column is repeated once, H.264 wants even sizes.
+        frames: uint8, (T, H, W, 3); an odd last row or column is repeated once: H.264 needs even sizes.
         fps: Frames per second; 0 or less counts as 10.
         crf: Quality, lower is better; 18 hides the loss at the enlarged sizes used for viewing.
-        scale: Whole enlargement of every pixel, one frame at a time: long films would fill the memory.
+        scale: Integer enlargement, one frame at a time: long films would fill the memory.
     """
-    import av  # 0.1 s, which playing and --help need not wait for
+    import av  # 0.1 s that `play` and --help need not wait for
 
     _check_frames(frames)
     height, width = (side * scale for side in frames.shape[1:3])
@@ -147,16 +145,16 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
 
 
 def viewing_scale(frames: np.ndarray, target: int) -> int:
-    """Return the whole factor that brings the shorter side to about ``target`` pixels, at least 1."""
+    """Return the integer factor that enlarges the shorter side to about ``target`` pixels, at least 1."""
     return max(1, round(target / min(frames.shape[-3:-1])))
 
 
 def with_label(frames: np.ndarray, text: str, size: int = 13) -> np.ndarray:
-    """Put a strip with a line of text above frames.
+    """Add a strip with a line of text above frames.
 
     Args:
         frames: uint8, (..., H, W, 3).
-        text: One line; what does not fit in the width is cut off.
+        text: One line; cut off at the width.
         size: Height of the letters in pixels.
 
     Returns:
@@ -167,17 +165,17 @@ def with_label(frames: np.ndarray, text: str, size: int = 13) -> np.ndarray:
 
 
 def _text(text: str, width: int, height: int, size: int) -> Image.Image:
-    image = Image.new("RGB", (width, height), PAPER)
-    ImageDraw.Draw(image).text((6, height // 2), text, fill=INK, font=ImageFont.load_default(size), anchor="lm")
+    image = Image.new("RGB", (width, height), BACKGROUND)
+    ImageDraw.Draw(image).text((6, height // 2), text, fill=TEXT_COLOR, font=ImageFont.load_default(size), anchor="lm")
     return image
 
 
 def side_by_side(panels: Mapping[str, np.ndarray], scale: int = 1, gap: int = 6) -> np.ndarray:
-    """Lay clips of one size beside each other, each under its name.
+    """Join clips of one size side by side, each under its name.
 
     Args:
-        panels: Name -> uint8 (T, H, W, 3). Shorter clips hold their last frame.
-        scale: Whole enlargement of every pixel.
+        panels: Name -> uint8 (T, H, W, 3); shorter clips hold their last frame.
+        scale: Integer enlargement.
         gap: Pixels between panels.
 
     Returns:
@@ -189,39 +187,47 @@ def side_by_side(panels: Mapping[str, np.ndarray], scale: int = 1, gap: int = 6)
         held = np.concatenate([frames, frames[-1:].repeat(n_frames - len(frames), axis=0)])
         shown = with_label(enlarge(held, scale), name)
         if columns:
-            columns.append(np.full((*shown.shape[:2], gap, 3), PAPER, np.uint8))
+            columns.append(np.full((*shown.shape[:2], gap, 3), BACKGROUND, np.uint8))
         columns.append(shown)
     return np.concatenate(columns, axis=2)
 
 
 def contact_sheet(
-    frames: np.ndarray, columns: int = 8, scale: int = 1, gap: int = 4, labels: Sequence[str] | None = None
+    frames: np.ndarray,
+    columns: int = 8,
+    scale: int = 1,
+    gap: int = 4,
+    labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
 ) -> np.ndarray:
-    """Lay frames out as a table, row by row.
+    """Arrange frames in a table, row by row.
 
     Args:
         frames: uint8, (N, H, W, 3).
         columns: Frames per row.
-        scale: Whole enlargement of every pixel.
+        scale: Integer enlargement.
         gap: Pixels around every frame.
-        labels: One line of text per frame, printed above it.
+        labels: One line of text per frame, above it.
+        row_labels: One line of text per row, above it.
 
     Returns:
         uint8, (H', W', 3).
     """
     _check_frames(frames)
-    shown = list(enlarge(frames, scale))
+    cells = list(enlarge(frames, scale))
     if labels is not None:
-        shown = [with_label(x, text, size=11) for x, text in zip(shown, labels, strict=True)]
-    height, width = shown[0].shape[:2]
-    columns = min(columns, len(shown))
-    rows = math.ceil(len(shown) / columns)
-    sheet = np.empty((rows * (height + gap) + gap, columns * (width + gap) + gap, 3), np.uint8)
-    sheet[:] = PAPER
-    for i, image in enumerate(shown):
-        top, left = gap + i // columns * (height + gap), gap + i % columns * (width + gap)
-        sheet[top : top + height, left : left + width] = image
-    return sheet
+        cells = [with_label(x, text, size=11) for x, text in zip(cells, labels, strict=True)]
+    height, width = cells[0].shape[:2]
+    columns = min(columns, len(cells))
+    rows = []
+    for first in range(0, len(cells), columns):
+        row = np.full((height + gap, columns * (width + gap) + gap, 3), BACKGROUND, np.uint8)
+        for i, cell in enumerate(cells[first : first + columns]):
+            left = gap + i * (width + gap)
+            row[:height, left : left + width] = cell
+        rows.append(row if row_labels is None else with_label(row, row_labels[len(rows)], size=11))
+    top = np.full((gap, rows[0].shape[1], 3), BACKGROUND, np.uint8)
+    return np.concatenate([top, *rows])
 
 
 def _rate(fps: float) -> float:

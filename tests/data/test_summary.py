@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from reelworld.data.dataset import DataInfo, Dataset, write_episode, write_info
-from reelworld.data.pictures import action_histogram, contact_sheet
+from reelworld.data.pictures import action_histogram, episode_sheet
 from reelworld.data.summary import summarize
 from reelworld.types import ActionSpec, Clip
 
@@ -61,7 +61,7 @@ def test_long_episodes_are_compared_across_the_stretches_they_are_read_in(datase
 
 
 def test_pictures_show_frames_and_actions(dataset):
-    sheet = np.asarray(Image.open(io.BytesIO(contact_sheet(dataset))).convert("RGB"))
+    sheet = np.asarray(Image.open(io.BytesIO(episode_sheet(dataset))).convert("RGB"))
     black = (sheet == 0).all(axis=2).mean()
     assert 0.3 < black < 0.9  # most of a frame is black, most of the sheet is frames
     bars = np.asarray(Image.open(io.BytesIO(action_histogram(summarize(dataset).actions))).convert("RGB"))

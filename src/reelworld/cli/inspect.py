@@ -90,13 +90,13 @@ def _quiet_log() -> Iterator[None]:
 
 
 def _draw(dataset: Dataset, summary: Summary, options: Options) -> list[Path]:
-    from reelworld.data.pictures import action_histogram, contact_sheet
+    from reelworld.data.pictures import action_histogram, episode_sheet
 
     folder = options.out or Path("runs") / "inspect" / (options.path.resolve().stem or "data")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; --out wants a folder for the pictures.")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"contact-sheet.png": contact_sheet(dataset)}
+    pictures = {"contact-sheet.png": episode_sheet(dataset)}
     if summary.actions:
         pictures["actions.png"] = action_histogram(summary.actions)
     for name, png in pictures.items():
