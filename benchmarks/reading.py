@@ -11,10 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reelworld.nn.large_pages import LargePages
-from reelworld.nn.native import compiled
-
-__all__ = ["Memory", "look_at_memory"]
+from reelworld.nn.decode import compile_c, huge_page_zeros
 
 READ_BYTES, READS = 512 * 2**20, 6
 
@@ -42,9 +39,9 @@ def speed_of(read: Callable[[], object]) -> float:
 def look_at_memory() -> Memory:
     """Read a large buffer with every operator that may be fast, in ordinary and in large pages."""
     n = READ_BYTES // 4
-    library = compiled(Path(__file__).with_name("read_memory.c"))
+    library = compile_c(Path(__file__).with_name("read_memory.c"))
     operators: dict[str, Callable[[], object]] = {}
-    kinds = {"ordinary pages": torch.ones(n), "large pages": LargePages().zeros((n,), torch.float32).fill_(1)}
+    kinds = {"ordinary pages": torch.ones(n), "large pages": huge_page_zeros((n,), torch.float32).fill_(1)}
     indices = torch.arange(n // 32, dtype=torch.int32)
     ends = torch.arange(0, n // 32 + 1, n // 32 // 1024, dtype=torch.int32)
     for pages, buffer in kinds.items():

@@ -14,7 +14,7 @@ conditioning frames too). The speed of memory changes from second to second wher
 limit by the best of each six reads is kept beside it. So is a profile: where a token's time goes, on average, and the
 limits of its two parts that read much.
 
-Where there is a C compiler, tokens are drawn by compiled code (``dynamics/prior_compiled.py``); ``CC= python
+Where there is a C compiler, tokens are drawn by compiled code (``nn/decode.c``); ``CC= python
 benchmarks/videogpt_sampling.py`` measures the way without one.
 """
 
@@ -24,8 +24,8 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,12 @@ from torch import Tensor
 from reelworld.config import to_json
 from reelworld.evaluate.bench import BenchResult
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.token_cache import VisibleBlocks
+from reelworld.nn.attention import BlockMask, CausalMask
+from reelworld.nn.decode import decode_library
 from reelworld.system_info import load_average, peak_memory_mb
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK
-from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
-from reelworld.systems.videogpt.prior_compiled import PHASES, CompiledStack
-from reelworld.systems.videogpt.prior_steps import Stack
+from reelworld.systems.videogpt.compiled_decoder import visible_blocks
+from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig, PriorState
 from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
@@ -73,37 +73,32 @@ class Course:
     published: list[float] = field(default_factory=list)
     memory: list[list[float]] = field(default_factory=list)
     prefill: float = 0.0
-    phases: Tensor = field(default_factory=lambda: torch.zeros(len(PHASES), dtype=torch.float64))
     is_compiled: bool = False
 
     def profile(self) -> dict[str, float]:
-        """Say how many milliseconds of a token go where, on average."""
+        """Return the mean milliseconds of a token by part."""
         token, stack, sampler = (float(np.mean(t)) for t in (self.ours, self.stack, self.sampler))
-        if not self.is_compiled:
-            inside = {"blocks and head": stack}
-        else:
-            phases = (self.phases / len(self.ours)).tolist()
-            inside = dict(zip(PHASES, phases, strict=True)) | {"calling": stack - sum(phases)}
-        parts = inside | {"drawing a code": sampler, "embedding and loop": token - stack - sampler}
+        parts = {"blocks and head": stack, "drawing a code": sampler, "embedding and loop": token - stack - sampler}
         return {name: 1e3 * seconds for name, seconds in parts.items()}
 
 
-class TimedStack:
-    """A stack that notes how long it takes, and where."""
+@contextlib.contextmanager
+def timed_steps(prior: AutoregressivePrior, course: Course) -> Iterator[None]:
+    """Note how long the blocks and the head of every token take."""
+    decode_token = prior.decode_token
 
-    def __init__(self, stack: Stack, course: Course) -> None:
-        self.stack, self.course = stack, course
-        if isinstance(stack, CompiledStack):
-            stack.seconds, course.is_compiled = course.phases, True
-
-    def __call__(self, x_BD: Tensor) -> Tensor:
+    def timed(state: PriorState, x: Tensor) -> Tensor:
         begun = time.perf_counter()
-        logits = self.stack(x_BD)
-        self.course.stack.append(time.perf_counter() - begun)
+        logits = decode_token(state, x)
+        course.stack.append(time.perf_counter() - begun)
         return logits
 
-    def select(self, streams: Tensor) -> Stack:
-        raise NotImplementedError
+    course.is_compiled = decode_library(prior.embed.weight) is not None
+    prior.decode_token = timed  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del prior.decode_token
 
 
 class Clock:
@@ -191,11 +186,11 @@ def draw(prior: AutoregressivePrior, told: Conditions, memory: Memory, latents: 
     begun = time.perf_counter()
     state = prior.prefill(nothing(prior), told)
     course.prefill = time.perf_counter() - begun
-    state = replace(state, stack=TimedStack(state.stack, course))
     clock, generator = Clock(course, look), torch.Generator().manual_seed(SEED)
     clock.since = time.perf_counter()
-    for _ in range(latents):
-        _, state = prior.step(state, told, clock, generator)
+    with timed_steps(prior, course):
+        for _ in range(latents):
+            _, state = prior.step(state, told, clock, generator)
     return course
 
 
@@ -210,8 +205,13 @@ def bytes_of(prior: AutoregressivePrior) -> tuple[int, np.ndarray]:
     if prior.frame_net is not None:
         values = config.resnet_dim // config.heads * config.heads
         frames = config.cond_frames * config.cond_height * config.cond_width // 16 * (config.hidden_dim + values)
-    sight = VisibleBlocks(BLOCK, prior.layout if config.attention == "sparse" else None)
-    seen = np.array([sight.count(position) for position in range(config.n_tokens)])
+    masks = [
+        BlockMask(layout=prior.layout, block=BLOCK, queries=1, first=position)
+        if config.attention == "sparse"
+        else CausalMask(first=position)
+        for position in range(config.n_tokens)
+    ]
+    seen = np.array([visible_blocks(mask)[2] for mask in masks])
     return size * weights, size * config.layers * (2 * seen * config.hidden_dim + frames)
 
 
@@ -259,7 +259,7 @@ def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latent
         "memory_gb_per_second_best": float(np.median(reads.max(1))),
         "fraction_of_limit_of_best_reads": float(limit_of_best.mean() / ours.mean()),
         "times_the_published_way": float(published.mean() / ours.mean()),
-        "way": "compiled" if course.is_compiled else "operators",
+        "backend": "compiled" if course.is_compiled else "eager",
         "profile_ms": course.profile(),
         "profile_limit_ms": {
             "products": float(limit.mean() * weights / n_bytes.mean()),

@@ -66,7 +66,7 @@ def test_blocks_that_are_not_connected_are_not_seen(first: int) -> None:
     k, v = torch.randn(2, 1, 2, 8, 4)
     q = torch.randn(1, 2, 8 - first, 4)
     layout = torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [1, 0, 1, 1]], dtype=torch.bool)
-    mixed = attention(q, k, v, BlockMask(layout=layout, block=2, first=first))
+    mixed = attention(q, k, v, BlockMask(layout=layout, block=2, queries=q.shape[2], first=first))
     for i in range(8 - first):
         row = first + i
         seen = [j for j in range(row + 1) if layout[row // 2, j // 2]]

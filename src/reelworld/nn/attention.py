@@ -17,8 +17,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["BlockMask", "CausalMask", "FrameMask", "Mask", "PlaceMask", "WindowMask", "attention"]
-
 
 class Mask(Protocol):
     """Which keys a query may see."""
@@ -128,15 +126,15 @@ class CausalMask:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaceMask:
-    """Causal by token, for rows that have come differently far: key j is token j, and a query sees up to its place."""
+class PositionMask:
+    """Causal by token, for rows of different lengths: key j is token j, and a query sees up to its own position."""
 
-    places: Tensor
+    positions: Tensor
     """Number of each query's token, int64, (B, Q)."""
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:
         """Build the mask, bool (B, 1, Q, K)."""
-        return torch.arange(k.shape[-2], device=q.device) <= self.places[:, None, :, None]
+        return torch.arange(k.shape[-2], device=q.device) <= self.positions[:, None, :, None]
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
         """Rows differ: no."""
@@ -145,21 +143,27 @@ class PlaceMask:
 
 @dataclass(frozen=True, kw_only=True)
 class BlockMask:
-    """Causal by token, and only between blocks of tokens that a layout connects."""
+    """Causal by token, and only between blocks of tokens that a layout connects; built once for a stack of layers."""
 
     layout: Tensor
     """bool, (S, S): whether queries in block i may see keys in block j."""
     block: int
     """Tokens per block."""
+    queries: int
+    """Q."""
     first: int = 0
-    """Number of tokens before the first query."""
+    """Number of tokens before the first query; keys are these and the queries' own."""
+
+    @cached_property
+    def seen(self) -> Tensor:
+        """Visible keys of each query, bool (Q, K)."""
+        end, device = self.first + self.queries, self.layout.device
+        rows, columns = torch.arange(self.first, end, device=device), torch.arange(end, device=device)
+        return self.layout[rows // self.block][:, columns // self.block] & (columns <= rows[:, None])
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:
-        """Build the mask, bool (Q, K)."""
-        rows = torch.arange(self.first, self.first + q.shape[-2], device=q.device)
-        columns = torch.arange(k.shape[-2], device=q.device)
-        seen = self.layout[rows // self.block][:, columns // self.block]
-        return seen & (columns <= rows[:, None])
+        """Return the mask, bool (Q, K)."""
+        return self.seen
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
         """Blocks may be hidden: no."""

@@ -16,13 +16,11 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.nn.attention import CausalMask, Mask, attention
-from reelworld.nn.few_rows import FewRowsLinear
+from reelworld.nn.decode import GemvLinear
+from reelworld.nn.kv_cache import KVCache
 from reelworld.nn.rotary import GeometricRotary, rotate
-from reelworld.nn.stream_cache import StreamCache
 from reelworld.nn.transformer import merge_heads
 from reelworld.types import UserError
-
-__all__ = ["Llama", "LlamaConfig"]
 
 INITIAL_STD = 0.02
 
@@ -67,11 +65,11 @@ class Attention(nn.Module):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.heads, self.dropout = config.heads, config.dropout
-        self.qkv = FewRowsLinear(config.width, 3 * config.width)
-        self.out = FewRowsLinear(config.width, config.width)
+        self.qkv = GemvLinear(config.width, 3 * config.width)
+        self.out = GemvLinear(config.width, config.width)
 
     def forward(
-        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None
+        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: KVCache | None
     ) -> Tensor:  # fmt: skip
         """Mix (B, L, D); with a cache, over the tokens before as well."""
         qkv_3BHLE = self.qkv(x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(2, 3)
@@ -92,11 +90,11 @@ class Block(nn.Module):
         self.norm_attention = nn.RMSNorm(config.width, config.epsilon)
         self.attention = Attention(config)
         self.norm_mlp = nn.RMSNorm(config.width, config.epsilon)
-        self.gate_up = FewRowsLinear(config.width, 2 * config.inner)
-        self.down = FewRowsLinear(config.inner, config.width)
+        self.gate_up = GemvLinear(config.width, 2 * config.inner)
+        self.down = GemvLinear(config.inner, config.width)
 
     def forward(
-        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: StreamCache | None
+        self, x: Tensor, turns: Turns, mask: Mask | None, layer: int, cache: KVCache | None
     ) -> Tensor:  # fmt: skip
         """Map (B, L, D) to the same shape."""
         x = x + self.attention(self.norm_attention(x), turns, mask, layer, cache)
@@ -126,17 +124,17 @@ class Llama(nn.Module):
         out: Tensor = self.norm(x)
         return out
 
-    def step(self, x: Tensor, cache: StreamCache) -> Tensor:
+    def step(self, x: Tensor, cache: KVCache) -> Tensor:
         """Map the next tokens of streams, (B, L, D); the cache is written in place."""
-        mask, turns = cache.mask(x.shape[1]), self.rotary.at(cache.places(x.shape[1])[:, None])
+        mask, turns = cache.mask(x.shape[1]), self.rotary.at(cache.positions(x.shape[1])[:, None])
         for layer, block in enumerate(self.blocks):
             x = block(x, turns, mask, layer, cache)
         cache.advance(x.shape[1])
         out: Tensor = self.norm(x)
         return out
 
-    def cache(self, streams: int, places: int, like: Tensor) -> StreamCache:
+    def cache(self, streams: int, places: int, like: Tensor) -> KVCache:
         """Make an empty cache for so many streams of so many places."""
         config = self.config
         shape = (config.layers, streams, config.heads, places, config.width // config.heads)
-        return StreamCache.empty(shape, like)
+        return KVCache.empty(shape, like)

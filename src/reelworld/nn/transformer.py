@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.attention import Mask, attention
-
-__all__ = ["CrossAttention", "QuickGELU", "SelfAttention", "merge_heads", "split_heads"]
+from reelworld.nn.kv_cache import KVCache
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -51,14 +50,13 @@ class SelfAttention(nn.Module):
         q, k, v = (split_heads(part, self.heads) for part in self.qkv(x).chunk(3, -1))
         return q, k, v
 
-    def forward(self, x: Tensor, mask: Mask | None = None) -> Tensor:
-        """Mix (B, L, D) over its tokens."""
+    def forward(self, x: Tensor, mask: Mask | None = None, layer: int = 0, cache: KVCache | None = None) -> Tensor:
+        """Mix (B, L, D) over its tokens; with a cache, over the tokens before as well, and append them."""
         q, k, v = self.project(x)
-        return self.mix(q, k, v, mask)
-
-    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Mask | None) -> Tensor:
-        """Attend with given keys and values and project: (B, L, D)."""
-        mixed = attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        if cache is None:
+            mixed = attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        else:
+            mixed = cache.attend(layer, q, k, v, mask)
         out: Tensor = self.out(merge_heads(mixed))
         return out
 

@@ -129,7 +129,7 @@ def test_selected_streams_go_on_alone(config: PriorConfig) -> None:
     state = prior.prefill(codes[slice(2)], conditions)
     picked = torch.tensor([2, 0])
     logits = []
-    for one, rows in ((state.select(picked), codes.video[picked]), (state, codes.video)):
+    for one, rows in ((state.index_select(picked), codes.video[picked]), (state, codes.video)):
         sampler = Forced(rows.flatten(1), 2 * config.grid.n_tokens)
         prior.step(one, Conditions(), sampler, None)
         logits.append(torch.stack(sampler.logits))

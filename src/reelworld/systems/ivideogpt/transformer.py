@@ -27,15 +27,13 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.nn.action_embedding import ActionVector
-from reelworld.nn.few_rows import few_rows
+from reelworld.nn.decode import gemv
 from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
 from reelworld.systems.ivideogpt.frame_prior import FramePrior, FrameSizes, RewardHead, frames_before
 from reelworld.systems.ivideogpt.token_layout import SequenceLayout
 from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
-
-__all__ = ["IVideoGPTTransformer", "IVideoGPTTransformerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -348,7 +346,7 @@ class IVideoGPTTransformer(nn.Module):
 
     def _legal_logits(self, features: Tensor, draft: Tensor | None) -> Tensor:
         """Score the codes of later frames, (..., D) -> (..., codes)."""
-        logits = few_rows(features, self.head.weight[self.layout.frame_ids])
+        logits = gemv(features, self.head.weight[self.layout.frame_ids])
         return logits if draft is None else logits + draft
 
     def _rewards(self, features: Tensor) -> Tensor:

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from reelworld.nn.stream_cache import StreamCache
+from reelworld.nn.kv_cache import KVCache
 from reelworld.nn.streams import Streams
-
-__all__ = ["SlotTransformerState"]
 
 
 @dataclass(kw_only=True)
 class SlotTransformerState(Streams):
     """Where B streams stand."""
 
-    cache: StreamCache
+    cache: KVCache
     reward: Tensor
     """Of the last step, float32 (B,)."""
     terminated: Tensor

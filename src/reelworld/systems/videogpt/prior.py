@@ -14,7 +14,8 @@ Shapes: B batch, P latent frames, N tokens per latent frame, L = P * N tokens in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
@@ -23,16 +24,18 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.nn.attention import BlockMask, CausalMask, Mask
+from reelworld.nn.decode import decode_library
+from reelworld.nn.kv_cache import KVCache
 from reelworld.nn.random import Generators
-from reelworld.nn.token_cache import Cache
+from reelworld.nn.streams import Streams
 from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, mlp
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
+from reelworld.systems.videogpt.compiled_decoder import CompiledDecoder
 from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
-from reelworld.systems.videogpt.prior_compiled import CompiledStack
-from reelworld.systems.videogpt.prior_steps import BlockStack, Stack, Way
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
 
-__all__ = ["AutoregressivePrior", "PriorConfig", "PriorState"]
+Memory = tuple[Tensor, Tensor]
+"""Keys (B, H, K, E) and values (B, H, K, F) of the conditioning frames for one block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,26 +102,28 @@ class PriorConfig:
 
 
 @dataclass(kw_only=True)
-class PriorState:
-    """Clips on their way: the latent frames so far and what attention needs of them."""
+class PriorState(Streams):
+    """Unfinished clips: the latent frames so far, and keys and values."""
 
     codes: Tensor
     """int64, (B, P', N)."""
-    stack: Stack
-    """Everything between inputs and logits, with what it remembers."""
-    inputs: Tensor
-    """What every code is as an input, float32 (K, D)."""
-    positions: Tensor
+    tokens: KVCache
+    """Of the tokens that were read: all so far but the last."""
+    memory: KVCache | None
+    """Of the conditioning frames, for every block."""
+    class_id: Tensor | None
+    """int64, (B,)."""
+    inputs: Tensor = field(metadata={"streams": False})
+    """Embeddings of all codes, float32 (V, D)."""
+    positions: Tensor = field(metadata={"streams": False})
     """Positions of all tokens, float32 (L, D)."""
+    decoder: CompiledDecoder | None = None
+    """Compiled blocks, where there is a compiler."""
 
     @property
     def n_latents(self) -> int:
         """Latent frames so far."""
         return self.codes.shape[1]
-
-    def select(self, streams: Tensor) -> PriorState:
-        """Copy the given streams."""
-        return replace(self, codes=self.codes[streams], stack=self.stack.select(streams))
 
 
 class Block(nn.Module):
@@ -141,15 +146,13 @@ class Block(nn.Module):
         self,
         x_BLD: Tensor,
         class_id: Tensor | None,
-        frames: tuple[Tensor, Tensor] | None,
+        frames: Memory | None,
         mask: Mask | None,
-        cache: Cache | None = None,
+        layer: int = 0,
+        cache: KVCache | None = None,
     ) -> Tensor:
-        """Map tokens; a cache is filled with their keys and values."""
-        q, k, v = self.attention.project(self.norm_attention(x_BLD, class_id))
-        if cache is not None:
-            cache.fill(k, v)
-        x = x_BLD + self.dropout(self.attention.mix(q, k, v, mask))
+        """Map tokens; with a cache, they see those before as well, and are appended."""
+        x = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD, class_id), mask, layer, cache))
         if self.frames is not None:
             assert self.norm_frames is not None and frames is not None
             x = x + self.dropout(self.frames(self.norm_frames(x, class_id), frames))
@@ -205,7 +208,7 @@ class AutoregressivePrior(nn.Module):
         """
         codes_BL = codes.video.flatten(1)
         x = self._inputs(codes_BL[:, :-1]) + self.positions()
-        mask = self._mask()
+        mask = self._mask(self.config.n_tokens)
         for block, frames in zip(self.blocks, self._frames(conditions), strict=True):
             x = block(x, conditions.class_id, frames, mask)
         return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
@@ -234,7 +237,7 @@ class AutoregressivePrior(nn.Module):
         features: Tensor = self.frame_net(frames_BTHWC)
         return features
 
-    def _frames(self, conditions: Conditions) -> list[tuple[Tensor, Tensor]] | list[None]:
+    def _frames(self, conditions: Conditions) -> list[Memory] | list[None]:
         """Project the conditioning frames for every block."""
         if self.frame_net is None:
             return [None] * len(self.blocks)
@@ -249,10 +252,10 @@ class AutoregressivePrior(nn.Module):
         x = self.embed(self.codebook[codes_BL])
         return torch.cat([self.start.to(x.dtype).expand(len(x), 1, -1), x], 1)
 
-    def _mask(self) -> Mask:
+    def _mask(self, n_tokens: int, first: int = 0) -> BlockMask | CausalMask:
         if self.config.attention == "sparse":
-            return BlockMask(layout=self.layout, block=BLOCK)
-        return CausalMask()
+            return BlockMask(layout=self.layout, block=BLOCK, queries=n_tokens, first=first)
+        return CausalMask(first=first)
 
     def _head(self, x: Tensor, class_id: Tensor | None) -> Tensor:
         logits: Tensor = self.head(self.norm(x, class_id))
@@ -278,20 +281,33 @@ class AutoregressivePrior(nn.Module):
                 "so that at most one less can be."
             )
         config, class_id, frames = self.config, conditions.class_id, self._frames(conditions)
-        way = Way(self.embed.weight)
-        sight = way.sight(self.layout, BLOCK) if config.attention == "sparse" else way.sight()
-        shape = (len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
-        caches = [way.cache(shape, shape[-1], sight) for _ in self.blocks]
+        library = decode_library(self.embed.weight)
+        is_half = library is not None
+        shape = (config.layers, len(given), config.heads, config.n_tokens, config.hidden_dim // config.heads)
+        tokens = KVCache.empty(shape, self.embed.weight, is_half=is_half)
         if n_tokens := given[0].numel():
-            x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask()
-            for block, pair, cache in zip(self.blocks, frames, caches, strict=True):
-                x = block(x, class_id, pair, mask, cache)
-        kind = BlockStack if way.code is None else CompiledStack
+            x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask(n_tokens)
+            for layer, (block, pair) in enumerate(zip(self.blocks, frames, strict=True)):
+                x = block(x, class_id, pair, mask, layer, tokens)
+            tokens.advance(n_tokens)
+        memory = None
+        for layer, pair in enumerate(frames):
+            if pair is None:
+                break
+            if memory is None:
+                memory = KVCache.empty((config.layers, *pair[0].shape), pair[0], pair[1].shape[-1], is_half=True)
+            memory.append(layer, *pair)
+        if memory is not None:
+            memory.advance(memory.keys.shape[3])
+        blocks = list(self.blocks)
         return PriorState(
             codes=given,
-            stack=kind.of(self, class_id, caches, frames, way),
+            tokens=tokens,
+            memory=memory,
+            class_id=class_id,
             inputs=self.embed(self.codebook).float(),
             positions=self.positions().float(),
+            decoder=None if library is None else CompiledDecoder(library, blocks, self.norm, self.head),
         )
 
     @torch.no_grad()
@@ -317,8 +333,23 @@ class AutoregressivePrior(nn.Module):
         drawn: list[Tensor] = []
         for position in range(first, first + n_tokens):
             x = self.start.float().expand(len(state.codes), -1) if before is None else state.inputs[before]
-            before = sampler(state.stack(x + state.positions[position]), generator)
+            before = sampler(self.decode_token(state, x + state.positions[position]), generator)
             drawn.append(before)
         new = torch.stack(drawn, 1)[:, None]
         state.codes = torch.cat([state.codes, new], 1)
         return Codes.of(new), state
+
+    def decode_token(self, state: PriorState, x: Tensor) -> Tensor:
+        """Read the next token, an embedding float32 (B, D), and return the logits of the one after it, (B, V)."""
+        mask = self._mask(1, state.tokens.longest)
+        if state.decoder is not None:
+            return state.decoder(x, state.tokens, state.memory, state.class_id, mask)
+        frames: Iterable[Memory | None] = [None] * len(self.blocks)
+        if state.memory is not None:
+            state.memory.unshare()
+            frames = zip(state.memory.keys, state.memory.values, strict=True)
+        x_B1D = x[:, None].to(self.embed.weight.dtype)
+        for layer, (block, pair) in enumerate(zip(self.blocks, frames, strict=True)):
+            x_B1D = block(x_B1D, state.class_id, pair, mask, layer, state.tokens)
+        state.tokens.advance(1)
+        return self._head(x_B1D, state.class_id)[:, 0]

@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 
+from reelworld.nn.kv_cache import KVCache
 from reelworld.nn.llama import Llama, LlamaConfig
-from reelworld.nn.stream_cache import StreamCache
 
 SMALL = LlamaConfig(width=16, inner=24, layers=2, heads=2, places=12)
 
@@ -24,7 +24,7 @@ def tokens(n: int, length: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(n, length, 16, generator=torch.Generator().manual_seed(seed))
 
 
-def read(model: Llama, x: torch.Tensor, pieces: tuple[int, ...], cache: StreamCache | None = None) -> torch.Tensor:
+def read(model: Llama, x: torch.Tensor, pieces: tuple[int, ...], cache: KVCache | None = None) -> torch.Tensor:
     """Read sequences piece by piece."""
     cache = cache or model.cache(len(x), 12, x)
     return torch.cat([model.step(part, cache) for part in x.split(pieces, 1)], 1)
@@ -74,14 +74,14 @@ def test_forks_share_what_was_read() -> None:
     wanted = model(torch.cat([x[1:, :5].expand(3, -1, -1), rest], 1))[:, 5:]
     close = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
     forks = cache.index_select(torch.tensor([1, 1, 1]))
-    assert forks.common is not None and forks.common[0].shape == (2, 1, 2, 5, 8) and forks.keys.shape[3] == 7
+    assert forks.prefix is not None and forks.prefix[0].shape == (2, 1, 2, 5, 8) and forks.keys.shape[3] == 7
     begun = model.cache(1, 12, x)
     read(model, tokens(1, 9, seed=8), (9,), begun)
     cache.index_copy_(torch.tensor([1]), begun)  # what becomes of the first one does not matter to them
     close(read(model, rest[:, :2], (1, 1), forks), wanted[:, :2])
     some, both = (
         forks.index_select(torch.tensor([2, 0])),
-        StreamCache.cat([forks, forks.index_select(torch.tensor([0, 1, 2]))]),
+        KVCache.cat([forks, forks.index_select(torch.tensor([0, 1, 2]))]),
     )
     close(read(model, rest[[2, 0], 2:4], (1, 1), some), wanted[[2, 0], 2:4])
     close(read(model, rest.repeat(2, 1, 1)[:, 2:4], (1, 1), both), wanted.repeat(2, 1, 1)[:, 2:4])
@@ -104,3 +104,23 @@ def test_copies_stand_alone() -> None:
     assert cache.lengths.tolist() == [5, 5] and copy.lengths.tolist() == [8, 8, 8]
     torch.testing.assert_close(found, model(x)[[1, 1, 0], 5:], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(read(model, x[:, 5:], (3,), cache), model(x)[:, 5:], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_last_tokens_can_be_dropped() -> None:
+    model, x = made(), tokens(2, 9)
+    cache = model.cache(2, 12, x)
+    read(model, torch.cat([x[:, :5], tokens(2, 2, seed=9)], 1), (7,), cache)
+    cache.advance(-2)
+    torch.testing.assert_close(read(model, x[:, 5:], (1, 3), cache), model(x)[:, 5:], atol=1e-5, rtol=1e-5)
+
+
+def test_large_caches_are_zero_and_aligned() -> None:
+    """They come in huge pages where the system has them; small ones do not."""
+    for shape in ((2, 1, 2, 3, 4), (2, 1, 4, 600, 128)):
+        for dtype in (torch.float32, torch.bfloat16):
+            cache = KVCache.empty(shape, torch.empty(0, dtype=dtype), 8, is_half=True)
+            assert cache.keys.shape == shape and cache.values.shape == (*shape[:4], 8) and cache.keys.dtype == dtype
+            assert not cache.keys.any() and not cache.values.any() and cache.keys.data_ptr() % 64 == 0
+            cache.keys.fill_(1)
+            assert not cache.values.any()

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from reelworld.nn.native import compiled
+from reelworld.nn.decode import compile_c
 
 CODE = "double half(double x) { return x * FACTOR; }\n"
 
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    compiled.cache_clear()
+    compile_c.cache_clear()
     yield
-    compiled.cache_clear()
+    compile_c.cache_clear()
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 def test_compiled_code_runs(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CC", raising=False)
-    library = compiled(source, "-DFACTOR=0.5")
+    library = compile_c(source, "-DFACTOR=0.5")
     assert library is not None
     library.half.restype, library.half.argtypes = c_double, [c_double]
     assert library.half(3.0) == 1.5
@@ -42,10 +42,10 @@ def test_compiled_code_runs(source: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_cannot_be_compiled_is_none(source: Path) -> None:
-    assert compiled(source) is None  # FACTOR is not defined
+    assert compile_c(source) is None  # FACTOR is not defined
 
 
 @pytest.mark.parametrize("compiler", ["", "no-such-compiler", "false"])
 def test_without_a_compiler_there_is_none(source: Path, monkeypatch: pytest.MonkeyPatch, compiler: str) -> None:
     monkeypatch.setenv("CC", compiler)
-    assert compiled(source, "-DFACTOR=0.5") is None
+    assert compile_c(source, "-DFACTOR=0.5") is None

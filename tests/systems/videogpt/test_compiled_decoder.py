@@ -1,4 +1,4 @@
-"""Drawing token by token: all ways of computing give the logits of the parallel pass, in every type."""
+"""Drawing token by token: compiled and eager steps give the logits of the parallel pass, in every type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.systems.videogpt import prior_steps
+from reelworld.systems.videogpt import prior as module
 from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
@@ -30,7 +30,7 @@ EVERYTHING = PriorConfig(
 )
 KINDS = {"everything": EVERYTHING, "plain": replace(EVERYTHING, attention="full", cond_frames=0, n_classes=0)}
 STREAMS = 3
-WAYS = ("compiled", "rows", "matrices")
+BACKENDS = ("compiled", "eager")
 
 
 class Noted:
@@ -82,24 +82,21 @@ def config(request: pytest.FixtureRequest) -> PriorConfig:
     return kind
 
 
-def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let priors be drawn from in one way."""
-    if way == "compiled":
-        if prior_steps.step_code(torch.empty(0)) is None:
-            pytest.skip("there is no C compiler")
-        return
-    monkeypatch.setattr(prior_steps, "step_code", lambda weights: None)
-    monkeypatch.setattr(prior_steps, "reads_rows", lambda device: way == "rows")
+def use(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if backend == "eager":
+        monkeypatch.setattr(module, "decode_library", lambda weights: None)
+    elif module.decode_library(torch.empty(0)) is None:
+        pytest.skip("there is no C compiler")
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("given", [0, 2])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_steps_equal_the_parallel_pass(
-    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str, given: int, dtype: torch.dtype
+    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, backend: str, given: int, dtype: torch.dtype
 ) -> None:
-    take(way, monkeypatch)
+    use(backend, monkeypatch)
     prior, told = made(config, dtype), conditions(config)
     start = Codes.of(torch.randint(0, 11, (STREAMS, given, 64), generator=torch.Generator().manual_seed(2)))
     codes, logits = rolled(prior, start, told)
@@ -114,9 +111,11 @@ def test_steps_equal_the_parallel_pass(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", WAYS)
-def test_a_stream_is_drawn_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
-    take(way, monkeypatch)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_stream_is_drawn_as_if_it_were_alone(
+    monkeypatch: pytest.MonkeyPatch, config: PriorConfig, backend: str
+) -> None:
+    use(backend, monkeypatch)
     prior, told = made(config), conditions(config)
     together, _ = rolled(prior, Codes.of(torch.zeros(STREAMS, 0, 64, dtype=torch.int64)), told)
     for stream in range(STREAMS):
@@ -133,13 +132,13 @@ def test_a_stream_is_drawn_as_if_it_were_alone(monkeypatch: pytest.MonkeyPatch, 
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", WAYS)
-def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, way: str) -> None:
-    take(way, monkeypatch)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, backend: str) -> None:
+    use(backend, monkeypatch)
     prior, told = made(config), conditions(config)
     state = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told)
     picked = torch.tensor([2, 2, 0, 1])
-    copy = state.select(picked)
+    copy = state.index_select(picked)
     noted = []
     for one, n in ((state, STREAMS), (copy, len(picked))):
         sampler = Noted(temperature=0)
@@ -154,16 +153,16 @@ def test_a_selected_state_goes_on_alone(monkeypatch: pytest.MonkeyPatch, config:
 @pytest.mark.parametrize("threads", [2, 5])
 def test_threads_share_the_work(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, threads: int) -> None:
     """Fewer or more of them than heads: every thread does its part, once the parts it needs are done."""
-    take("compiled", monkeypatch)
+    use("compiled", monkeypatch)
     prior, told = made(config), conditions(config)
     inputs = torch.randn(6, STREAMS, config.hidden_dim, generator=torch.Generator().manual_seed(3))
     logits = []
     before = torch.get_num_threads()
     for n in (1, threads):
-        stack = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told).stack
+        state = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told)
         torch.set_num_threads(n)
         try:
-            logits.append(torch.stack([stack(x) for x in inputs]))
+            logits.append(torch.stack([prior.decode_token(state, x) for x in inputs]))
         finally:
             torch.set_num_threads(before)
     torch.testing.assert_close(logits[1], logits[0], rtol=1e-5, atol=1e-5)
@@ -171,10 +170,25 @@ def test_threads_share_the_work(monkeypatch: pytest.MonkeyPatch, config: PriorCo
 
 @torch.no_grad()
 def test_compiled_steps_end_where_their_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    take("compiled", monkeypatch)
+    use("compiled", monkeypatch)
     config = KINDS["plain"]
-    stack = made(config).prefill(Codes.of(torch.zeros(1, 2, 64, dtype=torch.int64)), Conditions()).stack
+    prior = made(config)
+    state = prior.prefill(Codes.of(torch.zeros(1, 2, 64, dtype=torch.int64)), Conditions())
     for _ in range(64):
-        stack(torch.zeros(1, config.hidden_dim))
+        prior.decode_token(state, torch.zeros(1, config.hidden_dim))
     with pytest.raises(AssertionError):
-        stack(torch.zeros(1, config.hidden_dim))
+        prior.decode_token(state, torch.zeros(1, config.hidden_dim))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_forks_go_on_as_their_stream(monkeypatch: pytest.MonkeyPatch, config: PriorConfig, backend: str) -> None:
+    """Copies of one stream, whose caches share a prefix until they are written to."""
+    use(backend, monkeypatch)
+    prior, told = made(config), conditions(config)
+    state = prior.prefill(Codes.of(torch.zeros(STREAMS, 1, 64, dtype=torch.int64)), told)
+    forks, sampler, alone = state.index_select(torch.tensor([1, 1])), Noted(temperature=0), Noted(temperature=0)
+    prior.step(forks, told, sampler, [torch.Generator()] * 2)
+    prior.step(state, told, alone, [torch.Generator()] * STREAMS)
+    expected = torch.stack(alone.logits)[:, [1, 1]]
+    torch.testing.assert_close(torch.stack(sampler.logits), expected, rtol=1e-4, atol=1e-5)
