@@ -30,7 +30,8 @@ def test_every_room_stands_in_the_table() -> None:
 
 
 def test_names_that_help_needs_do_not_import_torch() -> None:
-    configs = [f"reelworld.systems.{p.parent.name}.config" for p in PACKAGE.glob("systems/*/config.py")]
+    light = [*PACKAGE.glob("systems/*/config.py"), *PACKAGE.glob("systems/*/importer.py")]
+    configs = [f"reelworld.systems.{p.parent.name}.{p.stem}" for p in light]
     assert configs
     names = ["reelworld", "reelworld.types", "reelworld.config", "reelworld.systems", *configs]
     code = f"import sys, {', '.join(names)}\nsys.exit('torch' in sys.modules)"

@@ -22,9 +22,7 @@ from torch import Tensor
 
 from reelworld.models.maskgit import MaskedInput
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.systems.genie.convert import import_world
-from reelworld.systems.genie.convert_dynamics import load_dynamics
-from reelworld.systems.genie.convert_names import published
+from reelworld.systems.genie.convert import NAMES, import_world, load_dynamics
 from reelworld.systems.genie.maskgit import MaskGIT
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.external_checkpoint import read_folder
@@ -168,7 +166,7 @@ def test_activations(entry: str, case: Case) -> None:
 @needs("input_ids", "labels")
 @pytest.mark.parametrize("entry", GRADIENTS_OF)
 def test_gradients(entry: str, case: Case) -> None:
-    found, wanted = published(case.model, lambda p: p.grad)[GRADIENTS_OF[entry]], case.io[entry]
+    found, wanted = NAMES.published(case.model, lambda p: p.grad)[GRADIENTS_OF[entry]], case.io[entry]
     # small entries beside great ones are rounded like these
     scale = max(1.0, float(wanted.abs().max()))
     torch.testing.assert_close(found, wanted, rtol=GRADIENTS["rtol"], atol=GRADIENTS["atol"] * scale)
@@ -176,7 +174,7 @@ def test_gradients(entry: str, case: Case) -> None:
 
 @needs("input_ids", "labels", "grad_norm_total")
 def test_norm_of_all_gradients(case: Case) -> None:
-    found = published(case.model, lambda p: p.grad)
+    found = NAMES.published(case.model, lambda p: p.grad)
     assert found.keys() == load_file(WEIGHTS).keys()
     total = math.sqrt(sum(float(g.double().square().sum()) for g in found.values()))
     torch.testing.assert_close(torch.tensor([total]), case.io["grad_norm_total"].view(1), **GRADIENTS)

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
-from reelworld.systems.ivideogpt.convert import load_tokenizer, load_transformer
-from reelworld.systems.ivideogpt.convert_names import published_tokenizer, published_transformer
+from reelworld.systems.ivideogpt.convert import TOKENIZER_NAMES, load_tokenizer, load_transformer, transformer_names
 from reelworld.systems.ivideogpt.token_layout import SequenceLayout
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import Batch, Codes, Conditions, Losses
@@ -143,14 +142,14 @@ def test_tokenizer_losses(entry: str, io: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.startswith("grad/tokenizer/")])
 def test_tokenizer_gradients(entry: str, io: dict[str, Tensor]) -> None:
     tokenizer_losses()
-    found = published_tokenizer(tokenizer(), lambda p: p.grad)
+    found = TOKENIZER_NAMES.published(tokenizer(), lambda p: p.grad)
     assert_gradient(found[entry.removeprefix("grad/tokenizer/")], io[entry])
 
 
 @needs("tokenizer")
 def test_every_published_tensor_is_taken() -> None:
     weights = load_file(FOLDER / "tokenizer" / "diffusion_pytorch_model.safetensors")
-    found = published_tokenizer(tokenizer())
+    found = TOKENIZER_NAMES.published(tokenizer())
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 
@@ -249,13 +248,16 @@ def test_losses_with_actions(entry: str, io: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize("entry", [e for e in ENTRIES if e.startswith("grad/transformer/")])
 def test_transformer_gradients(entry: str, io: dict[str, Tensor]) -> None:
     transformer_losses()
-    found = published_transformer(transformer("transformer_act"), lambda p: p.grad)
+    found = transformer_names(has_heads=True).published(transformer("transformer_act"), lambda p: p.grad)
     assert_gradient(found[entry.removeprefix("grad/transformer/")], io[entry])
 
 
 @pytest.mark.parametrize("folder", TRANSFORMERS)
 def test_every_published_tensor_of_a_transformer_is_taken(folder: str) -> None:
-    weights, found = load_file(FOLDER / folder / "model.safetensors"), published_transformer(transformer(folder))
+    weights, found = (
+        load_file(FOLDER / folder / "model.safetensors"),
+        transformer_names("act" in folder).published(transformer(folder)),
+    )
     assert found.keys() == weights.keys()
     assert all(torch.equal(found[name], weights[name]) for name in weights)
 

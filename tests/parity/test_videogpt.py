@@ -17,15 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.parity.golden import entries, family, known
+from tests.systems.videogpt.videogpt_files import published
 from torch import Tensor
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.systems.videogpt.block_sparse_layout import strided_layout
-from reelworld.systems.videogpt.convert import import_world
-from reelworld.systems.videogpt.convert_names import published
-from reelworld.systems.videogpt.convert_prior import load_prior
-from reelworld.systems.videogpt.convert_vqvae import load_vqvae
+from reelworld.systems.videogpt.convert import import_world, load_prior, load_vqvae
 from reelworld.systems.videogpt.prior import AutoregressivePrior
 from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions

@@ -84,7 +84,7 @@ class System:
     package: str
     """Package of its modules: ``__name__`` of the package that defines the record."""
     importers: Mapping[str, str] = field(default_factory=dict)
-    """Name for ``reelworld import`` -> ``module:class`` in the package."""
+    """Name for ``reelworld import`` -> ``module:class`` in the package: a ``worlds.importer.Importer``, torch-free."""
     demo: DemoPlan | None = None
     """Set if ``reelworld demo`` can show it."""
     multi_dataset: bool = False

@@ -1,7 +1,7 @@
-"""One model of a foreign checkpoint: its tensors beside what its hyper-parameters say, compared with each other.
+"""One model of a published checkpoint: its tensors and hyper-parameters, compared with each other.
 
-Shapes are the truth where hyper-parameters are silent; where both speak they must agree. Every error is one line
-that begins with the file.
+Sizes are read from shapes. A hyper-parameter that gives the same size must agree. Every error is one line that begins
+with the file.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,26 +20,25 @@ from reelworld.types import UserError
 from reelworld.worlds.external_checkpoint import ExternalCheckpoint
 from reelworld.worlds.pickle_check import brief
 
-__all__ = ["ExternalModel"]
-
+M = TypeVar("M", bound=nn.Module)
 LARGEST_COUNT = 1 << 31
 
 
 @dataclass(frozen=True)
 class ExternalModel:
-    """Named tensors, and what is said about them."""
+    """Named tensors and hyper-parameters of one model."""
 
     path: Path
     """File they were read from."""
     tensors: Mapping[str, Tensor]
-    said: Mapping[str, Any]
+    hyper_parameters: Mapping[str, object]
     """Hyper-parameters, plain values."""
 
     @classmethod
     def of(cls, checkpoint: ExternalCheckpoint, prefix: str = "") -> ExternalModel:
         """Take the tensors below ``prefix``, and the hyper-parameters: those under "args" where Lightning put them."""
         tensors = {k.removeprefix(prefix): v for k, v in checkpoint.state_dict.items() if k.startswith(prefix)}
-        said = checkpoint.hyper_parameters.get("args", checkpoint.hyper_parameters)
+        said: object = checkpoint.hyper_parameters.get("args", checkpoint.hyper_parameters)
         if not isinstance(said, dict):
             raise UserError(f"{checkpoint.path} has hyper-parameters args that are no Namespace; export it again.")
         return cls(checkpoint.path, tensors, said)
@@ -67,23 +67,23 @@ class ExternalModel:
         return len({match[1] for name in self.tensors if (match := re.match(pattern, name))})
 
     def flag(self, name: str, default: bool) -> bool:
-        """Return a yes or no that may be said."""
-        value = self.said.get(name, default)
+        """Return an optional yes or no."""
+        value = self.hyper_parameters.get(name, default)
         if type(value) is not bool:
             raise self.error(f"says {brief(value)} for {name}; wanted true or false.")
         return value
 
     def number(self, name: str, default: int | None = None) -> int:
-        """Return a count; without a default it must be said."""
-        value = self.said.get(name, default)
+        """Return a count; without a default it is required."""
+        value = self.hyper_parameters.get(name, default)
         if type(value) is not int or not 0 <= value < LARGEST_COUNT:
             came = "nothing" if value is None else brief(value)
             raise self.error(f"says {came} for {name} in its hyper-parameters; wanted a count.")
         return value
 
-    def share(self, name: str, default: float, may_be_one: bool = False) -> float:
-        """Return a share from 0 to below 1, or to 1, that may be said."""
-        value = self.said.get(name)
+    def fraction(self, name: str, default: float, may_be_one: bool = False) -> float:
+        """Return an optional number from 0 to below 1, or to 1."""
+        value = self.hyper_parameters.get(name)
         if value is None:
             return default
         if type(value) not in (int, float) or not (0 <= value < 1 or (may_be_one and value == 1)):
@@ -92,9 +92,16 @@ class ExternalModel:
             )
         return float(value)
 
+    def positive(self, name: str, default: float) -> float:
+        """Return an optional number above 0."""
+        value = self.hyper_parameters.get(name, default)
+        if type(value) not in (int, float) or not 0 < value < inf:
+            raise self.error(f"says {brief(value)} for {name}; wanted a number above 0.")
+        return float(value)
+
     def triple(self, name: str) -> tuple[int, int, int] | None:
-        """Return three counts above 0, or None where they are not said."""
-        match self.said.get(name):
+        """Return three counts above 0, or None if there are none."""
+        match self.hyper_parameters.get(name):
             case None:
                 return None
             case [int() as t, int() as h, int() as w] if all(0 < n < LARGEST_COUNT for n in (t, h, w)):
@@ -102,25 +109,25 @@ class ExternalModel:
             case value:
                 raise self.error(f"says {brief(value)} for {name}; wanted three counts.")
 
-    def agree(self, **found: Any) -> None:
-        """Refuse what is said in contradiction to the weights.
+    def agree(self, **found: object) -> None:
+        """Refuse hyper-parameters that contradict the weights.
 
         Args:
-            found: Field of the hyper-parameters -> what the weights say; fields that are absent or None agree.
+            found: Hyper-parameter -> value that the weights have; absent ones and None agree.
         """
         for name, value in found.items():
-            said = self.said.get(name)
+            said = self.hyper_parameters.get(name)
             if said is not None and (type(said) is not type(value) or said != value):
                 raise self.error(
                     f"says {name} {brief(said)}; its weights have {value}: the two do not belong together."
                 )
 
-    def fill(self, build: Callable[[], nn.Module], names: Callable[[nn.Module], Mapping[str, Tensor]]) -> Any:
+    def fill(self, build: Callable[[], M], names: Callable[[nn.Module], Mapping[str, Tensor]]) -> M:
         """Build a part and copy every tensor into it; the names must be the same, to the last one.
 
         Args:
             build: Makes the part.
-            names: Gives the part's tensors the names they have in the file.
+            names: Gives the part's tensors their published names, e.g. ``StateDictAdapter.published``.
 
         Raises:
             UserError: If the part cannot be built, or names, shapes or kinds of numbers differ.

@@ -14,8 +14,7 @@ from tests.systems.genie.genie_1x_files import BASE, VARIANTS, logits, random_we
 from torch import Tensor
 
 from reelworld.models.samplers import SamplerConfig
-from reelworld.systems.genie.convert import import_world
-from reelworld.systems.genie.convert_names import published
+from reelworld.systems.genie.convert import NAMES, import_world
 from reelworld.types import Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
@@ -44,7 +43,7 @@ def test_logits_are_those_of_the_plain_program(variant: str, kind: str, tmp_path
     is_mask = ids == config["image_vocab_size"]
     found = world.dynamics.logits(Codes.of(ids.masked_fill(is_mask, 0)), Conditions(), is_mask)
     torch.testing.assert_close(found, logits(weights, config, ids), rtol=1e-4, atol=1e-4)
-    assert {k: tuple(v.shape) for k, v in published(world.dynamics).items()} == {
+    assert {k: tuple(v.shape) for k, v in NAMES.published(world.dynamics).items()} == {
         k: tuple(v.shape) for k, v in weights.items()
     }
     assert sum(p.numel() for p in world.dynamics.parameters()) == sum(w.numel() for w in weights.values())

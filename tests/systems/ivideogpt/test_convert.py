@@ -15,8 +15,7 @@ from tests.systems.ivideogpt.ivideogpt_files import write_tokenizer, write_trans
 
 from reelworld.nn.pixels import to_float
 from reelworld.systems.ivideogpt.context_vqgan import with_context
-from reelworld.systems.ivideogpt.convert import import_world
-from reelworld.systems.ivideogpt.convert_names import published_tokenizer, published_transformer
+from reelworld.systems.ivideogpt.convert import TOKENIZER_NAMES, import_world, transformer_names
 from reelworld.types import UserError
 from reelworld.worlds.world import World
 
@@ -37,8 +36,8 @@ def test_every_tensor_is_used_and_nothing_else(action_dim: int, has_rewards: boo
     import_world(coder, folder).save(tmp_path / "world")
     world = World.load(tmp_path / "world")
     pairs = (
-        (published_tokenizer(world.tokenizer), coder / "diffusion_pytorch_model.safetensors"),
-        (published_transformer(world.dynamics), folder / "model.safetensors"),
+        (TOKENIZER_NAMES.published(world.tokenizer), coder / "diffusion_pytorch_model.safetensors"),
+        (transformer_names(action_dim > 0).published(world.dynamics), folder / "model.safetensors"),
     )
     for found, file in pairs:
         wanted = load_file(file)

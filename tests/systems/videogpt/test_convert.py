@@ -20,15 +20,14 @@ from tests.systems.videogpt.videogpt_files import (
     make_parts,
     prior_args,
     prior_weights,
+    published,
     vqvae_args,
     weights,
     write_pair,
 )
 
 from reelworld.nn.transformer import CrossAttention, SelfAttention
-from reelworld.systems.videogpt.convert import import_world
-from reelworld.systems.videogpt.convert_names import _attention_names, _cross_attention_names, published
-from reelworld.systems.videogpt.convert_vqvae import load_vqvae
+from reelworld.systems.videogpt.convert import import_world, load_vqvae, prior_names
 from reelworld.types import Batch, Codes, Conditions, UserError
 from reelworld.worlds.external_checkpoint import read_checkpoint
 from reelworld.worlds.world import World
@@ -171,20 +170,21 @@ def test_queries_keys_and_values_are_those_of_the_published_form() -> None:
     torch.manual_seed(0)
     x, features = torch.randn(2, 5, 12), torch.randn(2, 7, 10)
     own, cross = SelfAttention(12, 3), CrossAttention(12, 10, 3)
-    by_name = {n: cut(p.detach()) for n, p, cut in _attention_names("a", own)}
-    torch.testing.assert_close(own(x), attend(by_name, x, x, 3))
-    by_name = {n: cut(p.detach()) for n, p, cut in _cross_attention_names("a", cross)}
-    assert by_name["a.w_vs.weight"].shape == (9, 10)
-    torch.testing.assert_close(cross(x, cross.keys_values(features)), attend(by_name, x, features, 3))
+    block = torch.nn.ModuleDict({"attention": own, "frames": cross})
+    named = prior_names(12).published(torch.nn.ModuleDict({"blocks": torch.nn.ModuleList([block])}))
+    torch.testing.assert_close(own(x), attend(named, "attn", x, x, 3))
+    assert named["attn_stack.attn_nets.0.enc_attn.w_vs.weight"].shape == (9, 10)
+    torch.testing.assert_close(cross(x, cross.keys_values(features)), attend(named, "enc_attn", x, features, 3))
 
 
-def attend(named: dict[str, torch.Tensor], x: torch.Tensor, seen: torch.Tensor, heads: int) -> torch.Tensor:
-    q, k, v = (y @ named[f"a.{w}.weight"].T for y, w in ((x, "w_qs"), (seen, "w_ks"), (seen, "w_vs")))
+def attend(named: dict[str, torch.Tensor], kind: str, x: torch.Tensor, seen: torch.Tensor, heads: int) -> torch.Tensor:
+    name = f"attn_stack.attn_nets.0.{kind}"
+    q, k, v = (y @ named[f"{name}.{w}.weight"].T for y, w in ((x, "w_qs"), (seen, "w_ks"), (seen, "w_vs")))
     mixed = []
     for i in range(heads):
         qi, ki, vi = (y.chunk(heads, -1)[i] for y in (q, k, v))
         mixed.append((qi @ ki.mT / qi.shape[-1] ** 0.5).softmax(-1) @ vi)
-    return torch.cat(mixed, -1) @ named["a.fc.weight"].T + named["a.fc.bias"]
+    return torch.cat(mixed, -1) @ named[f"{name}.fc.weight"].T + named[f"{name}.fc.bias"]
 
 
 @pytest.mark.parametrize(("axis", "reach"), [("w", (0, 0, 1)), ("h", (0, 1, 0)), ("t", (1, 0, 0))])

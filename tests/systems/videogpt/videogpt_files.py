@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from tests.lightning_files import write_lightning
 from tests.tiny import tiny_config
+from torch import Tensor
 
 from reelworld.data.folder import DataInfo
 from reelworld.systems.videogpt import train as videogpt
-from reelworld.systems.videogpt.convert_names import published
+from reelworld.systems.videogpt.convert import VQVAE_NAMES, prior_names
+from reelworld.systems.videogpt.vqvae import VQVAE3D
 
 SIDE = 32
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -65,6 +68,12 @@ def prior_args(config: videogpt.Config) -> dict[str, Any]:
         "vqvae": "/lost/vqvae.ckpt",
         "max_steps": 200_000,
     }
+
+
+def published(part: Any, read: Callable[[Tensor], Tensor | None] = lambda tensor: tensor) -> dict[str, Tensor]:
+    """Give a part's tensors their published names."""
+    names = VQVAE_NAMES if isinstance(part, VQVAE3D) else prior_names(part.config.hidden_dim)
+    return names.published(part, read)
 
 
 def weights(part: Any) -> dict[str, torch.Tensor]:

@@ -15,4 +15,5 @@ SYSTEM = System(
     about=ABOUT,
     examples=("genie --data my-videos --out runs/found --size 64 --fit crop",),
     package=__name__,
+    importers={"genie-1x": "importer:Genie1X"},
 )

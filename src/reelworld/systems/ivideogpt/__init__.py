@@ -19,5 +19,6 @@ SYSTEM = System(
         "ivideogpt --data A=0.7 --data B=0.3 --out runs/both --size 64 --fit stretch --actions none",
     ),
     package=__name__,
+    importers={"ivideogpt": "importer:IVideoGPT"},
     multi_dataset=True,
 )

@@ -17,6 +17,7 @@ SYSTEM = System(
     about=ABOUT,
     examples=("videogpt --data my-videos --out runs/dreams --size 64 --fit crop",),
     package=__name__,
+    importers={"videogpt": "importer:VideoGPT"},
     demo=DemoPlan(
         policy="waypoints",
         episodes=1280,
