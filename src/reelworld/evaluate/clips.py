@@ -21,7 +21,7 @@ from reelworld.data.mixture import DatasetShare, members_of, open_recordings
 from reelworld.nn.action_bounds import accepted
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import UserError
-from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained, recipe_config
+from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained, system_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +56,7 @@ def open_like(world: World, path: Path) -> Dataset:
 
     Those of a mixture's member are known by their name.
     """
-    size, fit = (world.info.height, world.info.width), recipe_config(world.info.provenance).get("fit", "none")
+    size, fit = (world.info.height, world.info.width), system_config(world.info.provenance).get("fit", "none")
     data = world.info.provenance.get("data")
     read = data.get("read", {}) if isinstance(data, Mapping) else {}
     where = "how the world's data were read"

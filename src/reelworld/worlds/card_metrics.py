@@ -1,22 +1,18 @@
-"""What is written on a world's card about how good it is, and of which weights it was measured."""
+"""Metrics on a world's card, tied to the hashes of the weights they were measured on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    from reelworld.worlds.registry import PartInfo
-
-__all__ = ["Measured", "MeasuredFigure", "check_measured", "measured_lines", "weights_of"]
+from reelworld.worlds.registry import PartInfo
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFigure:
-    """One figure, in the words and digits of the report."""
+    """One metric, formatted as in the report."""
 
     label: str
     value: str
@@ -25,35 +21,35 @@ class MeasuredFigure:
     n: int
     """Trials."""
     beside: tuple[str, ...] = ()
-    """What something simpler gets on the same clips."""
+    """Results of baselines on the same clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """An evaluation, short enough for a card."""
+    """Summary of an evaluation for a card."""
 
     command: str
     commit: str
     created: str
     hardware: Mapping[str, Any]
     data: str
-    """Recordings and split that were measured on."""
+    """Evaluated recordings and split."""
     seed: int
     weights: Mapping[str, str]
-    """Part -> sha256 of the weights that were measured."""
+    """Part -> sha256 of the evaluated weights."""
     figures: tuple[MeasuredFigure, ...] = field(default_factory=tuple)
 
 
 def weights_of(parts: Mapping[str, PartInfo]) -> dict[str, str]:
-    """Name the weights of a world's parts by their hashes."""
+    """Return part -> sha256 of its weights."""
     return {name: part.sha256 for name, part in parts.items()}
 
 
 def check_measured(measured: Measured | None, parts: Mapping[str, PartInfo], where: str) -> None:
-    """Refuse a card whose figures are those of other weights.
+    """Refuse metrics of other weights.
 
     Raises:
-        UserError: If they are.
+        UserError: If a hash differs.
     """
     if measured is not None and dict(measured.weights) != weights_of(parts):
         wrong = sorted(k for k, v in weights_of(parts).items() if measured.weights.get(k) != v)
@@ -63,8 +59,8 @@ def check_measured(measured: Measured | None, parts: Mapping[str, PartInfo], whe
         )
 
 
-def measured_lines(measured: Measured | None, limits: Sequence[str]) -> list[str]:
-    """Write the card's sections on what was measured and what is known to fail, Markdown."""
+def measured_lines(measured: Measured | None, known_limitations: Sequence[str]) -> list[str]:
+    """Return the card's sections on metrics and known limitations, Markdown."""
     lines = []
     if measured is not None:
         machine = ", ".join(str(measured.hardware[k]) for k in ("cpu", "gpu") if measured.hardware.get(k))
@@ -78,6 +74,6 @@ def measured_lines(measured: Measured | None, limits: Sequence[str]) -> list[str
             f"{measured.created}, {machine}. What each figure means: docs/evaluation.md.",
             "",
         ]
-    if limits:
-        lines += ["## Known failures", "", *(f"- {text}" for text in limits), ""]
+    if known_limitations:
+        lines += ["## Known failures", "", *(f"- {text}" for text in known_limitations), ""]
     return lines

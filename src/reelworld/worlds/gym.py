@@ -4,9 +4,8 @@
     envs = WorldVectorEnv("runs/demo/world", num_envs=16)
 
 or, with this module imported, ``gymnasium.make("reelworld/World-v0", world="runs/demo/world")`` and ``make_vec``.
-Observations are frames. Rewards and episode ends are the world's predictions; an episode that reaches
-``max_episode_steps`` is truncated. The same seed and actions give the same episode. Worlds that run by themselves
-have one action, which does nothing.
+Observations are frames. Rewards and terminations are the world's predictions; an episode is truncated at
+``max_episode_steps``. Equal seeds and actions give equal episodes. Unconditional worlds have one action without effect.
 
 Shapes: n streams, H W pixel rows and columns, A action width
 """
@@ -25,21 +24,20 @@ from gymnasium.vector.utils import batch_space
 
 from reelworld.config import unknown
 from reelworld.rollout.session import Session
+from reelworld.rollout.validation import Action
 from reelworld.types import ActionSpec, StepResult, UserError
 from reelworld.worlds.world import World
 
-__all__ = ["WorldEnv", "WorldVectorEnv"]
-
 ENV_ID = "reelworld/World-v0"
-BEGINNINGS = ("context_frames", "context_actions", "class_id", "goal")
-DEFAULT_FPS = 10.0  # of render(), where the recordings did not say
+RESET_OPTIONS = ("context_frames", "context_actions", "class_id", "goal")
+DEFAULT_FPS = 10.0  # of render(), where the frame rate of the recordings is unknown
 
 
-class WorldEnv(gymnasium.Env[np.ndarray, Any]):
+class WorldEnv(gymnasium.Env[np.ndarray, Action]):
     """One stream of a world.
 
-    Observations are uint8 (H, W, 3). The action is the stream's id or vector (A,), a dictionary of streams
-    where the world has several, and ignored where it has none.
+    Observations are uint8 (H, W, 3). The action is an id or a vector (A,), a dictionary for worlds with several action
+    streams, and ignored by worlds without actions.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": DEFAULT_FPS}  # noqa: RUF012 (gymnasium's interface)
@@ -58,12 +56,11 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
             world: A world or its folder.
             max_episode_steps: Steps after which an episode is truncated; None never truncates.
             render_mode: "rgb_array" lets ``render()`` return the frame.
-            device: Where to load a world given by its folder.
+            device: Device for a world given by its folder.
         """
         _check(max_episode_steps, render_mode)
-        # What it takes to make this environment again, for gymnasium's tools.
-        again = {"world": world, "max_episode_steps": max_episode_steps, "device": device}
-        self.spec = EnvSpec(ENV_ID, entry_point="reelworld.worlds.gym:WorldEnv", kwargs=again)
+        kwargs = {"world": world, "max_episode_steps": max_episode_steps, "device": device}
+        self.spec = EnvSpec(ENV_ID, entry_point="reelworld.worlds.gym:WorldEnv", kwargs=kwargs)
         self.world = world if isinstance(world, World) else World.load(world, device)
         self.metadata = _metadata(self.world)
         self.render_mode = render_mode
@@ -75,19 +72,19 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode.
+        """Start an episode.
 
         Args:
-            seed: Starts the world's generator anew; without one it goes on.
-            options: ``context_frames`` uint8 (T, H, W, 3) and ``context_actions`` (T - 1, ...) to begin with
-                instead of one of the world's own start clips; ``class_id`` for worlds with classes; ``goal`` uint8
-                (H, W, 3) for worlds with goals.
+            seed: Seeds the world's generator; None keeps its state.
+            options: ``context_frames`` uint8 (T, H, W, 3) and ``context_actions`` (T - 1, ...) to start from instead of
+                one of the world's initial contexts; ``class_id`` for worlds with classes; ``goal`` uint8 (H, W, 3) for
+                worlds with goals.
         """
         super().reset(seed=seed)
-        result = _begin(self._session, seed, options)
+        result = _reset(self._session, seed, options)
         return result.frame[0], {}
 
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: Action) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action."""
         result = self._session.step(action if self.world.info.actions else None)
         truncated = self._max_steps is not None and self._session.n_steps >= self._max_steps
@@ -105,13 +102,13 @@ class WorldEnv(gymnasium.Env[np.ndarray, Any]):
         return self._session.frame[0].copy() if self.render_mode == "rgb_array" else None
 
 
-class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
+class WorldVectorEnv(VectorEnv[np.ndarray, Action, np.ndarray]):
     """n streams of a world, stepped together as one batch.
 
-    Observations are uint8 (n, H, W, 3), actions int64 (n,) or float32 (n, A), or a dictionary of those. A
-    stream that ended begins anew in the next step (gymnasium's autoreset mode NEXT_STEP): that step ignores
-    its action and returns the first frame of the new episode, reward 0 and no end. What one stream shows
-    does not depend on how many others there are: until it ends, stream 0 is the ``WorldEnv`` of the same seed.
+    Observations are uint8 (n, H, W, 3), actions int64 (n,) or float32 (n, A), or a dictionary of those. A stream that
+    ended is reset in the next step (gymnasium's autoreset mode NEXT_STEP): that step ignores its action and returns the
+    first frame of the new episode, reward 0 and no end. Streams do not depend on each other: until it ends, stream 0
+    equals the ``WorldEnv`` of the same seed.
     """
 
     def __init__(
@@ -141,24 +138,24 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """Begin an episode in every stream; ``options`` as in ``WorldEnv``, frames with (n, T, H, W, 3)."""
+        """Start an episode in every stream; ``options`` as in ``WorldEnv``, frames (n, T, H, W, 3)."""
         super().reset(seed=seed)
-        result = _begin(self._session, seed, options)
+        result = _reset(self._session, seed, options)
         self._steps[:], self._has_ended[:] = 0, False
         return result.frame, {}
 
-    def step(self, actions: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Take one action per stream; streams that ended in the last step begin anew instead."""
+    def step(self, actions: Action) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Take one action per stream; streams that ended in the last step are reset instead."""
         result = self._session.step(actions if self.world.info.actions else None)
-        frame, begins = result.frame, self._has_ended
-        if begins.any():
-            frame = self._session.reset(streams=np.flatnonzero(begins).tolist()).frame
-        self._steps = np.where(begins, 0, self._steps + 1)
-        terminated = result.terminated & ~begins
+        frame, is_reset = result.frame, self._has_ended
+        if is_reset.any():
+            frame = self._session.reset(streams=np.flatnonzero(is_reset).tolist()).frame
+        self._steps = np.where(is_reset, 0, self._steps + 1)
+        terminated = result.terminated & ~is_reset
         is_late = self._steps >= self._max_steps if self._max_steps is not None else np.zeros(self.num_envs, bool)
         self._has_ended = terminated | is_late
-        reward = np.where(begins, 0.0, result.reward).astype(np.float32)
-        probability = np.where(begins, 0.0, result.info["terminated_probability"]).astype(np.float32)
+        reward = np.where(is_reset, 0.0, result.reward).astype(np.float32)
+        probability = np.where(is_reset, 0.0, result.info["terminated_probability"]).astype(np.float32)
         return frame, reward, terminated, is_late, {"terminated_probability": probability}
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -166,18 +163,18 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         return tuple(self._session.frame.copy()) if self.render_mode == "rgb_array" else None
 
 
-def _begin(session: Session, seed: int | None, options: dict[str, Any] | None) -> StepResult:
-    given = options or {}
-    if surplus := sorted(given.keys() - BEGINNINGS):
-        raise unknown("option", surplus[0], BEGINNINGS)
-    return session.reset(seed=seed, **given)
+def _reset(session: Session, seed: int | None, options: dict[str, Any] | None) -> StepResult:
+    options = options or {}
+    if surplus := sorted(options.keys() - RESET_OPTIONS):
+        raise unknown("option", surplus[0], RESET_OPTIONS)
+    return session.reset(seed=seed, **options)
 
 
 def _check(max_episode_steps: int | None, render_mode: str | None) -> None:
     if max_episode_steps is not None and max_episode_steps < 1:
         raise UserError(f"max_episode_steps is {max_episode_steps}; it must be 1 or more, or None.")
     if render_mode not in (None, "rgb_array"):
-        raise UserError(f"render_mode is {render_mode!r}; a world knows 'rgb_array' and None.")
+        raise UserError(f"render_mode is {render_mode!r}; wanted 'rgb_array' or None.")
 
 
 def _metadata(world: World) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Where a world lies: a folder of its own, inside a run, or in the package under a name."""
+"""Resolve a world's path or name to its folder."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from pathlib import Path
 
 from reelworld.types import UserError
 
-__all__ = ["SHIPPED", "shipped_folder", "world_folder"]
-
 SHIPPED = ("doorkey", "driving")
-"""Names of the worlds that come with the package, the one to begin with first; see worlds/README.md."""
+"""Names of the worlds in the package, the default first; see worlds/README.md."""
 
 
 def shipped_folder(name: str) -> Path:
-    """Return the folder of a world that comes with the package.
+    """Return the folder of a shipped world.
 
     Raises:
-        UserError: If this installation lacks it.
+        UserError: If it is missing from this installation.
     """
     folder = Path(str(resources.files("reelworld"))) / "shipped" / name
     if not (folder / "world.json").is_file():
@@ -28,10 +26,10 @@ def shipped_folder(name: str) -> Path:
 
 
 def world_folder(path: Path | str) -> Path:
-    """Find the folder that holds world.json.
+    """Return the folder with world.json.
 
     Args:
-        path: That folder, a run with world/ inside, or the name of a shipped world. What exists on disk comes first.
+        path: That folder, a run with world/ inside, or the name of a shipped world. Folders come before names.
 
     Raises:
         UserError: If there is no world.

@@ -1,4 +1,4 @@
-"""Several futures of one start beside each other, as a film or as a sheet.
+"""Grids of samples: several futures of one context side by side, as a film or as a sheet.
 
 Shapes: n panels, T frames, H W pixel rows and columns
 """
@@ -12,10 +12,8 @@ import numpy as np
 
 from reelworld.media import contact_sheet, encode_png, viewing_scale, write_file, write_media
 
-__all__ = ["film_of_samples", "sheet_of_samples", "write_samples"]
-
 MAX_COLUMNS, SHEET_TIMES = 4, 8
-PANEL_PIXELS = 192  # the label fits
+PANEL_PIXELS = 192  # wide enough for the label
 
 
 def write_samples(
@@ -26,14 +24,14 @@ def write_samples(
     fps: float,
     arrays: Mapping[str, np.ndarray] | None = None,
 ) -> None:
-    """Write samples in the form that the file's ending names.
+    """Write samples in the format of the file's suffix.
 
     Args:
-        path: Ends in .mp4, .gif (a film of all samples), .png (a sheet: a row per sample, times from left to right)
+        path: Ends in .mp4, .gif (a film of all samples), .png (a sheet: a row per sample, time from left to right)
             or .npz (exact: ``samples`` (n, T, H, W, 3), and ``frames``, the first of them).
         context: The given frames, uint8 (C, H, W, 3).
         samples: uint8, (n, S, H, W, 3).
-        recorded: What was recorded after the context, uint8 (R, H, W, 3); empty when nothing was.
+        recorded: Recorded frames after the context, uint8 (R, H, W, 3); may be empty.
         fps: Frames per second.
         arrays: Further arrays for an .npz.
     """
@@ -45,17 +43,17 @@ def write_samples(
     if len(recorded):
         panels = {"recorded": np.concatenate([context, recorded])[: whole.shape[1]], **panels}
     if path.suffix.lower() == ".png":
-        write_file(path, encode_png(sheet_of_samples(panels)))
+        write_file(path, encode_png(sample_sheet(panels)))
         return
-    write_media(path, film_of_samples(panels, len(context)), fps)
+    write_media(path, sample_film(panels, len(context)), fps)
 
 
-def film_of_samples(panels: Mapping[str, np.ndarray], n_given: int) -> np.ndarray:
-    """Lay films out as a table in which every frame says what it is.
+def sample_film(panels: Mapping[str, np.ndarray], n_context: int) -> np.ndarray:
+    """Arrange films as a table with a label above every frame.
 
     Args:
         panels: Name -> uint8 (T, H, W, 3); shorter ones hold their last frame.
-        n_given: Frames at the beginning that are the same in all, because they were given.
+        n_context: Context frames, equal in all films.
 
     Returns:
         uint8, (T, H', W', 3), T of the longest.
@@ -64,18 +62,18 @@ def film_of_samples(panels: Mapping[str, np.ndarray], n_given: int) -> np.ndarra
     n_frames, scale = max(len(film) for film in films), viewing_scale(films[0], PANEL_PIXELS)
     n_rows = -(-len(films) // MAX_COLUMNS)
     columns = -(-len(films) // n_rows)
-    shown = []
+    sheets = []
     for t in range(n_frames):
         labels = [
-            "given" if t < n_given else name if t < len(film) else f"{name} (ended)" for name, film in panels.items()
+            "given" if t < n_context else name if t < len(film) else f"{name} (ended)" for name, film in panels.items()
         ]
         now = np.stack([film[min(t, len(film) - 1)] for film in films])
-        shown.append(contact_sheet(now, columns, scale, labels=labels))
-    return np.stack(shown)
+        sheets.append(contact_sheet(now, columns, scale, labels=labels))
+    return np.stack(sheets)
 
 
-def sheet_of_samples(panels: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Lay films out as rows of up to eight moments, the first and the last frame among them.
+def sample_sheet(panels: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Arrange films as rows of up to eight frames, from the first to the last.
 
     Args:
         panels: Name -> uint8 (T, H, W, 3); shorter ones hold their last frame.
