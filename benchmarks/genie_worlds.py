@@ -11,13 +11,10 @@ size trained with the recorded actions, as the ceiling. DATA holds ``recording``
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from keeping import flags, keep, minutes
+from harness import flags, keep, minutes, reelworld, trained
 
 SEEDS = (0, 1, 2)
 LABELS = 200
@@ -46,16 +43,12 @@ class Worlds:
 
     def call(self, *words: str | Path) -> None:
         """Run a verb."""
-        parts = [*map(str, words), "--threads", str(self.threads)]
-        print(shlex.join(["reelworld", *parts]), file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "reelworld", *parts], check=True, stdout=sys.stderr)
+        reelworld(*words, "--threads", str(self.threads))
 
     def trained(self, name: str, seed: int, *words: str) -> Path:
         """Train a world."""
-        run = self.runs / f"{name}-{seed}"
-        if not (run / "world" / "world.json").is_file():
-            self.call("train", "genie", "--data", self.data / "recording", "--out", run, "--seed", str(seed), *words)
-        return run
+        settings = ["--seed", str(seed), *words, "--threads", str(self.threads)]
+        return trained(self.runs / f"{name}-{seed}", "genie", self.data / "recording", *settings)
 
     def measured(
         self, world: Path, report: Path, wanted: tuple[str, ...], settings: tuple[str, ...] = ()

@@ -22,21 +22,18 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from keeping import keep, look_if_idle, speed_flags
+from harness import Memory, idle_state, in_turns, keep_speed, measure_memory, row, speed_flags
 from published_ivideogpt import PublishedSteps, published_loss
-from reading import Memory, look_at_memory
 from torch import Tensor
 
-from reelworld.config import to_json
 from reelworld.data.dataset import DataInfo
-from reelworld.evaluate.bench import BenchResult
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float
-from reelworld.system_info import load_average, peak_memory_mb
 from reelworld.systems import find_system
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
@@ -114,7 +111,7 @@ def check_same(world: World, codes: Codes, state: SlotTransformerState) -> None:
     Raises:
         SystemExit: If they differ.
     """
-    ours = Ours(world, world.dynamics, state.select(torch.zeros(1, dtype=torch.int64)), None)
+    ours = Ours(world, world.dynamics, state.index_select(torch.zeros(1, dtype=torch.int64)), None)
     published = PublishedSteps(world.dynamics, world.tokenizer, codes)
 
     def legal(logits: Tensor, generator: Any) -> Tensor:
@@ -157,12 +154,12 @@ def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[di
     check_same(world, codes, start)
     _, start_half = begin(world, half)
     memory_1, one = tokenizer.begin(codes), torch.zeros(1, dtype=torch.int64)
-    forked = start_half.select(torch.zeros(CANDIDATES, dtype=torch.int64))
+    forked = start_half.index_select(torch.zeros(CANDIDATES, dtype=torch.int64))
     ways = {
-        "float32": Ours(world, wide, start.select(one), memory_1),
-        "bfloat16": Ours(world, half, start_half.select(one), memory_1),
+        "float32": Ours(world, wide, start.index_select(one), memory_1),
+        "bfloat16": Ours(world, half, start_half.index_select(one), memory_1),
         "fork": Ours(world, half, forked, None),
-        "copies": Ours(world, half, SlotTransformerState.joined([start_half] * CANDIDATES), None),
+        "copies": Ours(world, half, SlotTransformerState.cat([start_half] * CANDIDATES), None),
     }
     published, theirs = PublishedSteps(wide, tokenizer, codes), []
     reads: list[float] = []
@@ -197,22 +194,6 @@ def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[di
     rows[3]["times_one_stream"] = rows[3]["tokens_per_second"] / rows[1]["tokens_per_second"]
     prefilled = row("read the context: its codes, keys and values", np.array([1e3 * prefill]), threads, "float32")
     return [*rows, other, prefilled | {"times_read_for_a_fork": count_prefills(world)}]
-
-
-def row(what: str, milliseconds: np.ndarray, threads: int, dtype: str) -> dict[str, Any]:
-    """Say what was found of one way."""
-    result: dict[str, Any] = to_json(
-        BenchResult(
-            what=what,
-            unit="ms",
-            threads=threads,
-            dtype=dtype,
-            median=float(np.median(milliseconds)),
-            p95=float(np.percentile(milliseconds, 95)),
-            n=len(milliseconds),
-        )
-    )
-    return result
 
 
 def drawn(way: Ours, limit: float, memory: Memory) -> dict[str, Any]:
@@ -261,44 +242,38 @@ def learning(size: str, steps: int, threads: int) -> list[dict[str, Any]]:
     with torch.no_grad():
         if abs(float(works["ours"]()) - float(works["theirs"]())) > 1e-3:
             raise SystemExit("the published way has another loss; nothing is measured.")
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for i in range(steps + 1):
-        for name, loss in works.items():
-            begun = time.perf_counter()
-            optimizer.zero_grad()
-            loss().backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            if i:  # the first one warms up
-                found[name].append(1e3 * (time.perf_counter() - begun))
+
+    def learn(loss: Callable[[], Tensor]) -> None:
+        optimizer.zero_grad()
+        loss().backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    found = in_turns({name: partial(learn, loss) for name, loss in works.items()}, steps)
     what = f"a training step, {ids.shape[1]} tokens"
-    mine = row(what, np.array(found["ours"]), threads, "float32")
-    other = row(f"{what}, the published way", np.array(found["theirs"]), threads, "float32")
+    mine = row(what, 1e3 * found["ours"], threads, "float32")
+    other = row(f"{what}, the published way", 1e3 * found["theirs"], threads, "float32")
     return [mine | {"times_the_published_way": other["median"] / mine["median"]}, other]
 
 
 def main() -> None:
     parser = speed_flags(__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
     parser.add_argument("--size", default="oxe_64", choices=["oxe_64", "tiny"], help="tiny tries this file")
     parser.add_argument("--frames", type=int, default=10, help="frames per way; kept results have 10")
     parser.add_argument("--steps", type=int, default=5, help="training steps per way; kept results have 5")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    state = look_if_idle(parser, arguments.allow_busy)
+    state = idle_state(arguments)
     with torch.inference_mode():
-        memory, world = look_at_memory(), make_world(arguments.size)
+        memory, world = measure_memory(), make_world(arguments.size)
         results = stepping(world, arguments.frames, memory, arguments.threads)
     print(json.dumps(results, indent=2), file=sys.stderr)
     del world
     results += learning(arguments.size, arguments.steps, arguments.threads)
-    keep(
+    keep_speed(
         "ivideogpt-speed",
         arguments.out,
-        **state,
-        load_average_after=load_average(),
+        state,
         seed=SEED,
-        peak_memory_mb=peak_memory_mb(),
         memory_gb_per_second=memory.speeds,
         size=arguments.size,
         candidates=CANDIDATES,

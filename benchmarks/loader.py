@@ -10,20 +10,16 @@ The limit is measured in the same run, interleaved: copying the same windows str
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
-from keeping import keep, look_if_idle, speed_flags
+from harness import idle_state, in_turns, keep_speed, row, speed_flags
 
-from reelworld.config import to_json
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import DataInfo, Dataset, write_episode, write_info
 from reelworld.data.loader import Loader
-from reelworld.evaluate.bench import BenchResult
 from reelworld.types import ActionSpec, Clip
 
 N_EPISODES, N_FRAMES, SIZE = 32, 640, 64
@@ -46,13 +42,8 @@ def record(folder: Path) -> None:
     write_info(folder, DataInfo(fps=50.0, height=SIZE, width=SIZE, actions={"action": spec}), [])
 
 
-def frames_per_second(run: Callable[[], int]) -> float:
-    start = time.perf_counter()
-    n_frames = run()
-    return n_frames / (time.perf_counter() - start)
-
-
-def measure(folder: Path) -> dict[str, list[float]]:
+def measure(folder: Path) -> dict[str, np.ndarray]:
+    """Measure frames per second of every way to read."""
     windows = ClipIndex(Dataset.open(folder), "all", LENGTH)
     plain = Loader(windows, BATCH, 0)
     workers = Loader(windows, BATCH, 0, n_workers=1)
@@ -73,46 +64,38 @@ def measure(folder: Path) -> dict[str, list[float]]:
         )
 
     runs = {"memory map": read_raw, "loader": read(plain), "loader, one worker with its start": read(workers)}
-    rates: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(ROUNDS):  # interleaved, so that other load on the machine hits all of them
-        for name, run in runs.items():
-            rates[name].append(frames_per_second(run))
-    return rates
-
-
-def describe(name: str, rates: list[float], limit: float) -> BenchResult:
-    median = float(np.median(rates))
-    return BenchResult(
-        what=name,
-        unit="frames/s",
-        threads=1,
-        dtype="uint8" if name == "memory map" else "uint8 read, float32 delivered",
-        median=round(median),
-        p95=round(float(np.percentile(rates, 5))),  # of a rate, the slow end
-        n=len(rates),
-        limit=round(limit),
-        limit_is="the same windows copied out of one memory map, in the same run",
-        fraction_of_limit=round(median / limit, 3),
-    )
+    return {name: N_BATCHES * BATCH * LENGTH / seconds for name, seconds in in_turns(runs, ROUNDS).items()}
 
 
 def main() -> None:
     parser = speed_flags(__doc__)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    state = look_if_idle(parser, arguments.allow_busy)
+    arguments.threads = 1
+    state = idle_state(arguments)
     with tempfile.TemporaryDirectory() as folder:
         record(Path(folder))
         rates = measure(Path(folder))
     limit = float(np.median(rates["memory map"]))
-    keep(
+    keep_speed(
         "loader",
         arguments.out,
+        state,
         what=f"{SIZE}x{SIZE} frames, windows of {LENGTH} from {N_FRAMES}-frame episodes, batches of {BATCH}",
-        **state,
         seed=0,
         target=TARGET,
-        results=[to_json(describe(name, r, limit)) for name, r in rates.items()],
+        results=[
+            row(
+                name,
+                r.round(),
+                1,
+                "uint8" if name == "memory map" else "uint8 read, float32 delivered",
+                "frames/s",
+                limit=round(limit),
+                limit_is="the same windows copied out of one memory map, in the same run",
+                fraction_of_limit=round(float(np.median(r)) / limit, 3),
+            )
+            for name, r in rates.items()
+        ],
     )
 
 

@@ -24,15 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from keeping import keep, look_if_idle, speed_flags
+from harness import idle_state, keep_speed, row, speed_flags
 from torch import Tensor
 
-from reelworld.config import to_json
-from reelworld.evaluate.bench import BenchResult
 from reelworld.models.maskgit import n_still_masked
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.spacetime import STConfig
-from reelworld.system_info import load_average, peak_memory_mb
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
@@ -107,7 +104,7 @@ def compare(model: MaskGIT, steps: int, repeats: int, threads: int) -> list[dict
     same = check_same(model, codes, sampler)
     cached, whole = Times(), Times()
     for i in range(repeats + 1):
-        state = start.select(torch.zeros(1, dtype=torch.int64))
+        state = start.index_select(torch.zeros(1, dtype=torch.int64))
         if i == 0:  # warms up
             model.step(state, Conditions(), sampler, None)
             continue
@@ -116,16 +113,8 @@ def compare(model: MaskGIT, steps: int, repeats: int, threads: int) -> list[dict
     limit = WINDOW * steps / (steps + 1)
     gains = np.array(whole.wall) / np.array(cached.wall)
     cpu_gains = np.array(whole.cpu) / np.array(cached.cpu)
-    common: dict[str, Any] = {"unit": "ms", "threads": threads, "dtype": "float32", "n": repeats}
     rows = [
-        to_json(
-            BenchResult(
-                what=f"a frame in {steps} passes, {name}",
-                median=1e3 * float(np.median(times.wall)),
-                p95=1e3 * float(np.percentile(times.wall, 95)),
-                **common,
-            )
-        )
+        row(f"a frame in {steps} passes, {name}", 1e3 * np.array(times.wall), threads, "float32")
         | {"cpu_seconds": float(np.median(times.cpu))}
         for name, times in (("cached", cached), ("recomputing the window", whole))
     ]
@@ -167,26 +156,22 @@ def check_same(model: MaskGIT, codes: Tensor, sampler: TokenSampler) -> float:
 
 def main() -> None:
     parser = speed_flags(__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
     parser.add_argument("--form", default="35M", choices=["35M", "tiny"], help="tiny tries this file")
     parser.add_argument("--passes", type=int, nargs="*", default=[2, 25], help="kept results have 2 and 25")
     parser.add_argument("--repeats", type=int, default=5, help="turns per number of passes")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    state = look_if_idle(parser, arguments.allow_busy)
+    state = idle_state(arguments)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():
         model = make_model(arguments.form)
         for steps in arguments.passes:
             results += compare(model, steps, arguments.repeats, arguments.threads)
             print(json.dumps(results[-2:], indent=2), file=sys.stderr)
-    keep(
+    keep_speed(
         "maskgit-cache",
         arguments.out,
-        **state,
-        load_average_after=load_average(),
+        state,
         seed=SEED,
-        peak_memory_mb=peak_memory_mb(),
         form=arguments.form,
         parameters=sum(p.numel() for p in model.parameters()),
         results=results,

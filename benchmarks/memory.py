@@ -14,7 +14,6 @@ Shapes: n starts, T context frames, H W pixel rows and columns
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keeping import flags, keep
+from harness import flags, keep, reelworld, trained
 
 from reelworld.envs.policies.minigrid import DONE, LEFT, RIGHT, glancer
 from reelworld.envs.presets import WrapperConfig
@@ -59,20 +58,14 @@ class Start:
     """Row and column in the view, kind and colour of every object that will be out of sight."""
 
 
-def call(*words: str | Path) -> None:
-    print(" ".join(["reelworld", *map(str, words)]), file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "reelworld", *map(str, words)], check=True, stdout=sys.stderr)
-
-
-def trained(runs: Path, window: int, steps: int, seed: int) -> World:
+def trained_world(runs: Path, window: int, steps: int, seed: int) -> World:
     """Record, if need be, and train, if need be."""
     data, run = runs / "recording", runs / f"window-{window}"
-    if not (run / "world" / "world.json").is_file():
-        call("record", ENV, "--out", data, "--episodes", "1000", *VIEW)
-        length = ["--window", str(window), "--clip-frames", "28", "--batch", "3"]
-        budget = ["--tokenizer-steps", "800", "--steps", str(steps), "--seed", str(seed), "--threads", "1"]
-        call("train", "pocket", "--data", data, "--out", run, *length, *budget)
-    return World.load(run)
+    if not data.is_dir():
+        reelworld("record", ENV, "--out", data, "--episodes", "1000", *VIEW)
+    length = ["--window", str(window), "--clip-frames", "28", "--batch", "3"]
+    budget = ["--tokenizer-steps", "800", "--steps", str(steps), "--seed", str(seed), "--threads", "1"]
+    return World.load(trained(run, "pocket", data, *length, *budget))
 
 
 def seen_objects(env: Any) -> dict[tuple[int, int], tuple[int, int, str]]:
@@ -148,7 +141,7 @@ def main() -> None:
     parser.add_argument("--starts", type=int, default=200, help="starts that are played")
     parser.add_argument("--seed", type=int, default=0, help="of training and playing")
     arguments = parser.parse_args()
-    worlds = {name: trained(arguments.runs, n, arguments.steps, arguments.seed) for name, n in WINDOWS.items()}
+    worlds = {name: trained_world(arguments.runs, n, arguments.steps, arguments.seed) for name, n in WINDOWS.items()}
     starts = find_starts(arguments.starts, 1_000_000)
     kinds = Counter(what for s in starts for _, _, what in s.hidden)
     rows = []

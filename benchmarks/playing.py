@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import os
 import re
-import shlex
 import statistics
 import struct
 import subprocess
@@ -26,7 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import idle_state, keep_speed, speed_flags
+from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
+
+from reelworld.serve.encodings import ENCODINGS
 
 HEADER = struct.Struct("<4B3I3f")
 CROWDS = (1, 4, 16, 64)
@@ -191,11 +195,6 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 def encodings() -> list[dict[str, Any]]:
     """Milliseconds and bytes of a frame, by encoding, size and kind of picture."""
-    import io
-
-    from PIL import Image
-
-    from reelworld.serve.encodings import ENCODINGS
 
     def webp(pixels: np.ndarray, **how: Any) -> bytes:
         buffer = io.BytesIO()
@@ -233,11 +232,9 @@ def picture(kind: str, size: int, seed: int) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = speed_flags(__doc__)
     parser.add_argument("world", help="folder of a world")
-    parser.add_argument("--out", type=Path, help="file for the result; printed in any case")
     parser.add_argument("--note", default="", help="kept with the result")
-    parser.add_argument("--allow-busy", action="store_true", help="measure although other programs use the machine")
     parser.add_argument("--seconds", type=float, default=20.0, help="how long each number of players plays")
     parser.add_argument("--players", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--pause", type=float, default=0.0, help=argparse.SUPPRESS)
@@ -245,15 +242,7 @@ def main() -> None:
     if arguments.players:
         asyncio.run(crowd(arguments.world, arguments.players, arguments.seconds, arguments.pause))
         return
-    from reelworld.evaluate.bench import check_idle
-    from reelworld.files import write_json
-    from reelworld.system_info import commit, describe_machine, now
-    from reelworld.types import UserError
-
-    try:
-        state = check_idle(arguments.allow_busy)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    state = idle_state(arguments)
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
     world = Path(arguments.world)
@@ -264,25 +253,18 @@ def main() -> None:
     for n in CROWDS:  # a fresh server each, so that memory is that of this crowd
         with serving(world) as (address, process):
             crowds.append({k: v for k, v in played(address, process, n, arguments.seconds).items() if k != "changes"})
-    result = {
-        "format_version": 1,
-        "kind": "playing",
-        "command": shlex.join(["python", "benchmarks/playing.py", *sys.argv[1:]]),
-        "commit": commit(),
-        "created": now(),
-        "hardware": describe_machine(),
-        **state,
-        "note": arguments.note,
-        "seed": 0,
-        "world": json.loads((world / "world.json").read_text(encoding="utf-8"))["name"],
-        "first_frame_seconds": {"median": statistics.median(starts), "all": starts},
-        "key_to_pixel": key,
-        "crowds": crowds,
-        "encodings": encodings(),
-    }
-    print(json.dumps(result, indent=2))
-    if arguments.out:
-        write_json(arguments.out, result)
+    keep_speed(
+        "playing",
+        arguments.out,
+        state,
+        note=arguments.note,
+        seed=0,
+        world=json.loads((world / "world.json").read_text(encoding="utf-8"))["name"],
+        first_frame_seconds={"median": statistics.median(starts), "all": starts},
+        key_to_pixel=key,
+        crowds=crowds,
+        encodings=encodings(),
+    )
 
 
 if __name__ == "__main__":

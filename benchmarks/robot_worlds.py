@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
-from keeping import figures_to_keep, flags, keep, minutes
+from harness import figures_to_keep, flags, keep, minutes, trained
 
 from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
@@ -45,16 +44,11 @@ STRIDE = {"cartpole": "2", "reacher": "4"}
 """Frames of 40 ms per step."""
 
 
-def trained(run: Path, data: list[Path], seed: int, words: list[str]) -> World:
-    """Train with the command line as anybody would, if that has not been done."""
-    call = ["train", "ivideogpt:small_32", "--out", str(run), "--seed", str(seed)]
-    call += [*(word for path in data for word in ("--data", str(path))), *words]
-    if not (run / "world" / "world.json").is_file():
-        print("reelworld", *call, file=sys.stderr, flush=True)
-        subprocess.run([sys.executable, "-m", "reelworld", *call], check=True, stdout=sys.stderr)
-    world = World.load(run)
+def trained_world(run: Path, data: Path, seed: int, words: list[str]) -> World:
+    """Train, or load what was trained with the same words."""
+    world = World.load(trained(run, "ivideogpt:small_32", data, "--seed", str(seed), *words))
     was = world.info.provenance["training"]["command"]
-    if sorted(was.split()[1:]) != sorted(call):
+    if not set(map(str, words)) <= set(was.split()):
         raise SystemExit(f"{run} was trained by other words ({was}); remove it, or give another --runs.")
     return world
 
@@ -99,7 +93,7 @@ def main() -> None:
             of_parts = zip(("--tokenizer-steps", "--draft-steps", "--steps"), map(str, STEPS[task]), strict=True)
             words = [*(word for pair in of_parts for word in pair), "--frame-stride", STRIDE[task], "--rewards"]
             words += ["--threads", str(arguments.threads), *arguments.train_flags]
-            world = trained(run, [folder / "recording"], seed, words)
+            world = trained_world(run, folder / "recording", seed, words)
             if not (kept := run / f"figures-{arguments.clips}.json").is_file():
                 write_json(kept, measured(world, folder / "test-recording", arguments.clips, seed))
             paying = [open_for(world, path) for name in RECORDED if (path := folder / name).is_dir()]

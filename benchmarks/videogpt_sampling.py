@@ -30,19 +30,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from keeping import keep, look_if_idle, speed_flags
+from harness import Memory, idle_state, in_turns, keep_speed, measure_memory, row, speed_flags
 from published_videogpt import PublishedSampler
 from published_videogpt import decode as published_decode
 from published_videogpt import encode as published_encode
-from reading import Memory, look_at_memory
 from torch import Tensor
 
-from reelworld.config import to_json
-from reelworld.evaluate.bench import BenchResult
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.attention import BlockMask, CausalMask
 from reelworld.nn.decode import decode_library
-from reelworld.system_info import load_average, peak_memory_mb
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK
 from reelworld.systems.videogpt.compiled_decoder import visible_blocks
 from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig, PriorState
@@ -230,25 +226,18 @@ def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latent
     # Tokens and reads are both means over the run, so both hold the moments when others use the memory.
     limit = 1e3 * n_bytes / np.repeat(1 / np.mean(1 / reads, axis=1), PART) / 1e9
     limit_of_best = 1e3 * n_bytes / np.repeat(reads.max(1), PART) / 1e9
-    common: dict[str, Any] = {"unit": "ms", "threads": threads, "dtype": str(dtype).removeprefix("torch.")}
+    kind = str(dtype).removeprefix("torch.")
     third = len(ours) // 3
-    mine = BenchResult(
-        what=f"draw a token, {form}",
-        median=float(np.median(ours)),
-        p95=float(np.percentile(ours, 95)),
-        n=len(ours),
+    mine = row(
+        f"draw a token, {form}",
+        ours,
+        threads,
+        kind,
         limit=float(limit.mean()),
         limit_is=f"weights and visible keys and values read once by {memory.fastest}",
         fraction_of_limit=float(limit.mean() / ours.mean()),
-        **common,
     )
-    theirs = BenchResult(
-        what=f"draw a token, {form}, the published way",
-        median=float(np.median(published)),
-        p95=float(np.percentile(published, 95)),
-        n=len(published),
-        **common,
-    )
+    theirs = row(f"draw a token, {form}, the published way", published, threads, kind)
     extra = {
         "mean": float(ours.mean()),
         "tokens_per_second": 1e3 / float(ours.mean()),
@@ -268,7 +257,7 @@ def sampling(form: str, dtype: torch.dtype, memory: Memory, threads: int, latent
         "same_greedy_tokens": f"{same} of {CHECKED}",
     }
     beside = {"mean": float(published.mean()), "tokens_per_second": 1e3 / float(published.mean())}
-    return [to_json(mine) | extra, to_json(theirs) | beside]
+    return [mine | extra, theirs | beside]
 
 
 # ---------------------------------------------------------------------- encoding and decoding
@@ -292,52 +281,31 @@ def coding(threads: int) -> list[dict[str, Any]]:
         "decode": lambda: model.decode(Codes.of(codes)),
         "decode, the published way": lambda: published_decode(model, grid),
     }
-    rates: dict[str, list[float]] = {name: [] for name in works}
-    for i in range(CODINGS + 1):
-        for name, work in works.items():
-            begun = time.perf_counter()
-            work()
-            if i:  # the first round warms up
-                rates[name].append(config.clip_frames / (time.perf_counter() - begun))
     return [
-        to_json(
-            BenchResult(
-                what=name,
-                unit="frames/s",
-                threads=threads,
-                dtype="float32",
-                median=float(np.median(r)),
-                p95=float(np.percentile(r, 5)),  # of a rate, the slow end
-                n=len(r),
-            )
-        )
-        for name, r in rates.items()
+        row(name, config.clip_frames / seconds, threads, "float32", "frames/s")
+        for name, seconds in in_turns(works, CODINGS).items()
     ]
 
 
 def main() -> None:
     parser = speed_flags(__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads; kept results use 2")
     parser.add_argument("--latents", type=int, default=4, help="latent frames to draw; kept results draw all 4")
     parser.add_argument("--forms", nargs="*", default=list(FORMS), choices=list(FORMS), help="which priors")
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    state = look_if_idle(parser, arguments.allow_busy)
+    state = idle_state(arguments)
     results: list[dict[str, Any]] = []
     with torch.inference_mode():
-        memory = look_at_memory()
+        memory = measure_memory()
         for form in arguments.forms:
             for dtype in (torch.float32, torch.bfloat16):
                 results += sampling(form, dtype, memory, arguments.threads, arguments.latents)
                 print(json.dumps(results[-2:], indent=2), file=sys.stderr)
         results += coding(arguments.threads)
-    keep(
+    keep_speed(
         "videogpt-sampling",
         arguments.out,
-        **state,
-        load_average_after=load_average(),
+        state,
         seed=SEED,
-        peak_memory_mb=peak_memory_mb(),
         memory_gb_per_second=memory.speeds,
         results=results,
     )

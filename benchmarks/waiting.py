@@ -17,7 +17,7 @@ import time
 
 import numpy as np
 import torch
-from keeping import keep, look_if_idle, speed_flags
+from harness import idle_state, keep_speed, speed_flags
 
 from reelworld.data.dataset import DataInfo
 from reelworld.systems import find_system
@@ -69,22 +69,21 @@ def measured(way: str, threads: int, busy: bool) -> float:
 
 def main() -> None:
     parser = speed_flags(__doc__)
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--rounds", type=int, default=3, help="how often each way is measured")
     parser.add_argument("--learn", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.learn:
         print(learn(arguments.learn))
         return
-    state = look_if_idle(parser, arguments.allow_busy)
+    state = idle_state(arguments)
     rates: dict[tuple[str, bool], list[float]] = {(way, busy): [] for busy in (False, True) for way in WAYS}
     for _ in range(arguments.rounds):
         for (way, busy), found in rates.items():
             found.append(measured(way, arguments.threads, busy))
-    keep(
+    keep_speed(
         "waiting",
         arguments.out,
-        **state,
+        state,
         seed=0,
         threads=arguments.threads,
         results=[
