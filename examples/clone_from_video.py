@@ -169,15 +169,12 @@ def find_actions(video: Dataset, seed: int, options: Options) -> Any:
 def changing_steps(dataset: Dataset, split: str) -> ClipIndex:
     """Find the steps that change the picture: of others nobody can see what was done."""
     steps = ClipIndex(dataset, split, 2)
-    steps.index = steps.index[np.concatenate([changes(dataset, i) for i in dataset.indices(split)])]
-    return steps
+    return steps.with_index(steps.index[np.concatenate([changes(dataset, i) for i in dataset.indices(split)])])
 
 
 def at(index: np.ndarray, dataset: Dataset) -> ClipIndex:
     """Take these steps, int64 (n, 2) of episode and frame, of a data set."""
-    steps = ClipIndex(dataset, "all", 2)
-    steps.index = index
-    return steps
+    return ClipIndex(dataset, "all", 2).with_index(index)
 
 
 def actions_of(steps: ClipIndex) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reelworld.cli.main import main
-from reelworld.data.folder import read_info
+from reelworld.data.formats.episode_folder import read_info
 
 
 def test_flags_reach_the_recording(tmp_path, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from reelworld.data.clip_index import ClipIndex, merge_actions, merged_specs
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.episodes import DataInfo, Episode
 from reelworld.types import ActionSpec, UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.code_store import CodeStore, CodeStoreWriter
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.episodes import DataInfo, Episode
 from reelworld.data.loader import Loader
 from reelworld.types import ActionSpec, GridSpec, TokenSpec, UserError
 
@@ -49,16 +49,16 @@ def test_a_store_is_written_in_pieces_and_read_by_window(tmp_path):
     second.finish()
 
     store = CodeStore.open(tmp_path / "s")
-    assert (store.info, store.tokens, store.identity) == (INFO, TOKENS, "abc")
-    assert [store.indices(s) for s in ("train", "val", "test", "all")] == [[0, 3], [1], [2], [0, 1, 2, 3]]
+    assert (store.dataset.info, store.tokens, store.identity) == (INFO, TOKENS, "abc")
+    assert [store.dataset.indices(s) for s in ("train", "val", "test", "all")] == [[0, 3], [1], [2], [0, 1, 2, 3]]
     for i in range(4):
         codes, steps = codes_of(i)
-        got = store.arrays(i, 1, 8, 2)
+        got = store.dataset.arrays(i, 1, 8, 2)
         assert got["codes"].dtype == np.uint16
         np.testing.assert_array_equal(got["codes"], codes[1:8:2])
         np.testing.assert_array_equal(got["actions/action"][:3], steps["actions/action"][1:7].reshape(3, 2))
         np.testing.assert_allclose(got["rewards"][:3], steps["rewards"][1:7].reshape(3, 2).sum(1))
-    batch = next(Loader(ClipIndex(store, "train", 4), 3, 0).batches())
+    batch = next(Loader(ClipIndex(store.dataset, "train", 4), 3, 0).batches())
     assert batch.codes.video.shape == (3, 4, 4)
 
 
@@ -77,12 +77,12 @@ def test_large_codebooks_and_bad_stores(tmp_path):
     w = writer(tmp_path / "s", tokens=large, episodes=EPISODES[:1])
     w.write(0, np.full((9, 4), 69_999), {})
     store = w.finish()
-    assert store.arrays(0, 0, 9)["codes"].max() == 69_999
+    assert store.dataset.arrays(0, 0, 9)["codes"].max() == 69_999
     with pytest.raises(UserError, match="split is 'dev'"):
-        store.indices("dev")
+        store.dataset.indices("dev")
     values = json.loads((tmp_path / "s" / "store.json").read_text())
     (tmp_path / "s" / "store.json").write_text(json.dumps({**values, "format_version": 7}))
     with pytest.raises(UserError, match="format version 7"):
         CodeStore.open(tmp_path / "s")
-    with pytest.raises(UserError, match="no token store"):
+    with pytest.raises(UserError, match="no code store"):
         CodeStore.open(tmp_path)

@@ -13,7 +13,7 @@ from tests.data.drawn_videos import numbered_frames, write_video
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.code_store import CodeStoreWriter
 from reelworld.data.dataset import DataInfo, Dataset, Episode, write_episode, write_info
-from reelworld.data.folder_conventions import allowed_splits, class_folders, split_folders
+from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, split_folders
 from reelworld.data.loader import Loader
 from reelworld.types import Clip, GridSpec, TokenSpec, UserError
 
@@ -60,7 +60,7 @@ def test_labels_travel_through_windows_workers_and_token_stores(ucf, tmp_path_fa
     )
     for i, e in enumerate(dataset.episodes):
         writer.write(i, np.zeros((e.n_frames, 4), np.int64), {})
-    for source, n_workers in ((dataset, 0), (dataset, 2), (writer.finish(), 0)):
+    for source, n_workers in ((dataset, 0), (dataset, 2), (writer.finish().dataset, 0)):
         windows = ClipIndex(source, "all", 4)
         loader = Loader(windows, 7, 0, n_workers=n_workers)
         batches = loader.batches()

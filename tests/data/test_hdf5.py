@@ -18,7 +18,7 @@ from tests.data.drawn_videos import numbered_frames, write_video
 
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset, ReadOptions, warn_once
-from reelworld.data.hdf5 import _Blocks
+from reelworld.data.formats.hdf5 import _Blocks
 from reelworld.data.loader import Loader
 from reelworld.data.resize import fit_frames
 from reelworld.types import UserError
@@ -249,11 +249,12 @@ def test_a_child_process_opens_the_file_for_itself(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(20,) * 3, layout="compressed frames")
     dataset = Dataset.open(path)
     dataset.read(0)
-    mine = set(dataset._files._open)
+    pool = dataset.episodes[0].lazy.store.pool
+    mine = set(pool._open)
     reader, writer = os.pipe()
     if not (child := os.fork()):
         dataset.read(0)
-        os.write(writer, str(len(set(dataset._files._open) - mine)).encode())
+        os.write(writer, str(len(set(pool._open) - mine)).encode())
         os._exit(0)
     os.waitpid(child, 0)
     assert os.read(reader, 9) == b"1"

@@ -54,8 +54,8 @@ def test_a_batch_is_what_its_windows_say(windows):
 @pytest.mark.parametrize("n_workers", [0, 2])
 def test_any_start_and_any_worker_gives_the_same_batches(windows, n_workers):
     weights = np.arange(len(windows), dtype=float)
-    straight = list(islice(Loader(windows, 8, 1, weights=weights, weighted_share=0.3).batches(), 14))
-    loader = Loader(windows, 8, 1, n_workers=n_workers, weights=weights, weighted_share=0.3)
+    straight = list(islice(Loader(windows, 8, 1, weights=weights, weighted_fraction=0.3).batches(), 14))
+    loader = Loader(windows, 8, 1, n_workers=n_workers, weights=weights, weighted_fraction=0.3)
     for start in (0, 5, 13):
         again = list(islice(loader.batches(start), 14 - start))
         assert all(same(a, b) for a, b in zip(straight[start:], again, strict=True))
@@ -81,13 +81,13 @@ def test_order_may_be_asked_for_backwards(windows):
 def test_a_share_is_drawn_by_weight_and_the_rest_in_order(windows):
     weights = np.zeros(len(windows))
     weights[[4, 9]] = [1, 3]
-    loader = Loader(windows, 10, 0, weights=weights, weighted_share=0.4)
+    loader = Loader(windows, 10, 0, weights=weights, weighted_fraction=0.4)
     drawn = np.concatenate([loader.order(b)[6:] for b in range(500)])
     assert set(drawn) == {4, 9}
     assert 0.72 < (drawn == 9).mean() < 0.78
     plain = np.concatenate([loader.order(b)[:6] for b in range(len(windows))])
     assert np.bincount(plain).tolist() == [6] * len(windows)
-    everything = Loader(windows, 10, 0, weights=weights, weighted_share=1.0)
+    everything = Loader(windows, 10, 0, weights=weights, weighted_fraction=1.0)
     assert set(everything.order(0)) <= {4, 9}
 
 
@@ -101,10 +101,10 @@ def test_mistakes_are_named(windows):
     with pytest.raises(UserError, match="batch size is 0"):
         Loader(windows, 0, 0)
     with pytest.raises(UserError, match="weighted share"):
-        Loader(windows, 1, 0, weighted_share=2.0)
+        Loader(windows, 1, 0, weighted_fraction=2.0)
     for weights in (np.ones(3), np.zeros(len(windows)), np.full(len(windows), np.nan)):
         with pytest.raises(UserError, match="finite numbers"):
-            Loader(windows, 1, 0, weights=weights, weighted_share=0.5)
+            Loader(windows, 1, 0, weights=weights, weighted_fraction=0.5)
 
 
 def test_a_ctrl_c_leaves_the_workers_to_the_main_process(windows):

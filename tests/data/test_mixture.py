@@ -15,7 +15,7 @@ import torch
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.loader import Loader
-from reelworld.data.mixture import DatasetShare, Mixture, members_of, open_recordings
+from reelworld.data.mixture import DatasetShare, describe_mixture, members_of, open_mixture, open_recordings
 from reelworld.types import UserError
 
 EIGHT = ReadOptions(size=8, fit="stretch")
@@ -32,9 +32,9 @@ def record(folder: Path, n: int = 6, n_frames: int = 20, side: int = 8, shade: i
     return folder
 
 
-def of(*members: Any, options: ReadOptions = EIGHT, **more: Any) -> Mixture:
+def of(*members: Any, options: ReadOptions = EIGHT, **more: Any) -> Dataset:
     members = tuple(m if isinstance(m, DatasetShare) else DatasetShare(data=m) for m in members)
-    return Mixture(members, options, **{"with_actions": False, **more})
+    return open_mixture(members, options, **{"with_actions": False, **more})
 
 
 def colours(batch: Any) -> np.ndarray:
@@ -52,7 +52,7 @@ def test_members_are_drawn_by_their_weights(tmp_path: Path) -> None:
     windows = ClipIndex(mixture, "train", 5)
     loader = Loader(windows, 50, seed=0)
     order = np.concatenate([loader.order(b) for b in range(400)])
-    is_small = mixture._member_of[windows.index[:, 0]] == 0
+    is_small = mixture.part_of[windows.index[:, 0]] == 0
     drawn = np.bincount(order, minlength=len(windows)) / len(order)
     assert abs(drawn[is_small].sum() - 0.75) < 4 * (0.75 * 0.25 / len(order)) ** 0.5
     for of_member, share in ((is_small, 0.75), (~is_small, 0.25)):
@@ -65,10 +65,13 @@ def test_without_weights_each_counts_by_its_frames(tmp_path: Path) -> None:
     mixture = of(
         record(tmp_path / "a", 4, 20), DatasetShare(data=record(tmp_path / "b", 8, 30, shade=1), frame_stride=3)
     )
-    a, b = (20 * sum(e.split == "train" for e in part.episodes) for part in mixture._parts)
-    np.testing.assert_allclose(mixture.shares, [a / (a + b / 2), b / 2 / (a + b / 2)])  # 30 frames, 10 kept: half
-    assert mixture.described()[0].split()[0] == f"{a / (a + b / 2):.1%}"
-    assert mixture.described()[1].endswith("one of 3 kept")
+    a, b = (
+        20 * sum(e.split == "train" for e in part.episodes)
+        for part in (Dataset.open(p.path, EIGHT) for p in mixture.parts)
+    )
+    np.testing.assert_allclose(mixture.fractions, [a / (a + b / 2), b / 2 / (a + b / 2)])  # 30 frames, 10 kept: half
+    assert describe_mixture(mixture)[0].split()[0] == f"{a / (a + b / 2):.1%}"
+    assert describe_mixture(mixture)[1].endswith("one of 3 kept")
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -191,8 +194,8 @@ def test_what_a_person_writes(tmp_path: Path) -> None:
         DatasetShare(data=a, weight=0.7, frame_stride=2),
         DatasetShare(data=b, weight=1.0, read={"fps": 3}),
     ]
-    assert isinstance(open_recordings(members_of([str(file)]), EIGHT), Mixture)
-    assert type(open_recordings(members_of([f"{a}=3"]), EIGHT)) is Dataset
+    assert len(open_recordings(members_of([str(file)]), EIGHT).parts) == 2
+    assert not open_recordings(members_of([f"{a}=3"]), EIGHT).parts
 
 
 @pytest.mark.parametrize(
@@ -226,5 +229,5 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: Any, words: list[str
     Path("new.json").write_text(json.dumps({"members": [{"data": "a"}], "format_version": 9}))
     Path("broken.json").write_text("{")
     with pytest.raises(UserError, match=said) as caught:
-        Mixture(members_of(words), EIGHT)
+        open_mixture(members_of(words), EIGHT)
     assert "\n" not in str(caught.value)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reelworld.data.npz import ArrayFiles, Compressed, Unreadable, read_members
+from reelworld.data.array_store import Compressed, FilePool, NpzStore, Unreadable, read_index
 from reelworld.files import write_npz
 from reelworld.types import UserError
 
@@ -23,11 +23,11 @@ KEEP = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChe
 def test_numpy_and_the_map_read_what_was_written(tmp_path, arrays):
     path = tmp_path / "episode.npz"
     write_npz(path, arrays, sync=False)
-    files = ArrayFiles()
+    store = NpzStore(path, FilePool(1))
     with np.load(path, allow_pickle=False) as loaded:
-        assert set(loaded.files) == set(files.members(path)) == set(arrays)
+        assert set(loaded.files) == set(store.index) == set(arrays)
         for name, array in arrays.items():
-            for read in (loaded[name], files.view(path, name)):
+            for read in (loaded[name], store.view(name)):
                 assert read.dtype == array.dtype
                 np.testing.assert_array_equal(read, array)
     assert [p.name for p in tmp_path.iterdir()] == ["episode.npz"]
@@ -36,9 +36,9 @@ def test_numpy_and_the_map_read_what_was_written(tmp_path, arrays):
 def test_files_of_numpy_are_mapped_too_also_in_fortran_order(tmp_path):
     frames = np.arange(24).reshape(2, 3, 4)
     np.savez(tmp_path / "a.npz", c=frames, f=np.asfortranarray(frames))
-    files = ArrayFiles()
+    store = NpzStore(tmp_path / "a.npz", FilePool(1))
     for name in "cf":
-        np.testing.assert_array_equal(files.view(tmp_path / "a.npz", name), frames)
+        np.testing.assert_array_equal(store.view(name), frames)
 
 
 def test_the_same_arrays_give_the_same_bytes(tmp_path):
@@ -51,29 +51,29 @@ def test_the_same_arrays_give_the_same_bytes(tmp_path):
 def test_a_view_does_not_load_the_file_and_cannot_write_it(tmp_path):
     path = tmp_path / "a.npz"
     write_npz(path, {"frames": np.zeros((4, 8, 8, 3), np.uint8)})
-    view = ArrayFiles().view(path, "frames")
+    view = NpzStore(path, FilePool(1)).view("frames")
     assert not view.flags.owndata
     with pytest.raises(ValueError, match="read-only"):
         view[0] = 1
 
 
 def test_few_files_stay_open_however_many_are_read(tmp_path):
-    files = ArrayFiles(max_open=3)
+    pool = FilePool(max_open=3)
     for i in range(12):
         write_npz(tmp_path / f"{i}.npz", {"frames": np.full(4, i)}, sync=False)
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(2):
         for i in range(12):
-            assert files.view(tmp_path / f"{i}.npz", "frames")[0] == i
+            assert NpzStore(tmp_path / f"{i}.npz", pool).view("frames")[0] == i
     assert len(list(Path("/proc/self/fd").iterdir())) <= before + 3
 
 
 def test_open_files_travel_to_worker_processes(tmp_path):
     write_npz(tmp_path / "a.npz", {"frames": np.arange(5)})
-    files = ArrayFiles()
-    files.view(tmp_path / "a.npz", "frames")
-    copy = pickle.loads(pickle.dumps(files))
-    np.testing.assert_array_equal(copy.view(tmp_path / "a.npz", "frames"), np.arange(5))
+    store = NpzStore(tmp_path / "a.npz", FilePool(1))
+    store.view("frames")
+    copy = pickle.loads(pickle.dumps(store))
+    np.testing.assert_array_equal(copy.view("frames"), np.arange(5))
 
 
 def test_every_truncation_is_unreadable(tmp_path):
@@ -83,7 +83,7 @@ def test_every_truncation_is_unreadable(tmp_path):
     for n in range(0, len(whole), 7):
         path.write_bytes(whole[:n])
         with pytest.raises(Unreadable, match=r"a\.npz"):
-            read_members(path)
+            read_index(path)
 
 
 @KEEP
@@ -97,10 +97,10 @@ def test_damaged_and_random_bytes_never_escape_as_another_error(tmp_path, data):
     for place in data.draw(st.lists(st.integers(0, max(0, len(content) - 1)), max_size=6)) if content else []:
         content[place] = data.draw(st.integers(0, 255))
     path.write_bytes(bytes(content))
-    files = ArrayFiles()
+    store = NpzStore(path, FilePool(1))
     try:
-        for name in files.members(path):
-            np.array(files.view(path, name))
+        for name in store.index:
+            np.array(store.view(name))
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -110,7 +110,7 @@ def test_a_header_that_promises_more_than_there_is_is_unreadable(tmp_path):
     write_npz(path, {"frames": np.arange(60, dtype=np.uint8), "actions": np.arange(60)})
     path.write_bytes(path.read_bytes().replace(b"(60,)", b"(99,)", 1))
     with pytest.raises(Unreadable, match=r"frames\.npy should hold 99 bytes"):
-        read_members(path)
+        read_index(path)
 
 
 def test_object_arrays_are_refused_and_never_unpickled(tmp_path):
@@ -120,14 +120,14 @@ def test_object_arrays_are_refused_and_never_unpickled(tmp_path):
 
     np.savez(tmp_path / "a.npz", frames=np.array([Bomb()], dtype=object))
     with pytest.raises(UserError, match="pickled object array"):
-        read_members(tmp_path / "a.npz")
+        read_index(tmp_path / "a.npz")
     assert not (tmp_path / "boom").exists()
 
 
 def test_compressed_files_say_so(tmp_path):
     np.savez_compressed(tmp_path / "a.npz", frames=np.zeros(9))
     with pytest.raises(Compressed, match="uncompressed"):
-        read_members(tmp_path / "a.npz")
+        read_index(tmp_path / "a.npz")
 
 
 def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from reelworld.data.clip_index import ClipIndex
-from reelworld.data.code_store import CodeStore, CodeStoreWriter
+from reelworld.data.code_store import CodeStoreWriter
 from reelworld.data.dataset import Dataset, write_episode
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.episodes import DataInfo, Episode
 from reelworld.data.rare_events import PIECE, changes, event_weights, reward_scale
 from reelworld.types import Clip, GridSpec, TokenSpec
 
 N_FRAMES = 60
 
 
-def store(folder: Path, codes: np.ndarray, steps: dict[str, np.ndarray], n_episodes: int = 1) -> CodeStore:
+def store(folder: Path, codes: np.ndarray, steps: dict[str, np.ndarray], n_episodes: int = 1) -> Dataset:
     """A store of equal episodes, codes (T, 2)."""
     episodes = [Episode(source=str(i), n_frames=len(codes), split="train", file="") for i in range(n_episodes)]
     tokens = TokenSpec(grids={"video": GridSpec(rows=1, columns=2, codebook_size=10)})
@@ -25,7 +25,7 @@ def store(folder: Path, codes: np.ndarray, steps: dict[str, np.ndarray], n_episo
     writer = CodeStoreWriter(folder, info=info, episodes=episodes, tokens=tokens, identity="hand-made")
     for i in writer.missing():
         writer.write(i, codes, steps)
-    return writer.finish()
+    return writer.finish().dataset
 
 
 def test_rare_changes_outweigh_common_ones(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.drawn_videos import CODECS, numbered_frames, read_numbers, write_video
 
-from reelworld.data import video
 from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.formats import video
+from reelworld.data.formats.video import make_timeline
 from reelworld.data.resize import fit_frame
-from reelworld.data.video import make_timeline
 from reelworld.types import UserError
 
 UNEVEN = np.cumsum([0] + [40, 40, 40, 200, 20, 20, 100] * 4).tolist()

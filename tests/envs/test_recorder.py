@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from reelworld.data.dataset import Dataset
-from reelworld.data.folder import read_info
+from reelworld.data.formats.episode_folder import read_info
 from reelworld.envs.presets import WrapperConfig
 from reelworld.envs.recorder import RecordedEpisode, record, record_config, record_episode, recorded_simulator
 from reelworld.envs.simulator import Simulator

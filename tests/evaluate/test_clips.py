@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from reelworld.data import readers
 from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.formats import video
 from reelworld.evaluate.clips import open_for
 from reelworld.media import encode_mp4
 from reelworld.types import UserError
@@ -28,9 +28,9 @@ def film(tmp_path, monkeypatch):
     blocks = np.random.default_rng(0).integers(0, 256, (40, 4, 8, 3), dtype=np.uint8)
     path = tmp_path / "film.mp4"
     path.write_bytes(encode_mp4(blocks.repeat(8, 1).repeat(8, 2), fps=10.0))
-    decoded, convert = [], readers.video.convert
+    decoded, convert = [], video.decode
     monkeypatch.setattr(
-        readers.video, "convert", lambda p, c, options: (decoded.append(options.shape), convert(p, c, options))[1]
+        video, "decode", lambda p, c, options: (decoded.append(options.shape), convert(p, c, options))[1]
     )
     return path, decoded
 

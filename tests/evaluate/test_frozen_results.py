@@ -21,7 +21,7 @@ from tests.conformance.conftest import ACTIONS, CLASSES, untrained
 from tests.tiny import tiny_config
 
 from reelworld.data.dataset import Dataset, write_episode, write_info
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.episodes import DataInfo, Episode
 from reelworld.envs.recorder import configure, record
 from reelworld.evaluate.clips import open_for
 from reelworld.evaluate.protocol import EvalConfig

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from evaluate import toy
 from reelworld.data.dataset import Dataset
-from reelworld.data.pseudo_labels import LabelledDataSet
+from reelworld.data.transforms import with_actions
 from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 from reelworld.types import ActionSpec
 
@@ -41,7 +42,7 @@ def measured(recordings: Dataset, kind: str) -> dict[str, Any]:
         "one": [np.zeros(len(rows), np.int64) for rows in recorded],
     }[kind]
     section = measure_latents(
-        LabelledDataSet(recordings, "latent", ActionSpec(kind="discrete", n=8), codes), "test", seed=0
+        with_actions(recordings, "latent", ActionSpec(kind="discrete", n=8), codes), "test", seed=0
     )
     assert section is not None
     return {figure.name: figure for figure in section.figures}
@@ -75,6 +76,7 @@ def test_only_steps_that_change_the_picture_count(recordings: Dataset) -> None:
 def test_recordings_without_actions_are_not_compared(recordings: Dataset) -> None:
     codes = [recordings.steps(i)["actions/action"] for i in range(len(recordings.episodes))]
     spec = ActionSpec(kind="discrete", n=8)
-    blind = LabelledDataSet(recordings, "latent", spec, codes)
-    blind.recorded = LabelledDataSet(recordings, "vector", ActionSpec(kind="continuous", n=2), codes)
+    blind = with_actions(recordings, "latent", spec, codes)
+    vectors = with_actions(recordings, "vector", ActionSpec(kind="continuous", n=2), codes)
+    blind = replace(blind, unmapped=vectors)
     assert measure_latents(blind, "test", 0) is None

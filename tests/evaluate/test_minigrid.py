@@ -31,7 +31,7 @@ def recorded():
 @pytest.fixture(scope="module")
 def info():
     from reelworld.config import to_json
-    from reelworld.data.folder import DataInfo
+    from reelworld.data.episodes import DataInfo
 
     spec = ActionSpec(kind="discrete", n=7)
     return DataInfo(

@@ -49,7 +49,7 @@ def test_without_start_clips_nothing_is_known(tmp_path):
 
 def test_eval_refuses_before_it_measures(tmp_path):
     from reelworld.data.dataset import Dataset, write_episode, write_info
-    from reelworld.data.folder import DataInfo, Episode
+    from reelworld.data.episodes import DataInfo, Episode
 
     listed = []
     for clip in other(6):

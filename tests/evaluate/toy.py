@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from reelworld.data.dataset import Dataset, write_episode, write_info
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.episodes import DataInfo, Episode
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.types import ActionSpec, Clip, Codes, GridSpec, Score, StepResult, TokenSpec
 

@@ -16,7 +16,6 @@ from tests.tiny import tiny_config
 from reelworld.cli.main import main
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
-from reelworld.data.goals import GoalClipIndex
 from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
@@ -185,7 +184,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_windows_begin_with_their_last_frame(recorded: Dataset) -> None:
-    plain, led = ClipIndex(recorded, "all", 6), GoalClipIndex(recorded, "all", 6)
+    plain, led = ClipIndex(recorded, "all", 6), ClipIndex(recorded, "all", 6, goal_first=True)
     before, after = plain[2], led[2]
     assert np.array_equal(after["frames"], before["frames"][[5, 0, 1, 2, 3, 4]])
     for name in ("actions/action", "rewards"):  # row t leads from row t to row t + 1, from the second on

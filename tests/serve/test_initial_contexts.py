@@ -19,7 +19,8 @@ from PIL import Image
 from tests.serve.client import Client, get
 from tests.serve.squares import SIZE, film_world, picture, running, turn_world
 
-from reelworld.data.folder import DataInfo, Episode, write_episode, write_info
+from reelworld.data.episodes import DataInfo, Episode
+from reelworld.data.formats.episode_folder import write_episode, write_info
 from reelworld.serve.config import Limits
 from reelworld.serve.initial_contexts import MAX_INITIAL_CONTEXTS, decode_image, sample_initial_contexts
 from reelworld.types import ActionSpec, Clip, UserError

@@ -41,15 +41,15 @@ def tokenizer() -> PatchTokenizer:
 def test_codes_are_those_of_the_tokenizer(tmp_path: Path, dataset: Dataset, tokenizer: PatchTokenizer) -> None:
     store = precompute_codes(dataset, tokenizer, tmp_path / "codes", batch_frames=2, console=QUIET)
     assert tokenizer.training
-    assert [e.n_frames for e in store.episodes] == [5, 6, 7]
+    assert [e.n_frames for e in store.dataset.episodes] == [5, 6, 7]
     tokenizer.eval()
-    for episode, e in enumerate(store.episodes):
-        found, given = store.arrays(episode, 0, e.n_frames), dataset.arrays(episode, 0, e.n_frames)
+    for episode, e in enumerate(store.dataset.episodes):
+        found, given = store.dataset.arrays(episode, 0, e.n_frames), dataset.arrays(episode, 0, e.n_frames)
         expected = tokenizer.encode(to_float(torch.from_numpy(given["frames"])[None])).video[0]
         np.testing.assert_array_equal(found["codes"], expected.numpy())
         (name,) = (k for k in given if k.startswith("actions"))
         np.testing.assert_array_equal(found[name], given[name])
-    assert len({int(c) for e in (0, 1) for c in store.arrays(e, 0, 5)["codes"].flat}) > 5
+    assert len({int(c) for e in (0, 1) for c in store.dataset.arrays(e, 0, 5)["codes"].flat}) > 5
 
 
 def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: Dataset, tokenizer: PatchTokenizer) -> None:
@@ -67,9 +67,9 @@ def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: Dataset, token
         precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     store = precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     assert len(calls) == 4  # one episode kept, one interrupted and done again, one new
-    for episode, e in enumerate(store.episodes):
-        for name, values in whole.arrays(episode, 0, e.n_frames).items():
-            np.testing.assert_array_equal(store.arrays(episode, 0, e.n_frames)[name], values)
+    for episode, e in enumerate(store.dataset.episodes):
+        for name, values in whole.dataset.arrays(episode, 0, e.n_frames).items():
+            np.testing.assert_array_equal(store.dataset.arrays(episode, 0, e.n_frames)[name], values)
     precompute_codes(dataset, tokenizer, tmp_path / "codes", console=QUIET)
     assert len(calls) == 4  # finished: opened as it is
 

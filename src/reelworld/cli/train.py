@@ -175,7 +175,7 @@ def train_world(
     """
     from rich.console import Console
 
-    from reelworld.data.mixture import Mixture, members_of, only_data, open_recordings
+    from reelworld.data.mixture import describe_mixture, members_of, only_data, open_recordings
     from reelworld.train.loop import train
     from reelworld.train.run import Run
 
@@ -203,7 +203,7 @@ def train_world(
             console.print(f"{out} is finished; nothing to do.", markup=False, highlight=False, soft_wrap=True)
             return world
         lines = [f"skipped: {problem}" for problem in dataset.problems]
-        for line in [*(dataset.described() if isinstance(dataset, Mixture) else []), *lines]:
+        for line in [*describe_mixture(dataset), *lines]:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
         set_threads(loop.threads)

@@ -1,4 +1,4 @@
-"""Where decoded and unpacked recordings are kept: ``REELWORLD_CACHE``, by default ``~/.cache/reelworld``.
+"""Cache of decoded and unpacked recordings: ``REELWORLD_CACHE``, by default ``~/.cache/reelworld``.
 
 An entry is one of our own uncompressed .npz files, named by a hash of what it was made from (path, size, time of
 change, options), so that a changed file or option makes a new entry. The folder may be deleted at any time.
@@ -20,14 +20,14 @@ from reelworld.data.resize_options import ReadOptions
 from reelworld.files import write_json, write_npz
 from reelworld.types import UserError
 
-__all__ = ["FACTS", "Make", "cache_folder", "entry", "recall_splits", "remember_splits"]
-
 CACHE_VERSION = 1
 """Raise it when a reader's result changes, so that old entries are not used."""
 FACTS = "facts"
 """Array inside an entry: JSON text with what is known besides the arrays."""
 
-Make = Callable[[], tuple[Mapping[str, np.ndarray], Mapping[str, Any]]]
+Decoded = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
+"""Arrays of an episode, and JSON facts about it."""
+Decode = Callable[[], Decoded]
 
 
 def cache_folder() -> Path:
@@ -40,14 +40,14 @@ def _key(values: Any) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def entry(files: Sequence[Path], options: ReadOptions, make: Make, part: str = "") -> Path:
+def entry(files: Sequence[Path], options: ReadOptions, decode: Decode, part: str = "") -> Path:
     """Return the cache entry for a recording, made now if it is not there.
 
     Args:
         files: The recording and what belongs to it (an action file).
         options: How it is read.
-        make: Decodes it; returns the arrays of an episode and JSON facts.
-        part: Which part of the files, where they make several entries.
+        decode: Returns the arrays of an episode and JSON facts.
+        part: Part of the files, where they make several entries.
     """
     stats = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     reading = {k: v for k, v in to_json(options).items() if k not in ("split_seed", "max_gigabytes")}
@@ -56,7 +56,7 @@ def entry(files: Sequence[Path], options: ReadOptions, make: Make, part: str = "
     if not path.is_file():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            arrays, facts = make()
+            arrays, facts = decode()
             text = np.frombuffer(json.dumps(to_json(facts)).encode(), np.uint8)
             write_npz(path, {**arrays, FACTS: text}, sync=False)
         except OSError as error:

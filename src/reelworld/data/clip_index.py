@@ -1,47 +1,21 @@
-"""Fixed-length windows over the episodes of a data set or a token store."""
+"""Fixed-length windows over the episodes of a data set, of frames or of codes."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
-from reelworld.data.folder import DataInfo, Episode
+from reelworld.data.dataset import Dataset, to_clip
+from reelworld.data.episodes import Arrays
 from reelworld.types import ActionSpec, Clip, UserError
-
-__all__ = ["ClipIndex", "Merge", "Source", "check_lengths", "evenly_spaced", "merge_actions", "merged_specs"]
 
 Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """What windows are cut from: frames (Dataset) or codes (CodeStore)."""
-
-    @property
-    def info(self) -> DataInfo:
-        """What all episodes have in common."""
-        ...
-
-    @property
-    def episodes(self) -> Sequence[Episode]:
-        """All episodes."""
-        ...
-
-    def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
-        """Copy a window of one episode."""
-        ...
-
-    def indices(self, split: str) -> list[int]:
-        """Episodes of a split."""
-        ...
-
-    def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
-        """How often windows are to be drawn, by their episodes; None for all alike."""
-        ...
 
 
 def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
@@ -82,15 +56,25 @@ def _summed(spec: ActionSpec, stride: int) -> ActionSpec:
 class ClipIndex:
     """Every window of ``length`` kept frames that fits into an episode of a split."""
 
-    def __init__(self, source: Source, split: str, length: int, stride: int = 1, merge: Merge = "stack") -> None:
+    def __init__(
+        self,
+        source: Dataset,
+        split: str,
+        length: int,
+        stride: int = 1,
+        merge: Merge = "stack",
+        *,
+        goal_first: bool = False,
+    ) -> None:
         """Index the windows.
 
         Args:
-            source: Data set or token store.
+            source: Episodes, of frames or of codes.
             split: "train", "val", "test" or "all".
             length: Kept frames per window.
             stride: Frames from one kept frame to the next.
-            merge: What becomes of the ``stride`` actions between two kept frames.
+            merge: Treatment of the ``stride`` actions between two kept frames.
+            goal_first: Whether the last frame of a window, the goal, comes first (see ``goal_to_front``).
 
         Raises:
             UserError: If the split is empty or every episode of it is shorter than the window.
@@ -103,7 +87,7 @@ class ClipIndex:
                 f"action stream {discrete[0]!r} is discrete and cannot be summed over {stride} frames; "
                 "use merge 'stack' or 'last'."
             )
-        self.source, self.length, self.stride, self.merge = source, length, stride, merge
+        self.source, self.length, self.stride, self.merge, self.goal_first = source, length, stride, merge, goal_first
         self.span = span = (length - 1) * stride + 1
         members = source.indices(split)
         fitting = [i for i in members if source.episodes[i].n_frames >= span]
@@ -123,41 +107,60 @@ class ClipIndex:
     def __len__(self) -> int:
         return len(self.index)
 
+    def with_index(self, index: np.ndarray) -> ClipIndex:
+        """Return the same kind of windows at other places, int64 (n, 2): episode and first frame of each."""
+        other = copy(self)
+        other.index = index
+        return other
+
     def weights(self) -> np.ndarray | None:
-        """Say how often each window is to be drawn for training, float64 (n_windows,); None for all alike.
+        """Return how often each window is drawn for training, float64 (n_windows,); None for all alike.
 
         Raises:
-            UserError: If they are of a mixture of data sets, one of which has no window.
+            UserError: If they are of several data sets, one of which has no window.
         """
         return self.source.sampling_weights(self.index[:, 0], self.span)
 
-    def __getitem__(self, i: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, i: int) -> Arrays:
         """Copy window ``i``: frames uint8 (T, H, W, 3) or codes (T, N), and the rows that belong to them.
 
         "class_id", int64 (), is there when the data have classes.
         """
-        episode, start = (int(x) for x in self.index[i])
-        stop = start + (self.length - 1) * self.stride + 1
-        arrays = self.source.arrays(episode, start, stop, self.stride)
+        arrays = self._read(i)
+        if self.goal_first:
+            arrays = goal_to_front(arrays)
         if self.source.info.classes:
-            arrays["class_id"] = np.array(self.source.episodes[episode].class_id, np.int64)
+            arrays["class_id"] = np.array(self.source.episodes[int(self.index[i, 0])].class_id, np.int64)
+        return arrays
+
+    def _read(self, i: int) -> Arrays:
+        """Copy the rows of window ``i`` in their order."""
+        episode, start = (int(x) for x in self.index[i])
+        arrays = self.source.arrays(episode, start, start + self.span, self.stride)
         if self.stride == 1 or self.merge == "stack":
             return arrays
         return {k: merge_actions(v, self.merge) if k.startswith("actions/") else v for k, v in arrays.items()}
 
     def clip(self, i: int) -> Clip:
-        """Copy window ``i`` of a data set as a clip."""
-        arrays = self[i]
-        return Clip(
-            frames=arrays["frames"],
-            actions={k.removeprefix("actions/"): v for k, v in arrays.items() if k.startswith("actions/")},
-            rewards=arrays.get("rewards"),
-            terminated=arrays.get("terminated"),
-            truncated=arrays.get("truncated"),
-            fps=self.source.info.fps / self.stride,
-            source=self.source.episodes[int(self.index[i, 0])].source,
-            class_id=int(arrays["class_id"]) if "class_id" in arrays else None,
-        )
+        """Copy window ``i`` as a clip; with ``goal_first``, of its T - 1 frames before the goal."""
+        episode = self.source.episodes[int(self.index[i, 0])]
+        class_id = episode.class_id if self.source.info.classes else None
+        arrays, goal = self._read(i), None
+        if self.goal_first:
+            goal = arrays["frames"][-1]
+            arrays = {k: v[:-1] for k, v in arrays.items()}
+        return replace(to_clip(arrays, self.source.info.fps / self.stride, episode.source, class_id), goal=goal)
+
+
+def goal_to_front(arrays: Arrays) -> Arrays:
+    """Move the last frame of a window, the goal, to its front; all other rows move along with their frames.
+
+    So ``actions[t]`` still leads from row t to row t + 1, but for the first row: nothing leads from the goal to the
+    first frame. The row that leads to the goal is the last one, where padding is.
+    Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), appendix A.2: a clip of T frames is read in the order T, 1, 2
+    to T - 1, so that the first frames, the context, are the goal and the frames that the clip begins with.
+    """
+    return {k: np.roll(v, 1, 0) for k, v in arrays.items()}
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:
@@ -165,11 +168,11 @@ def evenly_spaced(n: int, most: int) -> list[int]:
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
 
-def check_lengths(source: Source, split: str, length: int, stride: int, field: str) -> None:
-    """Say before anything is trained that every clip of a split is too short for a window.
+def check_lengths(source: Dataset, split: str, length: int, stride: int, field: str) -> None:
+    """Refuse, before anything is trained, a split whose every clip is too short for a window.
 
     Args:
-        source: Data set or token store.
+        source: Episodes, of frames or of codes.
         split: "train", "val" or "test".
         length: Kept frames per window.
         stride: Frames from one kept frame to the next.
@@ -184,10 +187,10 @@ def check_lengths(source: Source, split: str, length: int, stride: int, field: s
             f"every {split} episode is shorter than the {span} frames that {flag} {length} and --frame-stride "
             f"{stride} need (the longest has {longest}); {advice}."
         )
-    ClipIndex(source, split, length, stride)  # says that a split is empty
+    ClipIndex(source, split, length, stride)  # refuses an empty split
 
 
-def _no_window(source: Source, split: str, members: list[int], span: int) -> UserError:
+def _no_window(source: Dataset, split: str, members: list[int], span: int) -> UserError:
     if not members:
         counts = {s: len(source.indices(s)) for s in ("train", "val", "test")}
         return UserError(

@@ -1,4 +1,4 @@
-"""Open a folder or a file of recordings as episodes that can be read by window.
+"""Data sets: episodes of one size, read lazily by window.
 
 Our own folders (``dataset.json`` and uncompressed .npz) are mapped where they lie. Anything else is turned into
 such files once, in the cache; nothing is ever written into a user's folder.
@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from reelworld.data import cache, readers
-from reelworld.data.episode_slices import Stretch, read_rows, read_steps
-from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
-from reelworld.data.folder_conventions import allowed_splits, class_folders, split_folders
-from reelworld.data.hdf5 import Arrays, Table
-from reelworld.data.npz import ArrayFiles, Unreadable
-from reelworld.data.readers import Recording
+from reelworld.data import cache
+from reelworld.data.action_alignment import common_specs
+from reelworld.data.array_store import FilePool, Unreadable
+from reelworld.data.episodes import Arrays, DataInfo, Episode, EpisodeArrays, FrameRange, StoredArrays, streams_of
+from reelworld.data.formats.episode_folder import INFO_FILE, read_info, read_listed, write_episode, write_info
+from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, split_folders
+from reelworld.data.formats.reader import MAX_TABLES, Contents, FileRequest, find_files, requests
+from reelworld.data.resize import common_size
 from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
 from reelworld.types import Clip, UserError
@@ -30,60 +31,33 @@ from reelworld.types import Clip, UserError
 __all__ = ["DataInfo", "Dataset", "Episode", "ReadOptions", "warn_once", "write_episode", "write_info"]
 
 log = logging.getLogger(__name__)
-MAX_STRETCHES, STRETCH_FRAMES = 10, 16
-"""Stretches that a recording is cut into when there are too few to split: ten, or from three on as many as keep
-this many frames each."""
+MAX_PARTS, PART_FRAMES = 10, 16
+"""Parts that a recording is cut into when there are too few to split: ten, or from three on as many as keep this many
+frames each."""
+
+Transform = Callable[[Arrays, int, slice], Arrays]
+"""(arrays, number of the episode, window) -> arrays. The window is slice(start, stop, stride), in frames."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Found:
-    """What a folder holds, before it is cut and split."""
-
-    recordings: list[Recording]
-    problems: list[str]
-    notes: list[str]
-    files: ArrayFiles
-    known: Mapping[str, str] = field(default_factory=dict)
-    """Splits decided earlier."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """An episode before it is known whether it is kept."""
-
-    episode: Episode
-    path: Path | Table
-    """Where its arrays lie."""
-    splits: tuple[str, ...]
-    """Those it may be put into."""
-    place: int
-    """Its number among all pieces."""
-
-
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Dataset:
-    """Episodes of one size, each readable by window. Make one with ``Dataset.open``."""
+    """Episodes of one size, each readable by window. Made by ``Dataset.open``, ``concat`` and ``map``."""
 
     path: Path
     info: DataInfo
     episodes: tuple[Episode, ...]
-    problems: tuple[str, ...]
+    problems: tuple[str, ...] = ()
     """Files that were skipped, one line each."""
-    notes: tuple[str, ...]
-    """What was assumed or changed while reading, one line each."""
-    n_duplicates: int
+    notes: tuple[str, ...] = ()
+    """Assumptions and changes made while reading, one line each."""
+    n_duplicates: int = 0
     """Episodes that were dropped because another split holds the same frames."""
-
-    def __init__(self, path: Path, info: DataInfo, found: _Found) -> None:
-        self.path, self.info = path, info
-        self._files = Arrays(found.files)
-        pieces, segment_notes = _cut(found.recordings)
-        kept, self.n_duplicates = self._split(pieces, found.known)
-        self._paths = [p.path for p in kept]
-        self.episodes = tuple(p.episode for p in kept)
-        self.problems = tuple(found.problems)
-        copies = [f"{self.n_duplicates} episodes dropped: the same frames are in another split"]
-        self.notes = tuple(dict.fromkeys([*found.notes, *segment_notes, *(copies if self.n_duplicates else [])]))
-        self._indices = {s: [i for i, e in enumerate(self.episodes) if e.split == s] for s in SPLITS}
+    parts: tuple[Dataset, ...] = ()
+    """Data sets that ``concat`` joined; empty for others."""
+    fractions: tuple[float, ...] = ()
+    """Probability that a training window comes from each part."""
+    unmapped: Dataset | None = None
+    """Data set that ``map`` was applied to; None for others."""
 
     @classmethod
     def open(cls, path: Path | str, options: ReadOptions | None = None) -> Dataset:
@@ -98,55 +72,89 @@ class Dataset:
         if not path.exists():
             raise UserError(f"{path} does not exist; give a folder of recordings, or a video, .npz or HDF5 file.")
         is_own = (path / INFO_FILE).is_file()
-        info, found = _find_own(path, options) if is_own else _find_foreign(path, options)
-        dataset = cls(path, info, found)
+        dataset = _open_own(path, options) if is_own else _open_files(path, options)
         if not is_own:
-            cache.remember_splits(path, info.split_seed, {e.source: e.split for e in dataset.episodes})
+            cache.remember_splits(path, dataset.info.split_seed, {e.source: e.split for e in dataset.episodes})
         for note in dataset.notes:
             warn_once(note)
         if dataset.problems:
             log.warning("%s: %d files skipped: %s", path.name, len(dataset.problems), "; ".join(dataset.problems[:3]))
         return dataset
 
-    def _split(self, pieces: list[_Piece], known: Mapping[str, str]) -> tuple[list[_Piece], int]:
-        """Put every piece into a split; drop and count copies of what is in another one."""
-        # of two copies the first stays: that is the one in a held-out split, where the user decided so
-        pieces = sorted(pieces, key=lambda p: "train" in p.splits)
-        looking = Arrays(self._files.files, in_order=True)
-        copies = find_duplicates([partial(_stretch, looking, p) for p in pieces])
-        sources, seed = [p.episode.source for p in pieces], self.info.split_seed
-        allowed = {p.episode.source: p.splits for p in pieces if p.splits != SPLITS}
-        firsts = [source for i, source in enumerate(sources) if i not in copies]
-        splits = assign_splits(firsts, seed, known, allowed)
-        splits |= assign_splits(sources, seed, {**known, **splits}, allowed)
-        kept = [
-            replace(p, episode=replace(p.episode, split=splits[sources[i]]))
-            for i, p in enumerate(pieces)
-            if i not in copies or splits[sources[i]] == splits[sources[copies[i]]]
-        ]
-        return sorted(kept, key=lambda p: p.place), len(pieces) - len(kept)
+    @classmethod
+    def concat(cls, datasets: Sequence[Dataset], info: DataInfo, weights: Sequence[float]) -> Dataset:
+        """Join data sets of one size.
+
+        Args:
+            datasets: At least one.
+            info: Facts that all share. Classes are left out.
+            weights: Amount that training draws from each, relative to the others.
+        """
+        shares = np.array(weights, np.float64)
+        return cls(
+            path=Path(" + ".join(d.path.name for d in datasets)),
+            info=info,
+            episodes=tuple(replace(e, class_id=-1) for d in datasets for e in d.episodes),
+            problems=tuple(problem for d in datasets for problem in d.problems),
+            notes=tuple(dict.fromkeys(note for d in datasets for note in d.notes)),
+            n_duplicates=sum(d.n_duplicates for d in datasets),
+            parts=tuple(datasets),
+            fractions=tuple((shares / shares.sum()).tolist()),
+        )
+
+    def map(self, transform: Transform, info: DataInfo | None = None) -> Dataset:
+        """Change what is read of every episode.
+
+        Args:
+            transform: Applied to the arrays of each window, and to the steps of whole episodes.
+            info: Facts about the result; by default those of this data set.
+        """
+        episodes = tuple(replace(e, lazy=_MappedArrays(self, i, transform)) for i, e in enumerate(self.episodes))
+        return replace(self, info=info or self.info, episodes=episodes, unmapped=self)
+
+    @cached_property
+    def _by_split(self) -> dict[str, list[int]]:
+        return {s: [i for i, e in enumerate(self.episodes) if s in ("all", e.split)] for s in (*SPLITS, "all")}
 
     def indices(self, split: str) -> list[int]:
         """Return the numbers of the episodes of "train", "val", "test" or "all"."""
-        if split == "all":
-            return list(range(len(self.episodes)))
-        if split not in SPLITS:
+        if split not in self._by_split:
             raise UserError(f"split is {split!r}; it must be train, val, test or all.")
-        return list(self._indices[split])
+        return list(self._by_split[split])
+
+    @cached_property
+    def part_of(self) -> np.ndarray:
+        """Number of the part that each episode comes from, int64 (episodes,)."""
+        return np.repeat(np.arange(len(self.parts)), [len(d.episodes) for d in self.parts])
 
     def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
-        """Say how often windows are to be drawn for training; of one data set all alike.
+        """Return how often windows are drawn for training: every part gets its fraction, its windows alike.
 
         Args:
             episodes: Number of the episode of each window, int64 (n,).
             n_frames: Frames that a window spans.
 
         Returns:
-            float64 (n,), probabilities; None for all alike.
+            float64 (n,), probabilities; None when all windows are drawn alike.
         """
-        return None
+        if len(self.parts) < 2:
+            return None
+        parts = self.part_of[episodes]
+        counts = np.bincount(parts, minlength=len(self.parts))
+        for i in np.flatnonzero(counts == 0):
+            lengths = [self.episodes[j].n_frames for j in self.indices("train") if self.part_of[j] == i]
+            raise UserError(
+                f"every train episode of {self.parts[i].path} is shorter than the {n_frames} frames of a window (the "
+                f"longest has {max(lengths)}); leave this member out, or use shorter windows or a smaller stride."
+            )
+        return (np.array(self.fractions) / counts)[parts]
 
-    def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> dict[str, np.ndarray]:
+    def _lazy(self, episode: int) -> EpisodeArrays:
+        lazy = self.episodes[episode].lazy
+        assert lazy is not None, f"{self.episodes[episode].source} is only listed"
+        return lazy
+
+    def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> Arrays:
         """Copy a window of one episode.
 
         Args:
@@ -156,32 +164,52 @@ class Dataset:
             stride: Frames from one kept frame to the next.
 
         Returns:
-            "frames" uint8 (T, H, W, 3), and those that exist of "actions/<stream>" int64 or float32 (T, ...) or
-            (T, stride, ...), "rewards" float32 (T,), "terminated" and "truncated" bool (T,).
+            "frames" uint8 (T, H, W, 3), or "codes" of a code store (T, N); and those that exist of
+            "actions/<stream>" int64 or float32 (T, ...) or (T, stride, ...), "rewards" float32 (T,) summed over the
+            stride, "terminated" and "truncated" bool (T,), true if any step of the stride was.
         """
-        e = self.episodes[episode]
-        return read_rows(self._files, self._paths[episode], "frames", (e.first, e.n_frames), (start, stop, stride))
+        return self._lazy(episode).read(start, stop, stride)
 
-    def steps(self, episode: int) -> dict[str, np.ndarray]:
+    def steps(self, episode: int) -> Arrays:
         """Copy what ``arrays`` returns for a whole episode, without its frames."""
-        e = self.episodes[episode]
-        return read_steps(self._files, self._paths[episode], slice(e.first, e.first + e.n_frames), e.n_frames)
+        return self._lazy(episode).steps()
 
     def read(self, episode: int, start: int = 0, stop: int | None = None, stride: int = 1) -> Clip:
         """Read a clip of one episode; by default the whole of it."""
         e = self.episodes[episode]
         arrays = self.arrays(episode, start, e.n_frames if stop is None else stop, stride)
-        actions = {k.removeprefix("actions/"): v for k, v in arrays.items() if k.startswith("actions/")}
-        return Clip(
-            frames=arrays["frames"],
-            actions=actions,
-            rewards=arrays.get("rewards"),
-            terminated=arrays.get("terminated"),
-            truncated=arrays.get("truncated"),
-            fps=self.info.fps / stride,
-            source=e.source,
-            class_id=e.class_id if self.info.classes else None,
-        )
+        return to_clip(arrays, self.info.fps / stride, e.source, e.class_id if self.info.classes else None)
+
+
+@dataclass(frozen=True)
+class _MappedArrays:
+    """Arrays of an episode of a data set, changed by a transform."""
+
+    dataset: Dataset
+    episode: int
+    transform: Transform
+
+    def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
+        arrays = self.dataset.arrays(self.episode, start, stop, stride)
+        return self.transform(arrays, self.episode, slice(start, stop, stride))
+
+    def steps(self) -> Arrays:
+        n_frames = self.dataset.episodes[self.episode].n_frames
+        return self.transform(self.dataset.steps(self.episode), self.episode, slice(0, n_frames, 1))
+
+
+def to_clip(arrays: Mapping[str, np.ndarray], fps: float, source: str, class_id: int | None) -> Clip:
+    """Build a clip from the arrays of a window."""
+    return Clip(
+        frames=arrays["frames"],
+        actions=streams_of(arrays),
+        rewards=arrays.get("rewards"),
+        terminated=arrays.get("terminated"),
+        truncated=arrays.get("truncated"),
+        fps=fps,
+        source=source,
+        class_id=class_id,
+    )
 
 
 @lru_cache
@@ -190,113 +218,177 @@ def warn_once(text: str) -> None:
     log.warning(text)
 
 
-def _stretch(arrays: Arrays, piece: _Piece) -> Stretch:
-    """The frames of an episode as its file has them."""
-    e, place = piece.episode, piece.path
-    place = replace(place, size=None) if isinstance(place, Table) else place
-    shape = (e.n_frames, *arrays.members(place)["frames"].shape[1:])
-    return Stretch(arrays.view(place, "frames"), e.first, shape)
+def median_fps(rates: Sequence[float]) -> tuple[float, list[str]]:
+    """Return the median of frame rates, and a note when they differ by more than 2%."""
+    rates = sorted(rates)
+    middle = rates[len(rates) // 2]
+    if rates[-1] - rates[0] <= 0.02 * middle:
+        return middle, []
+    return middle, [
+        f"frame rates differ ({rates[0]:g} to {rates[-1]:g} per second); {middle:g} is assumed: resample with --fps"
+    ]
 
 
-def _cut(recordings: Sequence[Recording]) -> tuple[list[_Piece], list[str]]:
-    """Turn recordings into episodes; where there are fewer than splits to fill, they are cut into equal stretches."""
-    pieces: list[_Piece] = []
-    notes = []
-    sharing = Counter(r.splits for r in recordings)
-    for r in recordings:
-        least = len(r.splits)
-        n = min(MAX_STRETCHES, max(least, r.n_frames // STRETCH_FRAMES))
-        if sharing[r.splits] >= least or r.n_frames < 2 * n:
-            n = 1
-        edges = [r.n_frames * i // n for i in range(n + 1)]
-        for i, (first, last) in enumerate(pairwise(edges)):
-            episode = Episode(
-                source=r.source if n == 1 else f"{r.source}#{i:02d}",
-                n_frames=last - first,
-                split="",
-                file=r.file,
-                first=r.first + first,
-                class_id=r.class_id,
-            )
-            pieces.append(_Piece(episode=episode, path=r.path, splits=r.splits, place=len(pieces)))
-        if n > 1:
-            few = f"fewer than {least} recordings"
-            notes.append(f"{r.file} is cut into {n} stretches that are split like episodes ({few})")
-    return pieces, notes
+# ------------------------------------------------------------------ opening
 
 
-def _find_own(folder: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
+def _open_own(folder: Path, options: ReadOptions) -> Dataset:
+    """Open a folder with ``dataset.json``."""
     info, listed = read_info(folder)
-    files = ArrayFiles()
-    known = {e.source: e.split for e in listed}
-    problems = [f"{e.file} is listed but missing" for e in listed if not (folder / e.file).is_file()]
-    names = {e.file: e.source for e in listed}
-    # an interrupted recording leaves finished episodes that nobody listed yet
-    paths = [p for p in readers.find_files(folder) if p.suffix == ".npz"]
-    sources = {p: names.get(p.relative_to(folder).as_posix(), readers.source_of(p, folder)) for p in paths}
-    recordings, broken = _read_all(paths, lambda p: [readers.read_own(p, folder, sources[p], info, options, files)])
-    if not recordings:
-        raise _nothing_left(folder, [*problems, *broken], "episode")
+    missing = [f"{e.file} is listed but missing" for e in listed if not (folder / e.file).is_file()]
+    # an interrupted recording leaves finished episodes that are not listed yet
+    files = requests(find_files(folder, (".npz",)), folder, options)
+    contents, broken = _read_all(files, lambda request: read_listed(request, info))
+    if not contents:
+        raise _nothing_left(folder, [*missing, *broken], "episode")
+    by_file = {e.file: e for e in listed}
+    episodes = [c.episodes[0] for c in contents]
+    if info.classes and (lost := [e.file for e in episodes if e.file not in by_file]):
+        raise UserError(f"{folder / INFO_FILE} has classes but does not list {lost[0]}; add it with its class_id.")
+    episodes = [
+        replace(e, source=by_file[e.file].source, class_id=by_file[e.file].class_id if info.classes else -1)
+        if e.file in by_file
+        else e
+        for e in episodes
+    ]
     height, width = options.shape or (info.height, info.width)
     provenance = {**info.provenance, **({"fit": options.fit} if options.shape else {})}
     info = replace(info, height=height, width=width, provenance=provenance)
-    if info.classes:
-        classes = {e.file: e.class_id for e in listed}
-        if lost := [r.file for r in recordings if r.file not in classes]:
-            raise UserError(f"{folder / INFO_FILE} has classes but does not list {lost[0]}; add it with its class_id.")
-        recordings = [replace(r, class_id=classes[r.file]) for r in recordings]
-    return info, _Found(recordings=recordings, problems=[*problems, *broken], notes=[], files=files, known=known)
+    return _split(
+        Dataset(path=folder, info=info, episodes=tuple(episodes), problems=(*missing, *broken)),
+        [SPLITS] * len(episodes),
+        {e.source: e.split for e in listed},
+    )
 
 
-def _find_foreign(path: Path, options: ReadOptions) -> tuple[DataInfo, _Found]:
-    paths, files = readers.find_files(path), ArrayFiles()
-    root = path if path.is_dir() else path.parent
+def _open_files(path: Path, options: ReadOptions) -> Dataset:
+    """Open a file, or a folder of files, of other formats."""
+    from reelworld.data.formats.registry import ENDINGS, read_file  # loads PyAV and h5py
+
+    paths = find_files(path, ENDINGS)
     if not paths:
-        endings = ", ".join(sorted(readers.ENDINGS))
+        endings = ", ".join(sorted(ENDINGS))
         raise UserError(f"{path} holds no recording; wanted .npz, HDF5 or video files ({endings}) or a {INFO_FILE}.")
-    recordings, problems = _read_all(paths, lambda p: readers.read_foreign(p, root, options, files))
-    if not recordings:
+    files = requests(paths, path if path.is_dir() else path.parent, options)
+    contents, problems = _read_all(files, read_file)
+    if not contents:
         raise _nothing_left(path, problems, "recording")
-    classes, recordings = _by_folder(recordings)
-    height, width = readers.common_size(recordings)
-    fps, notes = readers.common_fps(recordings)
+    episodes = [e for c in contents for e in c.episodes]
+    folders = split_folders(e.file for e in episodes)
+    classes, class_ids = class_folders(folders)
+    # where a folder and the file in it differ, what is held out stays held out
+    allowed = allowed_splits([max(folders[e.file], e.split, key=("", *SPLITS).index) for e in episodes])
+    fps, notes = median_fps([c.info.fps for c in contents for _ in c.episodes])
+    sizes: Counter[tuple[int, int]] = Counter()
+    for c in contents:
+        sizes[c.info.height, c.info.width] += len(c.episodes)
+    height, width = common_size(sizes)
     info = DataInfo(
         fps=fps,
         height=height,
         width=width,
-        actions=readers.common_actions(recordings),
+        actions=common_specs({c.episodes[0].file: c.info.actions for c in contents}),
         classes=classes,
         split_seed=options.split_seed,
         provenance={"read_from": [path.name], "fit": options.fit, "read": options.given},
     )
-    notes += [note for r in recordings for note in r.notes]
-    known = cache.recall_splits(path, options.split_seed)
-    return info, _Found(recordings=recordings, problems=problems, notes=notes, files=files, known=known)
+    dataset = Dataset(
+        path=path,
+        info=info,
+        episodes=tuple(replace(e, class_id=class_ids.get(e.file, -1)) for e in episodes),
+        problems=tuple(problems),
+        notes=(*notes, *(note for c in contents for note in c.notes)),
+    )
+    return _split(dataset, allowed, cache.recall_splits(path, options.split_seed))
 
 
-def _by_folder(recordings: Sequence[Recording]) -> tuple[tuple[str, ...], list[Recording]]:
-    """Add what the folders say: the classes' names, and for each recording its class and the splits it may be in."""
-    folders = split_folders(r.file for r in recordings)
-    classes, numbers = class_folders(folders)
-    # where a folder and the file in it differ, what is held out stays held out
-    allowed = allowed_splits([max(folders[r.file], r.named_split, key=("", *SPLITS).index) for r in recordings])
-    return classes, [
-        replace(r, class_id=numbers.get(r.file, -1), splits=splits)
-        for r, splits in zip(recordings, allowed, strict=True)
-    ]
-
-
-def _read_all(paths: Iterable[Path], read: readers.Read) -> tuple[list[Recording], list[str]]:
-    recordings, problems = [], []
-    for path in paths:
+def _read_all(
+    files: Sequence[FileRequest], read: Callable[[FileRequest], Contents]
+) -> tuple[list[Contents], list[str]]:
+    """Read files; return their contents, and a line for each that is damaged."""
+    contents, problems = [], []
+    for request in files:
         try:
-            recordings += read(path)
+            contents.append(read(request))
         except Unreadable as error:
             problems.append(str(error))
-    return recordings, problems
+    return contents, problems
 
 
 def _nothing_left(path: Path, problems: Sequence[str], what: str) -> UserError:
     if not problems:
         return UserError(f"{path} holds no {what}; record or copy some into it.")
     return UserError(f"{path} holds no readable {what}: {'; '.join(problems[:3])}; replace the files.")
+
+
+# ------------------------------------------------------------------ splitting
+
+
+def _split(found: Dataset, allowed: Sequence[tuple[str, ...]], known: Mapping[str, str]) -> Dataset:
+    """Assign every episode to a split; drop and count copies of what is in another one.
+
+    Args:
+        found: Episodes as the files have them.
+        allowed: Splits that each episode may be put into.
+        known: Source -> split, decided earlier.
+    """
+    episodes, allowed, notes = _cut(found.episodes, allowed)
+    # of two copies the first stays: that is the one in a held-out split, where the user decided so
+    order = sorted(range(len(episodes)), key=lambda i: "train" in allowed[i])
+    pool = FilePool(MAX_TABLES, in_order=True)
+    copies = find_duplicates([partial(_frames_as_stored, episodes[i], pool) for i in order])
+    sources, seed = [episodes[i].source for i in order], found.info.split_seed
+    limited = {episodes[i].source: allowed[i] for i in order if allowed[i] != SPLITS}
+    firsts = [source for n, source in enumerate(sources) if n not in copies]
+    splits = assign_splits(firsts, seed, known, limited)
+    splits |= assign_splits(sources, seed, {**known, **splits}, limited)
+    kept = sorted(i for n, i in enumerate(order) if n not in copies or splits[sources[n]] == splits[sources[copies[n]]])
+    if n_duplicates := len(episodes) - len(kept):
+        notes.append(f"{n_duplicates} episodes dropped: the same frames are in another split")
+    return replace(
+        found,
+        episodes=tuple(replace(episodes[i], split=splits[episodes[i].source]) for i in kept),
+        notes=tuple(dict.fromkeys([*found.notes, *notes])),
+        n_duplicates=n_duplicates,
+    )
+
+
+def _frames_as_stored(episode: Episode, pool: FilePool) -> FrameRange:
+    assert isinstance(episode.lazy, StoredArrays)
+    return episode.lazy.frames_as_stored(pool)
+
+
+def _cut(
+    episodes: Sequence[Episode], allowed: Sequence[tuple[str, ...]]
+) -> tuple[list[Episode], list[tuple[str, ...]], list[str]]:
+    """Cut recordings into equal parts where there are fewer than splits to fill.
+
+    Returns:
+        Episodes, the splits that each may be put into, and notes.
+    """
+    cut: list[Episode] = []
+    splits: list[tuple[str, ...]] = []
+    notes = []
+    sharing = Counter(allowed)
+    for e, allowed_here in zip(episodes, allowed, strict=True):
+        least = len(allowed_here)
+        n = min(MAX_PARTS, max(least, e.n_frames // PART_FRAMES))
+        if sharing[allowed_here] >= least or e.n_frames < 2 * n:
+            n = 1
+        edges = [e.n_frames * i // n for i in range(n + 1)]
+        for i, (first, last) in enumerate(pairwise(edges)):
+            assert isinstance(e.lazy, StoredArrays)
+            cut.append(
+                replace(
+                    e,
+                    source=e.source if n == 1 else f"{e.source}#{i:02d}",
+                    n_frames=last - first,
+                    first=e.first + first,
+                    lazy=replace(e.lazy, first=e.first + first, n_frames=last - first),
+                )
+            )
+            splits.append(allowed_here)
+        if n > 1:
+            few = f"fewer than {least} recordings"
+            notes.append(f"{e.file} is cut into {n} stretches that are split like episodes ({few})")
+    return cut, splits, notes

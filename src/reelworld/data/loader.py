@@ -7,7 +7,7 @@ batch b goes on with ``batches(b + 1)`` and sees what it would have seen.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
@@ -15,16 +15,17 @@ import numpy as np
 import torch
 from torch.utils import data as torch_data
 
-from reelworld.data.augment import Augmentation
 from reelworld.data.clip_index import ClipIndex
+from reelworld.data.episodes import Arrays, streams_of
 from reelworld.nn.pixels import to_float
 from reelworld.types import Batch, Codes, Conditions, UserError
 
-__all__ = ["Loader", "to_batch"]
+Augment = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""(frames uint8 (T, H, W, 3), random numbers) -> frames."""
 
 
 class _From(torch_data.Sampler[int]):
-    """The numbers from a start on, for ever."""
+    """Endless sampler of the numbers from a start on."""
 
     def __init__(self, start: int) -> None:
         self._start = start
@@ -33,13 +34,13 @@ class _From(torch_data.Sampler[int]):
         return count(self._start)
 
 
-class _Batches(torch_data.Dataset[dict[str, np.ndarray]]):
-    """Batch number -> arrays; the part of the loader that is sent to worker processes."""
+class _Batches(torch_data.Dataset[Arrays]):
+    """Batch number -> arrays: a view of the loader for worker processes."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
-    def __getitem__(self, number: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, number: int) -> Arrays:
         return self._loader.arrays(number)
 
 
@@ -54,8 +55,8 @@ class Loader:
         *,
         n_workers: int = 0,
         weights: np.ndarray | None = None,
-        weighted_share: float = 0.0,
-        augment: Augmentation | None = None,
+        weighted_fraction: float = 0.0,
+        augment: Augment | None = None,
     ) -> None:
         """Prepare the order.
 
@@ -64,9 +65,9 @@ class Loader:
             batch_size: Windows per batch.
             seed: Decides the order together with the batch number.
             n_workers: Worker processes that read ahead; 0 reads in this process.
-            weights: One number >= 0 per window; a share of each batch is drawn in proportion to it. None takes the
-                windows' own where they are of a mixture of data sets: then all are drawn by them.
-            weighted_share: That share, 0 to 1, rounded to whole windows; the rest comes in epoch order.
+            weights: One number >= 0 per window; a fraction of each batch is drawn in proportion to it. None takes the
+                windows' own where they are of several data sets: then all are drawn by them.
+            weighted_fraction: That fraction, 0 to 1, rounded to whole windows; the rest comes in epoch order.
             augment: Changes the frames of every window, by draws that the batch's number and the row decide.
 
         Raises:
@@ -74,14 +75,14 @@ class Loader:
         """
         if batch_size < 1:
             raise UserError(f"batch size is {batch_size}; it must be at least 1.")
-        if not 0 <= weighted_share <= 1:
-            raise UserError(f"weighted share is {weighted_share}; it must lie in 0 to 1.")
+        if not 0 <= weighted_fraction <= 1:
+            raise UserError(f"weighted fraction is {weighted_fraction}; it must lie in 0 to 1.")
         if weights is None and (weights := windows.weights()) is not None:
-            weighted_share = 1.0
+            weighted_fraction = 1.0
         self.windows, self.batch_size, self.seed, self.n_workers = windows, batch_size, seed, n_workers
         self._augment = augment
         self._cumulative = _cumulative(weights, len(windows)) if weights is not None else None
-        self._n_weighted = round(batch_size * weighted_share) if self._cumulative is not None else 0
+        self._n_weighted = round(batch_size * weighted_fraction) if self._cumulative is not None else 0
         self._epoch, self._order = -1, np.zeros(0, np.int64)
 
     def order(self, number: int) -> np.ndarray:
@@ -102,7 +103,7 @@ class Loader:
             self._epoch, self._order = epoch, order
         return self._order
 
-    def arrays(self, number: int) -> dict[str, np.ndarray]:
+    def arrays(self, number: int) -> Arrays:
         """Read one batch as arrays with the batch dimension first."""
         rows = [self.windows[int(i)] for i in self.order(number)]
         if self._augment is not None:
@@ -134,13 +135,12 @@ def _ignore_interrupts(_worker: int) -> None:
 
 
 def to_batch(tensors: dict[str, torch.Tensor]) -> Batch:
-    """Wrap tensors as models want them: frames as float32 in [-1, 1], codes as int64."""
+    """Wrap tensors as models want them: frames as float32 in [-1, 1], codes as int64, latents as they are."""
     frames, codes = tensors.get("frames"), tensors.get("codes")
-    actions = {k.removeprefix("actions/"): v for k, v in tensors.items() if k.startswith("actions/")}
     return Batch(
         video=None if frames is None else to_float(frames),
-        codes=None if codes is None else Codes.of(codes.long()),
-        conditions=Conditions(actions=actions, class_id=tensors.get("class_id")),
+        codes=None if codes is None else Codes.of(codes if codes.is_floating_point() else codes.long()),
+        conditions=Conditions(actions=streams_of(tensors), class_id=tensors.get("class_id")),
         rewards=tensors.get("rewards"),
         terminated=tensors.get("terminated"),
     )

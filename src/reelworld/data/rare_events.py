@@ -1,27 +1,25 @@
-"""Find the steps and the windows where something happens, without knowing the game.
+"""Rare-event sampling: steps and windows in which something changes, without knowledge of the game.
 
 A transition is as eventful as the rarest change of code in it: agents move all the time, doors open seldom.
 
-Shapes: T frames, N tokens per frame, V codebook size
+Shapes: T frames, N tokens per frame
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from reelworld.data.clip_index import ClipIndex, Source
-from reelworld.data.code_store import CodeStore
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
 
-__all__ = ["changes", "end_share", "event_weights", "reward_scale"]
-
-LEAST_SHARE = 1e-3
-"""Kinds of change rarer than this share of all transitions weigh no more than that."""
+MIN_FRACTION = 1e-3
+"""Kinds of change rarer than this fraction of all transitions weigh no more than that."""
 PIECE = 64
 """Steps whose frames are read at once."""
 
 
-def changes(recordings: Source, episode: int) -> np.ndarray:
-    """Say of each step of an episode whether it changes any pixel, bool (T - 1,)."""
+def changes(recordings: Dataset, episode: int) -> np.ndarray:
+    """Mark the steps of an episode that change any pixel, bool (T - 1,)."""
     n_frames, found = recordings.episodes[episode].n_frames, [np.zeros(0, bool)]
     for start in range(0, n_frames - 1, PIECE):
         frames = recordings.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
@@ -30,7 +28,7 @@ def changes(recordings: Source, episode: int) -> np.ndarray:
 
 
 def event_weights(windows: ClipIndex) -> np.ndarray:
-    """Weigh windows of a token store so that every kind of change is drawn about equally often.
+    """Return sampling weights for windows of codes with which every kind of change is drawn about equally often.
 
     A kind is a pair (code before, code after) with codes that differ. A transition weighs 1 / (how often its
     rarest kind occurs), a window as much as its heaviest transition; a reward or an end of episode counts as rare.
@@ -39,10 +37,9 @@ def event_weights(windows: ClipIndex) -> np.ndarray:
         float64, (n_windows,), at least a little for every window.
     """
     store = windows.source
-    assert isinstance(store, CodeStore)
-    size = store.tokens.video.codebook_size
     members = np.unique(windows.index[:, 0])
     kinds, special = {}, {}
+    size = 1 << 31  # above any code
     for episode in members.tolist():
         arrays = store.arrays(episode, 0, store.episodes[episode].n_frames)
         codes_TN = arrays["codes"].astype(np.int64)
@@ -53,7 +50,7 @@ def event_weights(windows: ClipIndex) -> np.ndarray:
                 special[episode] |= arrays[name][:-1] != 0
     n_transitions = sum(len(kind) for kind in kinds.values())
     seen, counts = np.unique(np.concatenate([k.ravel() for k in kinds.values()]), return_counts=True)
-    floor = max(1.0, LEAST_SHARE * n_transitions)
+    floor = max(1.0, MIN_FRACTION * n_transitions)
     rarity = 1.0 / np.maximum(counts, floor)
     rarity[seen == -1] = 1.0 / max(counts.max(), 1)
     heaviest = {
@@ -79,8 +76,8 @@ def reward_scale(windows: ClipIndex) -> float:
     return (total / n) ** 0.5 if n else 1.0
 
 
-def end_share(windows: ClipIndex) -> float:
-    """Share of the steps that end an episode, over the episodes of the windows; 0 where nothing is said of ends."""
+def end_fraction(windows: ClipIndex) -> float:
+    """Fraction of the steps that end an episode, over the episodes of the windows; 0 where no ends are recorded."""
     n_ends, n_steps = 0, 0
     for episode in np.unique(windows.index[:, 0]).tolist():
         n_frames = windows.source.episodes[episode].n_frames

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from PIL import Image
 
 from reelworld.types import Fit, UserError
-
-__all__ = ["check_fit", "fit_frame", "fit_frames"]
 
 
 def fit_frames(frames: np.ndarray, shape: tuple[int, int] | None, fit: Fit, name: str) -> np.ndarray:
@@ -35,6 +35,21 @@ def check_fit(have: tuple[int, ...], want: tuple[int, int], fit: Fit, name: str)
             f"{name} has frames of {have[0]}x{have[1]} (height x width); {want[0]}x{want[1]} are wanted. "
             "Give recordings of that size, or choose how to get there where the verb asks: --fit crop, stretch or pad."
         )
+
+
+def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
+    """Return the height and width that all recordings share.
+
+    Args:
+        sizes: Height and width -> recordings that have them.
+    """
+    if len(sizes) > 1:
+        listed = ", ".join(f"{n} of {h}x{w}" for (h, w), n in sizes.most_common(4))
+        raise UserError(
+            f"the recordings have {len(sizes)} sizes (height x width): {listed}; wanted one. "
+            "Choose it with --size and how to get there with --fit crop, stretch or pad."
+        )
+    return next(iter(sizes))
 
 
 def fit_frame(frame: np.ndarray, shape: tuple[int, int], fit: Fit) -> np.ndarray:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from reelworld.data.episode_slices import Stretch
+from reelworld.data.episodes import FrameRange
 
 __all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
 
@@ -70,7 +70,7 @@ def assign_splits(
     return splits
 
 
-def find_duplicates(frames: Sequence[Callable[[], np.ndarray | Stretch]]) -> dict[int, int]:
+def find_duplicates(frames: Sequence[Callable[[], np.ndarray | FrameRange]]) -> dict[int, int]:
     """Find episodes whose frames are the same as an earlier episode's, byte for byte.
 
     Only episodes of the same length with the same three sampled frames are compared in full.
@@ -95,6 +95,6 @@ def find_duplicates(frames: Sequence[Callable[[], np.ndarray | Stretch]]) -> dic
     return copies
 
 
-def _same(a: np.ndarray | Stretch, b: np.ndarray | Stretch, chunk: int = 256) -> bool:
+def _same(a: np.ndarray | FrameRange, b: np.ndarray | FrameRange, chunk: int = 256) -> bool:
     """Compare frames a chunk at a time, so that long recordings do not fill the memory."""
     return all(np.array_equal(a[t : t + chunk], b[t : t + chunk]) for t in range(0, len(a), chunk))

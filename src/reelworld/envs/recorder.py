@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import from_json, to_json
-from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
-from reelworld.data.npz import read_members
+from reelworld.data.array_store import read_index
+from reelworld.data.episodes import DataInfo, Episode
+from reelworld.data.formats.episode_folder import INFO_FILE, read_info, write_episode, write_info
 from reelworld.data.splits import assign_splits
 from reelworld.envs.policies import parse_mixture, resolve_policy
 from reelworld.envs.presets import SimulatorConfig, preset
@@ -265,7 +266,7 @@ def _finished(config: RecordConfig, out: Path) -> dict[int, int]:
     for index in range(config.episodes):
         path = out / f"{_name(config, index)}.npz"
         if path.exists():
-            done[index] = read_members(path)["frames"].shape[0]
+            done[index] = read_index(path)["frames"].shape[0]
     return done
 
 

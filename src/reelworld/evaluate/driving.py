@@ -35,7 +35,7 @@ from reelworld.evaluate.simulated import FIRST_SEED, has_simulator, open_simulat
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from reelworld.data.folder import DataInfo
+    from reelworld.data.episodes import DataInfo
     from reelworld.models.samplers import SamplerConfig
     from reelworld.types import Clip
     from reelworld.worlds.world import World

@@ -80,8 +80,7 @@ def _training_windows(world: World, dataset: Dataset, measured: Set[str]) -> Cli
     allowed = listed or set(dataset.indices("train")) or set(dataset.indices("all"))
     allowed -= {i for i, e in enumerate(dataset.episodes) if e.source in measured}
     windows = ClipIndex(dataset, "all", N_FRAMES, frame_stride(world.info.provenance), merge_of(world.info.provenance))
-    windows.index = windows.index[np.isin(windows.index[:, 0], list(allowed))]
-    return windows
+    return windows.with_index(windows.index[np.isin(windows.index[:, 0], list(allowed))])
 
 
 def compare_readings(

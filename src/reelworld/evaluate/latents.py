@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from reelworld.data.pseudo_labels import LabelledDataSet
+from reelworld.data.dataset import Dataset
 from reelworld.data.rare_events import changes
 from reelworld.evaluate.figures import Figure, Section, Unit, bootstrap, build, share_interval
 
@@ -20,7 +20,7 @@ MOST_EPISODES = 128
 TINY = 1e-12
 
 
-def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section | None:
+def measure_latents(dataset: Dataset, split: str, seed: int) -> Section | None:
     """Compare codes and recorded actions on steps that change the picture; the others show nothing of an action.
 
     Args:
@@ -31,13 +31,15 @@ def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section 
     Returns:
         None if the recordings name no actions, several streams of them, or vectors.
     """
-    specs = dataset.recorded.info.actions
+    recorded = dataset.unmapped
+    assert recorded is not None
+    specs = recorded.info.actions
     spec = next(iter(specs.values()), None)
     if spec is None or len(specs) > 1 or spec.kind != "discrete" or spec.repeat > 1:
         return None
     n_codes = next(iter(dataset.info.actions.values())).n
     chosen = np.random.default_rng(seed).permutation(dataset.indices(split))[:MOST_EPISODES]
-    tables_CKA = np.stack([_count(dataset, int(i), n_codes, spec.n) for i in chosen])
+    tables_CKA = np.stack([_count(dataset, recorded, int(i), n_codes, spec.n) for i in chosen])
     totals, table_KA = tables_CKA.reshape(len(tables_CKA), -1), tables_CKA.sum(0)
     n = int(table_KA.sum())
 
@@ -68,11 +70,11 @@ def measure_latents(dataset: LabelledDataSet, split: str, seed: int) -> Section 
     )
 
 
-def _count(dataset: LabelledDataSet, episode: int, n_codes: int, n_actions: int) -> np.ndarray:
+def _count(dataset: Dataset, original: Dataset, episode: int, n_codes: int, n_actions: int) -> np.ndarray:
     """Count pairs of code and recorded action in an episode, float64 (K, A)."""
     codes, recorded = (
         next(rows for name, rows in source.steps(episode).items() if name.startswith("actions/"))
-        for source in (dataset, dataset.recorded)
+        for source in (dataset, original)
     )
     is_seen = changes(dataset, episode)
     table = np.zeros((n_codes, n_actions))

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from reelworld.data.pseudo_labels import LabelledDataSet
 from reelworld.evaluate import drift, minigrid
 from reelworld.evaluate.agent import AgentFinder
 from reelworld.evaluate.clips import (
@@ -159,7 +158,7 @@ class Plan:
         """Yield the sections in the order of the report, and the runs to look at."""
         self.progress("reconstructing frames", 0.10)
         yield measure_tokenizer(self.world, self.clips, self.atlas, self.config.seed)
-        if isinstance(self.dataset, LabelledDataSet) and (found := self._latent_actions(self.dataset)):
+        if self.dataset.unmapped is not None and (found := self._latent_actions(self.dataset)):
             yield found
         if self.whole:
             yield from self._codes()
@@ -184,7 +183,7 @@ class Plan:
                 yield section
         yield from self._scores()
 
-    def _latent_actions(self, dataset: LabelledDataSet) -> Section | None:
+    def _latent_actions(self, dataset: Dataset) -> Section | None:
         self.progress("comparing latent actions with recorded ones", 0.15)
         return measure_latents(dataset, self.config.split, self.config.seed)
 

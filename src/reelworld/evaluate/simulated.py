@@ -26,7 +26,7 @@ from reelworld.types import UserError
 from reelworld.worlds.provenance import frame_stride, game_of
 
 if TYPE_CHECKING:
-    from reelworld.data.folder import DataInfo
+    from reelworld.data.episodes import DataInfo
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 

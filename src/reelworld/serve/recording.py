@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import to_json
-from reelworld.data.folder import INFO_FILE, DataInfo, Episode, read_info, write_episode, write_info
+from reelworld.data.episodes import DataInfo, Episode
+from reelworld.data.formats.episode_folder import INFO_FILE, read_info, write_episode, write_info
 from reelworld.data.splits import assign_splits
 from reelworld.files import LOCK_FILE, FolderLock
 from reelworld.media import encode_mp4, viewing_scale, write_file

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 
 from reelworld.data.dataset import Dataset
-from reelworld.data.pseudo_labels import LabelledDataSet
+from reelworld.data.transforms import with_actions
 from reelworld.models.latent_action import STREAM, LatentActionModel
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
@@ -34,7 +34,7 @@ def latent_spec(n_codes: int) -> ActionSpec:
     )
 
 
-def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Console | None = None) -> LabelledDataSet:
+def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Console | None = None) -> Dataset:
     """Find the latent actions of every episode; recorded actions are left out.
 
     Args:
@@ -51,7 +51,7 @@ def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Cons
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
-    return LabelledDataSet(dataset, STREAM, latent_spec(model.config.n_codes), rows)
+    return with_actions(dataset, STREAM, latent_spec(model.config.n_codes), rows)
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reelworld.config import unknown
-from reelworld.data.npz import DAMAGE
+from reelworld.data.array_store import DAMAGE
 from reelworld.data.resize import fit_frame
 from reelworld.rollout.validation import describe_classes, null_action
 from reelworld.types import ActionSpec, Clip, UserError

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from reelworld.config import read_json
-from reelworld.data.npz import DAMAGE
+from reelworld.data.array_store import DAMAGE
 from reelworld.types import UserError
 from reelworld.worlds.pickle_check import (
     CALLED,

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from reelworld.config import from_json, read_json
-from reelworld.data.npz import DAMAGE
+from reelworld.data.array_store import DAMAGE
 from reelworld.files import atomic_folder, write_json
 from reelworld.models.action_mapping import ActionMap
 from reelworld.models.clip_model import SlidingWindow

@@ -233,4 +233,4 @@ def test_the_range_of_the_actions_lies_in_the_world(folders: Path) -> None:
 def test_other_recipes_learn_from_one_data_set(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [word for name in ("arm", "film") for word in ("--data", str(folders / name))]
     assert main(["train", "pocket:tiny", "--out", str(folders / "run"), *words]) == 2
-    assert "pocket:tiny learns from one data set" in capsys.readouterr().err
+    assert "pocket learns from one data set" in capsys.readouterr().err

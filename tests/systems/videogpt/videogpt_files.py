@@ -11,7 +11,7 @@ from tests.lightning_files import write_lightning
 from tests.tiny import tiny_config
 from torch import Tensor
 
-from reelworld.data.folder import DataInfo
+from reelworld.data.episodes import DataInfo
 from reelworld.systems.videogpt import train as videogpt
 from reelworld.systems.videogpt.convert import VQVAE_NAMES, prior_names
 from reelworld.systems.videogpt.vqvae import VQVAE3D

@@ -14,7 +14,7 @@ from math import isqrt, prod
 from pathlib import Path
 from typing import Any
 
-from reelworld.data.folder import DataInfo
+from reelworld.data.episodes import DataInfo
 from reelworld.models.maskgit import CosineMasking
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.spacetime import STConfig

@@ -14,7 +14,7 @@ from dataclasses import replace
 from math import isqrt
 from pathlib import Path
 
-from reelworld.data.folder import DataInfo
+from reelworld.data.episodes import DataInfo
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.llama import LlamaConfig
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig, with_context

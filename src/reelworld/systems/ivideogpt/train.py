@@ -88,9 +88,8 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
 def windows(config: Config, dataset: Dataset, split: str) -> ClipIndex:
     """Cut recordings into clips of kept frames."""
     from reelworld.data.clip_index import ClipIndex
-    from reelworld.data.goals import GoalClipIndex
 
-    return (GoalClipIndex if config.goal else ClipIndex)(dataset, split, config.clip_frames, config.frame_stride)
+    return ClipIndex(dataset, split, config.clip_frames, config.frame_stride, goal_first=config.goal)
 
 
 def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:

@@ -25,7 +25,7 @@ def dynamics_stages(
     config: Config, tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer, clips: ClipIndex, held_out: ClipIndex
 ) -> Iterator[Stage]:
     """Train the drafts where there are some, then all of the dynamics."""
-    from reelworld.data.rare_events import end_share, reward_scale
+    from reelworld.data.rare_events import end_fraction, reward_scale
     from reelworld.systems.ivideogpt.frame_prior import DraftTraining
     from reelworld.systems.ivideogpt.train_tokenizer import training_batches
     from reelworld.train.precompute_codes import encoded_batches, replay_batches
@@ -33,7 +33,7 @@ def dynamics_stages(
     from reelworld.train.validation import coded_check, loss_check
 
     dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
-    dynamics.expect_ends(end_share(clips) if config.rewards else 0.0)
+    dynamics.expect_ends(end_fraction(clips) if config.rewards else 0.0)
     minutes = config.max_minutes and config.max_minutes * (1 - config.tokenizer_share)
     if dynamics.draft is not None:
         drafting = [part for part in (dynamics.draft, dynamics.verdict) if part is not None]

@@ -22,7 +22,7 @@ from reelworld.types import UserError
 if TYPE_CHECKING:
     from torch import nn
 
-    from reelworld.data.clip_index import ClipIndex, Source
+    from reelworld.data.clip_index import ClipIndex
     from reelworld.data.dataset import DataInfo, Dataset
     from reelworld.models.samplers import SamplerConfig
     from reelworld.train.run import Run
@@ -77,7 +77,7 @@ def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
     return merged_specs(info.actions, config.frame_stride, config.merge) if config.actions == "given" else {}
 
 
-def windows(config: Config, source: Source, split: str, length: int) -> ClipIndex:
+def windows(config: Config, source: Dataset, split: str, length: int) -> ClipIndex:
     """Cut a data set or a token store into windows of kept frames."""
     from reelworld.data.clip_index import ClipIndex
 
@@ -114,10 +114,12 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
         validate=tokenizer_check(tokenizer, dataset),
     )
     store = precompute_codes(dataset, tokenizer, run.folder / "codes")
-    clips = windows(config, store, "train", config.clip_frames)
+    clips = windows(config, store.dataset, "train", config.clip_frames)
     dynamics: Any = parts["dynamics"]
     dynamics.reward_scale.fill_(reward_scale(clips))
-    loader = Loader(clips, config.batch, config.seed, weights=event_weights(clips), weighted_share=config.event_share)
+    loader = Loader(
+        clips, config.batch, config.seed, weights=event_weights(clips), weighted_fraction=config.event_share
+    )
     yield Stage(
         name="dynamics",
         part="dynamics",
@@ -128,7 +130,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
         max_minutes=minutes and minutes * (1 - config.tokenizer_share),
         precision=config.precision,
         frames_per_batch=config.batch * (config.clip_frames - 1),
-        validate=dynamics_check(dynamics, windows(config, store, "val", config.clip_frames)),
+        validate=dynamics_check(dynamics, windows(config, store.dataset, "val", config.clip_frames)),
     )
 
 
@@ -139,7 +141,7 @@ def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
     from reelworld.train.validation import dynamics_check
     from reelworld.worlds.assemble import with_data
 
-    clips = windows(config, CodeStore.open(run.folder / "codes"), "val", config.clip_frames)
+    clips = windows(config, CodeStore.open(run.folder / "codes").dataset, "val", config.clip_frames)
     check = dynamics_check(parts["dynamics"], clips)()
     world = assemble(config, parts, dataset.info, suited_sampler(check["val_exact"]))
     return with_data(world, dataset, windows(config, dataset, "val", config.context_frames), check)

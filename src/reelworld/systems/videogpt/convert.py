@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from reelworld.data.folder import DataInfo
+from reelworld.data.episodes import DataInfo
 from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
 from reelworld.types import GridSpec, UserError

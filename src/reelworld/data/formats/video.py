@@ -9,23 +9,20 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+import av
 import numpy as np
 
 from reelworld.data.action_alignment import align, check_actions, describe_actions
-from reelworld.data.action_file import read_action_file
-from reelworld.data.cache import cache_folder
-from reelworld.data.npz import Unreadable
+from reelworld.data.array_store import Unreadable
+from reelworld.data.cache import Decoded, cache_folder
+from reelworld.data.formats.action_file import action_file, read_action_file
+from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
+from reelworld.data.formats.video_containers import CONTAINERS, is_cut
 from reelworld.data.resize import check_fit, fit_frame
 from reelworld.data.resize_options import ReadOptions
-from reelworld.data.video_containers import CONTAINERS, is_cut
 from reelworld.types import ActionSpec, UserError
-
-if TYPE_CHECKING:
-    from av import VideoFrame
-
-__all__ = ["ENDINGS", "Timeline", "check_room", "convert", "make_timeline"]
 
 ENDINGS = tuple(CONTAINERS)
 EVEN = 0.25
@@ -34,7 +31,7 @@ EVEN = 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Which decoded frame is shown at each tick of a constant rate."""
+    """Decoded frame on show at each tick of a constant rate."""
 
     fps: float
     picks: np.ndarray
@@ -47,11 +44,11 @@ def make_timeline(times: np.ndarray, fps: float, named_fps: float) -> Timeline:
 
     Args:
         times: Seconds at which each decoded frame appears, float64 (D,), rising.
-        fps: Wanted rate; 0 keeps the file's.
+        fps: Rate to resample to; 0 keeps the file's.
         named_fps: The rate the file names; used when the times say nothing.
 
     Returns:
-        Every frame once when the file's rate is constant and wanted; else, for each tick, the frame on show.
+        Every frame once when the file's rate is constant and asked for; else the frame on show at each tick.
     """
     n = len(times)
     if n < 2 or times[-1] <= times[0]:
@@ -73,7 +70,14 @@ def make_timeline(times: np.ndarray, fps: float, named_fps: float) -> Timeline:
     )
 
 
-def convert(path: Path, companion: Path | None, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def read(request: FileRequest) -> Contents:
+    """Read a video and its action file as one episode, decoded into the cache."""
+    path, companion = request.path, action_file(request.path)
+    also = [companion] if companion else []
+    return decoded_episode(request, lambda: decode(path, companion, request.options), also)
+
+
+def decode(path: Path, companion: Path | None, options: ReadOptions) -> Decoded:
     """Decode a video, with its action file, into an episode's arrays and facts; the frames are a memory map.
 
     Raises:
@@ -120,8 +124,6 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
     Returns:
         Frames uint8 (D, H, W, 3), a memory map; their times in seconds, float64 (D,); the rate the file names.
     """
-    import av
-
     if is_cut(path):
         raise Unreadable(f"{path.name} is truncated (it ends before its container says so) or no {path.suffix} file")
     times: list[float | None] = []
@@ -160,7 +162,7 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
     return frames, _rising(times, named_fps), named_fps
 
 
-def _image(frame: VideoFrame, path: Path, options: ReadOptions) -> np.ndarray:
+def _image(frame: av.VideoFrame, path: Path, options: ReadOptions) -> np.ndarray:
     """Turn a decoded frame into an upright RGB picture of the wanted size."""
     if frame.is_corrupt:
         raise Unreadable(f"{path.name} is corrupt (a frame could not be decoded)")

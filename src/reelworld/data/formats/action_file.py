@@ -11,8 +11,6 @@ import numpy as np
 
 from reelworld.types import UserError
 
-__all__ = ["ACTION_ENDINGS", "action_file", "read_action_file"]
-
 ACTION_ENDINGS = (".csv", ".jsonl", ".npy")
 
 

@@ -10,18 +10,17 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from reelworld.config import unknown
 from reelworld.data.action_alignment import align, check_actions, describe_actions
-from reelworld.data.npz import DAMAGE, Unreadable
+from reelworld.data.array_store import DAMAGE, Unreadable, pickled
+from reelworld.data.cache import Decoded
+from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.resize import fit_frames
 from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
-
-__all__ = ["UNDOCUMENTED", "convert", "is_own", "to_pixels"]
 
 FRAME_KEYS = ("frames", "image", "images", "observation", "observations", "obs", "video", "pixels", "rgb")
 ACTION_KEYS = ("action", "actions")
@@ -36,8 +35,13 @@ UNDOCUMENTED = (
 LED_TO_FRAME = "rows lead to their frame (the first is empty): actions and rewards are shifted by one"
 
 
-def convert(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read a foreign .npz whole and return an episode's arrays and facts.
+def read(request: FileRequest) -> Contents:
+    """Read a file as one episode, decoded into the cache."""
+    return decoded_episode(request, lambda: decode(request.path, request.options))
+
+
+def decode(path: Path, options: ReadOptions) -> Decoded:
+    """Read a file whole and return an episode's arrays and facts.
 
     Raises:
         Unreadable: If the file is truncated or corrupt.
@@ -55,7 +59,7 @@ def convert(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], di
     return {"frames": np.ascontiguousarray(frames), **rows}, {"fps": options.fps, "actions": specs, "notes": notes}
 
 
-def is_own(keys: Sequence[str]) -> bool:
+def has_own_names(keys: Sequence[str]) -> bool:
     """Whether the arrays are named as our recorder names them; then the alignment is ours too."""
     has_actions = any(k == "actions" or k.startswith("actions/") for k in keys)
     return "frames" in keys and (not has_actions or {"rewards", "terminated", "truncated"} <= set(keys))
@@ -76,10 +80,7 @@ def _load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
         raise
     except DAMAGE as error:
         if "allow_pickle" in str(error):
-            raise UserError(
-                f"{path.name} holds a pickled object array, which can run code when it is loaded; wanted plain "
-                "numbers: save it again as an array of one dtype."
-            ) from None
+            raise pickled(path.name, "a pickled object array") from None
         raise Unreadable(f"{path.name} is truncated or corrupt ({type(error).__name__})") from None
 
 
@@ -167,7 +168,7 @@ def _shift(
     actions = steps.get("actions")
     if options.action_shift is not None:
         return options.action_shift, []
-    if is_own(list(raw)) or not steps or all(len(rows) == n_frames - 1 for rows in steps.values()):
+    if has_own_names(list(raw)) or not steps or all(len(rows) == n_frames - 1 for rows in steps.values()):
         return 0, []
     is_replay = "discount" in raw and "rewards" in steps and not steps["rewards"][0]
     if is_replay and actions is not None and not actions[0].any():

@@ -11,8 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["CONTAINERS", "is_cut"]
-
 
 def _is_cut_mp4(file: BinaryIO, end: int) -> bool:
     """Walk the boxes of the outermost level: 4 bytes size, 4 bytes name; size 1 means 8 more bytes, 0 to the end."""

@@ -23,33 +23,34 @@ import numpy as np
 from PIL import Image
 
 from reelworld.config import unknown
-from reelworld.data import hdf5, video
 from reelworld.data.action_alignment import align, check_actions, describe_actions
-from reelworld.data.cache import cache_folder
-from reelworld.data.npz import Unreadable
-from reelworld.data.npz_reader import to_pixels
+from reelworld.data.array_store import Unreadable
+from reelworld.data.cache import Decoded, cache_folder
+from reelworld.data.formats import hdf5, video
+from reelworld.data.formats.npz import to_pixels
+from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.resize import fit_frames
 from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
 
-__all__ = ["convert", "is_robonet"]
-
 DAMAGE = (*hdf5.DAMAGE, AttributeError, Image.DecompressionBombError, Image.DecompressionBombWarning)
-"""What is raised for a file that is damaged, or has a group where data are wanted."""
+"""Errors for a file that is damaged, or has a group in place of data."""
 WIDTH = 5
 """Numbers of an action: three of the place, one of the turn, the gripper."""
 
 
-def is_robonet(path: Path) -> bool:
-    """Whether an HDF5 file has the groups of RoboNet; a damaged file has none."""
+def read(request: FileRequest) -> Contents | None:
+    """Read a file as one episode, decoded into the cache; None for an HDF5 file of another layout, or a damaged one."""
     try:
-        with hdf5.open_file(path) as file:
-            return "env" in file and "policy" in file
+        with hdf5.open_file(request.path) as file:
+            if not ("env" in file and "policy" in file):
+                return None
     except hdf5.DAMAGE:
-        return False
+        return None
+    return decoded_episode(request, lambda: decode(request.path, request.options))
 
 
-def convert(path: Path, options: ReadOptions) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def decode(path: Path, options: ReadOptions) -> Decoded:
     """Read one file whole and return an episode's arrays and facts.
 
     Args:
@@ -90,7 +91,7 @@ def _camera(cameras: list[str], wanted: str, name: str) -> str:
 
 
 def _frames(group: Any, path: Path, camera: str, options: ReadOptions) -> np.ndarray:
-    """Decode what a camera saw, uint8 (T, H, W, 3)."""
+    """Decode the frames of a camera, uint8 (T, H, W, 3)."""
     if "frames" not in group:
         return _pictures(group, path, options)
     stored = group["frames"]
@@ -111,7 +112,7 @@ def _film(content: bytes, name: str, options: ReadOptions) -> np.ndarray:
         path = Path(folder) / f"{name}.mp4"
         path.write_bytes(content)
         options = ReadOptions(size=options.size, fit=options.fit, max_gigabytes=options.max_gigabytes)
-        return video.convert(path, None, options)[0]["frames"]
+        return video.decode(path, None, options)[0]["frames"]
 
 
 def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
@@ -131,28 +132,28 @@ def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
 
 
 def _actions(file: Any, name: str) -> tuple[np.ndarray, str]:
-    """Read the actions, float32 (R, 5), and say what was done to them."""
+    """Read the actions, float32 (R, 5), and a note on how they became five numbers."""
     raw = np.asarray(file["policy/actions"][:])
     if raw.ndim != 2 or raw.dtype.kind not in "iuf":
         raise UserError(f"policy/actions of {name} is {raw.dtype} {raw.shape}; wanted numbers, (T - 1, A).")
     rows = check_actions(raw.astype(np.float32), name)
     about = file["metadata"].attrs if "metadata" in file else {}
     robot, width = _text(about.get("robot", "unnamed robot")), rows.shape[1]
-    told = f"RoboNet's {robot}: {width} numbers per action"
+    note = f"RoboNet's {robot}: {width} numbers per action"
     if width == WIDTH:
-        return rows, told
+        return rows, note
     if width > WIDTH:
-        return rows[:, :WIDTH], f"{told}, of which the first {WIDTH} are kept"
+        return rows[:, :WIDTH], f"{note}, of which the first {WIDTH} are kept"
     primitives = about.get("primitives", file["misc/primitives"][()] if "misc/primitives" in file else "")
     if width == WIDTH - 1 and _text(primitives) == "autograsp":
         grip = _grip(file, about, name)[: len(rows)]
-        return np.concatenate([rows[: len(grip)], grip[:, None]], 1), f"{told}, and the grip read off the next state"
+        return np.concatenate([rows[: len(grip)], grip[:, None]], 1), f"{note}, and the grip read off the next state"
     padded = np.pad(rows, ((0, 0), (0, WIDTH - width)))
-    return padded, f"{told}, filled up with zeros to {WIDTH}"
+    return padded, f"{note}, filled up with zeros to {WIDTH}"
 
 
 def _grip(file: Any, about: Mapping[str, Any], name: str) -> np.ndarray:
-    """Say of each step whether the gripper stands nearer to its upper bound after it, float32 (T - 1,): that bound."""
+    """Return the bound of the gripper that is nearer after each step, float32 (T - 1,)."""
     bounds = []
     for side in ("low_bound", "high_bound"):
         places = [about.get(side), *(file[key][()] for key in (f"misc/{side}", f"env/{side}") if key in file)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reelworld.data.dataset import Dataset, ReadOptions, warn_once
-from reelworld.data.npz_reader import to_pixels
+from reelworld.data.formats.npz import to_pixels
 from reelworld.types import UserError
 
 

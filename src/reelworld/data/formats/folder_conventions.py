@@ -11,8 +11,6 @@ from pathlib import PurePosixPath
 
 from reelworld.data.splits import SPLITS
 
-__all__ = ["allowed_splits", "class_folders", "split_folders"]
-
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 """Name of a folder, in any case -> the split it means."""
 

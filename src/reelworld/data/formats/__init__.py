@@ -1,0 +1,1 @@
+"""Readers of recording files, one module per format; ``registry.FORMATS`` lists them."""

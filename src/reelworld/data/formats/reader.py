@@ -1,0 +1,121 @@
+"""Contract of a format's reader: one file in, its episodes and their common facts out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reelworld.config import from_json
+from reelworld.data import cache
+from reelworld.data.array_store import FilePool, NpzStore
+from reelworld.data.episodes import DataInfo, Episode, StoredArrays
+from reelworld.data.resize_options import ReadOptions
+from reelworld.types import ActionSpec, UserError
+
+MAX_MAPPED, MAX_TABLES = 128, 64
+"""Files that stay open: mapped .npz files, and arrays of HDF5 files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRequest:
+    """File to read, and the way to read it."""
+
+    path: Path
+    root: Path
+    """Folder that was opened, or the folder of the one file that was."""
+    options: ReadOptions
+    maps: FilePool
+    tables: FilePool
+
+    @property
+    def name(self) -> str:
+        """Name of the file, for errors."""
+        return self.path.name
+
+    @property
+    def file(self) -> str:
+        """Path relative to the folder that was opened, with slashes."""
+        return self.path.relative_to(self.root).as_posix()
+
+    @property
+    def source(self) -> str:
+        """Id of the recording: its path in the folder, for .npz without the ending."""
+        return self.file.removesuffix(".npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Episodes of one file, before they are merged with those of other files and split."""
+
+    info: DataInfo
+    episodes: tuple[Episode, ...]
+    notes: tuple[str, ...] = ()
+
+
+Reader = Callable[[FileRequest], Contents | None]
+"""Reads a file; None for a file of another format. Raises Unreadable for a file that is skipped, else UserError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One entry of the table of formats."""
+
+    name: str
+    endings: Sequence[str]
+    """File name endings, lower case, with the dot."""
+    read: Reader
+
+
+def find_files(path: Path, endings: Sequence[str]) -> list[Path]:
+    """Return the files under a folder that have one of the endings, in a stable order, or the one file that was given.
+
+    Hidden files, and those in hidden folders, are left out.
+    """
+    if path.is_file():
+        if path.suffix.lower() not in endings:
+            raise UserError(f"{path.name} ends in {path.suffix!r}; wanted {', '.join(endings)} or a folder of them.")
+        return [path]
+    files = (p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
+    return sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts))
+
+
+def requests(paths: Sequence[Path], root: Path, options: ReadOptions) -> list[FileRequest]:
+    """Build the requests for files of one folder, which share their pools of open files."""
+    maps, tables = FilePool(MAX_MAPPED), FilePool(MAX_TABLES)
+    return [FileRequest(path=p, root=root, options=options, maps=maps, tables=tables) for p in paths]
+
+
+def read_cached(request: FileRequest, decode: cache.Decode, also: Sequence[Path] = (), part: str = "") -> NpzStore:
+    """Open the cache entry of a file, decoded now if it is not there.
+
+    Args:
+        request: The file.
+        decode: Returns the arrays of an episode and its facts: "fps", "actions" (stream -> spec), "notes".
+        also: Files that belong to it (an action file).
+        part: Part of the file, where it makes several entries.
+    """
+    return NpzStore(cache.entry([request.path, *also], request.options, decode, part), request.maps)
+
+
+def cached_actions(store: NpzStore, name: str) -> dict[str, ActionSpec]:
+    """Return the action streams that a cache entry lists."""
+    facts = json.loads(store.view(cache.FACTS).tobytes())
+    return {n: from_json(ActionSpec, spec, f"cached actions of {name}") for n, spec in facts["actions"].items()}
+
+
+def decoded_episode(request: FileRequest, decode: cache.Decode, also: Sequence[Path] = ()) -> Contents:
+    """Return a file as one episode, decoded into the cache; see ``read_cached``."""
+    store = read_cached(request, decode, also)
+    facts = json.loads(store.view(cache.FACTS).tobytes())
+    contents = stored_episode(request, store, float(facts["fps"]), cached_actions(store, request.name))
+    return replace(contents, notes=tuple(facts["notes"]))
+
+
+def stored_episode(request: FileRequest, store: NpzStore, fps: float, actions: dict[str, ActionSpec]) -> Contents:
+    """Return an .npz in the layout of an episode as one episode."""
+    n_frames, height, width, _ = store.shapes["frames"]
+    lazy = StoredArrays(store, 0, n_frames)
+    episode = Episode(source=request.source, n_frames=n_frames, split="", file=request.file, lazy=lazy)
+    return Contents(info=DataInfo(fps=fps, height=height, width=width, actions=actions), episodes=(episode,))

@@ -1,0 +1,82 @@
+"""Transforms of data sets for ``Dataset.map``: other actions, fewer arrays, fewer frames.
+
+Shapes: T frames
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reelworld.data.dataset import Dataset
+from reelworld.data.episodes import Arrays, EpisodeArrays
+from reelworld.types import ActionSpec
+
+
+def with_actions(dataset: Dataset, stream: str, spec: ActionSpec, rows: Sequence[np.ndarray]) -> Dataset:
+    """Replace the recorded actions by one stream of others.
+
+    Args:
+        dataset: The recordings; the result has them as ``unmapped``.
+        stream: Name of the new stream.
+        spec: Its actions.
+        rows: Per episode, int64 (T,): row t is taken after frame t; the last is padding.
+    """
+    return dataset.map(ReplaceActions(stream, rows), replace(dataset.info, actions={stream: spec}))
+
+
+@dataclass(frozen=True)
+class ReplaceActions:
+    """Transform that puts rows in place of all actions; for windows of neighbouring frames only."""
+
+    stream: str
+    rows: Sequence[np.ndarray]
+
+    def __call__(self, arrays: Arrays, episode: int, window: slice) -> Arrays:
+        """Replace the actions."""
+        assert window.step == 1
+        kept = {k: v for k, v in arrays.items() if not k.startswith("actions/")}
+        return {**kept, f"actions/{self.stream}": self.rows[episode][window].copy()}
+
+
+@dataclass(frozen=True)
+class KeepArrays:
+    """Transform that keeps the arrays of these names."""
+
+    names: set[str]
+
+    def __call__(self, arrays: Arrays, episode: int, window: slice) -> Arrays:
+        """Keep the arrays that were named."""
+        return {k: v for k, v in arrays.items() if k in self.names}
+
+
+def subsample(dataset: Dataset, stride: int) -> Dataset:
+    """Keep every k-th frame: each episode becomes k episodes, one for each frame to begin at."""
+    if stride == 1:
+        return dataset
+    episodes = [
+        replace(e, n_frames=len(range(first, e.n_frames, stride)), lazy=_EveryKth(e.lazy, e.n_frames, first, stride))
+        for e in dataset.episodes
+        for first in range(min(stride, e.n_frames))
+        if e.lazy is not None
+    ]
+    return replace(dataset, episodes=tuple(episodes))
+
+
+@dataclass(frozen=True)
+class _EveryKth:
+    """Arrays of every k-th frame of an episode, from one frame on."""
+
+    episode: EpisodeArrays
+    n_frames: int
+    first: int
+    k: int
+
+    def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
+        return self.episode.read(self.first + start * self.k, self.first + (stop - 1) * self.k + 1, self.k * stride)
+
+    def steps(self) -> Arrays:
+        arrays = self.read(0, len(range(self.first, self.n_frames, self.k)))
+        return {name: rows for name, rows in arrays.items() if name != "frames"}
