@@ -19,22 +19,22 @@ from torch import Tensor
 
 
 class AttributeDict(dict):
-    """Stands for pytorch_lightning.utilities.parsing.AttributeDict."""
+    """Stand-in for pytorch_lightning.utilities.parsing.AttributeDict."""
 
 
 class ModelCheckpoint:
-    """Stands for the callback whose class is a key of ``callbacks``."""
+    """Stand-in for the callback whose class is a key of ``callbacks``."""
 
 
 class EarlyStopping:
-    """Stands for the callback of which an instance lies in the file."""
+    """Stand-in for the callback of which the file holds an instance."""
 
     def __init__(self) -> None:
         self.mode = "min"
 
 
 def _gpus_arg_default(x: str) -> int:
-    """Stands for the function that Lightning before 1.2.8 left in its users' hyper-parameters."""
+    """Stand-in for the function that Lightning before 1.2.8 left in its users' hyper-parameters."""
     return int(x)
 
 
@@ -48,7 +48,7 @@ PLACES = {
 
 @contextmanager
 def lightning(root: str = "pytorch_lightning") -> Iterator[None]:
-    """Let the names above stand in Lightning's modules while a file is written."""
+    """Put the names above into Lightning's modules while a file is written."""
     assert root not in sys.modules
     own = {thing: thing.__module__ for thing in PLACES.values()}
     names = [root, f"{root}.utilities", f"{root}.callbacks", *(f"{root}.{place}" for place in PLACES)]
@@ -77,7 +77,7 @@ def trained(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str,
 
 
 def content(state_dict: Mapping[str, Tensor], args: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay out a checkpoint with everything that stands beside the weights."""
+    """Lay out a checkpoint with everything that is saved beside the weights."""
     optimizer, schedule = trained(state_dict)
     return {
         "epoch": 3,

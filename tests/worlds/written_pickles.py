@@ -50,7 +50,7 @@ def tensor(
 
 
 def checkpoint(**places: bytes) -> bytes:
-    """Pickle a dictionary of what stands in these places; ``weights`` are what the state_dict holds under "w"."""
+    """Pickle a dictionary of these entries; ``weights`` is the entry "w" of its state_dict."""
     if "state_dict" not in places:
         places = {"state_dict": b"}" + text("w") + places.pop("weights", tensor()) + b"s", **places}
     return b"\x80\x02}(" + b"".join(text(k) + v for k, v in places.items()) + b"u."

@@ -162,8 +162,8 @@ class Stub:
     def __init__(self, *arguments: object) -> None:
         pass
 
-    def __new__(cls, *arguments: object) -> object:
-        """Make a dictionary in place of Lightning's AttributeDict."""
+    def __new__(cls, *arguments: object) -> object:  # type: ignore[misc]  # the loader fills only real dictionaries
+        """Make a dictionary in place of a defaultdict or of Lightning's AttributeDict."""
         if cls.path == "collections.defaultdict" or (
             cls.path.startswith(LIGHTNING) and cls.path.endswith(".AttributeDict")
         ):
@@ -192,7 +192,7 @@ class NamespaceStub(Stub):
 
 
 def _stub(name: str) -> type[Stub]:
-    """Make the stand-in for one name."""
+    """Make the stub of one name."""
     base = NamespaceStub if name == "argparse.Namespace" else Stub
     return type("Stub", (base,), {"path": name})
 

@@ -44,7 +44,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "three-factors": {"num_factored_vocabs": 3, "factored_vocab_size": 4, "image_vocab_size": 64, "T": 5, "S": 4},
     "mup": {"use_mup": True, "num_layers": 1, "num_heads": 4},
 }
-"""What differs from BASE."""
+"""Fields that differ from BASE."""
 
 
 def shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

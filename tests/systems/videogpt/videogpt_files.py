@@ -27,7 +27,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sparse-frame": {"attention": "sparse"},
     "time-only": {"cond_frames": 0, "downsample": (4, 2, 2), "sequence_length": 4, "layers": 1},
 }
-"""What differs from the recipe's tiny size."""
+"""Fields that differ from the tiny preset."""
 
 
 def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]:
@@ -49,7 +49,7 @@ def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]
 
 
 def vqvae_args(config: videogpt.Config) -> dict[str, Any]:
-    """What the published script keeps of a VQ-VAE's settings, the data's and the trainer's among them."""
+    """Hyper-parameters of a VQ-VAE as the published script saves them, with those of the data and the trainer."""
     same = ("n_codes", "embedding_dim", "n_hiddens", "n_res_layers", "sequence_length")
     own = {name: getattr(config, name) for name in same}
     return {**own, "downsample": list(config.downsample), "resolution": SIDE, "batch_size": 32, "max_epochs": None}
@@ -82,7 +82,7 @@ def weights(part: Any) -> dict[str, torch.Tensor]:
 
 
 def prior_weights(config: videogpt.Config, vqvae: Any, prior: Any, *, with_vqvae: bool) -> dict[str, torch.Tensor]:
-    """What the published prior saves: its weights, its masks, and its VQ-VAE."""
+    """Tensors that the published prior saves: its weights, its masks, and its VQ-VAE."""
     tensors = weights(prior)
     if config.attention == "full":
         mask = torch.ones(prior.config.n_tokens, prior.config.n_tokens).tril()

@@ -96,11 +96,12 @@ def import_world(folder: Path) -> World:
 
 def describe(world: World) -> dict[str, str]:
     """Describe an imported world as rows of a table."""
-    dynamics: MaskGIT = world.dynamics
+    tokenizer, dynamics = world.parts["tokenizer"], world.parts["dynamics"]
+    assert isinstance(tokenizer, MissingTokenizer) and isinstance(dynamics, MaskGIT)
     config, stack = dynamics.config, dynamics.config.transformer
     return {
         "dynamics": describe_file(world.info, "dynamics"),
-        "tokenizer": f"{world.tokenizer.config.name}, not part of it: no pictures",
+        "tokenizer": f"{tokenizer.config.name}, not part of it: no pictures",
         "codes": f"{config.grid.rows}x{config.grid.columns} per frame, {config.grid.codebook_size:,} codes as "
         f"{' x '.join(map(str, config.sizes))}; frame rate unknown",
         "model": f"{stack.width} wide, {stack.heads} heads, {stack.layers} layers, {describe_size(dynamics)}",
@@ -137,7 +138,7 @@ def load_dynamics(checkpoint: ExternalCheckpoint) -> MaskGIT:
         rollout_share=model.fraction("non_mlm_ratio", 0.5, may_be_one=True),
         prompt_frames=max(1, model.number("num_prompt_frames", 8)),
     )
-    sizes = {"width": width, "layers": layers, "rows": side, "columns": side, "window": frames}
+    sizes: dict[str, Any] = {"width": width, "layers": layers, "rows": side, "columns": side, "window": frames}
     parts, is_mup = _parts(model, width), model.flag("use_mup", False)
 
     def build() -> MaskGIT:

@@ -130,16 +130,16 @@ def import_world(
 
 def describe(world: World) -> dict[str, str]:
     """Describe an imported world as rows of a table."""
-    tokenizer: ContextVQGANConfig = world.tokenizer.config
-    dynamics: IVideoGPTTransformerConfig = world.dynamics.config
-    stack = dynamics.transformer
+    tokenizer, transformer = world.parts["tokenizer"], world.parts["dynamics"]
+    assert isinstance(tokenizer, ContextVQGAN) and isinstance(transformer, IVideoGPTTransformer)
+    dynamics, stack = transformer.config, transformer.config.transformer
     grids = [f"{g.rows}x{g.columns} of {g.codebook_size:,}" for g in (dynamics.context_grid, dynamics.grid)]
     numbers = sum(spec.n for spec in dynamics.actions.values())
     notes = world.info.provenance["changes"]
     return {
-        "tokenizer": f"{describe_file(world.info, 'tokenizer')}, {describe_size(world.tokenizer)}",
-        "transformer": f"{describe_file(world.info, 'transformer')}, {describe_size(world.dynamics)}",
-        "frames": f"{tokenizer.height}x{tokenizer.width} pixels; frame rate unknown",
+        "tokenizer": f"{describe_file(world.info, 'tokenizer')}, {describe_size(tokenizer)}",
+        "transformer": f"{describe_file(world.info, 'transformer')}, {describe_size(transformer)}",
+        "frames": f"{tokenizer.config.height}x{tokenizer.config.width} pixels; frame rate unknown",
         "codes": f"{grids[0]} per context frame, {grids[1]} per later frame",
         "window": f"{dynamics.frames} frames, {dynamics.context_frames} of them context"
         + (", the first of which is the goal" if dynamics.has_goal else ""),

@@ -170,8 +170,9 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
 
 def describe(world: World) -> dict[str, str]:
     """Describe an imported world as rows of a table."""
-    vqvae: VQVAE3DConfig = world.tokenizer.config
-    prior: PriorConfig = world.dynamics.config
+    tokenizer, dynamics = world.parts["tokenizer"], world.parts["dynamics"]
+    assert isinstance(tokenizer, VQVAE3D) and isinstance(dynamics, AutoregressivePrior)
+    vqvae, prior = tokenizer.config, dynamics.config
     files = world.info.provenance["imported"]
     condition = f"the first {prior.cond_frames} frame(s) as pixels" if prior.cond_frames else ""
     classes = f"one of {prior.n_classes} classes (their names are unknown)" if prior.n_classes else ""
@@ -184,10 +185,9 @@ def describe(world: World) -> dict[str, str]:
         "clips": f"{vqvae.clip_frames} frames of {vqvae.height}x{vqvae.width} pixels; frame rate unknown",
         "codes": f"{prior.latent_frames}x{prior.grid.rows}x{prior.grid.columns} per clip, one for {frames} "
         f"frame(s) of {rows}x{columns} pixels; {vqvae.n_codes:,} codes of width {vqvae.embedding_dim}",
-        "VQ-VAE model": f"{vqvae.n_hiddens} wide, {vqvae.n_res_layers} residual layers, "
-        f"{describe_size(world.tokenizer)}",
+        "VQ-VAE model": f"{vqvae.n_hiddens} wide, {vqvae.n_res_layers} residual layers, {describe_size(tokenizer)}",
         "prior model": f"{prior.hidden_dim} wide, {prior.heads} heads, {prior.layers} layers, {prior.attention} "
-        f"attention, {describe_size(world.dynamics)}",
+        f"attention, {describe_size(dynamics)}",
         "conditioned on": " and ".join(filter(None, (condition, classes))) or "nothing (it begins from nothing)",
     }
 
