@@ -1,4 +1,4 @@
-"""Clients without a network: they call the web application as its server would, a hundred times as fast."""
+"""In-process clients, which call the ASGI application directly: a hundred times as fast as sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A player in Python, and plain requests, for the tests of the server."""
+"""Client of the play protocol, and plain requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real game whose every pixel is known: the square of ``squares``, as a gymnasium environment."""
+"""Toy environment with known pixels: the square of ``squares`` in gymnasium."""
 
 from __future__ import annotations
 

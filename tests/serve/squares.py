@@ -1,4 +1,4 @@
-"""A real server on a free port, over small worlds whose every pixel is known."""
+"""Toy worlds with known pixels, and a real server on a free port."""
 
 from __future__ import annotations
 

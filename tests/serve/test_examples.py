@@ -1,4 +1,4 @@
-"""The example client plays what the server serves."""
+"""The example client against a real server."""
 
 from __future__ import annotations
 

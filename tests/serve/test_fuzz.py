@@ -1,4 +1,4 @@
-"""Malformed messages and pictures by the thousand, while somebody else plays on undisturbed.
+"""Fuzzing with malformed messages and images, while another client plays undisturbed.
 
 Most go to the application itself, without a network in between; some hundred go through real sockets. ``make fuzz``
 sends 100,000 (``REELWORLD_FUZZ`` is their number).

@@ -1,10 +1,11 @@
-"""Several worlds behind one server: a list, previews, one desk each, weights shared by equal worlds."""
+"""Several worlds on one server: list, previews, loading and unloading, shared weights."""
 
 from __future__ import annotations
 
 import gc
 import json
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def fail() -> Any:
     raise UserError("the weights are damaged; restore the world.")
 
 
-def shelf() -> WorldLibrary:
+def library() -> WorldLibrary:
     return WorldLibrary(
         [
             WorldEntry(name="Turns", load=turn_world, preview=b"GIF89a...", card="# Turns", fingerprint="a"),
@@ -32,8 +33,14 @@ def shelf() -> WorldLibrary:
     )
 
 
+@pytest.fixture(scope="module")
+def gallery() -> Iterator[str]:
+    with running(library()) as address:
+        yield address
+
+
 def test_worlds_are_listed_and_played_by_number(tmp_path):
-    with running(shelf(), record=tmp_path) as address:
+    with running(library(), record=tmp_path) as address:
         with get(address, "/api/worlds") as answer:
             listed = json.load(answer)["worlds"]
         assert [(w["id"], w["name"], w["preview"]) for w in listed] == [
@@ -53,15 +60,14 @@ def test_worlds_are_listed_and_played_by_number(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["9", "-1", "x", "../runs", "%2e%2e", "1e1", "99999999999"])
-def test_worlds_that_are_not_there(name):
-    with running(shelf()) as address:
-        assert refusal(address, f"/api/world?world={name}") == refusal(address, f"/api/preview?world={name}") == 404
-        with pytest.raises(Exception), Client(address, f"/api/play?world={name}") as client:  # noqa: B017
-            client.frame()
+def test_worlds_that_are_not_there(gallery, name):
+    assert refusal(gallery, f"/api/world?world={name}") == refusal(gallery, f"/api/preview?world={name}") == 404
+    with pytest.raises(Exception), Client(gallery, f"/api/play?world={name}") as client:  # noqa: B017
+        client.frame()
 
 
 def test_a_world_that_cannot_be_loaded_says_why_and_the_others_go_on():
-    with running(shelf()) as address:
+    with running(library()) as address:
         from websockets.exceptions import ConnectionClosed
         from websockets.sync.client import connect
 
@@ -74,7 +80,7 @@ def test_a_world_that_cannot_be_loaded_says_why_and_the_others_go_on():
 
 
 def test_equal_worlds_share_weights_and_the_rest_does_not():
-    worlds = shelf()
+    worlds = library()
     first = worlds.load(0)
     assert worlds.load(3) is first and worlds.load(1) is not worlds.load(1)
     gone = weakref.ref(first)
@@ -107,7 +113,7 @@ def test_worlds_nobody_plays_are_unloaded_when_there_are_many(monkeypatch):
 
 
 def test_each_world_records_into_a_folder_of_its_own(tmp_path):
-    with running(shelf(), record=tmp_path) as address:
+    with running(library(), record=tmp_path) as address:
         for number in (0, 1, 3):
             with Client(address, f"/api/play?world={number}") as client:
                 client.frame()
@@ -123,14 +129,14 @@ def test_each_world_records_into_a_folder_of_its_own(tmp_path):
 
 def test_places_are_counted_over_all_worlds():
     with (
-        running(shelf(), Limits(sessions=1)) as address,
+        running(library(), Limits(sessions=1)) as address,
         Client(address, "/api/play?world=0"),
         get(address, "/api/world?world=1") as answer,
     ):
         assert json.load(answer)["players"] == 1
 
 
-def test_folders_are_shelved_without_loading_them(tmp_path):
+def test_entries_are_read_without_loading_the_worlds(tmp_path):
     def world(folder: Path, **info: Any) -> None:
         folder.mkdir(parents=True)
         (folder / "world.json").write_text(json.dumps(info))

@@ -1,4 +1,4 @@
-"""The real game served like a world: what it offers, what it refuses, and that nothing played is lost."""
+"""A real environment alone: features, refusals, and complete recordings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a player may do besides acting: go back, step once, draw otherwise, see what the actions do."""
+"""Rewinding, single steps, sampling settings and action previews."""
 
 from __future__ import annotations
 
@@ -65,13 +65,14 @@ def test_going_back_stops_a_real_time_world():
             pass
         client.send(type="rewind", id=1, steps=2)
         client.send(type="rewind", id=2, steps=2)  # asked for before the first is done, or after: four in all
-        time.sleep(0.3)
+        while client.frame()["input"] != 2:
+            pass
         n_taken = len(world.taken)
         client.send(type="step", id=3)
         while (frame := client.frame())["input"] != 3:
             pass
         assert frame["step"] == n_taken - 4 + 1
-        time.sleep(0.2)
+        time.sleep(0.1)
         assert len(world.taken) == n_taken + 1
 
 

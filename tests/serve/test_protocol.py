@@ -1,4 +1,4 @@
-"""Messages: what is read, what is refused, how a frame is laid out."""
+"""Messages: parsing, refusals, actions, and the layout of frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is played becomes a data set and films, in the folder that the server was started with and nowhere else."""
+"""Recording: episodes and videos in the folder of the server."""
 
 from __future__ import annotations
 

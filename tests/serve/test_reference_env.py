@@ -1,4 +1,4 @@
-"""A world beside its real game: both begin with what the game showed, and take the same actions."""
+"""A world side by side with its environment: same start, same actions, comparison."""
 
 from __future__ import annotations
 

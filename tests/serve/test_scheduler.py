@@ -1,4 +1,4 @@
-"""Several players of one world: steps that wait together run together, nobody starves, and who leaves is forgotten."""
+"""Scheduling: batches of several clients, fairness, cancellation, and no leaks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from reelworld.serve.scheduler import MAX_BATCH, ClientQuota, FairScheduler, Inf
 from reelworld.types import StepResult, UserError
 from reelworld.worlds.world import World
 
-# ---------------------------------------------------------------- who is next, with sessions that only count
+# ---------------------------------------------------------------- batches, with sessions that only count
 
 
 class Counter:
-    """A session whose frame is the number of its steps; it writes down who stepped beside it."""
+    """A session whose frame is the number of its steps; it logs its batches."""
 
-    def __init__(self, company: str, batches: list[list[Counter]]) -> None:
-        self.batch_key, self.batches = company, batches
+    def __init__(self, batch_key: str, batches: list[list[Counter]]) -> None:
+        self.batch_key, self.batches = batch_key, batches
         self.n = 0
         self.fails = False
 
@@ -55,33 +55,33 @@ class Counter:
         return self.n
 
 
-def together(work: Callable[[InferenceWorker], Any], n_waiting: int) -> Any:
-    """Run a coroutine with a stepper whose thread is kept busy until so many pieces of work wait."""
+def together(work: Callable[[InferenceWorker], Any], n_pending: int) -> Any:
+    """Run a coroutine with a worker that is busy until so many jobs are pending."""
 
     async def run() -> Any:
-        stepper = InferenceWorker()
+        worker = InferenceWorker()
 
         def block() -> None:
-            while stepper.n_pending <= n_waiting:
+            while worker.n_pending <= n_pending:
                 time.sleep(0.001)
 
         try:
-            blocker = asyncio.ensure_future(stepper.run(block, ClientQuota()))
-            result = await work(stepper)
+            blocker = asyncio.ensure_future(worker.run(block, ClientQuota()))
+            result = await work(worker)
             await blocker
             return result
         finally:
-            stepper.close()
+            worker.close()
 
     return asyncio.run(asyncio.wait_for(run(), 20))
 
 
-def test_steps_that_wait_run_as_one_batch_per_company():
+def test_steps_that_wait_run_as_one_batch_per_batch_key():
     batches: list[list[Counter]] = []
     sessions = [Counter("ab"[i % 2], batches) for i in range(6)]
 
-    async def work(stepper: InferenceWorker) -> list[TimedStep]:
-        return await asyncio.gather(*(stepper.step(s, i, ClientQuota()) for i, s in enumerate(sessions)))
+    async def work(worker: InferenceWorker) -> list[TimedStep]:
+        return await asyncio.gather(*(worker.step(s, i, ClientQuota()) for i, s in enumerate(sessions)))
 
     stepped = together(work, 6)
     assert [int(s.result.frame[0]) for s in stepped] == list(range(6)) == [s.snapshot for s in stepped]
@@ -91,8 +91,8 @@ def test_steps_that_wait_run_as_one_batch_per_company():
 def test_a_batch_has_an_end():
     batches: list[list[Counter]] = []
 
-    async def work(stepper: InferenceWorker) -> None:
-        await asyncio.gather(*(stepper.step(Counter("a", batches), 1, ClientQuota()) for _ in range(MAX_BATCH + 3)))
+    async def work(worker: InferenceWorker) -> None:
+        await asyncio.gather(*(worker.step(Counter("a", batches), 1, ClientQuota()) for _ in range(MAX_BATCH + 3)))
 
     together(work, MAX_BATCH + 3)
     assert [len(batch) for batch in batches] == [MAX_BATCH, 3]
@@ -103,8 +103,8 @@ def test_one_that_fails_takes_nobody_along():
     sessions = [Counter("a", batches) for _ in range(3)]
     sessions[1].fails = True
 
-    async def work(stepper: InferenceWorker) -> list[Any]:
-        return await asyncio.gather(*(stepper.step(s, 1, ClientQuota()) for s in sessions), return_exceptions=True)
+    async def work(worker: InferenceWorker) -> list[Any]:
+        return await asyncio.gather(*(worker.step(s, 1, ClientQuota()) for s in sessions), return_exceptions=True)
 
     first, second, third = together(work, 3)
     assert isinstance(second, RuntimeError) and first.snapshot == third.snapshot == 1
@@ -115,25 +115,25 @@ def test_who_is_cancelled_while_waiting_is_never_stepped():
     gone, stays = Counter("a", batches), Counter("a", batches)
 
     async def run() -> None:
-        stepper, may_go_on = InferenceWorker(), threading.Event()
+        worker, may_go_on = InferenceWorker(), threading.Event()
         try:
-            blocker = asyncio.ensure_future(stepper.run(may_go_on.wait, ClientQuota()))
-            leaving = asyncio.ensure_future(stepper.step(gone, 1, ClientQuota()))
+            blocker = asyncio.ensure_future(worker.run(may_go_on.wait, ClientQuota()))
+            leaving = asyncio.ensure_future(worker.step(gone, 1, ClientQuota()))
             await asyncio.sleep(0)
             leaving.cancel()
-            staying = asyncio.ensure_future(stepper.step(stays, 1, ClientQuota()))
+            staying = asyncio.ensure_future(worker.step(stays, 1, ClientQuota()))
             await asyncio.sleep(0)
             may_go_on.set()
             await asyncio.gather(blocker, staying)
         finally:
             may_go_on.set()
-            stepper.close()
+            worker.close()
 
     asyncio.run(asyncio.wait_for(run(), 20))
     assert batches == [[stays]] and gone.n == 0
 
 
-# ---------------------------------------------------------------- shares, in a world where time is a number
+# ---------------------------------------------------------------- fairness, in simulated time
 
 
 @dataclass(eq=False, kw_only=True)
@@ -155,23 +155,23 @@ class Person(Job):
 
 
 def simulate(people: Sequence[Person], seconds: float = 60.0) -> None:
-    """Let one world work for people for a while."""
-    turns: FairScheduler[Person] = FairScheduler()
+    """Simulate one world and its clients for a while."""
+    scheduler: FairScheduler[Person] = FairScheduler()
     coming = [(0.0, i, p) for i, p in enumerate(p for p in people for _ in range(p.n_jobs))]
     n, now = len(coming), 0.0
     while now < seconds:
         coming.sort()
         while coming and coming[0][0] <= now:
             at, _, person = coming.pop(0)
-            turns.add(person, at)
-        batch = turns.take(now)
+            scheduler.add(person, at)
+        batch = scheduler.take(now)
         if not batch:
-            waits = [turns.eligible_at(p.quota, now) for p in turns.pending]
+            waits = [scheduler.eligible_at(p.quota, now) for p in scheduler.pending]
             now = min([at for at, _, _ in coming[:1]] + [at for at in waits if at > now])
             continue
         start, took = now, max(p.cost for p in batch)
         now += took
-        turns.finished(batch, took, now)
+        scheduler.finished(batch, took, now)
         for person in batch:
             person.granted += 1
             n += 1
@@ -179,7 +179,7 @@ def simulate(people: Sequence[Person], seconds: float = 60.0) -> None:
 
 
 def shares(people: Sequence[Person], seconds: float = 60.0) -> list[float]:
-    """What each got, as a share of the evenly divided time, or of what it could use alone if that is less."""
+    """Return the service time of each, relative to an equal part of the time, or to its demand if that is less."""
     simulate(people, seconds)
     fair = [min(seconds / len(people), seconds * p.cost / max(p.cost + p.pause, p.period)) for p in people]
     return [p.used / f for p, f in zip(people, fair, strict=True)]
@@ -194,7 +194,7 @@ CROWDS = {
         Person(cost=0.06, pause=0.0),
         *(Person(**FAST, batch_key="a") for _ in range(6)),
     ],
-    "one with ten wishes at a time": [Person(cost=0.02, n_jobs=10), Person(**FAST), Person(**FAST)],
+    "one with ten jobs at a time": [Person(cost=0.02, n_jobs=10), Person(**FAST), Person(**FAST)],
     "two with forty passes": [
         Person(**SLOW),
         Person(**SLOW),
@@ -203,7 +203,7 @@ CROWDS = {
         Person(**FAST),
     ],
     "one alone": [Person(cost=0.05)],
-    "many in one batch and one beside": [*(Person(cost=0.05, batch_key="a") for _ in range(40)), Person(**FAST)],
+    "many in one batch and one other": [*(Person(cost=0.05, batch_key="a") for _ in range(40)), Person(**FAST)],
 }
 
 
@@ -219,7 +219,7 @@ def test_one_who_is_alone_never_waits():
     assert person.granted >= 60 / 0.06 - 1
 
 
-def test_players_of_one_company_lose_no_time():
+def test_players_of_one_batch_lose_no_time():
     """Those who were served together, and those who alternate, are served again at once."""
     people = [Person(cost=0.05, batch_key="a") for _ in range(8)]
     simulate(people, 60.0)
@@ -227,18 +227,18 @@ def test_players_of_one_company_lose_no_time():
 
 
 def test_who_comes_late_has_saved_nothing_up():
-    turns: FairScheduler[Person] = FairScheduler()
+    scheduler: FairScheduler[Person] = FairScheduler()
     early, late = Person(cost=1.0), Person(cost=1.0)
     for now in range(50):
-        turns.add(early, now)
-        turns.finished(turns.take(now), 1.0, now + 1)
+        scheduler.add(early, now)
+        scheduler.finished(scheduler.take(now), 1.0, now + 1)
     order = []
-    turns.add(early, 50), turns.add(late, 50)
+    scheduler.add(early, 50), scheduler.add(late, 50)
     for now in range(50, 60):
-        (one,) = turns.take(now)
-        turns.finished([one], 1.0, now + 1)
+        (one,) = scheduler.take(now)
+        scheduler.finished([one], 1.0, now + 1)
         order.append(one is late)
-        turns.add(one, now + 1)
+        scheduler.add(one, now + 1)
     assert 4 <= sum(order) <= 6, order
 
 
@@ -253,18 +253,18 @@ def world() -> World:
 @pytest.fixture
 def batches(monkeypatch) -> Iterator[list[int]]:
     """Sizes of the batches; a step lasts until all four players wait, until a batch was seen."""
-    steppers: list[InferenceWorker] = []
+    workers: list[InferenceWorker] = []
     sizes: list[int] = []
     step, step_batch = Session.step, Session.step_batch
 
     class Known(InferenceWorker):
         def __init__(self, n_threads: int = 1) -> None:
             super().__init__(n_threads)
-            steppers.append(self)
+            workers.append(self)
 
     def held(self: Session, action: Any = None) -> StepResult:
         deadline = time.monotonic() + 10
-        while not sizes and steppers and steppers[0].n_pending < 4 and time.monotonic() < deadline:
+        while not sizes and workers and workers[0].n_pending < 4 and time.monotonic() < deadline:
             time.sleep(0.001)
         return step(self, action)
 

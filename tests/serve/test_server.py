@@ -1,4 +1,4 @@
-"""A real server and real WebSockets: playing, limits, hostile clients, ports."""
+"""Real servers and WebSockets: playing, limits, hostile clients, ports."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_real_time_world_keeps_its_pace_and_the_held_action():
     with running(world) as address, Client(address) as client:
         assert client.hello["paused"] and client.frame()["step"] == 0
         client.send(type="act", id=1, actions={"action": [1.0, 0.0]})
-        time.sleep(0.2)
+        time.sleep(0.1)
         assert world.taken == []  # paused until the player starts
         client.send(type="pause", paused=False)
         start = time.perf_counter()
@@ -118,14 +118,20 @@ def test_world_without_actions_streams():
     assert set(world.taken) == {None}
 
 
+@pytest.fixture
+def often(monkeypatch) -> None:
+    """Report progress more often."""
+    monkeypatch.setattr("reelworld.serve.player.PROGRESS_SECONDS", 0.05)
+
+
 def let_draw(world: WindowWorld, n: int) -> None:
-    """Let a world make tokens, slowly enough that it has something to tell."""
+    """Let a world make tokens, slowly enough for a message about its progress."""
     for _ in range(n):
-        time.sleep(0.4 / n)
+        time.sleep(0.08 / n)
         world.tokens.release()
 
 
-def test_a_world_that_takes_long_says_how_far_it_is():
+def test_a_world_that_takes_long_says_how_far_it_is(often):
     world = window_world()
     with running(world) as address, Client(address) as client:
         client.frame()
@@ -143,7 +149,7 @@ def test_a_world_that_takes_long_says_how_far_it_is():
     assert shares == sorted(set(shares)) and shares[0] > 0 and shares[-1] < 1
 
 
-def test_a_reset_does_not_wait_for_frames_that_nobody_wants():
+def test_a_reset_does_not_wait_for_frames_that_nobody_wants(often):
     world = window_world()
     with running(world) as address, Client(address) as client:
         client.frame()
@@ -157,7 +163,7 @@ def test_a_reset_does_not_wait_for_frames_that_nobody_wants():
         assert (frame["step"], frame["input"], frame["cell"]) == (0, 1, (5, 0))
 
 
-def test_a_client_that_leaves_gives_up_its_frames():
+def test_a_client_that_leaves_gives_up_its_frames(often):
     """Else its tab would hold up everybody else, and the end of the server, for the rest of the window."""
     world = window_world()
     with running(world) as address:
@@ -166,8 +172,8 @@ def test_a_client_that_leaves_gives_up_its_frames():
             client.send(type="pause", paused=False)
             let_draw(world, 3)
         for _ in range(30):  # of 40
-            world.tokens.release()
-            time.sleep(0.02)
+            if not world.given_up.wait(0.02):
+                world.tokens.release()
         assert world.given_up.wait(10)
         with Client(address) as other:
             assert other.frame()["step"] == 0
@@ -196,7 +202,7 @@ def test_acknowledging_frames_of_the_future_opens_nothing():
         for _ in range(2):
             client.frame(ack=False)
         with pytest.raises(TimeoutError):
-            client.socket.recv(timeout=0.3)
+            client.socket.recv(timeout=0.1)
 
 
 @pytest.mark.parametrize(

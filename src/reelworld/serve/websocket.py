@@ -27,13 +27,14 @@ M = TypeVar("M")
 
 async def play(socket: WebSocket, pool: WorldPool) -> None:
     """Let a client play the world that it names, if there is a place for it."""
-    await socket.accept()
     async with contextlib.AsyncExitStack() as stack:
         try:
             loaded = await stack.enter_async_context(pool.open(socket.query_params))
         except UserError as error:
+            await socket.accept()
             await socket.close(CloseCode.NO_WORLD, shorten(str(error)))
             return
+        await socket.accept()
         n = pool.config.limits.sessions
         if pool.n_clients >= n:
             problem = f"all {n} places are taken" if n > 1 else "another tab plays here already"
@@ -55,11 +56,12 @@ async def _play(socket: WebSocket, loaded: LoadedWorld, limits: Limits, place: c
         world = env.side_by_side
     features, info = features_of(world), world.info
     encodings, width = socket.query_params.get("encodings", ""), info.width * len(features.views)
+    send_json = _disconnecting(socket.send_json)
     player = Player(
         world,
         loaded.worker,
         _disconnecting(socket.send_bytes),
-        _disconnecting(socket.send_json),
+        send_json,
         encoding=choose_encoding(encodings, info.height, width),
         limits=limits,
         writer=loaded.writer_of(world),
@@ -68,7 +70,7 @@ async def _play(socket: WebSocket, loaded: LoadedWorld, limits: Limits, place: c
     key = secrets.token_urlsafe(16)
     loaded.clients[key] = Client(player, accepts_images=features.initial_contexts)
     try:
-        await socket.send_json({**loaded.hello(world, env), "player": key})
+        await send_json({**loaded.hello(world, env), "player": key})
         if features.record_all and loaded.writer is not None:
             player.handle(Record(on=True))
         await _first_to_end(_receive(socket, player, features, limits), player.run(), player.send_frames())

@@ -1,4 +1,4 @@
-"""What the tests of the page share: where Chromium is, and what is read off the screen.
+"""Chromium, and assertions on the page.
 
 The pixels of the small worlds are known, so tests read them back from the canvas.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -44,14 +46,27 @@ def cell(page: Any, canvas: str = "screen") -> tuple[int, int]:
     return x // TILE, y // TILE
 
 
-def text(page: Any, selector: str, wanted: str) -> None:
-    """Wait until an element says something."""
-    expect(page.locator(selector)).to_have_text(re.compile(wanted))
+def reaches(page: Any, expected: tuple[int, int]) -> None:
+    """Wait until the red square is in a cell."""
+    wait_until(page, lambda: cell(page) == expected)
 
 
-def state(page: Any, wanted: str) -> None:
+def wait_until(page: Any, is_true: Callable[[], bool], seconds: float = 15.0) -> None:
+    """Poll a condition while the page goes on."""
+    deadline = time.monotonic() + seconds
+    while not is_true() and time.monotonic() < deadline:
+        page.wait_for_timeout(20)
+    assert is_true()
+
+
+def text(page: Any, selector: str, pattern: str) -> None:
+    """Wait until the text of an element matches."""
+    expect(page.locator(selector)).to_have_text(re.compile(pattern), timeout=15_000)
+
+
+def state(page: Any, name: str) -> None:
     """Wait until the page is in a state."""
-    page.wait_for_selector(f"body[data-state={wanted}]")
+    page.wait_for_selector(f"body[data-state={name}]")
 
 
 CONTRAST = """() => {
