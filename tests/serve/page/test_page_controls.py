@@ -111,11 +111,10 @@ def test_a_gamepad_plays_by_the_key_map(visit, turns):
         ("pad.axes = [0, 0.9]", (1, 1)),
         ("pad.buttons[0].pressed = true", (0, 1)),
     ]
+    until_held = "while (!document.querySelector('.key.is-held')) await new Promise(requestAnimationFrame)"
     letting_go = "pad.axes = [0, 0]; pad.buttons.forEach((button) => (button.pressed = false))"
     for step, (press, wanted) in enumerate(moves, 1):
-        page.evaluate(f"() => {{ {press}; }}")
-        page.wait_for_selector(".key.is-held")
-        page.evaluate(f"() => {{ {letting_go}; }}")  # held longer, it repeats
+        page.evaluate(f"async () => {{ {press}; {until_held}; {letting_go}; }}")  # held longer, it repeats
         text(page, "#step", f"^{step}$")
         assert cell(page) == wanted
         page.wait_for_selector(".key.is-held", state="detached")
