@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reelworld.data.augment import Augmentation, _cut_out, _recoloured, _turned
+from reelworld.data.augment import Augmentation, _crop, _jitter_colours, _shift_hue
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 
-BOTH = Augmentation(least_area=0.5, colour=0.3)
+BOTH = Augmentation(min_area=0.5, jitter=0.3)
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -27,7 +27,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("augment", [BOTH, Augmentation(least_area=0.5), Augmentation(colour=0.3)])
+@pytest.mark.parametrize("augment", [BOTH, Augmentation(min_area=0.5), Augmentation(jitter=0.3)])
 def test_all_frames_of_a_clip_are_changed_alike_and_clips_differ(augment: Augmentation) -> None:
     still = np.repeat(noise(1, 24, 32), 5, 0)
     changed = [augment(still, rng(seed)) for seed in range(6)]
@@ -43,12 +43,12 @@ def test_a_moving_frame_does_not_move_the_change_of_the_others() -> None:
     clip = noise(4, 32, 32)
     other = clip.copy()
     other[3] = 255 - other[3].mean().astype(np.uint8)
-    cut = Augmentation(least_area=0.5)
+    cut = Augmentation(min_area=0.5)
     np.testing.assert_array_equal(cut(clip, rng())[:3], cut(other, rng())[:3])
 
 
 def test_cuts_have_the_area_the_shape_and_the_place_that_were_asked_for() -> None:
-    boxes = np.array([Augmentation(least_area=0.8)._box(64, 64, rng(i)) for i in range(2000)])
+    boxes = np.array([Augmentation(min_area=0.8)._box(64, 64, rng(i)) for i in range(2000)])
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     assert boxes.min() == 0 and boxes.max() == 64
     area = width * height / 64**2
@@ -56,7 +56,7 @@ def test_cuts_have_the_area_the_shape_and_the_place_that_were_asked_for() -> Non
     ratio = width / height
     assert 0.88 < ratio.min() < 0.93 and 1.08 < ratio.max() < 1.13
     assert {tuple(box[:2]) for box in boxes if box[2] - box[0] < 60} != {(0, 0)}
-    assert Augmentation(least_area=0.999)._box(64, 64, rng())[2:] <= (64, 64)
+    assert Augmentation(min_area=0.999)._box(64, 64, rng())[2:] <= (64, 64)
 
 
 @pytest.mark.parametrize("box", [(3, 5, 29, 30), (0, 0, 32, 32), (1, 0, 31, 28)])
@@ -65,7 +65,7 @@ def test_a_cut_is_what_torch_makes_of_it(box: tuple[int, int, int, int]) -> None
     left, top, right, bottom = box
     part = torch.from_numpy(clip[:, top:bottom, left:right]).permute(0, 3, 1, 2).float()
     wanted = functional.interpolate(part, (32, 32), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
-    assert np.abs(_cut_out(clip, box) - wanted.numpy()).max() <= 1
+    assert np.abs(_crop(clip, box) - wanted.numpy()).max() <= 1
 
 
 def test_hues_turn_as_colorsys_says() -> None:
@@ -73,7 +73,7 @@ def test_hues_turn_as_colorsys_says() -> None:
 
     pixels = noise(20, 20)
     for turn in (-0.05, 0.02, 0.5):
-        got = np.asarray(_turned(Image.fromarray(pixels), turn)).astype(int)
+        got = np.asarray(_shift_hue(Image.fromarray(pixels), turn)).astype(int)
         for y, x in np.ndindex(20, 20):
             hue, saturation, value = colorsys.rgb_to_hsv(*(pixels[y, x] / 255.0))
             wanted = np.array(colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)) * 255
@@ -82,14 +82,14 @@ def test_hues_turn_as_colorsys_says() -> None:
 
 def test_colours_change_within_their_bounds() -> None:
     grey = np.full((2, 8, 8, 3), 100, np.uint8)
-    means = np.array([_recoloured(grey, 0.1, rng(i)).mean() for i in range(300)])
+    means = np.array([_jitter_colours(grey, 0.1, rng(i)).mean() for i in range(300)])
     assert 89 <= means.min() < 93 and 107 < means.max() <= 111  # grey has no hue, no saturation and no contrast
     contrast = np.concatenate([np.full((1, 8, 8, 3), 80, np.uint8), np.full((1, 8, 8, 3), 120, np.uint8)])
-    changed = [_recoloured(contrast, 0.1, rng(i)).astype(int) for i in range(300)]
+    changed = [_jitter_colours(contrast, 0.1, rng(i)).astype(int) for i in range(300)]
     gaps = np.array([clip[1].mean() - clip[0].mean() for clip in changed])
     assert 31 <= gaps.min() < 36 and 44 < gaps.max() <= 49  # one mean for all frames: their difference stays
     brown = np.full((1, 8, 8, 3), (150, 110, 60), np.uint8)
-    hues = [colorsys.rgb_to_hsv(*_recoloured(brown, 0.1, rng(i))[0, 0, 0] / 255.0)[0] for i in range(300)]
+    hues = [colorsys.rgb_to_hsv(*_jitter_colours(brown, 0.1, rng(i))[0, 0, 0] / 255.0)[0] for i in range(300)]
     turns = np.array(hues) - colorsys.rgb_to_hsv(*brown[0, 0, 0] / 255.0)[0]
     assert 0.04 < turns.max() < 0.06 and -0.06 < turns.min() < -0.04
 

@@ -86,3 +86,27 @@ def test_large_codebooks_and_bad_stores(tmp_path):
         CodeStore.open(tmp_path / "s")
     with pytest.raises(UserError, match="no code store"):
         CodeStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_float_latents_stay_floats(tmp_path, kind):
+    """Stored in the precision that the tokenizer gives, and read by window and into batches as they are."""
+    latents = TokenSpec(grids={"video": GridSpec(rows=2, columns=2, latent_width=3)})
+    values = np.random.default_rng(0).standard_normal((9, 4, 3)).astype(kind)
+    w = writer(tmp_path / "s", tokens=latents, episodes=EPISODES[:1])
+    w.write(0, values, {"rewards": np.zeros(9, np.float32)})
+    store = w.finish()
+    got = store.dataset.arrays(0, 1, 8, 2)["codes"]
+    assert got.dtype == kind and np.array_equal(got, values[1:8:2])
+    batch = next(Loader(ClipIndex(store.dataset, "train", 4), 2, 0).batches())
+    assert batch.codes.video.shape == (2, 4, 4, 3) and batch.codes.video.numpy().dtype == kind
+    with np.load(tmp_path / "s" / "000000.npz") as arrays:
+        assert arrays["codes"].dtype == kind
+
+
+def test_double_precision_latents_are_stored_as_single(tmp_path):
+    latents = TokenSpec(grids={"video": GridSpec(rows=2, columns=2, latent_width=3)})
+    w = writer(tmp_path / "s", tokens=latents, episodes=EPISODES[:1])
+    w.write(0, np.full((9, 4, 3), -0.3), {})
+    codes = w.finish().dataset.arrays(0, 0, 9)["codes"]
+    assert codes.dtype == np.float32 and np.array_equal(codes, np.full((9, 4, 3), -0.3, np.float32))

@@ -38,8 +38,8 @@ def test_figures_leave_the_padding_row_out(dataset):
     assert (s.n_episodes, s.n_frames, s.episode_frames, s.seconds) == (3, 18, (5, 6, 7), 9.0)
     assert sorted(s.splits.values()) == [(1, 5), (1, 6), (1, 7)]
     assert s.n_compared == 15
-    assert s.share_changed == pytest.approx((2 + 3 + 3) / 15)
-    assert s.share_pixels == pytest.approx(0.25)
+    assert s.fraction_changed == pytest.approx((2 + 3 + 3) / 15)
+    assert s.fraction_pixels == pytest.approx(0.25)
     assert s.actions["key"].counts == ((12, 3, 0),)
     assert s.actions["key"].n_steps == 15
     assert [sum(row) for row in s.actions["aim"].counts] == [15, 15]

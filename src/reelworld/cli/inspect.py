@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from reelworld.data.dataset import Dataset
     from reelworld.data.summary import StreamSummary, Summary
 
-__all__ = ["Options", "run"]
-
 MAX_CLASSES = 12
 """Classes that the table lists."""
 
@@ -48,7 +46,7 @@ class Options:
     json: bool = False
     """Print the figures as JSON instead of the table; write no pictures unless --out is given."""
     read: Annotated[ReadOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadOptions)
-    """How files are read that are not our own recordings."""
+    """Read options for files that are not our own recordings."""
 
 
 def run(options: Options) -> None:
@@ -120,7 +118,8 @@ def _table(summary: Summary) -> Table:
         "duration": _duration(summary.seconds) if summary.fps else "unknown",
         **_action_rows(summary.actions),
         "frames that change": (
-            f"{summary.share_changed:.1%} of {summary.n_compared:,} steps; then {summary.share_pixels:.1%} of pixels"
+            f"{summary.fraction_changed:.1%} of {summary.n_compared:,} steps; "
+            f"then {summary.fraction_pixels:.1%} of pixels"
         ),
         "splits": ", ".join(f"{s} {n:,} episodes, {m:,} frames" for s, (n, m) in summary.splits.items()),
         **({"classes": _classes(summary.classes)} if summary.classes else {}),

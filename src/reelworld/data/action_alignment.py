@@ -1,4 +1,4 @@
-"""Rows of actions and rewards: checked, described, and moved to the one alignment of this package."""
+"""Checks, description and alignment of rows of actions and rewards."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy as np
 from reelworld.nn.action_bounds import accepted
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["align", "check_actions", "check_range", "common_specs", "describe_actions"]
-
 MAX_DISCRETE = 4096
-"""Largest number of ids of a discrete action; more is surely a mistake."""
+"""Largest number of ids of a discrete action; more are taken for a mistake."""
 
 
 def check_actions(raw: np.ndarray, name: str) -> np.ndarray:
@@ -46,8 +44,8 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
     Args:
         rows: float32, (R, ..., A), the padding left out; ids are not looked at.
         spec: With the range.
-        name: Where the actions come from.
-        whose: Who says what the range is, e.g. "the world learned".
+        name: Source of the actions, for the error.
+        whose: Origin of the range, e.g. "the world learned".
 
     Raises:
         UserError: If one lies further from the range's middle than ``FAR`` times half its width.
@@ -58,10 +56,10 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
     slack = 1e-5 * np.maximum(1, np.abs([least, greatest]).max(0))
     wrong = np.argwhere(~((rows >= least - slack) & (rows <= greatest + slack)))
     if len(wrong):
-        place, dimension = tuple(wrong[0]), int(wrong[0][-1])
+        position, dimension = tuple(wrong[0]), int(wrong[0][-1])
         raise UserError(
-            f"actions of {name} are far outside their range: {rows[place]:.4g} in dimension {dimension} (step "
-            f"{place[0]}), where {whose} {spec.low[dimension]:.4g} to {spec.high[dimension]:.4g}. Bring them to "
+            f"actions of {name} are far outside their range: {rows[position]:.4g} in dimension {dimension} (step "
+            f"{position[0]}), where {whose} {spec.low[dimension]:.4g} to {spec.high[dimension]:.4g}. Bring them to "
             "these units."
         )
 
@@ -69,7 +67,7 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
 def align(
     frames: np.ndarray, steps: Mapping[str, np.ndarray], shift: int, name: str
 ) -> tuple[slice, dict[str, np.ndarray]]:
-    """Find the frames whose steps are known, and move the rows to "row t leads from frame t to t+1".
+    """Find the frames that have steps, and move the rows to "row t leads from frame t to t+1".
 
     Args:
         frames: (T, ...); only its length is used.
@@ -90,7 +88,7 @@ def align(
                 "(one per step between frames)."
             )
     first = max(0, -shift)
-    last = min(n - 2, min(lengths.values(), default=n - 1) - 1 - shift)  # last frame whose step is known
+    last = min(n - 2, min(lengths.values(), default=n - 1) - 1 - shift)  # last frame that has a step
     if n < 2:
         raise UserError(f"{name} has a single frame; a recording needs at least two. Take the file away.")
     if last < first:
@@ -114,7 +112,7 @@ def describe_actions(actions: np.ndarray) -> ActionSpec:
 
 
 def common_specs(specs: Mapping[Path | str, Mapping[str, ActionSpec]]) -> dict[str, ActionSpec]:
-    """Merge what the files say about their actions: most ids, widest range.
+    """Merge the action specs of files: most ids, widest range.
 
     Args:
         specs: File -> stream name -> spec.

@@ -1,4 +1,4 @@
-"""How files that are not our own recordings are read. Imports nothing heavy: it is part of the flags."""
+"""Read options for files that are not our own recordings. Imports nothing heavy: they are flags."""
 
 from __future__ import annotations
 
@@ -7,17 +7,15 @@ from typing import Any, Literal
 
 from reelworld.types import Fit, UserError
 
-__all__ = ["ReadOptions"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """How to turn files into clips of one size with one meaning of their actions."""
+    """Options for reading files as clips of one size with one meaning of their actions."""
 
     size: int | tuple[int, int] | None = None
     """Pixels of the frames: one number for squares, or height and width; none keeps the size of the files."""
     fit: Fit = "none"
-    """What to do with frames of another size: none is an error, crop cuts the centre to the wanted shape and
+    """Treatment of frames of another size: none is an error, crop cuts the centre to the target shape and
     resizes, stretch ignores the shape, pad resizes the whole picture and fills the rest with black."""
     fps: float = 0.0
     """Frames per second to resample videos to, and to assume for arrays; 0 keeps what the file says."""
@@ -26,7 +24,7 @@ class ReadOptions:
     action: str = ""
     """Name of the actions inside .npz files; empty looks for the usual names."""
     layout: Literal["auto", "channels-last", "channels-first"] = "auto"
-    """Where .npz frames keep their channels: (T, H, W, C) or (T, C, H, W)."""
+    """Position of the channels of .npz frames: (T, H, W, C) or (T, C, H, W)."""
     action_shift: int | None = None
     """Row t + shift of the file's actions and rewards is the one taken after frame t: 0 when a row leads away
     from its frame, 1 when it led to its frame; none detects it and says what was assumed."""
@@ -44,11 +42,11 @@ class ReadOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """What was asked for besides size and fit: field -> value where it is not the default."""
+        """Options besides size and fit that are not the default: field -> value."""
         own = {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in ("size", "fit")}
         return {name: value for name, value in own.items() if value != getattr(ReadOptions, name)}
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Wanted height and width, or None to keep the file's."""
+        """Target height and width, or None to keep the file's."""
         return (self.size, self.size) if isinstance(self.size, int) else self.size

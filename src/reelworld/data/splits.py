@@ -1,6 +1,6 @@
-"""Which episodes are for training, validation and test: by a stable hash, the same on every machine.
+"""Train, validation and test splits by a stable hash, the same on every machine; and duplicate episodes.
 
-Also finds identical episodes: a copy of a training episode in the test split would be a lie about quality.
+A copy of a training episode in the test split would overstate quality.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ import numpy as np
 
 from reelworld.data.episodes import FrameRange
 
-__all__ = ["SPLITS", "assign_splits", "find_duplicates", "split_of"]
-
 SPLITS = ("train", "val", "test")
 PARTS = {"train": 8, "val": 1, "test": 1}
 
 
 def _position(source: str, seed: int) -> float:
-    """Place a source id on [0, 1), evenly and for ever."""
+    """Hash a source id to [0, 1), uniformly."""
     digest = hashlib.sha256(f"{seed}:{source}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def split_of(source: str, seed: int, allowed: tuple[str, ...] = SPLITS) -> str:
-    """Return the split of one episode on its own: train, val and test as 80 to 10 to 10, those that are allowed."""
-    place = _position(source, seed) * sum(PARTS[s] for s in allowed)
+    """Return the split of one episode on its own: train, val and test as 80 to 10 to 10, among the allowed ones."""
+    position = _position(source, seed) * sum(PARTS[s] for s in allowed)
     for split in allowed[:-1]:
-        if place < PARTS[split]:
+        if position < PARTS[split]:
             return split
-        place -= PARTS[split]
+        position -= PARTS[split]
     return allowed[-1]
 
 
@@ -55,18 +53,18 @@ def assign_splits(
     """
     allowed = allowed or {}
     sources = list(sources)
-    known = {s: split for s, split in (known or {}).items() if s not in allowed or split in allowed[s]}
+    known = {s: k for s, k in (known or {}).items() if s not in allowed or k in allowed[s]}
     splits = {s: known.get(s) or split_of(s, seed, allowed.get(s, SPLITS)) for s in sources}
     if len(splits) < 3:
         return splits
     movable = sorted((s for s in splits if s not in known), key=lambda s: _position(s, seed))
-    # train is filled from the low end and the held-out splits from the high end, where they already lie
-    for wanted, candidates in (("train", movable), ("test", movable[::-1]), ("val", movable[::-1])):
+    # train is filled from the low end and the held-out splits from the high end, where theirs are already
+    for split, candidates in (("train", movable), ("test", movable[::-1]), ("val", movable[::-1])):
         counts = Counter(splits.values())
-        if not counts[wanted]:
-            able = [s for s in candidates if wanted in allowed.get(s, SPLITS)]
-            spare = [s for s in able if counts[splits[s]] > 1] or (able if wanted == "train" else [])
-            splits |= dict.fromkeys(spare[:1], wanted)
+        if not counts[split]:
+            able = [s for s in candidates if split in allowed.get(s, SPLITS)]
+            spare = [s for s in able if counts[splits[s]] > 1] or (able if split == "train" else [])
+            splits |= dict.fromkeys(spare[:1], split)
     return splits
 
 

@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: the content of ``reelworld inspect``."""
+"""Figures about a data set: the content of ``reelworld inspect``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from reelworld.data.dataset import Dataset
 from reelworld.data.splits import SPLITS
 from reelworld.types import ActionSpec
 
-__all__ = ["StreamSummary", "Summary", "summarize"]
-
 N_BINS = 41
 """Bars of the histogram of one continuous dimension; odd, so that zero can have its own."""
 CHUNK_BYTES = 50_000_000
 """Frames that are held in memory at a time."""
 MAX_COMPARED_FRAMES = 100_000
-"""Frames that are looked at for changes; of larger data sets an even choice of episodes."""
+"""Frames compared for changes; of larger data sets, episodes evenly spaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +46,10 @@ class Summary:
     """Duration of all episodes; 0 when the frame rate is unknown."""
     splits: Mapping[str, tuple[int, int]]
     """Split -> episodes and frames."""
-    share_changed: float
-    """Share of steps after which any pixel differs."""
-    share_pixels: float
-    """Mean share of pixels that differ after a step that changes something."""
+    fraction_changed: float
+    """Fraction of steps after which any pixel differs."""
+    fraction_pixels: float
+    """Mean fraction of pixels that differ after a step that changes something."""
     n_compared: int
     """Steps that were compared."""
     classes: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -70,7 +68,7 @@ def summarize(dataset: Dataset, progress: Callable[[int, int], object] | None = 
     """Read a data set once and count.
 
     Args:
-        dataset: What to look at.
+        dataset: Data set to count.
         progress: Called with episodes done and their total.
     """
     info, episodes = dataset.info, dataset.episodes
@@ -93,8 +91,8 @@ def summarize(dataset: Dataset, progress: Callable[[int, int], object] | None = 
         fps=info.fps,
         seconds=n_frames / info.fps if info.fps else 0.0,
         splits={s: (len(ids), int(lengths[ids].sum())) for s, ids in of_split.items()},
-        share_changed=tally.n_changed / max(1, tally.n_compared),
-        share_pixels=tally.pixels / max(1, tally.n_changed),
+        fraction_changed=tally.n_changed / max(1, tally.n_compared),
+        fraction_pixels=tally.pixels / max(1, tally.n_changed),
         n_compared=tally.n_compared,
         classes=_count_classes(dataset),
         actions=tally.streams(),
@@ -124,7 +122,7 @@ class _Tally:
         }
 
     def add(self, dataset: Dataset, episode: int, compare: bool) -> None:
-        """Count one episode, a stretch of frames at a time; its last row of actions is padding."""
+        """Count one episode, a chunk of frames at a time; its last row of actions is padding."""
         n = dataset.episodes[episode].n_frames
         chunk = max(2, CHUNK_BYTES // (dataset.info.height * dataset.info.width * 3))
         rows = dataset.steps(episode)

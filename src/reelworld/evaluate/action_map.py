@@ -23,7 +23,7 @@ from reelworld.evaluate.latents import purity
 from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.models.latent_action import STREAM
 from reelworld.train.console import Display
-from reelworld.train.pseudo_label import find_latent_actions
+from reelworld.train.pseudo_label import infer_latent_actions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from reelworld.data.dataset import Dataset
     from reelworld.types import ActionSpec
     from reelworld.worlds.world import World
-
-__all__ = ["MapConfig", "Steps", "fit_on_recordings", "measure"]
 
 FIT_EPISODES = 32
 """Training episodes that labels are drawn from; more where these hold too few."""
@@ -236,5 +234,5 @@ def _steps(dataset: Dataset, world: World, episode: int, stream: str) -> Steps:
             f"{dataset.episodes[episode].source} has no actions {stream!r}, other recordings have: add them, or take "
             "it away."
         )
-    latent = find_latent_actions(dataset, world.latent_actions, episode)
+    latent = infer_latent_actions(dataset, world.latent_actions, episode)
     return Steps(latent[:-1], real[: n_frames - 1], changes(dataset, episode))

@@ -1,4 +1,4 @@
-"""Recordings as codes: written once for tokenizers of single frames, made on the way for those of whole clips.
+"""Precomputed codes of recordings for tokenizers of single frames; batches encoded on the way for those of clips.
 
 Codes of single frames are stored, so that dynamics do not encode the same frames again in every epoch. A code of a
 whole clip depends on where the clip begins, so there are as many codings as windows: those are not worth storing.
@@ -17,13 +17,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from reelworld.data.code_store import CodeStore, CodeStoreWriter
+from reelworld.data.code_store import CodeStore, CodeStoreWriter, is_finished
 from reelworld.data.dataset import Dataset
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
 from reelworld.types import Batch, Codes, Tokenizer
-
-__all__ = ["encode_batch", "encoded_batches", "precompute_codes", "replay_batches", "weights_hash"]
 
 
 def precompute_codes(
@@ -35,15 +33,15 @@ def precompute_codes(
     device: torch.device | None = None,
     console: Console | None = None,
 ) -> CodeStore:
-    """Encode every episode into a token store; go on where an interrupted call stopped.
+    """Encode every episode into a code store; go on where an interrupted call stopped.
 
     Args:
         dataset: The recording.
         tokenizer: One that encodes every frame by itself: long episodes are encoded in pieces.
         out: Folder of the store; a finished one of the same tokenizer and data set is opened as it is.
         batch_frames: Frames encoded at once.
-        device: Where to encode; by default where the tokenizer is.
-        console: Where progress is shown; the terminal by default.
+        device: Device to encode on; by default the tokenizer's.
+        console: Console for progress; the terminal by default.
 
     Raises:
         UserError: If ``out`` holds the codes of another tokenizer or data set.
@@ -65,28 +63,25 @@ def precompute_codes(
             text = f"episode {number}/{len(missing)}"
             display.update(number / len(missing), lambda text=text: text)  # type: ignore[misc]
     tokenizer.train(was_training)
-    return writer.finish() if missing or not _is_finished(out) else CodeStore.open(out)
-
-
-def _is_finished(out: Path) -> bool:
-    return (out / "store.json").exists()
+    return writer.finish() if missing or not is_finished(out) else CodeStore.open(out)
 
 
 @torch.inference_mode()
 def _encode(
     tokenizer: Tokenizer, dataset: Dataset, episode: int, batch_frames: int, device: torch.device
 ) -> np.ndarray:
-    """Turn an episode, read piece by piece, into codes, int64 (T, N)."""
+    """Encode an episode chunk by chunk: codes int64 (T, N), or latents float (T, N, E)."""
     n_frames = dataset.episodes[episode].n_frames
     codes = []
     for start in range(0, n_frames, batch_frames):
         frames = dataset.arrays(episode, start, min(start + batch_frames, n_frames))["frames"]
-        codes.append(tokenizer.encode(to_float(torch.from_numpy(frames).to(device))[None]).video[0].cpu().numpy())
+        chunk = tokenizer.encode(to_float(torch.from_numpy(frames).to(device))[None]).video[0].cpu()
+        codes.append((chunk.float() if chunk.dtype == torch.bfloat16 else chunk).numpy())
     return np.concatenate(codes)
 
 
 def weights_hash(module: nn.Module) -> str:
-    """Return a hash of all weights and buffers: the same codes come from the same hash."""
+    """Return a hash of all weights and buffers: equal hashes give equal codes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -100,10 +95,10 @@ def encode_batch(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_
 
     Args:
         batch: With ``video`` of whole clips.
-        tokenizer: One that codes whole clips.
+        tokenizer: One that encodes whole clips.
         context_frames: First frames that stay as pixels, as a condition.
-        n_alone: Latent frames at the beginning that are coded from their own frames alone, the last of which stands
-            still for the rest of the clip: what is known of a clip that is to be continued.
+        n_alone: Latent frames at the beginning that are encoded from their own frames alone, as of a clip that is to
+            be continued: the last of these frames is repeated for the rest of the clip.
     """
     assert batch.video is not None and isinstance(tokenizer, nn.Module)
     here = batch.to(next(tokenizer.parameters()).device)
@@ -127,23 +122,23 @@ def encoded_batches(
     *,
     context_frames: int = 0,
     n_latents: int = 0,
-    alone_share: float = 0.0,
+    alone_prob: float = 0.0,
     seed: int = 0,
 ) -> Callable[[int], Iterator[Batch]]:
-    """Let a frozen tokenizer code batches of video as they come; for ``Stage.batches``.
+    """Encode batches of video with a frozen tokenizer as they are drawn; for ``Stage.batches``.
 
     Args:
         batches: Batch number -> batches of video from there on.
-        tokenizer: One that codes whole clips.
+        tokenizer: One that encodes whole clips.
         context_frames: First frames that stay as pixels.
         n_latents: Latent frames of a clip.
-        alone_share: Share of batches in which 1 to ``n_latents`` - 1 latent frames are coded alone.
-        seed: Decides, with the batch's number, which batches and how many latent frames.
+        alone_prob: Probability that 1 to ``n_latents`` - 1 latent frames of a batch are encoded alone.
+        seed: Seed of these draws, with the number of the batch.
     """
 
     def n_alone(number: int) -> int:
         rng = np.random.default_rng((seed, 2, number))
-        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_share else 0
+        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_prob else 0
 
     return lambda start: (
         encode_batch(batch, tokenizer, context_frames, n_alone(number))
@@ -154,14 +149,14 @@ def encoded_batches(
 def replay_batches(
     batches: Callable[[int], Iterator[Batch]], times: int, seed: int, n_kept: int = 64
 ) -> Callable[[int], Iterator[Batch]]:
-    """Let every batch come several times, where making one costs more than learning from it; for ``Stage.batches``.
+    """Repeat every batch, where making one costs more than learning from it; for ``Stage.batches``.
 
-    As many batches as are kept come in their order, then, mixed anew each time, again; then the next ones.
+    ``n_kept`` batches come in their order, then again in a new order each time; then the next ones.
 
     Args:
         batches: Batch number -> batches from there on.
-        times: How often each comes; 1 leaves them as they are.
-        seed: Decides, with the number of the batch, in which order they come again.
+        times: Times that each comes; 1 leaves them as they are.
+        seed: Seed of the orders, with the number of the batch.
         n_kept: Batches kept in memory.
     """
 

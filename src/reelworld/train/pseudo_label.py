@@ -1,4 +1,4 @@
-"""Recordings with the actions that a latent action model finds in them.
+"""Pseudo-labels: recordings with the actions that a latent action model infers.
 
 Shapes: T frames
 """
@@ -16,16 +16,14 @@ from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
 from reelworld.types import ActionSpec
 
-__all__ = ["find_latent_actions", "latent_spec", "with_pseudo_labels"]
-
-PIECE = 64
+CHUNK = 64
 """Frames that are read at once."""
-BEFORE = 16
-"""Frames before a piece that the model is shown as well."""
+LEAD_IN = 16
+"""Frames before a chunk that the model sees as well."""
 
 
 def latent_spec(n_codes: int) -> ActionSpec:
-    """Describe latent actions as keys 1 to 9."""
+    """Return the spec of latent actions, on the keys 1 to 9."""
     return ActionSpec(
         kind="discrete",
         n=n_codes,
@@ -35,19 +33,19 @@ def latent_spec(n_codes: int) -> ActionSpec:
 
 
 def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Console | None = None) -> Dataset:
-    """Find the latent actions of every episode; recorded actions are left out.
+    """Infer the latent actions of every episode; recorded actions are left out.
 
     Args:
         dataset: The recordings.
         model: A trained model.
-        console: Where progress is shown; the terminal by default.
+        console: Console for progress; the terminal by default.
     """
     was_training = model.training
     model.eval()
     rows = []
     with Display("finding actions", console) as display:
         for number in range(1, len(dataset.episodes) + 1):
-            rows.append(find_latent_actions(dataset, model, number - 1))
+            rows.append(infer_latent_actions(dataset, model, number - 1))
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
@@ -55,14 +53,14 @@ def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Cons
 
 
 @torch.inference_mode()
-def find_latent_actions(dataset: Dataset, model: LatentActionModel, episode: int) -> np.ndarray:
-    """Find the latent actions of one episode piece by piece, int64 (T,); the last is padding."""
+def infer_latent_actions(dataset: Dataset, model: LatentActionModel, episode: int) -> np.ndarray:
+    """Infer the latent actions of one episode chunk by chunk, int64 (T,); the last is padding."""
     n_frames = dataset.episodes[episode].n_frames
-    found = np.zeros(n_frames, np.int64)
+    actions = np.zeros(n_frames, np.int64)
     device = next(model.parameters()).device
-    for start in range(0, n_frames - 1, PIECE):
-        first, stop = max(0, start - BEFORE), min(start + PIECE + 1, n_frames)
+    for start in range(0, n_frames - 1, CHUNK):
+        first, stop = max(0, start - LEAD_IN), min(start + CHUNK + 1, n_frames)
         frames = torch.from_numpy(dataset.arrays(episode, first, stop)["frames"]).to(device)
         codes = model.encode(to_float(frames)[None])[0].cpu().numpy()
-        found[start : stop - 1] = codes[start - first : -1]
-    return found
+        actions[start : stop - 1] = codes[start - first : -1]
+    return actions

@@ -36,7 +36,7 @@ def test_pool_holds_each_tile_once(dataset: Dataset) -> None:
     assert pool.counts.sum() == sum(dataset.episodes[i].n_frames for i in dataset.indices("train")) * 4
     rare = [i for i, p in enumerate(pool.patches) if p.tobytes() == TILES[4].tobytes()]
     assert pool.counts[rare[0]] == len(dataset.indices("train"))
-    assert pool.distinct_share == 5 / pool.counts.sum()
+    assert pool.distinct_fraction == 5 / pool.counts.sum()
 
 
 def test_hashing_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +48,7 @@ def test_hashing_in_pieces_changes_nothing(dataset: Dataset, monkeypatch: pytest
 
 def test_mosaics_show_every_tile_equally_often(dataset: Dataset) -> None:
     pool = PatchPool.of(dataset, 8)
-    frames = pool.mosaics(500, 2, 2, np.random.default_rng(0))
+    frames = pool.mosaic(500, 2, 2, np.random.default_rng(0))
     assert frames.shape == (500, 16, 16, 3)
     corners = [f[r : r + 8, c : c + 8].tobytes() for f in frames for r in (0, 8) for c in (0, 8)]
     shares = [corners.count(t.tobytes()) / len(corners) for t in TILES]

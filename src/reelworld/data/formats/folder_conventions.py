@@ -1,4 +1,4 @@
-"""What the folders above recordings say: ``train/``, ``val/`` and ``test/`` are splits, the others may be classes.
+"""Folder conventions: ``train/``, ``val/`` and ``test/`` are splits, other folders may be classes.
 
 The layout of UCF-101 and its like: ``train/<class>/clip.mp4`` and ``test/<class>/clip.mp4``, or ``<class>/clip.mp4``.
 """

@@ -1,4 +1,4 @@
-"""Other people's .npz files: find the frames and the actions, and bring them to our layout and alignment.
+"""Any .npz with frames and actions, brought to our layout and alignment.
 
 Known by their keys: robot pushing samples (``image``, ``action``), dm_env style replays such as Meta-World
 demonstrations (``observation`` stacks channel-first, ``action``, ``reward``, ``discount``; each row led to its
@@ -45,7 +45,7 @@ def decode(path: Path, options: ReadOptions) -> Decoded:
 
     Raises:
         Unreadable: If the file is truncated or corrupt.
-        UserError: If it cannot be understood as asked.
+        UserError: If it cannot be read as asked.
     """
     raw = _load(path, options)
     name = path.name
@@ -60,7 +60,7 @@ def decode(path: Path, options: ReadOptions) -> Decoded:
 
 
 def has_own_names(keys: Sequence[str]) -> bool:
-    """Whether the arrays are named as our recorder names them; then the alignment is ours too."""
+    """Return True for arrays named as our recorder names them; then the alignment is ours too."""
     has_actions = any(k == "actions" or k.startswith("actions/") for k in keys)
     return "frames" in keys and (not has_actions or {"rewards", "terminated", "truncated"} <= set(keys))
 
@@ -103,7 +103,7 @@ def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
     Args:
         raw: Integers 0..255, (T, H, W), (T, H, W, C) or (T, C, H, W) with C 1 (grey), 3, or a stack of 3s.
         layout: "auto", "channels-last" or "channels-first".
-        name: What it is, for errors.
+        name: Array and file, for errors.
     """
     if raw.dtype.kind not in "iu":
         hint = "multiply by 255 and store as uint8" if raw.dtype.kind == "f" else "store as uint8"

@@ -69,6 +69,6 @@ CONTAINERS: dict[str, tuple[str, Callable[[BinaryIO, int], bool]]] = {
 
 
 def is_cut(path: Path) -> bool:
-    """Whether a video file ends before it says it does."""
+    """Return True for a video file that ends before its container says so."""
     with path.open("rb") as file:
         return CONTAINERS[path.suffix.lower()][1](file, path.stat().st_size)

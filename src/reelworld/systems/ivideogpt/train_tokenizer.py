@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from reelworld.train.stage import Stage
     from reelworld.types import Batch
 
-__all__ = ["looks", "tokenizer_stage", "training_batches"]
-
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +35,7 @@ def training_batches(config: Config, clips: ClipIndex, batch: int) -> Callable[[
     from reelworld.data.augment import Augmentation
     from reelworld.data.loader import Loader
 
-    augment = Augmentation(least_area=config.crop_area, colour=config.colour_change)
+    augment = Augmentation(min_area=config.crop_area, jitter=config.colour_change)
     return Loader(clips, batch, config.seed, augment=augment).batches
 
 

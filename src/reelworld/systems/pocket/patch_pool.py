@@ -1,4 +1,4 @@
-"""The distinct patches of a recording, so that a tokenizer sees rare content as often as common content.
+"""Pool of the distinct patches of a recording, for mosaics: a tokenizer sees rare content as often as common content.
 
 In a game drawn from tiles a few kinds of patches fill almost every frame; what matters (the player, a key, a
 door) is rare. Mosaics are frames put together from patches drawn by kind, not by frequency.
@@ -19,8 +19,6 @@ from reelworld.data.loader import Loader
 from reelworld.nn.pixels import patchify, to_float, unpatchify
 from reelworld.types import Batch
 
-__all__ = ["PatchPool"]
-
 HASHED_AT_ONCE = 16384  # patches: as int64 they take eight times the memory of the frames
 
 
@@ -31,7 +29,7 @@ class PatchPool:
     patches: np.ndarray
     """uint8, (M, X)."""
     counts: np.ndarray
-    """How often each was seen, int64 (M,)."""
+    """Times that each was seen, int64 (M,)."""
     patch: int
     """Pixels per side."""
 
@@ -48,7 +46,7 @@ class PatchPool:
             frames = dataset.arrays(i, 0, dataset.episodes[i].n_frames, stride)["frames"]
             flat = patchify(torch.from_numpy(frames), patch).flatten(0, 1).numpy()
             pieces = [flat[row : row + HASHED_AT_ONCE] for row in range(0, len(flat), HASHED_AT_ONCE)]
-            # wraps around, which is what a hash wants
+            # the hash wraps around
             hashes = np.concatenate([(piece.astype(np.int64) * key).sum(1) for piece in pieces])
             unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
             for value, row, count in zip(unique.tolist(), first.tolist(), counts.tolist(), strict=True):
@@ -60,23 +58,23 @@ class PatchPool:
         return cls(np.stack(kept), np.array(list(found.values())), patch)
 
     @property
-    def distinct_share(self) -> float:
-        """Distinct patches as a share of all patches seen: near 0 for a game drawn from tiles."""
+    def distinct_fraction(self) -> float:
+        """Distinct patches as a fraction of all patches seen: near 0 for a game drawn from tiles."""
         return len(self.patches) / float(self.counts.sum())
 
-    def mosaics(self, n: int, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
-        """Put n frames together from patches, every kind equally likely: uint8 (n, H, W, 3)."""
+    def mosaic(self, n: int, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:
+        """Compose n frames of patches, every kind equally likely: uint8 (n, H, W, 3)."""
         picks = rng.integers(len(self.patches), size=(n, rows * columns))
         return unpatchify(torch.from_numpy(self.patches[picks]), self.patch, rows, columns).numpy()
 
-    def mixed(self, loader: Loader, share: float, start: int = 0) -> Iterator[Batch]:
-        """Yield the loader's batches of single frames with a share of them replaced by mosaics."""
-        n = round(loader.batch_size * share)
+    def mixed(self, loader: Loader, fraction: float, start: int = 0) -> Iterator[Batch]:
+        """Yield the loader's batches of single frames with a fraction of them replaced by mosaics."""
+        n = round(loader.batch_size * fraction)
         for number, batch in enumerate(loader.batches(start), start):
             assert batch.video is not None
             _, frames, height, width, _ = batch.video.shape
             rng = np.random.default_rng((loader.seed, 2, number))
-            made = self.mosaics(n * frames, height // self.patch, width // self.patch, rng)
+            made = self.mosaic(n * frames, height // self.patch, width // self.patch, rng)
             video = batch.video.clone()
             video[:n] = to_float(torch.from_numpy(made)).view(n, *video.shape[1:])
             yield replace(batch, video=video)

@@ -100,7 +100,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
         check_lengths(dataset, split, getattr(config, field), config.frame_stride, field)
     frames = Loader(windows(replace(config, frame_stride=1), dataset, "train", 1), config.tokenizer_batch, config.seed)
     pool = PatchPool.of(dataset, PATCH)
-    share = config.mosaic_share if pool.distinct_share < TILE_SHARE else 0.0
+    share = config.mosaic_share if pool.distinct_fraction < TILE_SHARE else 0.0
     yield Stage(
         name="tokenizer",
         part="tokenizer",

@@ -118,7 +118,7 @@ def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
             tokenizer,
             context_frames=config.cond_frames,
             n_latents=config.sequence_length // config.downsample[0],
-            alone_share=config.alone_share,
+            alone_prob=config.alone_share,
             seed=config.seed,
         ),
         steps=config.steps,
