@@ -92,6 +92,13 @@ class Fetches:
         return torch.hub.load_state_dict_from_url, ("http://localhost/weights.pth",)
 
 
+class Allocates:
+    """Asks for a terabyte of memory where a pickle of it is loaded."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return bytearray, (1 << 40,)
+
+
 def hostile(path: Path, place: str, thing: object) -> None:
     parts = config, *_ = make_parts(**VARIANTS["frame"])
     whole: dict[str, Any] = {
@@ -118,6 +125,7 @@ BAD_PRIORS: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "runs-in-callbacks": (lambda p: hostile(p, "callbacks", Runs()), ["posix.system"]),
     "runs-in-settings": (lambda p: hostile(p, "hyper_parameters", Runs()), ["posix.system"]),
     "runs-in-weights": (lambda p: hostile(p, "state_dict", Runs()), ["posix.system"]),
+    "allocates-in-callbacks": (lambda p: hostile(p, "callbacks", Allocates()), ["builtins.bytearray"]),
     "fetches-in-settings": (
         lambda p: hostile(p, "hyper_parameters", Fetches()),
         ["torch.hub.load_state_dict_from_url"],

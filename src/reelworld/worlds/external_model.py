@@ -86,7 +86,7 @@ class ExternalModel:
         value = self.hyper_parameters.get(name)
         if value is None:
             return default
-        if type(value) not in (int, float) or not (0 <= value < 1 or (may_be_one and value == 1)):
+        if not isinstance(value, int | float) or not (0 <= value < 1 or (may_be_one and value == 1)):
             raise self.error(
                 f"says {brief(value)} for {name}; wanted a number from 0 to {'' if may_be_one else 'below '}1."
             )
@@ -95,7 +95,7 @@ class ExternalModel:
     def positive(self, name: str, default: float) -> float:
         """Return an optional number above 0."""
         value = self.hyper_parameters.get(name, default)
-        if type(value) not in (int, float) or not 0 < value < inf:
+        if not isinstance(value, int | float) or not 0 < value < inf:
             raise self.error(f"says {brief(value)} for {name}; wanted a number above 0.")
         return float(value)
 
@@ -139,10 +139,12 @@ class ExternalModel:
             raise self.error(f"is no model that can be built: {error}") from None
         missing, surplus = sorted(wanted.keys() - self.tensors.keys()), sorted(self.tensors.keys() - wanted.keys())
         if missing or surplus:
+            first = missing[0] if missing else "none"
+            closest = max(surplus, key=lambda name: _common_letters(name, first), default="none")
             raise self.error(
                 f"holds other tensors than its hyper-parameters need: {len(missing)} missing "
-                f"({brief(missing[0]) if missing else 'none'}), {len(surplus)} surplus "
-                f"({brief(surplus[0]) if surplus else 'none'}); it is no complete checkpoint of such a model."
+                f"({brief(first) if missing else first}), {len(surplus)} surplus "
+                f"({brief(closest) if surplus else closest}); it is no complete checkpoint of such a model."
             )
         for name, tensor in wanted.items():
             found = self.tensors[name]
@@ -156,3 +158,8 @@ class ExternalModel:
             for name, tensor in names(part).items():
                 tensor.copy_(self.tensors[name])
         return part
+
+
+def _common_letters(a: str, b: str) -> int:
+    """Return the number of letters at their beginning that two names share."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

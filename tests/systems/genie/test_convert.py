@@ -156,6 +156,10 @@ def cut(weights: dict[str, Tensor]) -> None:
 DAMAGE: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
     "missing": (lambda w: w.pop("decoder.layers.1.mlp.fc2.bias"), "1 missing"),
     "surplus": (lambda w: w.update(extra=torch.zeros(1)), "1 surplus"),
+    "renamed": (
+        lambda w: w.update(a=torch.zeros(1), pos_embed=torch.zeros(1), out_x_bias=w.pop("out_x_proj.bias")),
+        "1 missing ('out_x_proj.bias'), 3 surplus ('out_x_bias')",
+    ),
     "shape": (cut, "out_x_proj.weight of torch.float32 (11, 16); wanted"),
     "whole-numbers": (
         lambda w: w.update({"out_x_proj.bias": torch.zeros(12, dtype=torch.int64)}),
