@@ -1,18 +1,20 @@
-"""Make the pictures of README.md and docs/ from finished runs: nothing in docs/images is drawn by hand.
+"""Make the pictures of README.md and docs/ from finished runs and kept results.
 
     make demo
     make demo-videogpt
     python benchmarks/pictures.py --demo runs/demo --smooth runs/carracing --futures runs/demo-videogpt
     python benchmarks/pictures.py --only robots --robots runs/robots      (after robot_worlds.py)
+    python benchmarks/pictures.py --only charts                           (kept results alone)
 
 Writes docs/images/*.gif (recording beside world under the same actions, the longest of the first test episodes;
-several futures of one start) and, where Chromium is installed, screenshots of the play page and of the report. Curves
-come from kept results: clone_plot.py draws clone-from-video.png.
+several futures of one start), charts of kept results as SVG and, where Chromium is installed, screenshots of the play
+page and of the report.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
 
+from reelworld.charts import line_chart
 from reelworld.evaluate.clips import open_for, read_episode
 from reelworld.media import encode_gif, side_by_side, write_file
 from reelworld.worlds.world import World
@@ -28,6 +31,19 @@ from reelworld.worlds.world import World
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
+RESULTS = Path(__file__).parent / "results"
+STYLE = """
+  svg { --ink: #1f2328; --soft: #59636e; --grid: #d1d9e0; --first: #0969da; --second: #bc4c00; }
+  @media (prefers-color-scheme: dark) {
+    svg { --ink: #f0f6fc; --soft: #9198a1; --grid: #3d444d; --first: #58a6ff; --second: #f0883e; }
+  }
+  text { font: 12px system-ui, sans-serif; fill: var(--soft); }
+  .grid { stroke: var(--grid); } .band { fill: var(--first); opacity: 0.18; }
+  .line { fill: none; stroke-width: 2; } .line.k0, .key.k0 { stroke: var(--first); } .dot.k0 { fill: var(--first); }
+  .line.k1, .key.k1 { stroke: var(--second); } .dot.k1 { fill: var(--second); }
+  .line.k2, .key.k2, .line.k3, .key.k3 { stroke: var(--ink); } .k2 { stroke-dasharray: 6 4; }
+  .k3 { stroke-dasharray: 2 4; } .dot.k2, .dot.k3 { fill: var(--ink); }
+"""
 KEYS = ["ArrowUp", "ArrowRight", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowUp"]
 
 
@@ -101,6 +117,46 @@ def robots(folder: Path) -> None:
         write_file(IMAGES / name, encode_gif(made, round(world.info.fps)))
 
 
+def standalone(chart: str, names: list[str]) -> bytes:
+    """Turn an inline chart into an SVG file: its own style for light and dark, the legend in the drawing."""
+    svg = chart[chart.index("<svg") :]
+    width, height = map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', svg)[0])
+    legend = "".join(
+        f'<line class="line key k{i}" x1="{60 + 160 * i}" x2="{84 + 160 * i}" y1="-12" y2="-12"/>'
+        f'<text x="{90 + 160 * i}" y="-8">{name}</text>'
+        for i, name in enumerate(names)
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -30 {width} {height + 30}" width="{width}"'
+    inside = svg[svg.index(">") + 1 :]
+    return f"{head}><style>{STYLE}</style>{legend}{inside}\n".encode()
+
+
+def charts() -> None:
+    """Draw charts of kept results: returns of clones of a video by the number of labelled steps."""
+    rows = json.loads((RESULTS / "clone-from-video.json").read_text(encoding="utf-8"))["results"]
+    all_steps = max(row["labels"] for row in rows)
+    watched, alone = (
+        [row for row in rows if row["who"] == who and row["labels"] < all_steps] for who in ("video", "labels")
+    )
+    by_chance = next(row["return"] for row in rows if row["who"] == "random")
+    series = {
+        "video and labels": [row["return"] for row in watched],
+        "labels alone": [row["return"] for row in alone],
+        "random actions": [by_chance] * len(watched),
+    }
+    chart = line_chart(
+        [row["labels"] for row in watched],
+        series,
+        x_label="labelled steps",
+        y_label="return",
+        low=[row["low"] for row in watched],
+        high=[row["high"] for row in watched],
+        even_x=True,
+        width=720,
+    )
+    (IMAGES / "clone-from-video.svg").write_bytes(standalone(chart, list(series)))
+
+
 def main() -> None:
     """Make all pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -108,9 +164,11 @@ def main() -> None:
     parser.add_argument("--smooth", type=Path, default=Path("runs/carracing"))
     parser.add_argument("--futures", type=Path, default=Path("runs/demo-videogpt"))
     parser.add_argument("--robots", type=Path, default=Path("runs/robots"))
-    parser.add_argument("--only", choices=["films", "screenshots", "robots"], help="make these only")
+    parser.add_argument("--only", choices=["charts", "films", "screenshots", "robots"], help="make these only")
     args = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
+    if args.only in (None, "charts"):
+        charts()
     if args.only in (None, "robots"):
         robots(args.robots)
     if args.only in (None, "films"):

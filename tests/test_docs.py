@@ -13,7 +13,7 @@ import pytest
 from reelworld.systems import SYSTEMS
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ("pictures.py", "clone_plot.py")
+SCRIPTS = ("pictures.py",)
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 
 
