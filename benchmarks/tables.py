@@ -387,7 +387,69 @@ def waiting(name: str) -> str:
 WAYS = {"default": "default (spin for long)", "passive": "OMP_WAIT_POLICY=PASSIVE (sleep at once)"}
 
 
+def highlights() -> str:
+    """Table of one line per system: its figures, the baseline beside them, the full table."""
+    doorkey, driving, walks, longer = (
+        figures(load(f"{name}.json"))
+        for name in ("demo-doorkey", "carracing", "videogpt-doorkey", "videogpt-doorkey-26000-steps")
+    )
+    genie, robots = load("genie-doorkey.json")["results"], load("ivideogpt-robots.json")["results"]
+    sampling_rows = {(r["what"], r["dtype"]): r for r in load("videogpt-sampling.json")["results"]}
+    token = sampling_rows["draw a token, full", "bfloat16"]
+    right = [100 * row["found"]["one_step_frames_exact"]["value"] for row in genie]
+    single = walks["psnr_single_h4"]
+    exact, gain = doorkey["one_step_frames_exact"], driving["gain_h1"]
+    named = [100 * row["map"]["accuracy"] for row in genie]
+    purity = [100 * row["found"]["latent_purity"]["value"] for row in genie]
+
+    def worth(task: str) -> str:
+        values = [row["figures"]["delta_uniform_h4"]["value"] for row in robots if row["task"] == task]
+        return f"{min(values):.1f} to {max(values):.1f} dB"
+
+    play = next(r for r in load("bench-doorkey.json")["results"] if r["what"].startswith("play") and r["threads"] == 1)
+    rows = [
+        [
+            "`pocket`, DoorKey",
+            f"next frame exact in **{value_text(exact)}** of steps ({interval_text(exact)}; last frame "
+            f"{value_text({**exact, 'value': exact['baselines']['copy of the last frame seen']})}); 100 free-running "
+            f"steps exact in **{value_text(doorkey['free_run_frames_exact'])}**; {number(play['median'])} frames/s on a core",
+            "doorkey",
+        ],
+        [
+            "`pocket`, CarRacing",
+            f"**{value_text(driving['psnr_h1'])}** one step ahead, **{value_text(gain)}** above the last frame; roads "
+            "hold for a few seconds of free running, then change",
+            "carracing",
+        ],
+        [
+            "`videogpt`, DoorKey walks",
+            f"mean of 8 samples, 4 steps ahead: **{value_text(walks['gain_mean_h4'])}** above the last frame "
+            f"({value_text(longer['gain_mean_h4'])} after 26,000 steps); a single sample {value_text(single)}, the last "
+            f"frame {value_text({**single, 'value': single['baselines']['copy of the last frame seen']})}. Published BAIR "
+            f"size: {token['tokens_per_second']:.0f} tokens/s on a CPU, {token['times_the_published_way']:.1f}x the "
+            "published way of sampling",
+            "videogpt-doorkey",
+        ],
+        [
+            "`genie`, DoorKey",
+            f"latent actions **{min(purity):.1f} to {max(purity):.1f}%** pure over three seeds; real actions named "
+            f"from 200 labels in **{min(named):.1f} to {max(named):.1f}%**; next frame exact in {min(right):.0f} to "
+            f"{max(right):.0f}% of steps",
+            "genie-doorkey",
+        ],
+        [
+            "`ivideogpt`, robots",
+            f"true actions beat random ones 4 steps ahead by **{worth('cartpole')}** (pole) and "
+            f"**{worth('reacher')}** (arm) over three seeds",
+            "ivideogpt-robots",
+        ],
+    ]
+    lines = [[name, text, f"[table](docs/results.md#{anchor})"] for name, text, anchor in rows]
+    return table(["world", "figures", "full table"], lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "highlights": highlights,
     "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
     "doorkey-highlight": lambda: quality("doorkey-highlight.json", DOORKEY),
