@@ -12,17 +12,17 @@ import pytest
 from benchmarks import structure
 
 RATCHET: dict[str, float] = {
-    "edits": 9,
-    "one_user": 51,
-    "kind_branches": 35,
-    "probes": 5,
-    "seam_reads": 112,
-    "system_names": 33,
-    "any": 357,
-    "src_lines": 38_231,
-    "cycles": 3,
-    "streams": 18,
-    "questions": 253,
+    "edits": 4,
+    "one_user": 38,
+    "kind_branches": 34,
+    "probes": 4,
+    "seam_reads": 93,
+    "system_names": 15,
+    "any": 251,
+    "src_lines": 37_105,
+    "cycles": 2,
+    "streams": 5,
+    "questions": 169,
 }
 """Measures that miss their target, with the value reached; a value may only fall."""
 
