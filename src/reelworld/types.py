@@ -8,7 +8,7 @@ Shapes: B batch, T frames, H W pixel rows and columns, A action width,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -25,22 +25,25 @@ __all__ = [
     "Clip",
     "Codes",
     "Conditions",
-    "Dynamics",
     "Fit",
     "GridSpec",
     "Losses",
+    "ModelSpec",
     "Sampler",
     "Score",
     "StepResult",
     "StepScores",
     "TokenSpec",
-    "Tokenizer",
     "UserError",
 ]
 
 
 Fit = Literal["none", "crop", "stretch", "pad"]
 """How frames of another shape are brought to the wanted size."""
+
+
+LONGEST_STRETCH = 64
+"""Frames that models without a window encode at once."""
 
 
 class UserError(ValueError):
@@ -151,8 +154,7 @@ class TokenSpec:
     has_pictures: bool = True
     """False when nobody here turns pictures into codes and back: such a world is used by its codes."""
     remembers: bool = False
-    """True when a frame's codes and pixels depend on earlier frames: frames that come one after the other are decoded
-    with ``begin(codes) -> memory`` and ``advance(codes of one frame, memory) -> video``."""
+    """True when a frame's codes and pixels depend on earlier frames: frames are then decoded with a state."""
     context_frames: int = 0
     """First frames of a clip that have codes in a grid of their own ("context") and are seen by all others; their rows
     of "video" hold nothing, nor do the others' of "context" (``Codes.keep``). 0: all frames are coded alike."""
@@ -194,11 +196,8 @@ class Conditions:
     """Stream name -> int64 (B, T) or float32 (B, T, A); a dimension k after T with frame stride k."""
     class_id: Tensor | None = None
     """int64, (B,)."""
-    text: Tensor | None = None
     context_video: Tensor | None = None
     """Frames a model is shown as pixels, float32 in [-1, 1], (B, T, H, W, 3)."""
-    goal: Tensor | None = None
-    noise_level: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,8 +212,6 @@ class Batch:
     """float32, (B, T); row t belongs to arriving at frame t+1, the last row is padding."""
     terminated: Tensor | None = None
     """bool, (B, T), aligned like rewards."""
-    positions: Tensor | None = None
-    segment_ids: Tensor | None = None
     valid: Tensor | None = None
     """bool, (B, T); None means every frame is real."""
 
@@ -267,19 +264,75 @@ class StepResult:
 
 
 class StepScores(NamedTuple):
-    """What dynamics say about each next frame of clips from the true past; each (B, P - 1).
+    """Teacher-forced scores of the frames behind a context of K frames; each (B, T - K), K usually 1.
 
-    (B, P - K) where K frames are the context of all others: nothing is said of these.
+    Models that code several frames together score latent frames, (B, P - K'), and leave the step outcomes out.
     """
 
-    nats: Tensor
-    """Surprise at the recorded frame."""
-    is_right: Tensor
-    """bool: the likeliest codes are all right."""
-    reward: Tensor
-    """Expected reward of the step."""
-    terminated: Tensor
-    """Probability that the step ends the episode."""
+    nll: Tensor
+    """Negative log-likelihood of the recorded frame in nats."""
+    correct: Tensor | None = None
+    """bool: the likeliest codes are all the recorded ones."""
+    reward: Tensor | None = None
+    """Expected reward of the step that leads to the frame."""
+    terminated: Tensor | None = None
+    """Probability that this step ends the episode."""
+    code_nll: Tensor | None = None
+    """Negative log-likelihood of every code, (B, P, N), where codes are drawn one after the other."""
+    n_frames: int | None = None
+    """Number of scored frames per clip where it is not that of ``nll``'s columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Public description of a world model: the shapes, streams and lengths that callers need.
+
+    Free of torch; saved in world.json and compared with the one that the loaded parts give.
+    """
+
+    height: int
+    """Pixel rows of a frame."""
+    width: int
+    """Pixel columns of a frame."""
+    fps: float = 0.0
+    """Frames per second, after the frame stride; 0 when unknown."""
+    actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+    """Action streams; empty for unconditional models."""
+    classes: tuple[str, ...] = ()
+    """Class names of class-conditional models."""
+    frame_stride: int = 1
+    """Recorded frames per frame of the model."""
+    context: tuple[int, int, int | None] = (1, 1, None)
+    """Least, usual and largest number of frames to start from, a goal not counted; least 0: from nothing, largest None:
+    any number."""
+    chunk: int = 1
+    """Frames that one call of the model makes."""
+    time_stride: int = 1
+    """Frames per latent frame."""
+    window: int | None = None
+    """Longest clip that is encoded and scored at once, a goal counted; None: unbounded."""
+    min_clip: int = 1
+    """Shortest clip that is encoded, a goal counted."""
+    goal: bool = False
+    """Rollouts need a goal picture."""
+    rewards: bool = False
+    """Steps predict rewards."""
+    likelihood: Literal["exact", "bound", "pseudo"] | None = None
+    """Kind of the scores; None where the likelihood is not tractable."""
+    pixels: bool = True
+    """False for models of codes whose tokenizer is missing."""
+    grids: Mapping[str, GridSpec] = field(default_factory=dict)
+    """Grids of codes; empty for models in pixel space."""
+
+    def windows(self, n_frames: int) -> list[slice]:
+        """Cut a clip into stretches that are encoded one at a time; what is too short for one at the end is left out.
+
+        Args:
+            n_frames: Length of the clip.
+        """
+        size = self.window or LONGEST_STRETCH
+        starts = range(0, n_frames - self.min_clip + 1, size)
+        return [slice(start, min(start + size, n_frames)) for start in starts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -301,6 +354,11 @@ class Sampler(Protocol):
     steps: int
     """Passes per latent frame (masked decoding)."""
 
+    @property
+    def on_progress(self) -> Callable[[float, int], object] | None:
+        """Called with the fraction that is done and the number of frames, while several frames are made at once."""
+        ...
+
     def __call__(self, logits: Tensor, generator: Generators) -> Tensor:
         """Turn logits (B, ..., V) into ids (B, ...)."""
         ...
@@ -311,40 +369,4 @@ class Sampler(Protocol):
 
     def order(self, sure: Tensor, generator: Generators, share_left: float = 1.0) -> Tensor:
         """Turn log-probabilities (B, ...) into an order, the greatest first, with this share of the passes to come."""
-        ...
-
-
-class Tokenizer(Protocol):
-    """Pixels <-> codes. Video is float32 in [-1, 1], (B, T, H, W, 3)."""
-
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
-        """Turn a clip into codes."""
-        ...
-
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
-        """Turn codes back into a clip."""
-        ...
-
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Loss of a batch with ``video``."""
-        ...
-
-    def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
-        """Describe the codes of clips of this size."""
-        ...
-
-
-class Dynamics(Protocol):
-    """Predicts the codes of the next latent frame; a step never recomputes the past."""
-
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Loss of a batch with ``codes`` and ``conditions``."""
-        ...
-
-    def prefill(self, codes: Codes, conditions: Conditions) -> Any:
-        """Read P context frames and the P-1 actions between them; return a state."""
-        ...
-
-    def step(self, state: Any, conditions: Conditions, sampler: Sampler, generator: Generators) -> tuple[Codes, Any]:
-        """Take one action (conditions with T=1); return the codes of one latent frame and the new state."""
         ...

@@ -65,7 +65,7 @@ def untrained(name: str, kind: str, config: Any = None) -> World:
     if hasattr(world.tokenizer, "codebooks"):
         spread_codebooks(world)
     rows, ids = actions(world, 3, 2, seed=8), classes(world, 3)
-    world.starts = [
+    world.initial_contexts = [
         Clip(
             frames=f,
             actions={k: v[i] for k, v in rows.items()},

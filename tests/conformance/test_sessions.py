@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from tests.conformance.conftest import actions, classes, clip_frames, frames
 from tests.rollout.plain import plain_run
 
 from reelworld.models.samplers import SamplerConfig
+from reelworld.models.world_model import Context
 from reelworld.nn.pixels import to_float
 from reelworld.rollout.session import Session, Snapshot
 from reelworld.types import Clip, Codes, Conditions, UserError
@@ -111,22 +111,24 @@ def scored(
     world: World, video: np.ndarray, moves: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Let the world score a clip; return the codes (1, P, N) it looked at and nats per latent frame, as it did."""
-    method = "nats" if clip_frames(world) else "judge"
+    method = "nll" if clip_frames(world) else "score"
     original, seen = getattr(world.dynamics, method), []
 
     def spy(codes: Codes, conditions: Conditions) -> Any:
         seen.append((torch.cat([*codes.grids.values()], 2), original(codes, conditions)))
         return seen[-1][1]
 
-    with monkeypatch.context() as patch:
+    ids = classes(world, 1)
+    clips = Context(
+        frames=video,
+        actions={k: torch.from_numpy(v[:, :-1]) for k, v in moves.items()},
+        class_id=None if ids is None else torch.tensor(ids),
+    )
+    with monkeypatch.context() as patch, torch.inference_mode():
         patch.setattr(world.dynamics, method, spy)
-        patch.setattr(world, "info", replace(world.info, context_frames=N_CONTEXT))
-        clip = Clip(
-            frames=video[0], actions={k: v[0] for k, v in moves.items()}, class_id=(classes(world, 1) or [None])[0]
-        )
-        world.score(clip)
+        world.model.score(clips, N_CONTEXT)
     ((codes, said),) = seen
-    return codes, said.sum(-1) if clip_frames(world) else said.nats
+    return codes, said.sum(-1) if clip_frames(world) else said.nll
 
 
 def encode(world: World, video: np.ndarray) -> Codes:
@@ -172,7 +174,7 @@ def test_cached_steps_equal_the_parallel_pass(world: World) -> None:
     video, moves = frames(2, N_CONTEXT + N_STEPS), actions(world, 2, N_CONTEXT + N_STEPS)
     with torch.inference_mode():
         codes = encode(world, video)
-        judged = world.dynamics.judge(codes, conditions(world, moves, video))
+        judged = world.dynamics.score(codes, conditions(world, moves, video))
         past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
         state = world.dynamics.prefill(codes[:N_CONTEXT], conditions(world, past, video))
         sampler, brought = Forced(codes.video[:, N_CONTEXT:].flatten(1)), []
@@ -183,7 +185,7 @@ def test_cached_steps_equal_the_parallel_pass(world: World) -> None:
             brought.append(torch.stack([state.reward, state.terminated]))
     later = slice(-N_STEPS, None)
     nats = torch.cat(sampler.nats, 1).unflatten(1, (N_STEPS, -1)).sum(-1)  # of a whole frame, or one code after another
-    torch.testing.assert_close(nats, judged.nats[:, later], rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(nats, judged.nll[:, later], rtol=1e-4, atol=1e-3)
     expected = torch.stack([judged.reward, judged.terminated])[..., later]
     torch.testing.assert_close(torch.stack(brought, -1), expected, rtol=1e-4, atol=1e-5)
 
@@ -193,7 +195,7 @@ def cached_clip_equals_the_parallel_pass(world: World, known: int) -> None:
     told = conditions(world, {}, video)
     with torch.inference_mode():
         codes = encode(world, video).video
-        expected = world.dynamics.nats(Codes.of(codes), told)
+        expected = world.dynamics.nll(Codes.of(codes), told)
         state = world.dynamics.prefill(Codes.of(codes[:, :known]), told)
         sampler = Forced(codes[:, known:].flatten(1))
         for p in range(known, codes.shape[1]):
@@ -322,7 +324,7 @@ def test_streams_draw_their_own_futures(world: World) -> None:
 
 def test_sessions_begin_with_start_clips(world: World) -> None:
     firsts = {world.session(seed=i).reset().frame[0].tobytes() for i in range(12)}
-    assert firsts == {clip.frames[-1].tobytes() for clip in world.starts}
+    assert firsts == {clip.frames[-1].tobytes() for clip in world.initial_contexts}
 
 
 def test_a_seed_decides_everything(world: World) -> None:

@@ -78,8 +78,8 @@ def test_save_then_load_is_the_identity(world: World, tmp_path: Path) -> None:
     before, after = weights(world), weights(again)
     assert before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert len(again.starts) == len(world.starts) == 3
-    for clip, before_clip in zip(again.starts, world.starts, strict=True):
+    assert len(again.initial_contexts) == len(world.initial_contexts) == 3
+    for clip, before_clip in zip(again.initial_contexts, world.initial_contexts, strict=True):
         assert np.array_equal(clip.frames, before_clip.frames)
         assert all(np.array_equal(clip.actions[k], before_clip.actions[k]) for k in world.info.actions)
         assert clip.class_id == before_clip.class_id

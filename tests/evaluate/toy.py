@@ -135,7 +135,7 @@ class ToyWorld:
         self.predict = predict
         self.tokenizer = tokenizer or ExactTokenizer()
         self.info = SimpleNamespace(
-            name="toy", recipe="none", height=32, width=32, fps=5.0, actions={"action": SPEC}, context_frames=2,
+            name="toy", system="none", height=32, width=32, fps=5.0, actions={"action": SPEC}, context_frames=2,
             splits={"train": tuple(train)}, provenance={}, statistics={}, parts={}, classes=(),
         )  # fmt: skip
 

@@ -83,7 +83,7 @@ class OpenWorld:
         self.tokenizer, self.dynamics = tokenizer or toy.ExactTokenizer(), dynamics or Prior()
         self.parts = {"tokenizer": self.tokenizer}
         self.info = SimpleNamespace(
-            name="open", recipe="none", height=32, width=32, fps=5.0, actions={}, context_frames=context, classes=(),
+            name="open", system="none", height=32, width=32, fps=5.0, actions={}, context_frames=context, classes=(),
             splits={}, provenance={}, statistics={}, parts={}, sampler={"steps": 1},
         )  # fmt: skip
 

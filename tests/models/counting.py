@@ -16,7 +16,9 @@ import torch
 from tests.conformance.conftest import untrained
 from torch import Tensor, nn
 
+from reelworld.models.parts import ActionInference
 from reelworld.nn.pixels import to_uint8
+from reelworld.systems.genie.model import assemble
 from reelworld.worlds.world import World
 
 SIDE, N_LEVELS, WALL = 64, 8, 5
@@ -35,7 +37,7 @@ class ReadCountsConfig:
     n_codes: int = 4
 
 
-class ReadCounts(nn.Module):
+class ReadCounts(ActionInference):
     """Read the difference of two levels."""
 
     def __init__(self, config: ReadCountsConfig) -> None:
@@ -52,9 +54,9 @@ class ReadCounts(nn.Module):
 def counting_world() -> World:
     """A tiny Genie with random weights whose latent actions are those of the game."""
     world = untrained("genie", "latent")
-    world.latent_actions = ReadCounts(ReadCountsConfig())
-    world.starts = [replace(clip, actions={"latent": np.array([i, 0])}) for i, clip in enumerate(world.starts)]
-    return world
+    parts = {**world.parts, "latent_actions": ReadCounts(ReadCountsConfig())}
+    contexts = [replace(clip, actions={"latent": np.array([i, 0])}) for i, clip in enumerate(world.initial_contexts)]
+    return World(world.info, assemble(world.spec, parts), contexts)
 
 
 def episode(seed: int, n_frames: int = 30) -> tuple[np.ndarray, np.ndarray]:

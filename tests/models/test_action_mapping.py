@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ import torch
 
 from reelworld.config import from_json, to_json
 from reelworld.models.action_mapping import ActionMap, fit_map, kinds_of
-from reelworld.models.mapped_dynamics import SteeredDynamics
-from reelworld.types import ActionSpec, Codes, Conditions, UserError
+from reelworld.models.mapped_actions import MappedActions
+from reelworld.models.world_model import Context, WorldModel
+from reelworld.types import ActionSpec, ModelSpec, UserError
 
 FIVE = ActionSpec(kind="discrete", n=5, names=("rest", "left", "right", "jump", "dig"))
 WHEEL = ActionSpec(kind="continuous", n=2, names=("steer", "gas"), low=(-1.0, 0.0), high=(1.0, 3.0))
@@ -92,20 +93,30 @@ def test_tensors_are_translated_like_arrays(kind: str) -> None:
         real[:4] = np.array([(a, b) for a in found.cuts[0] for b in found.cuts[1]], np.float32)
     told: list[Any] = []
 
-    class Listening:
-        def prefill(self, codes: Any, conditions: Conditions) -> None:
-            told.append(conditions)
+    class Recording(WorldModel):
+        spec = ModelSpec(height=8, width=8, actions={"latent": ActionSpec(kind="discrete", n=6)})
+        parts: ClassVar[dict[str, Any]] = {}
 
-        def step(self, state: Any, conditions: Conditions, sampler: Any, generator: Any) -> None:
-            told.append(conditions)
+        def begin(self, context: Context, sampler: Any, rng: Any) -> Any:
+            told.append(context.actions)
 
-    dynamics = SteeredDynamics(Listening(), found, torch.device("cpu"))
+        def step(self, state: Any, actions: Any, sampler: Any, rng: Any) -> Any:
+            told.append(actions)
+
+        def loss(self, batch: Any, generator: Any = None) -> Any:
+            raise NotImplementedError
+
+        def default_sampler(self, exact: Any = None) -> Any:
+            raise NotImplementedError
+
+    model = MappedActions(Recording(), found)
+    assert model.spec.actions == {"action": found.spec}
     rows = torch.from_numpy(real.reshape(4, 100, *real.shape[1:]))
-    dynamics.prefill(Codes.of(torch.zeros(4, 1, 1)), Conditions(actions={"action": rows}, class_id=torch.arange(4)))
-    dynamics.step(None, Conditions(actions={"action": rows[:, :1]}), None, None)  # type: ignore[arg-type]
-    assert np.array_equal(told[0].actions["latent"].numpy(), found.latent(real).reshape(4, 100))
-    assert np.array_equal(told[1].actions["latent"].numpy(), found.latent(real).reshape(4, 100)[:, :1])
-    assert set(told[0].actions) == {"latent"} and told[0].class_id.tolist() == [0, 1, 2, 3]
+    model.begin(Context(frames=np.zeros((4, 101, 8, 8, 3), np.uint8), actions={"action": rows}), None, [])  # type: ignore[arg-type]
+    model.step(None, {"action": rows[:, :1]}, None, [])  # type: ignore[arg-type]
+    assert np.array_equal(told[0]["latent"].numpy(), found.latent(real).reshape(4, 100))
+    assert np.array_equal(told[1]["latent"].numpy(), found.latent(real).reshape(4, 100)[:, :1])
+    assert set(told[0]) == {"latent"}
     assert len(set(found.to_latent)) > 3
     assert np.array_equal(kinds_of(rows, torch.tensor(found.cuts)).numpy().ravel(), found.kinds(real))
 

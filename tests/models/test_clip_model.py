@@ -17,6 +17,7 @@ from tests.tiny import tiny_world
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.rollout.session import Session
+from reelworld.systems.videogpt.model import assemble
 from reelworld.types import Clip, Codes, Conditions, UserError
 from reelworld.worlds.world import World
 
@@ -198,7 +199,7 @@ def test_a_world_that_needs_nothing_begins_from_nothing() -> None:
     assert np.array_equal(session.step().frame[0], plain[1])  # the reset showed the first one
     assert np.array_equal(world.generate(NOTHING, n_frames=N_STEPS, seed=4)[0], plain)
     assert world.generate(NOTHING, n_frames=0).shape == (1, 0, SIDE, SIDE, 3)
-    world.starts = start_clips(4)
+    world.initial_contexts = start_clips(4)
     assert np.array_equal(world.generate(NOTHING, n_frames=3, seed=4)[0], plain[:3])
 
 
@@ -214,7 +215,7 @@ def test_a_stream_that_begins_anew_from_nothing_draws_by_itself() -> None:
 
 def test_classes_are_drawn_where_nothing_says_which() -> None:
     world = toy_world(0, CLASSES)
-    drawn = {int(world.session(seed=i)._beginning([0], None, None, None, None).class_id) for i in range(20)}
+    drawn = {int(world.session(seed=i)._context([0], None, None, None, None).class_id) for i in range(20)}
     assert drawn == {0, 1, 2}
     alone = world.generate(NOTHING, n_frames=CLIP, seed=1)
     assert any(np.array_equal(alone[0], plain_after_one_draw(world, c)) for c in range(3))
@@ -228,8 +229,8 @@ def plain_after_one_draw(world: World, class_id: int) -> np.ndarray:
 
 def test_start_clips_bring_their_class_and_are_chosen_by_it() -> None:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(4, CLASSES)
-    classes = {clip.frames[-1].tobytes(): clip.class_id for clip in world.starts}
+    world.initial_contexts = start_clips(4, CLASSES)
+    classes = {clip.frames[-1].tobytes(): clip.class_id for clip in world.initial_contexts}
     session = world.session(6, seed=0)
     begun = [classes[frame.tobytes()] for frame in session.reset().frame]
     assert session._state.class_id.tolist() == begun and len(set(begun)) > 1
@@ -309,7 +310,7 @@ def test_a_score_is_that_of_the_latent_frames_after_the_context() -> None:
         codes = world.tokenizer.encode(to_float(torch.from_numpy(window))[None]).video
         codes[:, :1] = world.tokenizer.encode(to_float(torch.from_numpy(given))[None]).video[:, :1]
         conditions = Conditions(context_video=to_float(torch.from_numpy(window[None, :1])), class_id=torch.tensor([1]))
-        total += float(world.dynamics.nats(Codes.of(codes), conditions)[:, 1:].sum())
+        total += float(world.dynamics.nll(Codes.of(codes), conditions)[:, 1:].sum())
         n_frames += CLIP - 2
     score = world.score(Clip(frames=film, class_id=1))
     assert score.nats_per_frame == pytest.approx(total / n_frames, rel=1e-6)
@@ -322,7 +323,7 @@ def test_a_score_is_that_of_the_latent_frames_after_the_context() -> None:
 
 
 def with_starts(world: World, n_frames: int) -> World:
-    world.starts = start_clips(n_frames, world.info.classes)
+    world.initial_contexts = start_clips(n_frames, world.info.classes)
     return world
 
 
@@ -367,7 +368,7 @@ def test_wrong_calls_are_one_line(call: Callable[[], object], said: str) -> None
 
 def test_classes_without_start_clips_are_named() -> None:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(2, CLASSES)[:2]
+    world.initial_contexts = start_clips(2, CLASSES)[:2]
     with pytest.raises(UserError, match="no start clips of class 2"):
         world.session().reset(class_id=2)
 
@@ -384,17 +385,18 @@ def test_nothing_is_changed_by_a_step_that_is_refused() -> None:
 
 # ------------------------------------------------------------------ on disk
 
-ALLOWED = ["tests.rollout.toy"]
+ALLOWED = ["tests.rollout"]
 
 
 def test_classes_and_start_clips_survive_the_disk(tmp_path: Path) -> None:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(4, CLASSES)
+    world.initial_contexts = start_clips(4, CLASSES)
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world", allow_code=ALLOWED)
     assert again.info.classes == CLASSES
-    assert [clip.class_id for clip in again.starts] == [0, 0, 1, 1, 2, 2]
-    assert all(np.array_equal(a.frames, b.frames) for a, b in zip(again.starts, world.starts, strict=True))
+    assert [clip.class_id for clip in again.initial_contexts] == [0, 0, 1, 1, 2, 2]
+    pairs = zip(again.initial_contexts, world.initial_contexts, strict=True)
+    assert all(np.array_equal(a.frames, b.frames) for a, b in pairs)
     runs = [play(w.session(3, seed=1), N_STEPS)[0] for w in (world, again)]
     assert np.array_equal(*runs)
 
@@ -404,8 +406,8 @@ def test_classes_and_start_clips_survive_the_disk(tmp_path: Path) -> None:
     [
         ({"classes": ["walk"]}, "lists 1 classes; its dynamics learned 3"),
         ({"classes": []}, "lists 0 classes; its dynamics learned 3"),
-        ({"context_frames": 9}, "begin with 9 frames; this world can begin with 1 to 8"),
-        ({"context_frames": 0}, "begin with 0 frames; this world can begin with 1 to 8"),
+        ({"context": [1, 9, 8]}, "begin with 9 frames; this world can begin with 1 to 8"),
+        ({"context": [1, 0, 8]}, "begin with 0 frames; this world can begin with 1 to 8"),
         ({"actions": {"a": {"kind": "discrete", "n": 2}}}, "lists the actions .*learned {}"),
         ({"dynamics": {"latent_frames": 3}}, "clips of 3 latent frames, its tokenizer makes 4"),
         ({"dynamics": {"grid": {"rows": 1, "columns": 4, "codebook_size": 16}}}, "1x4 codes of 16.*makes 2x2 codes"),
@@ -416,7 +418,8 @@ def test_descriptions_that_do_not_fit_are_one_line(tmp_path: Path, change: dict,
     path = tmp_path / "world" / "world.json"
     content = json.loads(path.read_text())
     content["parts"]["dynamics"]["config"].update(change.pop("dynamics", {}))
-    path.write_text(json.dumps({**content, **change}))
+    content["spec"].update(change)
+    path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=said) as caught:
         World.load(tmp_path / "world", allow_code=ALLOWED)
     assert "\n" not in str(caught.value)
@@ -425,7 +428,7 @@ def test_descriptions_that_do_not_fit_are_one_line(tmp_path: Path, change: dict,
 @pytest.mark.parametrize("label", [np.array(3), np.array("run"), np.array([0, 1])])
 def test_start_clips_of_unknown_classes_are_one_line(tmp_path: Path, label: np.ndarray) -> None:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(2, CLASSES)
+    world.initial_contexts = start_clips(2, CLASSES)
     world.save(tmp_path / "world")
     path = tmp_path / "world" / "starts.npz"
     with np.load(path) as stored:
@@ -441,12 +444,11 @@ def test_two_codebooks_are_one_line(tmp_path: Path) -> None:
 
     world = tiny_world("videogpt", DataInfo(height=64, width=64))
     world.save(tmp_path / "one")
-    assert World.load(tmp_path / "one").info.recipe == "videogpt"
+    assert World.load(tmp_path / "one").info.system == "videogpt"
     world.dynamics.codebook[3, 2] += 1
     world.save(tmp_path / "two")
     with pytest.raises(UserError, match=r"learned on another codebook \(32, 8\) than its tokenizer has"):
         World.load(tmp_path / "two")
-    world.info = replace(world.info, height=32, width=32)
     with pytest.raises(UserError, match="frames are 32x32 pixels"):
-        world.save(tmp_path / "three")
+        assemble(replace(world.spec, height=32, width=32), world.parts)
     assert {p.name for p in tmp_path.iterdir()} == {"one", "two"}

@@ -57,7 +57,7 @@ def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray)
             logits = model.logits(ids, Conditions(actions={"action": told}))[0, -layout.stride + place]
             video[0, -1, place] = logits[layout.frame_ids].argmax()
         whole = Codes({"context": context, "video": video})
-        rewards.append(float(model.judge(whole, Conditions(actions={"action": told})).reward[0, -1]))
+        rewards.append(float(model.score(whole, Conditions(actions={"action": told})).reward[0, -1]))
         drawn[len(shown)] = video[:, -1]
         shown.append(to_uint8(tokenizer.decode(whole)[0, -1]).numpy())
     return np.stack(shown[len(given) :]), np.array(rewards)
@@ -77,7 +77,7 @@ def test_a_run_over_several_windows_is_as_a_plain_program_says(world: World) -> 
 
 def test_a_context_is_read_once_for_any_number_of_candidates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    for part, name in ((world.dynamics, "prefill"), (world.tokenizer, "watch"), (world.tokenizer, "begin")):
+    for part, name in ((world.dynamics, "prefill"), (world.tokenizer, "watch"), (world.tokenizer, "init_state")):
         original = getattr(part, name)
         monkeypatch.setattr(part, name, lambda *a, name=name, original=original: (calls.append(name), original(*a))[1])
     session = world.session(1, 0)
@@ -85,7 +85,7 @@ def test_a_context_is_read_once_for_any_number_of_candidates(world: World, monke
     forks = session.fork(4)
     for t in range(3):
         forks.step(actions(world, 4, 1, seed=t)["action"][:, 0])
-    assert sorted(calls) == ["begin", "prefill", "watch"]
+    assert sorted(calls) == ["init_state", "prefill", "watch"]
 
 
 def test_forks_are_as_sessions_of_their_own(world: World) -> None:
@@ -135,11 +135,11 @@ def test_long_clips_are_scored_window_after_window(world: World) -> None:
     known = world.info.context_frames
     firsts = {2: (0, 4, 8), 4: (0, 2, 4, 6, 8)}[known]  # the last frames of each window begin the next one
     for first in firsts:
-        part = world.dynamics.judge(
+        part = world.dynamics.score(
             world.tokenizer.encode(to_float(torch.from_numpy(video[None, first : first + 6]))),
             Conditions(actions={k: torch.from_numpy(v[None, first : first + 6]) for k, v in moves.items()}),
         )
-        nats += part.nats[0, known - 2 if first else 0 :].tolist()
+        nats += part.nll[0, known - 2 if first else 0 :].tolist()
     assert len(nats) == 11 and score.nats_per_frame == pytest.approx(float(np.mean(nats)), rel=1e-5)
     assert score.rewards is not None and len(score.rewards) == 11
     with pytest.raises(UserError, match="needs at least 3"):
@@ -161,7 +161,8 @@ def test_a_long_context_is_cut_to_the_last_window(world: World) -> None:
 def test_a_window_must_have_room_behind_what_it_begins_with(saved: Path, n: int) -> None:
     described = saved / "world.json"
     fields = json.loads(described.read_text())
-    described.write_text(json.dumps({**fields, "context_frames": n}))
+    fields["spec"]["context"][1] = n
+    described.write_text(json.dumps(fields))
     with pytest.raises(UserError, match=rf"says to begin with {n} frames; this world can begin with 2 to 5"):
         World.load(saved)
 

@@ -30,7 +30,8 @@ def made(has_goal: bool = True, start_frames: int | None = None) -> World:
     short = replace(short, start_frames=start_frames)
     world = untrained("ivideogpt", "continuous", short)
     world.info = replace(world.info, sampler=SamplerConfig(temperature=0.0))
-    world.starts = [replace(clip, goal=frames(1, 1, seed=40 + i)[0, 0]) for i, clip in enumerate(world.starts)]
+    goals = [frames(1, 1, seed=40 + i)[0, 0] for i in range(len(world.initial_contexts))]
+    world.initial_contexts = [replace(c, goal=g) for c, g in zip(world.initial_contexts, goals, strict=True)]
     return world
 
 
@@ -119,9 +120,9 @@ def test_goals_are_wanted_where_there_are_some_and_nowhere_else(world: World) ->
 
 def test_start_clips_have_goals_and_another_can_be_given(world: World) -> None:
     runs = []
-    for given in (None, world.starts[0].goal, goal()):
+    for given in (None, world.initial_contexts[0].goal, goal()):
         session = world.session(1, 0)
-        session.parts = replace(session.parts, starts=world.starts[:1])
+        session.initial_contexts = world.initial_contexts[:1]
         session.reset(goal=given)
         runs.append(session.step().frame)
     assert np.array_equal(runs[0], runs[1]) and not np.array_equal(runs[0], runs[2])
@@ -137,7 +138,7 @@ def test_all_frames_see_the_goal_and_none_sees_what_comes_later(world: World) ->
 
     def nats(shown: np.ndarray) -> torch.Tensor:
         codes = world.tokenizer.encode(to_float(torch.from_numpy(shown)))
-        judged: torch.Tensor = world.dynamics.judge(codes, Conditions(actions=told)).nats[0]
+        judged: torch.Tensor = world.dynamics.score(codes, Conditions(actions=told)).nll[0]
         return judged
 
     before = nats(video)
@@ -203,7 +204,7 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
     again = World.load(tmp_path / "world")
     assert again.has_goal and again.info.context_frames == 1
     shown = {frame.tobytes() for frame in recorded.arrays(recorded.indices("val")[0], 5, 9)["frames"]}
-    for clip in again.starts:
+    for clip in again.initial_contexts:
         assert len(clip.frames) == 1 and clip.goal is not None and clip.goal.tobytes() in shown
     runs = [w.session(2, 3) for w in (world, again)]
     assert np.array_equal(*[(s.reset(), s.step(np.zeros(2)).frame)[1] for s in runs])

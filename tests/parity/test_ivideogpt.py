@@ -207,7 +207,7 @@ def test_logits_with_actions(io: dict[str, Tensor]) -> None:
 @needs("transformer_act", "input_ids", "actions", "reward_pred")
 @torch.no_grad()
 def test_rewards(io: dict[str, Tensor]) -> None:
-    judged = transformer("transformer_act").judge(layout().unpack(io["input_ids"].long()), told(io))
+    judged = transformer("transformer_act").score(layout().unpack(io["input_ids"].long()), told(io))
     torch.testing.assert_close(judged.reward[..., None], io["reward_pred"], **REWARDS)
 
 

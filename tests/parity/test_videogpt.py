@@ -252,7 +252,7 @@ def test_loss(name: str, io: dict[str, Tensor]) -> None:
     loss = case.prior.loss(Batch(codes=case.codes, conditions=case.conditions)).mean()["nats"]
     close(loss, io[f"{name}.loss"], NUMBERS)
     with torch.no_grad():
-        close(case.prior.nats(case.codes, case.conditions).mean(), io[f"{name}.loss"], NUMBERS)
+        close(case.prior.nll(case.codes, case.conditions).mean(), io[f"{name}.loss"], NUMBERS)
 
 
 @pytest.mark.parametrize("name", with_entry("frame_cond", "frame_features"))

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelworld.models.samplers import SamplerConfig
+from reelworld.models.clip_model import ClipModel
+from reelworld.models.parts import ClipPrior, Tokenizer
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import Clip, Codes, GridSpec, TokenSpec, UserError
-from reelworld.worlds.world import World, WorldInfo
+from reelworld.types import Clip, Codes, GridSpec, ModelSpec, TokenSpec, UserError
+from reelworld.worlds.info import WorldInfo
+from reelworld.worlds.world import World
 
 CLIP, STRIDE, SIDE, N_TOKENS, N_CODES = 8, 2, 16, 4, 16
 N_LATENTS = CLIP // STRIDE
@@ -44,7 +46,7 @@ class ToyPriorConfig:
     n_classes: int = 0
 
 
-class ToyTokenizer(nn.Module):
+class ToyTokenizer(Tokenizer):
     """Two frames and 8x8 pixels per code."""
 
     def __init__(self, config: ToyTokenizerConfig) -> None:
@@ -58,7 +60,7 @@ class ToyTokenizer(nn.Module):
             grids={"video": GRID}, time_stride=STRIDE, is_causal=False, clip_frames=self.config.clip_frames
         )
 
-    def encode(self, video, context=None):
+    def encode(self, video):
         pixels = to_uint8(video).long()
         b, t = pixels.shape[:2]
         assert t % STRIDE == 0
@@ -67,7 +69,10 @@ class ToyTokenizer(nn.Module):
         whole = bright.sum((1, 2), keepdim=True) // (bright.shape[1] * N_TOKENS)
         return Codes.of((3 * bright + whole) // 4 * N_CODES // 256)
 
-    def decode(self, codes, context=None):
+    def loss(self, batch, generator=None):
+        raise NotImplementedError
+
+    def decode(self, codes):
         ids = codes.video
         whole = ids.sum((1, 2), keepdim=True) % 7
         values = (ids * 16 + whole).unflatten(2, (2, 2)).repeat_interleave(STRIDE, 1)
@@ -82,7 +87,7 @@ class ToyState:
     n_latents: int
 
 
-class ToyPrior(nn.Module):
+class ToyPrior(ClipPrior):
     """Logits from a table of noise: by place, code before, code above, class and the shown frames."""
 
     def __init__(self, config: ToyPriorConfig) -> None:
@@ -122,19 +127,40 @@ class ToyPrior(nn.Module):
         rows = [self.row(flat[:, :i], i, conditions) for i in range(flat.shape[1])]
         return torch.stack(rows, 1).unflatten(1, codes.video.shape[1:])
 
-    def nats(self, codes, conditions):
+    @property
+    def grid(self):
+        return self.config.grid
+
+    @property
+    def n_latents(self):
+        return self.config.latent_frames
+
+    @property
+    def cond_frames(self):
+        return self.config.cond_frames
+
+    @property
+    def n_classes(self):
+        return self.config.n_classes
+
+    def check_tokenizer(self, tokenizer, height, width):
+        pass
+
+    def loss(self, batch, generator=None):
+        raise NotImplementedError
+
+    def nll(self, codes, conditions):
         logs = self.logits(codes, conditions).log_softmax(-1)
         return -logs.gather(-1, codes.video[..., None]).squeeze(-1)
 
 
 def toy_world(cond_frames: int = 0, classes: Sequence[str] = (), context_frames: int | None = None) -> World:
     """A world of the toy parts, without start clips."""
-    info = WorldInfo(
-        name="toy", recipe="toy", height=SIDE, width=SIDE, fps=5.0, actions={}, classes=tuple(classes),
-        context_frames=cond_frames if context_frames is None else context_frames, sampler=SamplerConfig(),
-    )  # fmt: skip
     prior = ToyPrior(ToyPriorConfig(cond_frames=cond_frames, n_classes=len(classes)))
-    return World(info, ToyTokenizer(ToyTokenizerConfig()), prior)
+    usual = cond_frames if context_frames is None else context_frames
+    spec = ModelSpec(height=SIDE, width=SIDE, fps=5.0, classes=tuple(classes), context=(0, usual, None))
+    model = ClipModel(spec, ToyTokenizer(ToyTokenizerConfig()), prior)
+    return World(WorldInfo(name="toy", system="tests.rollout", spec=model.spec), model)
 
 
 def frames(n: int, n_frames: int, seed: int = 0) -> np.ndarray:

@@ -12,6 +12,7 @@ from tests.models.counting import ALLOWED, counting_world
 
 from reelworld.config import to_json
 from reelworld.models.action_mapping import ActionMap, fit_map
+from reelworld.models.frame_model import FrameModel
 from reelworld.types import ActionSpec, Clip, UserError
 from reelworld.worlds.action_mapping import with_latent_actions, with_real_actions
 from reelworld.worlds.world import World
@@ -110,7 +111,7 @@ def test_nothing_pressed_is_the_null_action(bare: World, action_map: ActionMap) 
 def test_start_clips_mean_the_same(bare: World, action_map: ActionMap) -> None:
     """Latent actions of the starts are those of the map, there and back: 0, 1, 2."""
     steered = with_real_actions(bare, action_map)
-    for clip, before in zip(steered.starts, bare.starts, strict=True):
+    for clip, before in zip(steered.initial_contexts, bare.initial_contexts, strict=True):
         assert np.array_equal(action_map.latent(clip.actions["action"]), before.actions["latent"])
     one, other = steered.session(N, 4), bare.session(N, 4)
     assert np.array_equal(one.reset().frame, other.reset().frame)
@@ -150,7 +151,9 @@ def test_a_second_map_replaces_the_first(bare: World, action_map: ActionMap) -> 
     other = fit_map(np.array([3, 2, 1, 0]), np.arange(4), SPECS["discrete"], 4, stream="keys")
     twice = with_real_actions(with_real_actions(bare, action_map), other)
     assert to_json(twice.info) == to_json(with_real_actions(bare, other).info)
-    assert [sorted(clip.actions) for clip in twice.starts] == [["keys", "latent"]] * len(bare.starts)
+    assert [sorted(clip.actions) for clip in twice.initial_contexts] == [["keys", "latent"]] * len(
+        bare.initial_contexts
+    )
 
 
 def test_a_map_of_another_world_is_refused(bare: World) -> None:
@@ -160,6 +163,6 @@ def test_a_map_of_another_world_is_refused(bare: World) -> None:
     same_name = fit_map(np.arange(4), np.arange(4), SPECS["discrete"], 4, stream="latent")
     with pytest.raises(UserError, match="its map is for the stream 'latent'"):
         with_real_actions(bare, same_name)
-    without = World(bare.info, bare.tokenizer, bare.dynamics, bare.starts)
-    with pytest.raises(UserError, match="no part finds latent actions"):
+    without = World(bare.info, FrameModel(bare.spec, bare.tokenizer, bare.dynamics), bare.initial_contexts)
+    with pytest.raises(UserError, match="no part that infers latent actions"):
         with_real_actions(without, fit_map(np.arange(4), np.arange(4), SPECS["discrete"], 4))

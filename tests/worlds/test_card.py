@@ -19,12 +19,12 @@ def card_of(world: World, folder: Path) -> str:
 
 def test_worlds_of_whole_clips_say_how_they_go_on(tmp_path: Path) -> None:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(2, CLASSES)
+    world.initial_contexts = start_clips(2, CLASSES)
     card = card_of(world, tmp_path / "world")
-    assert "none: the world runs by itself" in card
-    assert "In clips of 8 frames, 16 codes" in card and "begins with 1 given frame," in card
-    assert "slide over latent frames (2 frames each)" in card
-    assert "Positions are learned and absolute" in card and "reads the whole window again" in card
+    assert "none: the world is unconditional" in card
+    assert "Clips of 8 frames, 16 codes" in card and "starts from 1 given frame," in card
+    assert "slide by one latent frame (2 frames)" in card
+    assert "reads the whole window again" in card
     assert "- 1: run" in card
     with Image.open(tmp_path / "world" / "preview.gif") as film:
         assert 3 < film.n_frames <= CLIP - 2 + 1  # the first window; equal frames are one
@@ -32,13 +32,13 @@ def test_worlds_of_whole_clips_say_how_they_go_on(tmp_path: Path) -> None:
 
 def test_worlds_that_need_nothing_say_so(tmp_path: Path) -> None:
     card = card_of(toy_world(), tmp_path / "world")
-    assert "A session begins from nothing" in card
+    assert "A session starts from nothing" in card
     assert "reelworld generate . --out film.mp4\n" in card
     assert "## Classes" not in card
 
 
 def test_worlds_that_make_frame_after_frame_say_so(tmp_path: Path) -> None:
     card = card_of(tiny_world("pocket", DataInfo(height=64, width=64)), tmp_path / "world")
-    assert "One frame per step, drawn in 1 pass at temperature 1." in card
+    assert "One frame per step, 64 codes, sampled in 1 pass at temperature 1." in card
     assert "generate . --out film.mp4 --data RECORDINGS" in card
     assert "window" not in card.split("```json")[0]

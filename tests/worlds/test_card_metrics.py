@@ -16,8 +16,8 @@ from reelworld.data.dataset import DataInfo
 from reelworld.evaluate.onto_card import measured_from
 from reelworld.types import UserError
 from reelworld.worlds import locate as finding
-from reelworld.worlds.card import write_measured
-from reelworld.worlds.card_metrics import weights_of
+from reelworld.worlds.card import rewrite_card
+from reelworld.worlds.card_metrics import check_measured, weights_of
 from reelworld.worlds.locate import world_folder
 from reelworld.worlds.world import World
 
@@ -46,38 +46,40 @@ RESULTS = {
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     world = tiny_world("pocket", DataInfo(height=64, width=64))
-    world.info = replace(world.info, limits=("Doors may stay shut.",))
+    world.info = replace(world.info, known_limitations=("Doors may stay shut.",))
     world.save(tmp_path / "run" / "world")
     return tmp_path / "run" / "world"
 
 
 def test_a_card_has_the_figures_and_the_failures(folder: Path) -> None:
     world = World.load(folder)
-    write_measured(world, folder, measured_from(RESULTS, weights_of(world.info.parts)))
+    world.info = replace(world.info, metrics=measured_from(RESULTS, weights_of(world.info.parts)))
+    rewrite_card(folder, world.info)
     card = (folder / "README.md").read_text()
     assert "| PSNR of the tokenizer | **31.2 dB** | 30.5 to 32.0 dB | mean colour: 12.5 dB | 640 |" in card
     assert "12 episodes of games (split test, held out), seed 3, commit abc" in card
     assert "- Doors may stay shut." in card and "never measured" not in card
     again = World.load(folder)
-    assert again.info.measured == world.info.measured
+    assert again.info.metrics == world.info.metrics
     again.save(folder)  # the same weights: the figures stay
-    assert World.load(folder).info.measured == world.info.measured
+    assert World.load(folder).info.metrics == world.info.metrics
 
 
 def test_figures_of_other_weights_are_refused_and_dropped_on_saving(folder: Path) -> None:
     world = World.load(folder)
     with pytest.raises(UserError, match="other weights of dynamics, tokenizer"):
-        write_measured(world, folder, measured_from(RESULTS, {}))
-    write_measured(world, folder, measured_from(RESULTS, weights_of(world.info.parts)))
+        check_measured(measured_from(RESULTS, {}), world.info.parts, "world.json")
+    world.info = replace(world.info, metrics=measured_from(RESULTS, weights_of(world.info.parts)))
+    rewrite_card(folder, world.info)
     text = json.loads((folder / "world.json").read_text())
-    text["measured"]["weights"]["dynamics"] = "0" * 64
+    text["metrics"]["weights"]["dynamics"] = "0" * 64
     (folder / "world.json").write_text(json.dumps(text))
     with pytest.raises(UserError, match="measured on other weights of dynamics than are here"):
         World.load(folder)
     with torch.no_grad():
         next(world.dynamics.parameters()).add_(1)
     world.save(folder)
-    assert World.load(folder).info.measured is None
+    assert World.load(folder).info.metrics is None
 
 
 def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) -> None:
@@ -86,7 +88,7 @@ def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) 
     assert main(["pack", str(folder.parent), "--out", str(copy), *words]) == 0
     whole, packed = World.load(folder), World.load(copy)
     assert (packed.info.name, packed.info.sampler.steps, packed.info.sampler.temperature) == ("Shared", 4, 0.5)
-    assert packed.info.limits == ("It fades.", "It forgets.") and packed.info.measured is None
+    assert packed.info.known_limitations == ("It fades.", "It forgets.") and packed.info.metrics is None
     size, before = ((path / "dynamics.safetensors").stat().st_size for path in (copy, folder))
     assert size < 0.6 * before
     for (name, mine), theirs in zip(
@@ -112,7 +114,7 @@ def test_worlds_are_found_by_folder_run_and_name(folder: Path, monkeypatch: pyte
     with pytest.raises(UserError, match=r"'toy' is missing from this installation .*: reinstall reelworld"):
         world_folder("toy")
     world = toy_world()
-    world.starts = start_clips(1)
+    world.initial_contexts = start_clips(1)
     world.save(tmp_path / "shipped" / "toy")
     assert world_folder("toy") == tmp_path / "shipped" / "toy"
     (tmp_path / "toy").mkdir()  # what is on disk comes first

@@ -35,7 +35,7 @@ def make_world(kind: str) -> World:
     for _ in range(2):
         frames = rng.integers(256, size=(2, SIZE, SIZE, 3), dtype=np.uint8)
         streams = {"action": actions[kind]} if kind in actions else {}
-        world.starts.append(Clip(frames=frames, actions=streams))
+        world.initial_contexts.append(Clip(frames=frames, actions=streams))
     return world
 
 
@@ -152,7 +152,7 @@ def test_only_the_streams_that_ended_begin_anew(world):
     assert not np.any(free_ends), "the untrained world ends episodes by itself: give it another seed"
     assert all(np.array_equal(a[[0, 2]], b[[0, 2]]) for a, b in zip(free, ended, strict=True))
     assert not np.array_equal(free[3][1], ended[3][1])
-    starts = [clip.frames[-1] for clip in world.starts]
+    starts = [clip.frames[-1] for clip in world.initial_contexts]
     assert any(np.array_equal(ended[3][1], start) for start in starts)
 
 
@@ -168,7 +168,7 @@ def test_wrong_settings_are_one_clear_line(world):
 
 def clip_world() -> World:
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(2, CLASSES)
+    world.initial_contexts = start_clips(2, CLASSES)
     return world
 
 
@@ -180,7 +180,7 @@ def test_worlds_that_run_by_themselves_have_one_action():
 
 def test_classes_are_asked_for_by_option():
     env = WorldEnv(clip_world())
-    starts = {clip.frames[-1].tobytes() for clip in env.world.starts if clip.class_id == 2}
+    starts = {clip.frames[-1].tobytes() for clip in env.world.initial_contexts if clip.class_id == 2}
     assert {env.reset(seed=i, options={"class_id": 2})[0].tobytes() for i in range(12)} == starts
     with pytest.raises(UserError, match="class_id is 3"):
         env.reset(options={"class_id": 3})

@@ -31,13 +31,13 @@ def test_a_shipped_world_is_small_measured_and_of_one_command(name):
     folder = shipped_folder(name)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= LARGEST
     info = World.load(name).info
-    assert info.measured is not None and len(info.measured.figures) >= 10
-    assert info.measured.seed == 0 and "held out" in info.measured.data
-    assert info.limits
+    assert info.metrics is not None and len(info.metrics.figures) >= 10
+    assert info.metrics.seed == 0 and "held out" in info.metrics.data
+    assert info.known_limitations
     card = (folder / "README.md").read_text(encoding="utf-8")
-    assert all(text in card for text in ("## Measured", "## Known failures", "preview.gif", *info.limits))
+    assert all(text in card for text in ("## Measured", "## Known failures", "preview.gif", *info.known_limitations))
     script = (ROOT / "worlds" / f"{name}.sh").read_text(encoding="utf-8")
-    assert f"src/reelworld/shipped/{name}" in script and all(limit in script for limit in info.limits)
+    assert f"src/reelworld/shipped/{name}" in script and all(limit in script for limit in info.known_limitations)
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -16,10 +16,10 @@ import torch
 from tests.tiny import tiny_world
 
 from reelworld.data.dataset import DataInfo
+from reelworld.systems import SYSTEMS
 from reelworld.types import ActionSpec, Clip, UserError
-from reelworld.worlds import registry as parts_module
 from reelworld.worlds.continuation import choose_actions
-from reelworld.worlds.registry import PARTS, file_hash
+from reelworld.worlds.registry import file_hash, load_system
 from reelworld.worlds.world import World
 
 
@@ -27,7 +27,7 @@ def make() -> World:
     info = DataInfo(fps=10.0, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=4)})
     world = tiny_world("pocket", info)
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.uint8)
-    world.starts = [Clip(frames=frames, actions={"action": np.array([1, 0])}, source="a")]
+    world.initial_contexts = [Clip(frames=frames, actions={"action": np.array([1, 0])}, source="a")]
     return world
 
 
@@ -76,7 +76,7 @@ def rewrite_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], ob
 
 
 def rewrite_starts(folder: Path, **changed: np.ndarray | None) -> None:
-    (start,) = make().starts
+    (start,) = make().initial_contexts
     arrays = {"frames": start.frames, "action": start.action, **changed}
     names = {"frames": "000/frames", "action": "000/actions/action"}
     np.savez_compressed(folder / "starts.npz", **{names[k]: v for k, v in arrays.items() if v is not None})
@@ -97,13 +97,16 @@ def remove_six(tensors: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda f: edit(f, lambda w: w.update(format_version=99)), "format version 99; this reelworld reads up to 1"),
-        (lambda f: edit(f, lambda w: w.update(hieght=3)), "unknown field.*'hieght'; did you mean 'height'"),
-        (lambda f: edit(f, lambda w: w.pop("fps")), "lacks the field.*fps"),
+        (lambda f: edit(f, lambda w: w.update(format_version=99)), "format version 99; this reelworld reads up to 2"),
+        (lambda f: edit(f, lambda w: w["spec"].update(hieght=3)), "unknown field.*'hieght'; did you mean 'height'"),
+        (lambda f: edit(f, lambda w: w.update(format_version=1)), "format version 1; this reelworld reads 2"),
+        (lambda f: edit(f, lambda w: w["spec"].pop("width")), "lacks the field.*width"),
+        (lambda f: edit(f, lambda w: w["spec"].update(rewards=False)), "rewards is False; its parts give True"),
+        (lambda f: edit(f, lambda w: w.update(system="pockets")), "unknown system 'pockets'; did you mean 'pocket'"),
         (lambda f: edit(f, lambda w: w["parts"].pop("dynamics")), "no part 'dynamics'"),
         (
-            lambda f: edit(f, lambda w: w["parts"]["dynamics"].update(type="grid_dynamic")),
-            "did you mean 'grid_dynamics'",
+            lambda f: edit(f, lambda w: w["parts"]["dynamics"].update(type="PocketDynamic")),
+            "did you mean 'PocketDynamics'",
         ),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"].update(type="os:system")), "--allow-code os"),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width="wide")), "config.*width is 'wide'"),
@@ -123,10 +126,19 @@ def remove_six(tensors: dict[str, torch.Tensor]) -> None:
         (lambda f: rewrite_starts(f, frames=np.zeros((2, 8, 8, 3), np.uint8)), r"holds frames uint8 \(2, 8, 8, 3\)"),
         (lambda f: rewrite_starts(f, action=np.zeros(1, np.int64)), "lacks the actions 'action' of its 2 frames"),
         (lambda f: rewrite_starts(f, action=None), "lacks the actions 'action'"),
-        (lambda f: edit(f, lambda w: w.update(height=72)), "frames are 72x64; this tokenizer reads 64x64"),
-        (lambda f: edit(f, lambda w: w["actions"]["action"].update(n=9)), r"\('discrete', 9, 1\).*learned.*4, 1"),
-        (lambda f: edit(f, lambda w: w.update(actions={})), "lists the actions {}; its dynamics learned {'action'"),
-        (lambda f: edit(f, lambda w: w["parts"].update(tokenizer=w["parts"]["dynamics"])), "a PocketDynamics where"),
+        (lambda f: edit(f, lambda w: w["spec"].update(height=72)), "frames are 72x64; this tokenizer reads 64x64"),
+        (
+            lambda f: edit(f, lambda w: w["spec"]["actions"]["action"].update(n=9)),
+            r"\('discrete', 9, 1\).*learned.*4, 1",
+        ),
+        (
+            lambda f: edit(f, lambda w: w["spec"].update(actions={})),
+            "lists the actions {}; its dynamics learned {'action'",
+        ),
+        (
+            lambda f: edit(f, lambda w: w["parts"].update(tokenizer=w["parts"]["dynamics"])),
+            "is a PocketDynamics; wanted a PatchTokenizer",
+        ),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=-4)), "cannot be built.*negative"),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=10**9)), "cannot be built.*memory"),
         (lambda f: (f / "world.json").write_text("[" * 100_000), "not valid JSON"),
@@ -147,14 +159,14 @@ def test_part_files_cannot_point_outside(folder: Path, tmp_path: Path) -> None:
 
 
 def test_starts_survive(folder: Path) -> None:
-    (start,) = World.load(folder).starts
-    (given,) = make().starts
+    (start,) = World.load(folder).initial_contexts
+    (given,) = make().initial_contexts
     assert np.array_equal(start.frames, given.frames) and np.array_equal(start.action, given.action)
 
 
 def test_a_run_folder_loads_its_world(tmp_path: Path) -> None:
     make().save(tmp_path / "run" / "world")
-    assert World.load(tmp_path / "run").info.recipe == "pocket"
+    assert World.load(tmp_path / "run").info.system == "pocket"
 
 
 def test_saving_replaces_a_world_and_nothing_else(folder: Path, tmp_path: Path) -> None:
@@ -179,7 +191,7 @@ def test_code_that_is_allowed_and_absent_is_one_line(folder: Path) -> None:
 
 def test_wrong_arguments_are_one_line() -> None:
     world = make()
-    frames = world.starts[0].frames
+    frames = world.initial_contexts[0].frames
     with pytest.raises(UserError, match=r"lacks the actions \['action'\]"):
         world.score(Clip(frames=frames, source="x"))
     with pytest.raises(UserError, match=r"shape \(2,\); wanted \(n, S"):
@@ -193,7 +205,7 @@ def test_unfit_action_files_are_one_line(tmp_path: Path, damage: Callable[[Path]
     world, path = make(), tmp_path / "actions.npy"
     damage(path)
     with pytest.raises(UserError, match=r"wanted \('steps',\)|holds no readable actions") as caught:
-        choose_actions(world, world.starts[0], str(path), 2, 4, seed=0)
+        choose_actions(world, world.initial_contexts[0], str(path), 2, 4, seed=0)
     assert "\n" not in str(caught.value)
 
 
@@ -240,7 +252,18 @@ def test_files_have_the_rights_of_any_new_file(folder: Path) -> None:
     assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
 
 
-def test_parts_table_names_real_classes() -> None:
-    for kind in PARTS:
-        cls = parts_module._part_class(kind, ())
-        assert f"{cls.__module__}:{cls.__qualname__}" == PARTS[kind]
+def test_a_part_that_no_model_knows_is_kept(folder: Path, tmp_path: Path) -> None:
+    """A part beyond those of the system's model is loaded, and saved again with the same bytes."""
+    edit(folder, lambda w: w["parts"].update(critic=dict(w["parts"]["tokenizer"], file="critic.safetensors")))
+    shutil.copy(folder / "tokenizer.safetensors", folder / "critic.safetensors")
+    world = World.load(folder)
+    assert set(world.parts) == {"tokenizer", "dynamics", "critic"}
+    world.save(tmp_path / "again")
+    again = World.load(tmp_path / "again")
+    assert again.info == world.info
+    assert (tmp_path / "again" / "critic.safetensors").read_bytes() == (folder / "critic.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_part_types_are_named_after_their_classes(name: str) -> None:
+    assert all(kind.__name__ == part for part, kind in load_system(name).PARTS.items())

@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -119,8 +119,8 @@ def run(options: Options) -> None:
     from reelworld.evaluate.protocol import EvalConfig
     from reelworld.evaluate.run import evaluate_to_folder
     from reelworld.train.console import Display
-    from reelworld.worlds.card import write_measured
-    from reelworld.worlds.card_metrics import weights_of
+    from reelworld.worlds.card import rewrite_card
+    from reelworld.worlds.card_metrics import check_measured, weights_of
     from reelworld.worlds.locate import world_folder
 
     names = {f.name for f in dataclasses.fields(EvalConfig)}
@@ -142,7 +142,9 @@ def run(options: Options) -> None:
             progress=lambda what, share: display.update(share, lambda: what),
         )
     if options.card:
-        write_measured(world, folder, measured_from(results, weights_of(world.info.parts)))
+        metrics = measured_from(results, weights_of(world.info.parts))
+        check_measured(metrics, world.info.parts, str(folder / "world.json"))
+        rewrite_card(folder, replace(world.info, metrics=metrics))
     for line in _headlines(results):
         print(line)
     print(f"report: {out / 'report.html'}")

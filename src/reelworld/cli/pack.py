@@ -57,8 +57,8 @@ def run(options: Options) -> None:
         sampler = replace(sampler, steps=options.passes)
     if options.temperature is not None:
         sampler = replace(sampler, temperature=options.temperature)
-    limits = options.limits or info.limits
-    world.info = replace(info, name=options.name or info.name, sampler=sampler, limits=limits, measured=None)
+    limits = options.limits or info.known_limitations
+    world.info = replace(info, name=options.name or info.name, sampler=sampler, known_limitations=limits, metrics=None)
     world.save(options.out, {"bf16": torch.bfloat16, "fp32": None}[options.precision])
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB")

@@ -22,9 +22,9 @@ import torch
 from reelworld.config import to_json
 from reelworld.media import encode_png
 from reelworld.nn.pixels import to_float
+from reelworld.rollout.actions import random_actions
 from reelworld.system_info import commit, describe_machine, load_average, now, peak_memory_mb
 from reelworld.types import Batch, Codes, Conditions, UserError
-from reelworld.worlds.continuation import random_actions
 
 if TYPE_CHECKING:
     from reelworld.rollout.session import Session
@@ -166,7 +166,7 @@ def bench(
         "seed": config.seed,
         "world": {
             "name": world.info.name,
-            "recipe": world.info.recipe,
+            "recipe": world.info.system,
             "height": world.info.height,
             "width": world.info.width,
             "sampler": to_json(world.info.sampler),

@@ -143,7 +143,7 @@ def world_nats(world: World, whole: WholeClips, codes: np.ndarray) -> np.ndarray
         if whole.class_id is not None:
             class_id = torch.from_numpy(whole.class_id[rows]).to(device)
         given = Codes.of(torch.from_numpy(codes[rows]).to(device))
-        nats = world.dynamics.nats(given, Conditions(context_video=video, class_id=class_id))
+        nats = world.dynamics.nll(given, Conditions(context_video=video, class_id=class_id))
         parts.append(nats.double().cpu().numpy())
     return np.concatenate(parts)
 

@@ -43,7 +43,7 @@ def describe(
         "cpu_seconds": dict(evaluation.costs),
         "world": {
             "name": info.name,
-            "recipe": info.recipe,
+            "recipe": info.system,
             "height": info.height,
             "width": info.width,
             "fps": info.fps,

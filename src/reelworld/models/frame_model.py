@@ -1,239 +1,189 @@
-"""Frames one after the other: each step asks the dynamics for one frame and decodes it, with or without a memory.
+"""World model of a tokenizer and dynamics that make one frame per call.
 
-Shapes: n streams, T frames, K context frames, H W pixel rows and columns, A action width
+Shapes: n streams, B batch, T frames, H W pixel rows and columns, A action width
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.models.world_model import Context, FrameOutput, ProgressCallback, State
+from reelworld.models.parts import ActionInference, AnyDynamics, DynamicsState, StatefulTokenizer, Tokenizer
+from reelworld.models.samplers import SamplerConfig, suited_sampler
+from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel, describe_actions
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.nn.streams import Streams
-from reelworld.types import Clip, Codes, Conditions, Sampler, StepScores, UserError
-
-__all__ = ["ContextFrames", "FrameByFrame", "RememberedFrames"]
-
-
-class FrameByFrame:
-    """The way of worlds whose tokenizer codes each frame as it comes. The state is that of the dynamics."""
-
-    has_goal = False
-
-    def __init__(self, tokenizer: Any, dynamics: Any, device: torch.device) -> None:
-        self._tokenizer, self._dynamics, self._device = tokenizer, dynamics, device
-
-    @property
-    def can_begin_from_nothing(self) -> bool:
-        """Each frame is a change of the one before, so there must be one."""
-        return False
-
-    def check_context(self, n_frames: int) -> None:
-        """Refuse to begin without a frame."""
-        if n_frames < 1:
-            raise UserError("0 context frames were given; this world goes on from a frame: give one or more.")
-
-    def begin(
-        self,
-        beginning: Context,
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[np.ndarray, State]:
-        """Read the frames at once; the last one is shown."""
-        codes = self._encode(beginning.frames)
-        return beginning.frames[:, -1], self._dynamics.prefill(codes, self._conditions(beginning.actions))
-
-    def phase(self, state: Any) -> None:
-        """Every step is like every other."""
-
-    def advance(
-        self,
-        state: Any,
-        actions: Mapping[str, Tensor],
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[FrameOutput, State]:
-        """Draw the codes of one frame and decode them."""
-        codes, state = self._dynamics.step(state, self._conditions(actions), sampler, generators)
-        return self._shown(codes, self._tokenizer.decode(codes), state), state
-
-    def _encode(self, frames: np.ndarray) -> Codes:
-        codes: Codes = self._tokenizer.encode(to_float(torch.from_numpy(frames).to(self._device)))
-        return codes
-
-    def _shown(self, codes: Codes, video: Tensor, state: Any) -> FrameOutput:
-        return FrameOutput(
-            frame=to_uint8(video[:, -1]).cpu().numpy(),
-            reward=state.reward.cpu().numpy(),
-            terminated=state.terminated.cpu().numpy(),
-            codes=codes.video[:, -1].cpu().numpy(),
-        )
-
-    def _conditions(self, actions: Mapping[str, Tensor]) -> Conditions:
-        return Conditions(actions={k: v.to(self._device) for k, v in actions.items()})
+from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, ModelSpec, Sampler, StepScores, UserError
 
 
 @dataclass(kw_only=True)
-class Remembered(Streams):
-    """Where n streams stand, and what the decoder remembers of their frames."""
+class FrameState(Streams):
+    """States of the dynamics and of the decoder for n streams."""
 
     dynamics: Any
-    memory: Any
+    decoder: Any = None
+    """None where each frame is decoded by itself."""
 
 
-class RememberedFrames(FrameByFrame):
-    """The way of worlds whose tokenizer decodes a frame knowing those before it (``TokenSpec.remembers``)."""
+class FrameModel(WorldModel):
+    """Encode each frame as it comes, sample the codes of the next frame, decode them.
 
-    def begin(
-        self,
-        beginning: Context,
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[np.ndarray, State]:
-        """Read the frames at once, for the dynamics and for the decoder; the last one is shown."""
-        codes = self._encode(beginning.frames)
-        dynamics = self._dynamics.prefill(codes, self._conditions(beginning.actions))
-        return beginning.frames[:, -1], Remembered(dynamics=dynamics, memory=self._tokenizer.begin(codes))
-
-    def advance(
-        self,
-        state: Any,
-        actions: Mapping[str, Tensor],
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[FrameOutput, State]:
-        """Draw the codes of one frame and decode them behind the frames before."""
-        codes, dynamics = self._dynamics.step(state.dynamics, self._conditions(actions), sampler, generators)
-        video = self._tokenizer.advance(codes, state.memory)
-        return self._shown(codes, video, dynamics), Remembered(dynamics=dynamics, memory=state.memory)
-
-
-@dataclass(kw_only=True)
-class InContext(Remembered):
-    """The same, and the last frames of each stream and the actions between them, with which a window begins anew."""
-
-    recent: Tensor
-    """uint8, (n, S, H, W, 3)."""
-    taken: Mapping[str, Tensor]
-    """Stream -> (n, S - 1, ...)."""
-
-
-class ContextFrames(FrameByFrame):
-    """The way of worlds whose first frames are the context of all others (``TokenSpec.context_frames``).
-
-    A window has room for so many frames (``dynamics.config.frames``). When it is full, its last frames begin the next
-    one: they are coded anew from their pixels, the first of them as context.
+    Where the tokenizer is a ``StatefulTokenizer``, frames are decoded with its state.
     """
 
-    def __init__(self, tokenizer: Any, dynamics: Any, n_begin: int, device: torch.device) -> None:
-        """Make the way.
+    def __init__(
+        self,
+        spec: ModelSpec,
+        tokenizer: Tokenizer,
+        dynamics: AnyDynamics,
+        latent_actions: ActionInference | None = None,
+        sampler: SamplerConfig | None = None,
+    ) -> None:
+        """Compose the model.
 
         Args:
-            tokenizer: Of the world.
-            dynamics: Of the world.
-            n_begin: Frames that a new window begins with; those beyond the context are coded as later ones.
-            device: Where both are.
+            spec: Size, rate, actions, frame stride and usual context; the rest is filled in from the parts.
+            tokenizer: Pixels <-> codes.
+            dynamics: The next codes.
+            latent_actions: Model that infers the actions of video, where the dynamics were trained on these.
+            sampler: Default sampler settings; None chooses by how certain the model is.
+
+        Raises:
+            UserError: If the parts do not belong together or are not those of ``spec``.
         """
-        super().__init__(tokenizer, dynamics, device)
-        self._n_context, self._n_frames = int(dynamics.config.context_frames), int(dynamics.config.frames)
-        self._n_begin = max(n_begin, self._n_context)
+        super().__init__()
+        self.tokenizer, self.dynamics, self.latent_actions = tokenizer, dynamics, latent_actions
+        self._sampler = sampler
+        tokens = tokenizer.spec(1, spec.height, spec.width)
+        check_actions(spec, dynamics)
+        check_grid(dynamics.config.grid, tokens.video, "latent frame")
+        self.spec = replace(
+            spec,
+            rewards=True,
+            likelihood="exact",
+            pixels=tokens.has_pictures,
+            grids=dict(tokens.grids),
+            context=(1, spec.context[1], None),
+        )
 
     @property
-    def _stride(self) -> int:
-        return self._n_frames - self._n_begin
+    def parts(self) -> Mapping[str, torch.nn.Module]:  # type: ignore[override]
+        """Name -> module."""
+        return dict(self.named_children())
 
-    def window_of(self, frame: int) -> int:
-        """Return the first frame of the window in which a frame, counted from 0, is predicted."""
-        return max(0, frame - self._n_begin) // self._stride * self._stride
+    # ------------------------------------------------------------------ stepping
 
-    def begin(
-        self,
-        beginning: Context,
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[np.ndarray, State]:
-        """Read the frames of the last window."""
-        frames, taken = self._last_window(beginning)
-        return frames[:, -1], self._read(torch.from_numpy(frames).to(self._device), self._conditions(taken).actions)
+    def begin(self, context: Context, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
+        """Read all context frames at once."""
+        codes = Codes.of(context.codes.to(self.device)) if context.codes is not None else self._encode(context.frames)
+        self.check_context(codes.video.shape[1])
+        dynamics = self.dynamics.prefill(codes, self._conditions(context.actions))
+        decoder = self.tokenizer.init_state(codes) if isinstance(self.tokenizer, StatefulTokenizer) else None
+        last = context.frames[:, -1] if context.codes is None else no_frames(len(codes.video))
+        return FrameOutput.of_context(last), FrameState(dynamics=dynamics, decoder=decoder)
 
-    def _last_window(self, beginning: Context) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """Cut frames and actions; where there are fewer frames than a context, the first one stands still."""
-        frames, n_missing = beginning.frames, max(0, self._n_context - beginning.frames.shape[1])
-        first = self.window_of(frames.shape[1] + n_missing)
-        frames = np.concatenate([frames[:, :1].repeat(n_missing, 1), frames[:, first:]], 1)
-        return frames, {k: v[:, first:] for k, v in beginning.actions.items()}
+    def step(self, state: Any, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
+        """Sample the codes of one frame and decode them."""
+        codes, dynamics = self.dynamics.step(state.dynamics, self._conditions(actions), sampler, rng)
+        if not self.spec.pixels:
+            frame = no_frames(len(codes.video))
+        elif isinstance(self.tokenizer, StatefulTokenizer):
+            frame = to_frame(self.tokenizer.decode_step(codes, state.decoder))
+        else:
+            frame = to_frame(self.tokenizer.decode(codes))
+        return output_of(frame, codes, dynamics), FrameState(dynamics=dynamics, decoder=state.decoder)
 
-    def _read(self, frames: Tensor, taken: Mapping[str, Tensor]) -> InContext:
-        codes = self._tokenizer.encode(to_float(frames))
-        dynamics = self._dynamics.prefill(codes, Conditions(actions=self._lined_up(taken)))
-        recent, taken = self._recent(frames), {k: _last(v, self._n_begin - 1) for k, v in taken.items()}
-        return InContext(dynamics=dynamics, memory=self._tokenizer.begin(codes), recent=recent, taken=taken)
+    # ------------------------------------------------------------------ encoding and scoring
 
-    def _lined_up(self, actions: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Row t of actions leads from frame t to the next."""
-        return actions
+    def encode(self, video: Tensor) -> Codes:
+        """Encode clips, (B, T, H, W, 3)."""
+        return self.tokenizer.encode(video)
 
-    def _recent(self, frames: Tensor) -> Tensor:
-        """Copy what the next window begins with."""
-        return _last(frames, self._n_begin)
+    def decode(self, codes: Codes) -> Tensor:
+        """Decode codes to (B, T, H, W, 3)."""
+        return self.tokenizer.decode(codes)
 
-    def advance(
-        self,
-        state: Any,
-        actions: Mapping[str, Tensor],
-        sampler: Sampler,
-        generators: Sequence[torch.Generator],
-        watch: ProgressCallback | None = None,
-    ) -> tuple[FrameOutput, State]:
-        """Draw the codes of one frame and decode them in the light of the context."""
-        full = self._dynamics.full(state.dynamics).to(self._device)
-        if len(full):
-            state.index_copy_(full, self._read(state.recent[full], {k: v[full] for k, v in state.taken.items()}))
-        told = self._conditions(actions)
-        codes, dynamics = self._dynamics.step(state.dynamics, told, sampler, generators)
-        video = self._tokenizer.advance(codes, state.memory)
-        recent = self._recent(torch.cat([state.recent, to_uint8(video)], 1))
-        taken = {k: _last(torch.cat([v, told.actions[k]], 1), self._n_begin - 1) for k, v in state.taken.items()}
-        after = InContext(dynamics=dynamics, memory=state.memory, recent=recent, taken=taken)
-        return self._shown(codes, video, dynamics), after
+    def score(self, clips: Context, n_context: int) -> StepScores:
+        """Score every frame but the first, each (B, T - 1)."""
+        codes = Codes.of(clips.codes.to(self.device)) if clips.codes is not None else self._encode(clips.frames)
+        return self.dynamics.score(codes, self._conditions(clips.actions))
 
-    def judged(self, clip: Clip, actions: Mapping[str, Tensor]) -> StepScores:
-        """Compare every frame of one clip behind the first context with its prediction, window after window.
+    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Loss of the dynamics; a batch of video is encoded first."""
+        if batch.codes is None and batch.video is not None:
+            with torch.no_grad():
+                batch = replace(batch, codes=self.tokenizer.encode(batch.video), video=None)
+        return self.dynamics.loss(batch, generator)
 
-        Args:
-            clip: T frames, T above K.
-            actions: Its own, stream -> (1, T, ...); the last row is not used.
+    def infer_actions(self, video: Tensor) -> Tensor | None:
+        """Infer latent actions, int64 (B, T), where a part does that."""
+        return None if self.latent_actions is None else self.latent_actions.encode(video)
 
-        Returns:
-            Each (1, T - K).
-        """
-        parts, known = [], self._n_context
-        for first in range(0, len(clip.frames), self._stride):
-            if first + known >= len(clip.frames):
-                break
-            window = slice(first, first + self._n_frames)
-            judged = self._judged_window(clip, window, {k: v[:, window] for k, v in actions.items()})
-            parts.append([part[:, known - self._n_context :] for part in judged])
-            known = self._n_begin
-        return StepScores(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+    def default_sampler(self, exact: float | None = None) -> SamplerConfig:
+        """Return the sampler given at construction, else one chosen by the fraction of exact frames."""
+        if self._sampler is not None:
+            return self._sampler
+        return SamplerConfig() if exact is None else suited_sampler(exact)
 
-    def _judged_window(self, clip: Clip, window: slice, actions: Mapping[str, Tensor]) -> StepScores:
-        judged: StepScores = self._dynamics.judge(self._encode(clip.frames[None, window]), self._conditions(actions))
-        return judged
+    def _encode(self, frames: np.ndarray) -> Codes:
+        return self.tokenizer.encode(to_float(torch.from_numpy(frames).to(self.device)))
+
+    def _conditions(self, actions: Actions) -> Conditions:
+        return Conditions(actions={k: v.to(self.device) for k, v in actions.items()})
 
 
-def _last(rows: Tensor, n: int) -> Tensor:
-    """Copy the last n rows of (B, T, ...); where there are fewer, zeros stand before them, which nobody reads."""
-    missing = rows.new_zeros(len(rows), max(0, n - rows.shape[1]), *rows.shape[2:])
-    return torch.cat([missing, rows[:, max(0, rows.shape[1] - n) :]], 1)
+def to_frame(video: Tensor) -> np.ndarray:
+    """Convert the last frame of a video in [-1, 1], (n, T, H, W, 3), to uint8 (n, H, W, 3)."""
+    frame: np.ndarray = to_uint8(video[:, -1]).cpu().numpy()
+    return frame
+
+
+def no_frames(n: int) -> np.ndarray:
+    """Return the frames of a model without pixels."""
+    return np.zeros((n, 0, 0, 3), np.uint8)
+
+
+def output_of(frame: np.ndarray, codes: Codes, state: DynamicsState) -> FrameOutput:
+    """Return a frame with the outcome of the step that led to it."""
+    return FrameOutput(
+        frame=frame,
+        reward=state.reward.cpu().numpy(),
+        terminated=state.terminated.cpu().numpy(),
+        codes=codes.video[:, -1].cpu().numpy(),
+    )
+
+
+# ------------------------------------------------------------------ checks
+
+
+def check_actions(spec: ModelSpec, dynamics: AnyDynamics) -> None:
+    """Refuse a spec whose actions or classes are not those of the dynamics.
+
+    Raises:
+        UserError: If they are not.
+    """
+    listed, learned = describe_actions(spec.actions), describe_actions(dynamics.config.actions)
+    if listed != learned:
+        raise UserError(f"the world lists the actions {listed}; its dynamics learned {learned}: restore world.json.")
+    if spec.classes:
+        raise UserError(f"the world lists {len(spec.classes)} classes; its dynamics learned 0: restore world.json.")
+
+
+def check_grid(read: GridSpec | None, made: GridSpec | None, frame: str) -> None:
+    """Refuse dynamics that read another grid of codes than the tokenizer makes.
+
+    Raises:
+        UserError: If they do.
+    """
+    if read != made:
+        texts = (f"{g.rows}x{g.columns} codes of {g.codebook_size}" if g else "none" for g in (read, made))
+        raise UserError(
+            "the dynamics read {} per {frame}, the tokenizer makes {}; the two parts do not belong together.".format(
+                *texts, frame=frame
+            )
+        )

@@ -19,7 +19,7 @@ Shapes: B batch, T frames, H W pixel rows and columns, N patches per frame, D wi
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from reelworld.config import require
 from reelworld.models.cluster_latents import k_medoids
+from reelworld.models.parts import ActionInference
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.dead_code_reset import FromBatch
 from reelworld.nn.quantize.ema import EMACodebook
@@ -99,7 +100,7 @@ class LatentActionConfig:
         return self.width // self.patch
 
 
-class LatentActionModel(nn.Module, ABC):
+class LatentActionModel(ActionInference):
     """Frames -> the codes of what happened between them."""
 
     merged: Tensor

@@ -15,7 +15,7 @@ from torch import Tensor
 from reelworld.nn.random import Generators, uniform
 from reelworld.types import Sampler, UserError
 
-__all__ = ["Counted", "SamplerConfig", "TokenSampler", "suited_sampler"]
+__all__ = ["CountingSampler", "SamplerConfig", "TokenSampler", "suited_sampler"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +48,10 @@ class SamplerConfig:
 class TokenSampler:
     """Draws ids by inverting the cumulative distribution: one uniform number per token."""
 
-    def __init__(self, config: SamplerConfig) -> None:
+    def __init__(self, config: SamplerConfig, on_progress: Callable[[float, int], object] | None = None) -> None:
         self.config = config
         self.steps = config.steps
+        self.on_progress = on_progress
 
     def __call__(self, logits: Tensor, generator: Generators) -> Tensor:
         """Turn logits (B, ..., V) into ids, int64 (B, ...)."""
@@ -94,12 +95,12 @@ class TokenSampler:
         return logits
 
 
-class Counted:
-    """A sampler that tells how often it was called, for progress: it draws what the other one draws."""
+class CountingSampler:
+    """A sampler that counts its calls, for progress; it draws what the wrapped one draws."""
 
     def __init__(self, sampler: Sampler, tell: Callable[[int], object]) -> None:
         self._sampler, self._tell, self._n = sampler, tell, 0
-        self.steps = sampler.steps
+        self.steps, self.on_progress = sampler.steps, sampler.on_progress
 
     def __call__(self, logits: Tensor, generator: Generators) -> Tensor:
         """Turn logits (B, ..., V) into ids, int64 (B, ...)."""

@@ -1,14 +1,14 @@
-"""A session steps a world: reset with some frames, then one action in, one frame out.
+"""Session: a model and the state of n streams. Reset with context frames, then one action in, one frame out.
 
-A session holds n independent streams; one stream and a batch of them are the same code. Every stream has its own
-random generator, so what it shows does not depend on how many others run beside it.
+One stream and a batch of streams are the same code. Every stream has its own random generator, so its frames do not
+depend on how many others are stepped beside it.
 
 Shapes: n streams, T frames, H W pixel rows and columns, A action width, N tokens per frame
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelworld.models.clip_model import SlidingWindow
-from reelworld.models.frame_model import FrameByFrame, RememberedFrames
-from reelworld.models.goal_conditioned import in_context
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.models.world_model import Context, FrameOutput, ProgressCallback, ProgressFanOut, Rolling
+from reelworld.models.world_model import Context, FrameOutput, ProgressCallback, ProgressFanOut, WorldModel
 from reelworld.rollout.validation import (
     Action,
     ClassId,
@@ -30,45 +27,12 @@ from reelworld.rollout.validation import (
     class_ids,
     stream_generators,
 )
-from reelworld.types import ActionSpec, Clip, StepResult, UserError
-
-__all__ = ["Session", "SessionParts", "Snapshot"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionParts:
-    """What a session needs of a world."""
-
-    tokenizer: Any
-    dynamics: Any
-    height: int
-    width: int
-    fps: float
-    action_specs: Mapping[str, ActionSpec]
-    sampler: SamplerConfig
-    starts: Sequence[Clip]
-    """Clips that ``reset`` without frames begins with."""
-    device: torch.device
-    classes: Sequence[str] = ()
-    """Names of the classes that clips belong to; empty for worlds without classes."""
-    context_frames: int = 1
-    """Frames that a session should begin with."""
-
-
-def rolling_of(parts: SessionParts) -> Rolling:
-    """Choose how frames come out of a world: as its tokenizer codes them."""
-    spec = parts.tokenizer.spec(1, parts.height, parts.width)
-    if spec.clip_frames:
-        return SlidingWindow(parts.tokenizer, parts.dynamics, spec, parts.device)
-    if spec.context_frames:
-        return in_context(parts.tokenizer, parts.dynamics, parts.context_frames, parts.device)
-    way = RememberedFrames if spec.remembers else FrameByFrame
-    return way(parts.tokenizer, parts.dynamics, parts.device)
+from reelworld.types import Clip, StepResult, UserError
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A moment of a session; restoring it replays the same future under the same actions."""
+    """State of a session at one step; restoring it replays the same future under the same actions."""
 
     state: Any
     generators: tuple[Tensor, ...]
@@ -77,29 +41,50 @@ class Snapshot:
 
 
 class Session:
-    """n streams of one world, stepped together. Make one with ``World.session``.
+    """n streams of one model, stepped together. Make one with ``World.session``.
 
-    Some worlds make several frames at once (their tokenizer codes whole clips). ``step`` gives one frame here as
-    well; making the next ones takes long when those that were made are used up.
+    Models with a chunk above 1 generate several frames at once. ``step`` still returns one frame; the step that has to
+    generate the next chunk takes long.
 
     Attributes:
-        sampler: How codes are drawn; may be changed at any time, for frames that are not made yet.
-        watch: When set, called with the share that is done and the number of frames while several are made at once.
-            When it raises, the making ends, and the session stands where it stood; later draws are others then.
+        spec: Of the model.
+        sampler: Sampling settings; may be changed at any time, for frames that are not generated yet.
+        watch: Progress callback, called with the finished fraction and the number of frames while several are
+            generated. When it raises, generation ends and the session keeps its state; later samples differ then.
     """
 
-    def __init__(self, parts: SessionParts, n: int = 1, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        model: WorldModel,
+        n: int = 1,
+        seed: int | None = None,
+        *,
+        sampler: SamplerConfig | None = None,
+        initial_contexts: Sequence[Clip] = (),
+    ) -> None:
+        """Open a session.
+
+        Args:
+            model: The model.
+            n: Streams.
+            seed: Of the streams' generators; None draws a fresh one.
+            sampler: Sampling settings; None takes the model's default.
+            initial_contexts: Clips that ``reset`` without frames starts from.
+
+        Raises:
+            UserError: If ``n`` is below 1 or the seed is negative.
+        """
         if n < 1:
             raise UserError(f"a session of {n} streams was asked for; it needs at least 1.")
-        self.parts, self.n = parts, n
-        self.height, self.width, self.fps = parts.height, parts.width, parts.fps
-        self.action_specs = dict(parts.action_specs)
-        self.sampler = parts.sampler
+        self.model, self.spec, self.n = model, model.spec, n
+        self.height, self.width, self.fps = self.spec.height, self.spec.width, self.spec.fps
+        self.action_specs = dict(self.spec.actions)
+        self.sampler = sampler or model.default_sampler()
+        self.initial_contexts = initial_contexts
         self.watch: ProgressCallback | None = None
         self.n_steps = 0
-        self._rolling = rolling_of(parts)
         self._state: Any = None
-        self._frame = np.zeros((n, parts.height, parts.width, 3), np.uint8)
+        self._frame = np.zeros((n, self.height, self.width, 3), np.uint8)
         self.seed(seed)
 
     def seed(self, seed: int | None) -> None:
@@ -149,15 +134,15 @@ class Session:
             raise UserError("some streams were reset before the session was; call reset() for all of them first.")
         if seed is not None:
             self.seed(seed)
-        beginning = self._beginning(rows, context_frames, context_actions, class_id, goal)
+        context = self._context(rows, context_frames, context_actions, class_id, goal)
         generators = [self._generators[row] for row in rows]
-        first, state = self._rolling.begin(beginning, TokenSampler(self.sampler), generators, self.watch)
+        first, state = self.model.begin(context, TokenSampler(self.sampler, self.watch), generators)
         if rows == everyone:
             self._state, self.n_steps = state, 0
         else:
             self._state.index_copy_(torch.tensor(rows), state)
         self._frame = self._frame.copy()
-        self._frame[rows] = first
+        self._frame[rows] = first.frame
         zero = np.zeros(self.n, np.float32)
         no = np.zeros(self.n, bool)
         return StepResult(frame=self._frame, reward=zero, terminated=no, truncated=no, info={"n_steps": 0})
@@ -177,30 +162,29 @@ class Session:
         if self._state is None:
             self.reset()
         actions = action_tensors(self.action_specs, action, (self.n, 1), is_step=True)
-        shown, self._state = self._rolling.advance(
-            self._state, actions, TokenSampler(self.sampler), self._generators, self.watch
-        )
-        return self._result(shown)
+        sampler = TokenSampler(self.sampler, self.watch)
+        output, self._state = self.model.step(self._state, actions, sampler, self._generators)
+        return self._result(output)
 
-    def _result(self, shown: FrameOutput) -> StepResult:
-        self._frame = shown.frame
+    def _result(self, output: FrameOutput) -> StepResult:
+        self._frame = output.frame
         self.n_steps += 1
         return StepResult(
-            frame=shown.frame,
-            reward=shown.reward,
-            terminated=shown.terminated > 0.5,
+            frame=output.frame,
+            reward=output.reward,
+            terminated=output.terminated > 0.5,
             truncated=np.zeros(self.n, bool),
-            info={"n_steps": self.n_steps, "terminated_probability": shown.terminated, "codes": shown.codes},
+            info={"n_steps": self.n_steps, "terminated_probability": output.terminated, "codes": output.codes},
         )
 
-    # ------------------------------------------------------------------ together
+    # ------------------------------------------------------------------ batches
 
     @property
     def batch_key(self) -> Hashable:
-        """What the next step asks of a batch; sessions of one world with equal company may ``step_batch``."""
+        """Key of the next step; sessions of one world with equal keys may be stepped with ``step_batch``."""
         if self._state is None:
-            raise UserError("company needs a session that was reset.")
-        return self.sampler, self._rolling.phase(self._state)
+            raise UserError("batch_key needs a session that was reset.")
+        return self.sampler, self.model.batch_key(self._state)
 
     @staticmethod
     @torch.inference_mode()
@@ -211,7 +195,7 @@ class Session:
         order. So codes are the same but for near ties, and pixels of the same codes differ by 1 of 255 at most.
 
         Args:
-            sessions: Sessions of one world, of equal ``company``.
+            sessions: Sessions of one world, of equal ``batch_key``.
             actions: What ``step`` takes, one per session.
 
         Returns:
@@ -219,34 +203,35 @@ class Session:
             the session stands where it stood; the making ends early when all have raised.
 
         Raises:
-            UserError: If the sessions are not of equal company, or an action does not fit.
+            UserError: If the sessions are not of equal batch_key, or an action does not fit.
         """
         first = sessions[0]
         if len({session.batch_key for session in sessions}) > 1:
-            raise UserError("sessions of different company cannot step together; step them one after the other.")
+            raise UserError(
+                "sessions of different batch_key cannot be stepped as one batch; step them one after the other."
+            )
         given = [
             action_tensors(session.action_specs, action, (session.n, 1), is_step=True)
             for session, action in zip(sessions, actions, strict=True)
         ]
-        watches = ProgressFanOut([session.watch for session in sessions])
+        fan_out = ProgressFanOut([session.watch for session in sessions])
         try:
-            shown, state = first._rolling.advance(
+            output, state = first.model.step(
                 type(first._state).cat([session._state for session in sessions]),
                 {name: torch.cat([tensors[name] for tensors in given]) for name in first.action_specs},
-                TokenSampler(first.sampler),
+                TokenSampler(first.sampler, fan_out),
                 [generator for session in sessions for generator in session._generators],
-                watches,
             )
         except ProgressFanOut.AllCancelled:
-            return [watches.raised[i] for i in range(len(sessions))]
+            return [fan_out.raised[i] for i in range(len(sessions))]
         results: list[StepResult | Exception] = []
         rows = torch.arange(sum(session.n for session in sessions)).split([session.n for session in sessions])
         for i, session in enumerate(sessions):
-            if i in watches.raised:
-                results.append(watches.raised[i])
+            if i in fan_out.raised:
+                results.append(fan_out.raised[i])
                 continue
             session._state = state.index_select(rows[i])
-            results.append(session._result(shown.select(rows[i].numpy())))
+            results.append(session._result(output.index_select(rows[i].numpy())))
         return results
 
     # ------------------------------------------------------------------ copies
@@ -259,8 +244,8 @@ class Session:
         """
         if self.n != 1 or self._state is None:
             raise UserError(f"fork() needs a session of one stream that was reset; this one has {self.n}.")
-        child = Session(self.parts, n)
-        child.sampler, child.n_steps = self.sampler, self.n_steps
+        child = Session(self.model, n, sampler=self.sampler, initial_contexts=self.initial_contexts)
+        child.n_steps = self.n_steps
         seeds = torch.randint(2**62, (n,), generator=self._generators[0]).tolist()
         child._generators = [torch.Generator().manual_seed(s) for s in seeds]
         child._state = self._state.index_select(torch.zeros(n, dtype=torch.int64))
@@ -292,44 +277,44 @@ class Session:
 
     @property
     def needs_frames(self) -> bool:
-        """True when the world cannot begin from nothing."""
-        return not self._rolling.can_begin_from_nothing
+        """True when the model cannot start from nothing."""
+        return self.spec.context[0] > 0
 
-    # ------------------------------------------------------------------ where streams begin
+    # ------------------------------------------------------------------ contexts
 
-    def _beginning(
+    def _context(
         self, rows: list[int], frames: np.ndarray | None, actions: Action, class_id: ClassId, goal: np.ndarray | None
     ) -> Context:
-        n, classes, has_goal = len(rows), self.parts.classes, self._rolling.has_goal
-        if frames is None and self.parts.starts:
-            clips = self._start_clips(rows, class_id)
+        n, spec = len(rows), self.spec
+        if frames is None and self.initial_contexts:
+            clips = self._initial_clips(rows, class_id)
             frames = np.stack([clip.frames for clip in clips])
             actions = {k: np.stack([clip.actions[k][:-1] for clip in clips]) for k in self.action_specs}
-            class_id = np.array([clip.class_id for clip in clips]) if classes else None
-            if has_goal and goal is None:
+            class_id = np.array([clip.class_id for clip in clips]) if spec.classes else None
+            if spec.goal and goal is None:
                 goal = np.stack([clip.goal for clip in clips if clip.goal is not None])
         elif frames is None:
-            if not self._rolling.can_begin_from_nothing:
+            if self.needs_frames:
                 raise UserError("this world ships no start clips; give reset() context_frames.")
             frames = np.zeros((n, 0, self.height, self.width, 3), np.uint8)
         frames = check_frames(frames, n, self.height, self.width)
-        self._rolling.check_context(frames.shape[1])
-        if classes and class_id is None and not frames.shape[1]:
-            class_id = [int(torch.randint(len(classes), (1,), generator=self._generators[row])) for row in rows]
+        self.model.check_context(frames.shape[1])
+        if spec.classes and class_id is None and not frames.shape[1]:
+            class_id = [int(torch.randint(len(spec.classes), (1,), generator=self._generators[row])) for row in rows]
         shape = (n, max(0, frames.shape[1] - 1))
         return Context(
             frames=frames,
             actions=action_tensors(self.action_specs, actions, shape),
-            class_id=class_ids(classes, class_id, n),
-            goal=check_goal(goal, has_goal, n, self.height, self.width),
+            class_id=class_ids(spec.classes, class_id, n),
+            goal=check_goal(goal, spec.goal, n, self.height, self.width),
         )
 
-    def _start_clips(self, rows: list[int], class_id: ClassId) -> list[Clip]:
-        """Draw a start clip of the world for every stream, of the class that is asked for."""
-        wanted = None if class_id is None else class_ids(self.parts.classes, class_id, len(rows))
+    def _initial_clips(self, rows: list[int], class_id: ClassId) -> list[Clip]:
+        """Draw an initial context for every stream, of the requested class."""
+        wanted = None if class_id is None else class_ids(self.spec.classes, class_id, len(rows))
         picks = []
         for i, row in enumerate(rows):
-            clips = [c for c in self.parts.starts if wanted is None or c.class_id == int(wanted[i])]
+            clips = [c for c in self.initial_contexts if wanted is None or c.class_id == int(wanted[i])]
             if not clips:
                 assert wanted is not None
                 raise UserError(

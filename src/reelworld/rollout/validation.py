@@ -16,6 +16,7 @@ from torch import Tensor
 
 from reelworld.config import unknown
 from reelworld.nn.action_bounds import accepted
+from reelworld.rollout.actions import null_action
 from reelworld.types import ActionSpec, GridSpec, UserError
 
 __all__ = [
@@ -28,7 +29,6 @@ __all__ = [
     "check_goal",
     "class_ids",
     "describe_classes",
-    "null_action",
     "stream_generators",
 ]
 
@@ -243,13 +243,3 @@ def _warn_far(dimension: int, low: float, high: float, least: float, greatest: f
         "actions far outside the range of this world (%.4g to %.4g in dimension %d) are cut to %.4g to %.4g.",
         *(low, high, dimension, least, greatest),
     )
-
-
-def null_action(spec: ActionSpec) -> Any:
-    """Return the action that stands for nothing pressed: the spec's, else id 0 or the middle of the range."""
-    if spec.null is not None:
-        return spec.null
-    if spec.kind == "discrete":
-        return 0
-    low, high = spec.low or (0.0,) * spec.n, spec.high or (0.0,) * spec.n
-    return [(a + b) / 2 for a, b in zip(low, high, strict=True)]

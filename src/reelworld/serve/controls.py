@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from reelworld.config import to_json
-from reelworld.rollout.validation import null_action
+from reelworld.rollout.actions import null_action
 from reelworld.serve.protocol import ProtocolError
 from reelworld.types import ActionSpec
 

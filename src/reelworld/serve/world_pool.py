@@ -84,7 +84,7 @@ class LoadedWorld:
             "type": "hello",
             "protocol": PROTOCOL,
             "name": info.name,
-            "system": info.recipe,
+            "system": info.system,
             "width": info.width,
             "height": info.height,
             "fps": play_fps(info),

@@ -19,9 +19,10 @@ from torch import nn
 
 from reelworld.data.code_store import CodeStore, CodeStoreWriter, is_finished
 from reelworld.data.dataset import Dataset
+from reelworld.models.parts import Tokenizer
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
-from reelworld.types import Batch, Codes, Tokenizer
+from reelworld.types import Batch, Codes
 
 
 def precompute_codes(

@@ -84,12 +84,12 @@ def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[s
     def check() -> dict[str, float]:
         here = some().to(next(dynamics.parameters()).device)
         assert here.codes is not None
-        judged = dynamics.judge(here.codes, here.conditions)
-        codes_BTN = here.codes.video[:, -1 - judged.nats.shape[1] :]
+        judged = dynamics.score(here.codes, here.conditions)
+        codes_BTN = here.codes.video[:, -1 - judged.nll.shape[1] :]
         is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
         return {
-            "val_nats": float(judged.nats.mean()),
-            "val_exact": float(judged.is_right.float().mean()),
+            "val_nats": float(judged.nll.mean()),
+            "val_exact": float(judged.correct.float().mean()),
             "val_exact_copy": float(is_still_BT.float().mean()),
         }
 
@@ -126,7 +126,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: ClipIndex, n_clips: int = 3
     def check() -> dict[str, float]:
         here = encode_batch(batch, tokenizer, prior.config.cond_frames)
         assert here.codes is not None
-        nats = prior.nats(here.codes, here.conditions)
+        nats = prior.nll(here.codes, here.conditions)
         codes_BPN = here.codes.video
         shares = codes_BPN.flatten().bincount().float() / codes_BPN.numel()
         return {

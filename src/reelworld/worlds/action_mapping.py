@@ -1,17 +1,16 @@
-"""Give a world of latent actions real ones, and take them away again."""
+"""Add a map from real actions to a world of latent actions, and remove it again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+
+import torch
 
 from reelworld.models.action_mapping import ActionMap
 from reelworld.models.latent_action import STREAM
-from reelworld.types import Clip, UserError
-from reelworld.worlds.validate import check_parts
-from reelworld.worlds.world import World, WorldInfo
-
-__all__ = ["with_latent_actions", "with_real_actions"]
+from reelworld.models.mapped_actions import MappedActions
+from reelworld.types import UserError
+from reelworld.worlds.world import World
 
 
 def with_real_actions(world: World, action_map: ActionMap) -> World:
@@ -28,14 +27,14 @@ def with_real_actions(world: World, action_map: ActionMap) -> World:
         UserError: If the map is not one for this world.
     """
     bare = with_latent_actions(world) if world.info.action_map else world
-    info = replace(bare.info, actions={action_map.stream: action_map.spec}, action_map=action_map)
-    steered = _with(bare, info, bare.starts)
-    check_parts(steered, "the mapped world")
-    steered.starts = [
+    if bare.model.infer_actions(torch.zeros(1, 2, bare.spec.height, bare.spec.width, 3, device=bare.device)) is None:
+        raise UserError("the world has no part that infers latent actions; there is nothing to map.")
+    model = MappedActions(bare.model, action_map)
+    contexts = [
         replace(clip, actions={**clip.actions, action_map.stream: action_map.real(clip.actions[STREAM])})
-        for clip in bare.starts
+        for clip in bare.initial_contexts
     ]
-    return steered
+    return World(replace(bare.info, action_map=action_map), model, contexts, bare.parts)
 
 
 def with_latent_actions(world: World) -> World:
@@ -44,12 +43,7 @@ def with_latent_actions(world: World) -> World:
     Raises:
         UserError: If it has no map.
     """
-    if world.info.action_map is None:
+    if not isinstance(world.model, MappedActions):
         raise UserError("this world has no map to real actions; there is nothing to undo.")
-    starts = [replace(clip, actions={STREAM: clip.actions[STREAM]}) for clip in world.starts]
-    return _with(world, replace(world.info, actions=dict(world.dynamics.config.actions), action_map=None), starts)
-
-
-def _with(world: World, info: WorldInfo, starts: Sequence[Clip]) -> World:
-    """Share the parts."""
-    return World(info, world.tokenizer, world.dynamics, starts, latent_actions=world.latent_actions)
+    contexts = [replace(clip, actions={STREAM: clip.actions[STREAM]}) for clip in world.initial_contexts]
+    return World(replace(world.info, action_map=None), world.model.model, contexts, world.parts)

@@ -1,4 +1,4 @@
-"""Give parts the form of a world: what every recipe does last."""
+"""Assemble a world from trained, untrained or imported parts."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.data.splits import SPLITS
 from reelworld.models.samplers import SamplerConfig
-from reelworld.types import ActionSpec
+from reelworld.types import ActionSpec, ModelSpec
 from reelworld.worlds.external_checkpoint import ExternalCheckpoint
-from reelworld.worlds.registry import file_hash
-from reelworld.worlds.world import World, WorldInfo
+from reelworld.worlds.info import WorldInfo
+from reelworld.worlds.registry import file_hash, load_system
+from reelworld.worlds.world import World
 
 __all__ = ["make_world", "with_data", "with_origin"]
 
@@ -25,7 +26,7 @@ N_STARTS = 16
 
 
 def make_world(
-    recipe: str,
+    system: str,
     config: Any,
     parts: Mapping[str, nn.Module],
     info: DataInfo,
@@ -38,7 +39,7 @@ def make_world(
     """Assemble trained or untrained parts.
 
     Args:
-        recipe: Its name.
+        system: Its name.
         config: Its config, kept in the provenance.
         parts: "tokenizer" and "dynamics", and "latent_actions" where there are some.
         info: Of the recordings; their classes become the world's where the dynamics are told the class of a clip.
@@ -49,24 +50,29 @@ def make_world(
     """
     simulator = info.provenance.get("simulator")
     game = simulator.get("env_id") if isinstance(simulator, Mapping) else None
-    world_info = WorldInfo(
-        name=str(game or f"{recipe} world"),
-        recipe=recipe,
+    spec = ModelSpec(
         height=info.height,
         width=info.width,
         fps=info.fps / stride,
         actions=actions,
         classes=info.classes if getattr(parts["dynamics"].config, "n_classes", 0) else (),
-        context_frames=context_frames,
+        frame_stride=stride,
+        context=(0, context_frames, None),
+    )
+    model = load_system(system).assemble(spec, parts)
+    world_info = WorldInfo(
+        name=str(game or f"{system} world"),
+        system=system,
+        spec=model.spec,
         sampler=sampler or SamplerConfig(),
         provenance={"data": dict(info.provenance), "config": to_json(config)},
     )
-    return World(world_info, parts["tokenizer"], parts["dynamics"], latent_actions=parts.get("latent_actions"))
+    return World(world_info, model, other_parts=parts)
 
 
 def with_data(world: World, dataset: Dataset, starts: ClipIndex, statistics: Mapping[str, float]) -> World:
     """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
-    world.starts = [starts.clip(i) for i in evenly_spaced(len(starts), N_STARTS)]
+    world.initial_contexts = [starts.clip(i) for i in evenly_spaced(len(starts), N_STARTS)]
     splits = {s: tuple(dict.fromkeys(dataset.episodes[i].source for i in dataset.indices(s))) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
     return world

@@ -1,81 +1,77 @@
-"""The card of a world: a README.md and a moving preview, written with every save."""
+"""Card of a world: a README.md and a moving preview, written with every save."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from reelworld.config import to_json
 from reelworld.files import write_json
 from reelworld.media import write_file, write_media
-from reelworld.types import TokenSpec
-from reelworld.worlds.card_metrics import Measured, check_measured, measured_lines
-from reelworld.worlds.continuation import random_actions
-
-if TYPE_CHECKING:
-    from reelworld.worlds.world import World, WorldInfo
-
-__all__ = ["write_card", "write_measured"]
+from reelworld.rollout.actions import random_actions
+from reelworld.rollout.rollout import rollout
+from reelworld.rollout.session import Session
+from reelworld.worlds.card_metrics import measured_lines
+from reelworld.worlds.info import WorldInfo
 
 PREVIEW_STEPS = 48
 
 
-def write_card(world: World, folder: Path) -> None:
-    """Write README.md and, when the world has start clips, preview.gif."""
-    spec = world.tokenizer.spec(1, world.info.height, world.info.width)
-    (folder / "README.md").write_text(card_text(world.info, spec, has_preview=bool(world.starts)), encoding="utf-8")
-    if world.starts:
-        # beyond its first window a world of whole clips takes much longer per frame
-        steps = spec.clip_frames - len(world.starts[0].frames) if spec.clip_frames else PREVIEW_STEPS
-        write_media(folder / "preview.gif", _preview(world, max(1, steps)), fps=min(world.info.fps or 10.0, 20.0))
+def write_card(folder: Path, info: WorldInfo, film: np.ndarray | None) -> None:
+    """Write README.md and, where a film (T, H, W, 3) is given, preview.gif."""
+    text = card_text(info, has_preview=film is not None)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    if film is not None:
+        write_media(folder / "preview.gif", film, fps=min(info.fps or 10.0, 20.0))
 
 
-def write_measured(world: World, folder: Path, measured: Measured) -> None:
-    """Write figures onto the card of a world on disk; its weights are not touched.
-
-    Raises:
-        UserError: If the figures are those of other weights.
-    """
-    check_measured(measured, world.info.parts, str(folder / "world.json"))
-    world.info = replace(world.info, measured=measured)
-    spec = world.tokenizer.spec(1, world.info.height, world.info.width)
-    text = card_text(world.info, spec, has_preview=bool(world.starts))
+def rewrite_card(folder: Path, info: WorldInfo) -> None:
+    """Write world.json and the text of the card again; weights, contexts and preview stay."""
+    text = card_text(info, has_preview=(folder / "preview.gif").is_file())
     write_file(folder / "README.md", text.encode())
-    write_json(folder / "world.json", world.info)
+    write_json(folder / "world.json", info)
 
 
-def card_text(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> str:
-    """Say what the world is, how it was made and how to use it."""
+def preview(session: Session) -> np.ndarray:
+    """Roll a session out under random actions: uint8 (T, H, W, 3)."""
+    first, spec = session.reset(), session.spec
+    # beyond its first window a model of whole clips takes much longer per frame
+    n_steps = PREVIEW_STEPS if spec.chunk == 1 else max(1, spec.chunk - len(session.initial_contexts[0].frames))
+    rng = np.random.default_rng(0)
+    actions = {name: random_actions(stream, n_steps, rng)[None] for name, stream in spec.actions.items()}
+    return np.stack([first.frame[0], *(result.frame[0] for result in rollout(session, actions or n_steps))])
+
+
+def card_text(info: WorldInfo, has_preview: bool) -> str:
+    """Return the card: what the world is, how it was made and how to use it, as Markdown."""
     actions = [
         f"- {name}: {spec.kind}, {spec.n} {'ids' if spec.kind == 'discrete' else 'numbers'}"
         + (f" ({', '.join(spec.names)})" if spec.names else "")
         for name, spec in info.actions.items()
     ]
-    measured = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]
+    statistics = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]
     made = json.dumps(to_json({"provenance": info.provenance}), indent=2)
     rate = f"{info.fps:g} frames/s" if info.fps else "frame rate unknown"
     lines = [
         f"# {info.name}",
         "",
         *(["![preview](preview.gif)", ""] if has_preview else []),
-        f"A world made with reelworld, recipe {info.recipe}: {info.height}x{info.width} pixels, {rate}.",
+        f"A world made with reelworld, system {info.system}: {info.height}x{info.width} pixels, {rate}.",
         "",
         "## Actions",
-        *(actions or ["none: the world runs by itself"]),
+        *(actions or ["none: the world is unconditional"]),
         *_map_lines(info),
         "",
         *(["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.classes)), ""] if info.classes else []),
-        *_how_frames_come(info, spec),
+        *_generation_lines(info),
         "",
-        *measured_lines(info.measured, info.limits),
-        *(["## Measured on the validation split", *measured, ""] if measured else []),
+        *measured_lines(info.metrics, info.known_limitations),
+        *(["## Measured on the validation split", *statistics, ""] if statistics else []),
         "## Use",
         "```",
-        *_use(info, spec, has_preview),
+        *_use(info, has_preview),
         "```",
         "",
         "## How it was made",
@@ -107,63 +103,48 @@ def _map_lines(info: WorldInfo) -> list[str]:
     return lines + [f"- {text}" for text in action_map.limits()]
 
 
-def _use(info: WorldInfo, spec: TokenSpec, has_preview: bool) -> list[str]:
-    if not spec.has_pictures:  # its tokenizer is not part of it
+def _use(info: WorldInfo, has_preview: bool) -> list[str]:
+    if not info.spec.pixels:  # its tokenizer is missing
         return [
             "from reelworld.worlds.world import World; world = World.load('.')",
             "world.generate_codes(codes, n_frames=8)   # codes: (clips, frames, codes of a frame)",
             "world.score_codes(codes[0])",
         ]
-    given = "" if has_preview or not info.context_frames else " --data RECORDINGS"
-    return ["reelworld play .", f"reelworld generate . --out film.mp4{given}", "reelworld eval . --data RECORDINGS"]
+    data = "" if has_preview or not info.context_frames else " --data RECORDINGS"
+    return ["reelworld play .", f"reelworld generate . --out film.mp4{data}", "reelworld eval . --data RECORDINGS"]
 
 
-def _how_frames_come(info: WorldInfo, spec: TokenSpec) -> list[str]:
-    sampler = info.sampler
-    if not spec.has_pictures:
+def _generation_lines(info: WorldInfo) -> list[str]:
+    """Describe how frames are generated, from the spec alone."""
+    sampler, spec = info.sampler, info.spec
+    per_frame = sum(grid.n_tokens for name, grid in spec.grids.items() if name == "video")
+    passes = f"sampled in {_count(sampler.steps, 'pass', 'passes')} at temperature {sampler.temperature:g}"
+    lines = ["## Generation"]
+    if spec.chunk > 1:
+        usual = info.context_frames
+        start = f"starts from {_count(usual, 'given frame')}" if usual else "starts from nothing"
         return [
-            "## How frames come",
-            f"As codes only, {spec.video.n_tokens} per frame, drawn in {_count(sampler.steps, 'pass', 'passes')} at "
-            f"temperature {sampler.temperature:g}: the tokenizer that shows them is another project's.",
+            *lines,
+            f"Clips of {spec.chunk} frames, {spec.chunk // spec.time_stride * per_frame} codes, at temperature "
+            f"{sampler.temperature:g}, decoded together. A session {start}, generates the rest of a clip at once and "
+            "returns it frame by frame.",
+            "",
+            f"Longer videos slide by one latent frame ({_count(spec.time_stride, 'frame')}). Each latent frame after "
+            f"the first {spec.chunk} frames reads the whole window again. Frames more than {spec.chunk} back are "
+            "forgotten.",
         ]
-    if spec.context_frames:
+    if not spec.pixels:
+        return [*lines, f"Codes only, {per_frame} per frame, {passes}; the tokenizer is not part of the world."]
+    if spec.window is not None:
+        n_context = spec.min_clip - 1
         return [
-            "## How frames come",
-            f"One frame per step, its {spec.video.n_tokens} codes drawn one after the other at temperature "
-            f"{sampler.temperature:g} and decoded in the light of {_count(spec.context_frames, 'context frame')}. When "
-            "a window is full, its last frames begin the next one.",
+            *lines,
+            f"One frame per step, {per_frame} codes, at temperature {sampler.temperature:g}, decoded given "
+            f"{_count(n_context, 'context frame')}. When a window of {spec.window} frames is full, its last frames "
+            "begin the next one.",
         ]
-    if not spec.clip_frames:
-        return [
-            "## How frames come",
-            f"One frame per step, drawn in {_count(sampler.steps, 'pass', 'passes')} at temperature "
-            f"{sampler.temperature:g}.",
-        ]
-    size, stride, n_given = spec.clip_frames, spec.time_stride, info.context_frames
-    n_codes = size // stride * spec.video.n_tokens
-    begins = f"begins with {_count(n_given, 'given frame')}" if n_given else "begins from nothing"
-    return [
-        "## How frames come",
-        f"In clips of {size} frames, {n_codes} codes, drawn one code after the other at temperature "
-        f"{sampler.temperature:g} and decoded together. A session {begins}, then makes the rest of a clip at once and "
-        "shows it frame by frame.",
-        "",
-        f"Longer videos slide over latent frames ({_count(stride, 'frame')} each). Positions are learned and absolute, "
-        f"so each latent frame after the first {size} frames reads the whole window again, now from its first "
-        f"position on: it costs that reading, and what lies more than {size} frames back is forgotten.",
-    ]
+    return [*lines, f"One frame per step, {per_frame} codes, {passes}."]
 
 
 def _count(n: int, one: str, many: str = "") -> str:
     return f"{n} {one if n == 1 else many or one + 's'}"
-
-
-def _preview(world: World, n_steps: int) -> np.ndarray:
-    """Let the world run under random actions: uint8 (n_steps + 1, H, W, 3)."""
-    session = world.session(1, seed=0)
-    rng = np.random.default_rng(0)
-    actions = {name: random_actions(spec, n_steps, rng) for name, spec in world.info.actions.items()}
-    frames = [session.reset().frame[0]]
-    for s in range(n_steps):
-        frames.append(session.step({name: rows[s][None] for name, rows in actions.items()}).frame[0])
-    return np.stack(frames)

@@ -15,7 +15,8 @@ import numpy as np
 from reelworld.config import unknown
 from reelworld.data.array_store import DAMAGE
 from reelworld.data.resize import fit_frame
-from reelworld.rollout.validation import describe_classes, null_action
+from reelworld.rollout.actions import null_action, random_actions
+from reelworld.rollout.validation import describe_classes
 from reelworld.types import ActionSpec, Clip, UserError
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ __all__ = [
     "continue_clip",
     "has_recorded_actions",
     "picture_for",
-    "random_actions",
 ]
 
 
@@ -136,18 +136,6 @@ def choose_actions(
     else:
         given = _given_actions(specs, wanted)
     return {k: np.take(v, np.arange(n_steps) % len(v), axis=0) for k, v in given.items()}
-
-
-def random_actions(spec: ActionSpec, n_steps: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw actions that hold for a few steps each, as a person's do; (S, ...)."""
-    ends = np.cumsum(rng.integers(1, 9, n_steps))
-    which = np.searchsorted(ends, np.arange(n_steps), side="right")
-    if spec.kind == "discrete":
-        held = rng.integers(0, spec.n, n_steps)[which]
-        return held if spec.repeat == 1 else np.repeat(held[:, None], spec.repeat, 1)
-    low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
-    vectors: np.ndarray = rng.uniform(low, high, (n_steps, spec.n)).astype(np.float32)[which]
-    return vectors if spec.repeat == 1 else np.repeat(vectors[:, None], spec.repeat, 1)
 
 
 def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,8 @@ from reelworld.models.system import System
 if TYPE_CHECKING:  # a world needs torch, and the help page does not
     from torch import nn
 
-    from reelworld.worlds.world import World, WorldInfo
+    from reelworld.worlds.info import WorldInfo
+    from reelworld.worlds.world import World
 
 
 @dataclass(frozen=True, kw_only=True)

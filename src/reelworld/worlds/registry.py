@@ -1,4 +1,8 @@
-"""Parts of a world on disk: a literal table of types, one safetensors file each, checked on loading."""
+"""Systems and parts of saved worlds: types by name, one safetensors file per part, checked on loading.
+
+A system is reached by the name that a world carries: its module ``model`` has ``PARTS``, the classes of its parts, and
+``assemble(spec, parts)``, which composes them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import safetensors
 import safetensors.torch
@@ -16,24 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.config import from_json, to_json, unknown
-from reelworld.types import UserError
-
-__all__ = ["PARTS", "PartInfo", "load_part", "save_part"]
-
-PARTS = {
-    "patch_tokenizer": "reelworld.systems.pocket.tokenizer:PatchTokenizer",
-    "grid_dynamics": "reelworld.systems.pocket.dynamics:PocketDynamics",
-    "st_vivit": "reelworld.systems.genie.tokenizer:STViViT",
-    "maskgit": "reelworld.systems.genie.maskgit:MaskGIT",
-    "absent_tokenizer": "reelworld.systems.genie.missing_tokenizer:MissingTokenizer",
-    "st_latent_actions": "reelworld.systems.genie.spacetime_latent_action:STLatentActions",
-    "grid_latent_actions": "reelworld.systems.genie.conv_latent_action:GridLatentActions",
-    "vqvae3d": "reelworld.systems.videogpt.vqvae:VQVAE3D",
-    "conditional_vqgan": "reelworld.systems.ivideogpt.context_vqgan:ContextVQGAN",
-    "slot_transformer": "reelworld.systems.ivideogpt.transformer:IVideoGPTTransformer",
-    "autoregressive_prior": "reelworld.systems.videogpt.prior:AutoregressivePrior",
-}
-"""Type name in world.json -> module:class. The class takes one frozen dataclass, its config."""
+from reelworld.models.world_model import WorldModel
+from reelworld.types import ModelSpec, UserError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +29,7 @@ class PartInfo:
     """One part in world.json."""
 
     type: str
-    """Name in PARTS, or module:class of code outside reelworld (needs permission to load)."""
+    """Name of a class in the system's ``PARTS``, or module:class of code outside reelworld (needs permission)."""
     config: Mapping[str, Any]
     """The part's config as JSON."""
     file: str
@@ -50,13 +38,56 @@ class PartInfo:
     """Hash of that file."""
 
 
-def type_name(part: nn.Module) -> str:
-    """Name a part's type as world.json does."""
-    path = f"{type(part).__module__}:{type(part).__qualname__}"
-    return next((name for name, known in PARTS.items() if known == path), path)
+class SystemModule(Protocol):
+    """Module ``model`` of a system."""
+
+    PARTS: Mapping[str, type[nn.Module]]
+    """Type name -> class; the class takes one frozen dataclass, its config."""
+
+    def assemble(self, spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
+        """Compose the model; raises UserError where the parts do not belong together."""
+        ...
 
 
-def save_part(part: nn.Module, folder: Path, name: str, dtype: torch.dtype | None = None) -> PartInfo:
+def load_system(name: str, allow_code: Sequence[str] = ()) -> SystemModule:
+    """Import the module ``model`` of a system.
+
+    Args:
+        name: Name in ``reelworld.systems.SYSTEMS``, or a package outside reelworld.
+        allow_code: Modules outside reelworld that may be imported.
+
+    Raises:
+        UserError: If the system is unknown, not allowed or cannot be imported.
+    """
+    systems = importlib.import_module("reelworld.systems").SYSTEMS  # systems import worlds, so by name only
+    package = systems.get(name, name)
+    if name not in systems and "." not in name and name not in allow_code:
+        raise unknown("system", name, systems)
+    if name not in systems:
+        _check_allowed(package, allow_code)
+    try:
+        return cast(SystemModule, importlib.import_module(f"{package.removesuffix('.train')}.model"))
+    except ImportError as error:
+        raise UserError(f"the code of the system {name!r} cannot be imported ({error}); install it.") from None
+
+
+def _check_allowed(module: str, allow_code: Sequence[str]) -> None:
+    if module not in allow_code:
+        raise UserError(
+            f"this world needs code from {module!r}, which is not part of reelworld; if you trust it, "
+            f"allow it with --allow-code {module}."
+        )
+
+
+def type_name(part: nn.Module, system: SystemModule) -> str:
+    """Return the name of a part's type for world.json."""
+    kind = type(part)
+    return kind.__name__ if system.PARTS.get(kind.__name__) is kind else f"{kind.__module__}:{kind.__qualname__}"
+
+
+def save_part(
+    part: nn.Module, system: SystemModule, folder: Path, name: str, dtype: torch.dtype | None = None
+) -> PartInfo:
     """Write a part's weights to ``folder``, floating ones as ``dtype`` if one is given, and describe it."""
     path = folder / f"{name}.safetensors"
     tensors = {k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
@@ -65,22 +96,25 @@ def save_part(part: nn.Module, folder: Path, name: str, dtype: torch.dtype | Non
     # not save_file: its files can be read by their owner only, and worlds are made to be shared
     path.write_bytes(safetensors.torch.save(tensors))
     config: Any = part.config
-    return PartInfo(type=type_name(part), config=to_json(config), file=path.name, sha256=file_hash(path))
+    return PartInfo(type=type_name(part, system), config=to_json(config), file=path.name, sha256=file_hash(path))
 
 
-def load_part(name: str, info: PartInfo, folder: Path, allow_code: Sequence[str] = ()) -> nn.Module:
+def load_part(
+    name: str, info: PartInfo, system: SystemModule, folder: Path, allow_code: Sequence[str] = ()
+) -> nn.Module:
     """Build a part and load its weights.
 
     Args:
         name: For errors.
         info: From world.json.
+        system: Of the world.
         folder: Of the world.
         allow_code: Modules outside reelworld that may be imported.
 
     Raises:
         UserError: If the type is unknown or not allowed, or the file is missing, changed or does not fit.
     """
-    cls = _part_class(info.type, allow_code)
+    cls = _part_class(info.type, system, allow_code)
     config_class = typing.get_type_hints(cls.__init__)["config"]
     config = from_json(config_class, info.config, f"config of part {name!r}")
     try:
@@ -108,16 +142,13 @@ def load_part(name: str, info: PartInfo, folder: Path, allow_code: Sequence[str]
     return part.eval()
 
 
-def _part_class(kind: str, allow_code: Sequence[str]) -> Any:
-    path = PARTS.get(kind, kind)
-    module, _, cls = path.partition(":")
-    if kind not in PARTS and not cls:
-        raise unknown("part type", kind, PARTS)
-    if kind not in PARTS and module not in allow_code:
-        raise UserError(
-            f"this world needs code from {module!r}, which is not part of reelworld; if you trust it, "
-            f"allow it with --allow-code {module}."
-        )
+def _part_class(kind: str, system: SystemModule, allow_code: Sequence[str]) -> Any:
+    if kind in system.PARTS:
+        return system.PARTS[kind]
+    module, _, cls = kind.partition(":")
+    if not cls:
+        raise unknown("part type", kind, system.PARTS)
+    _check_allowed(module, allow_code)
     try:
         return getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as error:

@@ -139,7 +139,7 @@ def test_cached_steps_equal_the_parallel_passes(form: str, context: int) -> None
     """With the true past: logits of a step, those of one pass per frame, and those of one pass for all frames."""
     model = make(form)
     codes, actions = draw(model, 2, 12)
-    judged = model.judge(Codes.of(codes), rows(actions, 0, 12))
+    judged = model.score(Codes.of(codes), rows(actions, 0, 12))
     state = model.prefill(Codes.of(codes[:, :context]), rows(actions, 0, context - 1))
     for t in range(context, 12):
         sampler = Recorder(SamplerConfig(temperature=0.0))
@@ -154,11 +154,11 @@ def test_cached_steps_equal_the_parallel_passes(form: str, context: int) -> None
             assert not torch.allclose(expected, model.logits(now, rows(actions, begin, t + 1), hidden)[:, 0])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
         nats = model.factors.nats(logits, codes[:, t]).sum(1)
-        torch.testing.assert_close(nats, judged.nats[:, t - 1], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(nats, judged.nll[:, t - 1], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(state.reward, judged.reward[:, t - 1], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(state.terminated, judged.terminated[:, t - 1], atol=1e-5, rtol=1e-4)
         go_on_from(state, codes[:, t])
-    assert judged.nats.std() > 0.5
+    assert judged.nll.std() > 0.5
     assert (judged.reward.std() > 0.01) == model.config.has_outcomes
 
 
@@ -269,11 +269,11 @@ def test_long_clips_are_judged_as_short_ones(form: str, monkeypatch: pytest.Monk
     """Through the cache, in little memory, and at once."""
     model = make(form)
     codes, actions = draw(model, 2, 9)
-    at_once = model.judge(Codes.of(codes), rows(actions, 0, 9))
+    at_once = model.score(Codes.of(codes), rows(actions, 0, 9))
     monkeypatch.setattr("reelworld.systems.genie.maskgit.LONGEST_AT_ONCE", 8)
     reads = []
     hook = model.transformer.blocks[0].mlp.register_forward_hook(lambda _, inputs, out: reads.append(out.shape[1]))
-    one_by_one = model.judge(Codes.of(codes), rows(actions, 0, 9))
+    one_by_one = model.score(Codes.of(codes), rows(actions, 0, 9))
     hook.remove()
     assert set(reads) == {0, 2}  # nothing, then a true frame and a masked one at a time
     for a, b in zip(at_once, one_by_one, strict=True):
@@ -294,7 +294,7 @@ def test_an_action_counts_from_the_frame_it_leads_to(form: str) -> None:
     for stream in other.values():
         stream[:, 2] = stream[:, 2] + 1 if stream.is_floating_point() else (stream[:, 2] + 1) % 5
     moved = (
-        model.judge(Codes.of(codes), rows(other, 0, 6)).nats - model.judge(Codes.of(codes), rows(actions, 0, 6)).nats
+        model.score(Codes.of(codes), rows(other, 0, 6)).nats - model.score(Codes.of(codes), rows(actions, 0, 6)).nats
     )
     assert moved[:, :2].abs().max() == 0  # about frames 1 and 2
     assert moved[:, 2].abs().min() > 1e-3
@@ -307,7 +307,7 @@ def test_a_frame_and_those_after_it_say_nothing_about_it(form: str) -> None:
     codes, actions = draw(model, 1, 8)
     other, _ = draw(model, 1, 8, seed=2)
     other[:, :5] = codes[:, :5]
-    one, two = (model.judge(Codes.of(c), rows(actions, 0, 8)) for c in (codes, other))
+    one, two = (model.score(Codes.of(c), rows(actions, 0, 8)) for c in (codes, other))
     torch.testing.assert_close(one.nats[:, :4], two.nats[:, :4])
     torch.testing.assert_close(one.reward[:, :5], two.reward[:, :5])
     assert not torch.allclose(one.nats[:, 5:], two.nats[:, 5:])
@@ -358,7 +358,7 @@ def test_all_masked_beside_the_true_past_is_what_judges_see(form: str) -> None:
         batch = Batch(codes=Codes.of(codes), conditions=rows(actions, 0, 4))
         everything = MaskedInput(codes, torch.arange(4)[:, None].expand(2, 4, 6) > 0)
         nats[past] = model.loss(batch, shown=everything).mean()["codes"]
-    assert nats["true"] == pytest.approx(float(model.judge(batch.codes, batch.conditions).nats.mean()) / 6, rel=1e-4)
+    assert nats["true"] == pytest.approx(float(model.score(batch.codes, batch.conditions).nats.mean()) / 6, rel=1e-4)
     assert abs(nats["true"] - nats["masked"]) > 1e-3
 
 
@@ -398,9 +398,9 @@ def test_learns_a_shift_by_the_action(past: str) -> None:
         optimizer.step()
     batch = clips(64)
     with torch.no_grad():
-        judged = model.eval().judge(batch.codes, batch.conditions)
+        judged = model.eval().score(batch.codes, batch.conditions)
     # a frame of six codes at chance: 6 log 12 = 15 nats
-    assert judged.nats.mean() < 1.5 and judged.is_right.float().mean() > 0.8
+    assert judged.nll.mean() < 1.5 and judged.correct.float().mean() > 0.8
 
 
 @torch.no_grad()

@@ -168,7 +168,7 @@ def test_drafts_and_verdicts_learn_alone() -> None:
     assert right > 0.95, float(right)
     assert held_out.rewards is not None
     with torch.no_grad():
-        expected = model.judge(held_out.codes, held_out.conditions).reward
+        expected = model.score(held_out.codes, held_out.conditions).reward
     wanted = held_out.rewards[:, 1:-1]
     unexplained = (expected - wanted).square().mean() / wanted.var()
     assert unexplained < 0.1, float(unexplained)

@@ -48,11 +48,11 @@ def told(n: int = 2, frames: int = 6) -> Conditions:
 def test_an_action_moves_the_frames_it_leads_to() -> None:
     """Action t leads to frame t + 1: it moves that frame and those behind it, unless it lies between context frames."""
     model = made()
-    before = model.judge(codes(), told()).nats
+    before = model.score(codes(), told()).nats
     for t in range(6):
         other = told()
         other.actions["arm"][:, t] += 1
-        moved = ((model.judge(codes(), other).nats - before).abs() > 1e-6).all(0).tolist()  # of frames 2 to 5
+        moved = ((model.score(codes(), other).nats - before).abs() > 1e-6).all(0).tolist()  # of frames 2 to 5
         assert moved == [1 <= t < frame for frame in range(2, 6)], t
 
 
@@ -66,7 +66,7 @@ def test_new_heads_change_nothing() -> None:
     assert not surplus and {name.split(".")[0] for name in missing} == {"action", "reward"}
     ids = model.layout.pack(codes())
     assert torch.equal(model.logits(ids, told()), bare.logits(ids, Conditions()))
-    assert (model.judge(codes(), told()).reward == 0).all()
+    assert (model.score(codes(), told()).reward == 0).all()
 
 
 @torch.no_grad()
@@ -126,9 +126,9 @@ def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, chang
         rewards.append(state.reward)
     video = torch.cat([past.video, *made_codes], 1)
     context = torch.cat([past.grids["context"], torch.zeros(2, 6 - n_given, 4, dtype=torch.int64)], 1)
-    judged = model.judge(Codes({"context": context, "video": video}), told())
+    judged = model.score(Codes({"context": context, "video": video}), told())
     drawn_from = n_given - 2
-    assert judged.is_right[:, drawn_from:].all()
+    assert judged.correct[:, drawn_from:].all()
     torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, drawn_from:], atol=1e-5, rtol=1e-5)
 
 
@@ -139,7 +139,7 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at(draft_width: int) -> Non
     rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
     batch = Batch(codes=codes(), conditions=told(), rewards=rewards)
     total, count = (model.draft_loss if draft_width else model.loss)(batch).terms["reward"]
-    expected = (model.judge(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
+    expected = (model.score(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, expected.mean())
 
 
@@ -147,10 +147,10 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at(draft_width: int) -> Non
 @torch.no_grad()
 def test_rewards_stay_what_they_were_in_another_unit(draft_width: int) -> None:
     model = made(replace(SMALL, draft_width=draft_width))
-    before = model.judge(codes(), told()).reward
+    before = model.score(codes(), told()).reward
     model.measure_rewards_in(8.0)
     assert model.reward_scale == 8
-    torch.testing.assert_close(model.judge(codes(), told()).reward, before)
+    torch.testing.assert_close(model.score(codes(), told()).reward, before)
 
 
 @torch.no_grad()
@@ -158,7 +158,7 @@ def test_ends_belong_to_the_frame_that_is_arrived_at() -> None:
     model = made(replace(SMALL, has_ends=True))
     ends = torch.rand(2, 6, generator=torch.Generator().manual_seed(4)) < 0.5
     total, count = model.loss(Batch(codes=codes(), conditions=told(), terminated=ends)).terms["terminated"]
-    foreseen = model.judge(codes(), told()).terminated
+    foreseen = model.score(codes(), told()).terminated
     wanted = torch.where(ends[:, 1:5], foreseen, 1 - foreseen).log().neg()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, wanted.mean())
     state = model.prefill(codes(2, 5), Conditions(actions={k: v[:, :4] for k, v in told().actions.items()}))
@@ -166,20 +166,20 @@ def test_ends_belong_to_the_frame_that_is_arrived_at() -> None:
     drawn, state = model.step(state, now, TokenSampler(SamplerConfig(temperature=0.0)), None)
     whole = codes()
     whole.video[:, 5:] = drawn.video
-    torch.testing.assert_close(state.terminated, model.judge(whole, told()).terminated[:, -1])
+    torch.testing.assert_close(state.terminated, model.score(whole, told()).terminated[:, -1])
 
 
 @torch.no_grad()
 def test_a_new_head_for_ends_expects_as_many_as_there_are() -> None:
     torch.manual_seed(0)
     model = IVideoGPTTransformer(replace(SMALL, has_ends=True))
-    assert (model.judge(codes(), told()).terminated < 2e-6).all()  # where recordings say nothing of ends
+    assert (model.score(codes(), told()).terminated < 2e-6).all()  # where recordings say nothing of ends
     model.expect_ends(0.1)
-    torch.testing.assert_close(model.judge(codes(), told()).terminated, torch.full((2, 4), 0.1))
+    torch.testing.assert_close(model.score(codes(), told()).terminated, torch.full((2, 4), 0.1))
     trained = made(replace(SMALL, has_ends=True))
-    before = trained.judge(codes(), told()).terminated
+    before = trained.score(codes(), told()).terminated
     trained.expect_ends(0.1)
-    assert torch.equal(trained.judge(codes(), told()).terminated, before)
+    assert torch.equal(trained.score(codes(), told()).terminated, before)
 
 
 @torch.no_grad()
@@ -259,8 +259,8 @@ def test_it_learns_what_actions_do() -> None:
     held_out = batch(64)
     assert held_out.codes is not None and held_out.rewards is not None
     with torch.no_grad():
-        judged = model.eval().judge(held_out.codes, held_out.conditions)
-    assert judged.is_right.float().mean() > 0.9, float(judged.is_right.float().mean())
+        judged = model.eval().score(held_out.codes, held_out.conditions)
+    assert judged.correct.float().mean() > 0.9, float(judged.correct.float().mean())
     assert (judged.reward - held_out.rewards[:, 1:5]).square().mean() < 0.05
 
 
@@ -269,7 +269,7 @@ def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(UserError, match="begins with 2 or more"):
         model.prefill(codes(1, 1), told(1, 1))
     with pytest.raises(UserError, match=r"7 frames; .* up to 6 at a time"):
-        model.judge(codes(1, 7), told(1, 7))
+        model.score(codes(1, 7), told(1, 7))
     with pytest.raises(UserError, match=r"9 frames, .* are 37 tokens; .* places for 33: take at most 8 frames"):
         replace(SMALL, frames=9, transformer=replace(SMALL.transformer, places=33))
     with pytest.raises(UserError, match="take fewer context frames"):

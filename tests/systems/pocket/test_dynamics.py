@@ -151,7 +151,7 @@ def test_loss_counts_masked_codes_and_real_frames() -> None:
     batch = Batch(codes=codes, conditions=conditions, rewards=rewards, terminated=ended)
     losses = model.loss(batch, generator)
     assert float(losses.terms["codes"][1]) == 2 * 4 * 12 and float(losses.terms["reward"][1]) == 2 * 4
-    nats = model.judge(codes, conditions).nats
+    nats = model.score(codes, conditions).nats
     torch.testing.assert_close(losses.terms["codes"][0], nats.sum())
     _, outcome = model._read(codes.video, conditions.actions)
     paid = rewards[:, :4] != 0
@@ -175,7 +175,7 @@ def test_mask_share_follows_the_schedule() -> None:
 def test_fresh_model_copies_the_current_frame() -> None:
     model = PocketDynamics(PocketDynamicsConfig(grid=GRID, actions={}, width=16))
     codes = Codes.of(torch.randint(0, 20, (2, 3, 12)).repeat_interleave(2, 1))
-    is_right = model.judge(codes, Conditions()).is_right
+    is_right = model.score(codes, Conditions()).correct
     assert is_right[:, 0].all() and is_right[:, 2].all()
 
 
@@ -206,7 +206,7 @@ def test_learns_a_rule_from_actions() -> None:
         objective.backward()
         optimizer.step()
     test = episode(64)
-    is_right = model.judge(test.codes, test.conditions).is_right
+    is_right = model.score(test.codes, test.conditions).correct
     is_still = (test.codes.video[:, 1:] == test.codes.video[:, :-1]).all(-1)
     assert is_right.float().mean() > 0.98 > 0.7 > is_still.float().mean()
     _, outcome = model._read(test.codes.video, test.conditions.actions)

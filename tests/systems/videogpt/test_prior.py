@@ -163,9 +163,9 @@ def test_a_fresh_prior_knows_nothing() -> None:
 def test_dropout_is_for_training_only(config: PriorConfig) -> None:
     prior, (codes, conditions) = made(config), drawn(config)
     with torch.no_grad():
-        calm = [prior.nats(codes, conditions) for _ in range(2)]
+        calm = [prior.nll(codes, conditions) for _ in range(2)]
         prior.train()
-        wild = [prior.nats(codes, conditions) for _ in range(2)]
+        wild = [prior.nll(codes, conditions) for _ in range(2)]
     assert torch.equal(*calm)
     assert not torch.equal(*wild)
 
@@ -175,7 +175,7 @@ def test_nats_are_those_of_the_logits(config: PriorConfig) -> None:
     with torch.no_grad():
         log = prior.logits(codes, conditions).log_softmax(-1)
         expected = -log.gather(-1, codes.video[..., None]).squeeze(-1)
-        torch.testing.assert_close(prior.nats(codes, conditions), expected)
+        torch.testing.assert_close(prior.nll(codes, conditions), expected)
 
 
 def test_a_full_clip_leaves_no_room() -> None:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from reelworld.config import require
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking, n_still_masked
+from reelworld.models.parts import Dynamics
 from reelworld.nn.action_conditioning import Conditioning, NoAction, action_conditioning, leading_actions
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
@@ -114,7 +115,7 @@ class MaskGITState(Streams):
     """The frames themselves, where a full window is read again."""
 
 
-class MaskGIT(nn.Module):
+class MaskGIT(Dynamics[MaskGITState]):
     """Predict the codes of the next frame by filling in a masked one, some codes per pass.
 
     Attributes:
@@ -190,7 +191,7 @@ class MaskGIT(nn.Module):
         x_BTND, film = self._enter(codes.video, hidden, self._led_by(conditions, codes.video), before=before_BTN)
         return self._readout(self.condition.strip(self.transformer(x_BTND, film)), before_BTN)
 
-    def judge(self, codes: Codes, conditions: Conditions) -> StepScores:
+    def score(self, codes: Codes, conditions: Conditions) -> StepScores:
         """Compare every next frame with its prediction from the true past.
 
         Args:

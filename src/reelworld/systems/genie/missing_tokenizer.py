@@ -6,12 +6,12 @@ Worlds made of published dynamics whose tokenizer is another project's are used 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from reelworld.config import require
+from reelworld.models.parts import Tokenizer
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["MissingTokenizer", "MissingTokenizerConfig"]
@@ -36,7 +36,7 @@ class MissingTokenizerConfig:
         require(self, "rows columns codebook_size space_stride", lambda v: v >= 1, "at least 1")
 
 
-class MissingTokenizer(nn.Module):
+class MissingTokenizer(Tokenizer):
     """Says what codes look like; refuses to make them or to show them."""
 
     def __init__(self, config: MissingTokenizerConfig) -> None:
@@ -49,7 +49,7 @@ class MissingTokenizer(nn.Module):
         grid = GridSpec(rows=config.rows, columns=config.columns, codebook_size=config.codebook_size)
         return TokenSpec(grids={"video": grid}, space_stride=config.space_stride, has_pictures=False)
 
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
+    def encode(self, video: Tensor) -> Codes:
         """Refuse.
 
         Raises:
@@ -57,7 +57,7 @@ class MissingTokenizer(nn.Module):
         """
         raise self._missing("turn pictures into codes")
 
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """Refuse.
 
         Raises:

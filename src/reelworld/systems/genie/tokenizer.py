@@ -16,12 +16,12 @@ Shapes: B batch, T frames, H W pixel rows and columns, N tokens per frame, D wid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from reelworld.config import require
+from reelworld.models.parts import StatefulTokenizer
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.dead_code_reset import FromBatch
 from reelworld.nn.quantize.ema import EMACodebook
@@ -89,7 +89,7 @@ class STViViTConfig:
         return STConfig(rows=self.rows, columns=self.columns, window=self.window, **same)
 
 
-class STViViT(nn.Module):
+class STViViT(StatefulTokenizer[STCache]):
     """Clips <-> codes, causal in time."""
 
     def __init__(self, config: STViViTConfig) -> None:
@@ -127,24 +127,24 @@ class STViViT(nn.Module):
         features: Tensor = self.spread(self.before(self.encoder(self.patches(patches_BTNX))))
         return features
 
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
+    def encode(self, video: Tensor) -> Codes:
         """Turn clips in [-1, 1], (B, T, H, W, 3), into codes, int64 (B, T, N); each frame sees those before it."""
         self.spec(video.shape[1], video.shape[2], video.shape[3])
         return Codes.of(self.codebook.nearest(self.features(video)))
 
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
         return self._pixels(self.decoder(self._embed(codes))).clamp(-1, 1)
 
     # ------------------------------------------------------------------ frame by frame
 
-    def begin(self, codes: Codes) -> STCache:
+    def init_state(self, codes: Codes) -> STCache:
         """Read the codes of the first frames, (B, T, N), and keep what later frames look at."""
         return self.decoder.prefill(self._embed(codes))[1]
 
-    def advance(self, codes: Codes, memory: STCache) -> Tensor:
-        """Decode the codes of the next frame, (B, 1, N): pixels (B, 1, H, W, 3). The memory is written in place."""
-        return self._pixels(self.decoder.step(self._embed(codes), memory)).clamp(-1, 1)
+    def decode_step(self, codes: Codes, state: STCache) -> Tensor:
+        """Decode the codes of the next frame, (B, 1, N): pixels (B, 1, H, W, 3). The state is updated in place."""
+        return self._pixels(self.decoder.step(self._embed(codes), state)).clamp(-1, 1)
 
     # ------------------------------------------------------------------ training
 

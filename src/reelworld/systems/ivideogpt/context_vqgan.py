@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.config import require
+from reelworld.models.parts import StatefulTokenizer
 from reelworld.nn.pixels import patchify, unpatchify
 from reelworld.nn.quantize.dead_code_reset import FromBatch, Kept
 from reelworld.nn.quantize.ema import EMACodebook
@@ -138,7 +139,7 @@ class Rebuilt(NamedTuple):
     """What became of the rows of both grids."""
 
 
-class ContextVQGAN(nn.Module):
+class ContextVQGAN(StatefulTokenizer[ContextMemory]):
     """Clips <-> codes in two grids: "context" for the first frames, "video" for all later ones.
 
     Both grids have a row for every frame of the clip; ``Codes.keep`` says where they hold codes.
@@ -186,7 +187,7 @@ class ContextVQGAN(nn.Module):
 
     # ------------------------------------------------------------------ pixels to codes
 
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
+    def encode(self, video: Tensor) -> Codes:
         """Turn clips in [-1, 1], (B, T, H, W, 3), T >= K, into codes, int64 (B, T, N) and (B, T, M).
 
         Raises:
@@ -210,7 +211,7 @@ class ContextVQGAN(nn.Module):
 
     # ------------------------------------------------------------------ codes to pixels
 
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """Turn codes of T >= K frames into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
         return _outside(self.pixels(codes))
 
@@ -221,13 +222,13 @@ class ContextVQGAN(nn.Module):
         later = [part for part in codes.video[:, n_context:].split(AT_ONCE, 1) if part.shape[1]]
         return torch.cat([context, *(self._decode_frames(self.frame_codebook.lookup(c), memory) for c in later)], 1)
 
-    def begin(self, codes: Codes) -> ContextMemory:
+    def init_state(self, codes: Codes) -> ContextMemory:
         """Decode the context and keep what later frames look at."""
         return self._decode_context(self._context_vectors(codes))[1]
 
-    def advance(self, codes: Codes, memory: ContextMemory) -> Tensor:
+    def decode_step(self, codes: Codes, state: ContextMemory) -> Tensor:
         """Decode later frames in the light of their context: codes (B, F, M) to pixels (B, F, H, W, 3)."""
-        return _outside(self._decode_frames(self.frame_codebook.lookup(codes.video), memory))
+        return _outside(self._decode_frames(self.frame_codebook.lookup(codes.video), state))
 
     # ------------------------------------------------------------------ training
 

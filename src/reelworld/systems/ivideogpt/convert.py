@@ -27,7 +27,6 @@ from reelworld.worlds.external_model import ExternalModel
 from reelworld.worlds.importer import describe_file, describe_size
 from reelworld.worlds.pickle_check import brief
 from reelworld.worlds.state_dict_adapter import Row, StateDictAdapter
-from reelworld.worlds.validate import check_parts
 from reelworld.worlds.world import World
 
 LLM = "llm."
@@ -124,7 +123,6 @@ def import_world(
     world = with_origin(world, name.parent.name or name.name, files, unknown)
     changes = _changes(dynamics, files["transformer"], learned)
     world.info = replace(world.info, provenance={**world.info.provenance, "changes": changes})
-    check_parts(world, str(transformer))
     return world
 
 

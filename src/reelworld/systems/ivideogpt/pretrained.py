@@ -55,7 +55,7 @@ def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:
 
     world = World.load(path)
     if not isinstance(world.tokenizer, ContextVQGAN) or not isinstance(world.dynamics, IVideoGPTTransformer):
-        raise UserError(f"{path} is a world of {world.info.recipe}; --pretrained wants one of ivideogpt.")
+        raise UserError(f"{path} is a world of {world.info.system}; --pretrained wants one of ivideogpt.")
     ours: Any = parts
     _begin_tokenizer(ours["tokenizer"], world.tokenizer, path)
     _begin_dynamics(ours["dynamics"], world.dynamics, path)

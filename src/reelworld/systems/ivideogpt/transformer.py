@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
+from reelworld.models.parts import WindowDynamics
 from reelworld.nn.action_embedding import ActionVector
 from reelworld.nn.decode import gemv
 from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
@@ -90,7 +91,7 @@ class IVideoGPTTransformerConfig:
         return SequenceLayout.of(self.context_grid, self.grid, self.context_frames)
 
 
-class IVideoGPTTransformer(nn.Module):
+class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
     """Codes of a context and actions in, codes of the next frames and rewards out."""
 
     reward_scale: Tensor
@@ -256,7 +257,7 @@ class IVideoGPTTransformer(nn.Module):
         x_BLD, draft_BFMV = self._enter(ids, conditions)
         return self.transformer(x_BLD), draft_BFMV
 
-    def judge(self, codes: Codes, conditions: Conditions) -> StepScores:
+    def score(self, codes: Codes, conditions: Conditions) -> StepScores:
         """Compare every later frame with its prediction from the true past, among the codes of later frames.
 
         Args:

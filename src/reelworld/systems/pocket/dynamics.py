@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.models.maskgit import n_still_masked
+from reelworld.models.parts import Dynamics
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.attention import FrameMask, attention
 from reelworld.nn.conv_mixer import ConvMixerBlock
@@ -154,7 +155,7 @@ class CodeTable(nn.Module):
         return functional.linear(features, table_VD)
 
 
-class PocketDynamics(nn.Module):
+class PocketDynamics(Dynamics[PocketState]):
     """Predict the next frame's codes, the reward and the end of the episode from frames and actions.
 
     Attributes:
@@ -230,7 +231,7 @@ class PocketDynamics(nn.Module):
         masked_BT = torch.cos((draw_BT - share).clamp_min(0) / max(1 - share, 1e-6) * math.pi / 2)
         return uniform(codes_BTN.shape, generator, codes_BTN.device) >= masked_BT[..., None].clamp_min(1e-6)
 
-    def judge(self, codes: Codes, conditions: Conditions) -> StepScores:
+    def score(self, codes: Codes, conditions: Conditions) -> StepScores:
         """Compare every next frame with its prediction from the true past.
 
         Args:

@@ -11,12 +11,12 @@ Shapes: B batch, T frames, H W pixel rows and columns, F = B * T, N tokens per f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from reelworld.models.parts import Tokenizer
 from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
@@ -62,7 +62,7 @@ class PatchLayer(nn.Module):
         return x + self.outer(functional.gelu(self.inner(self.norm(x))))
 
 
-class PatchTokenizer(nn.Module):
+class PatchTokenizer(Tokenizer):
     """Tokenizer with one FSQ code per patch."""
 
     def __init__(self, config: PatchTokenizerConfig) -> None:
@@ -103,7 +103,7 @@ class PatchTokenizer(nn.Module):
         )
         return TokenSpec(grids={"video": grid}, time_stride=1, space_stride=config.patch, is_causal=True)
 
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
+    def encode(self, video: Tensor) -> Codes:
         """Turn a clip into codes.
 
         Args:
@@ -116,7 +116,7 @@ class PatchTokenizer(nn.Module):
         self.spec(video.shape[1], video.shape[2], video.shape[3])
         return Codes.of(self.quantizer.nearest(self.spread(self.encoder(patchify(video, self.config.patch)))))
 
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
         return self._pixels(self.quantizer.lookup(codes.video)).clamp(-1, 1)
 

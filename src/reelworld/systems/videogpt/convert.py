@@ -30,7 +30,6 @@ from reelworld.worlds.external_model import ExternalModel
 from reelworld.worlds.importer import describe_file, describe_size
 from reelworld.worlds.pickle_check import brief
 from reelworld.worlds.state_dict_adapter import Row, StateDictAdapter, transposed
-from reelworld.worlds.validate import check_parts
 from reelworld.worlds.world import World
 
 Shape = tuple[int, int, int]
@@ -164,7 +163,6 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
     unknown = ["frames per second", "training data and splits", "clips to start from"]
     unknown += ["names of the classes"] if config.n_classes else []
     world = with_origin(world, prior_file.path.stem, {"prior": prior_file, "vqvae": vqvae_file}, unknown)
-    check_parts(world, str(prior_path))
     return world
 
 

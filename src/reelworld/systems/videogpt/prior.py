@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
+from reelworld.models.parts import ClipPrior, Tokenizer
 from reelworld.nn.attention import BlockMask, CausalMask, Mask
 from reelworld.nn.decode import decode_library
 from reelworld.nn.kv_cache import KVCache
@@ -32,6 +33,7 @@ from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, L
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
 from reelworld.systems.videogpt.compiled_decoder import CompiledDecoder
 from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
+from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
 
 Memory = tuple[Tensor, Tensor]
@@ -167,7 +169,7 @@ def make_norm(config: PriorConfig) -> nn.Module:
     return LateEpsilonNorm(config.hidden_dim)
 
 
-class AutoregressivePrior(nn.Module):
+class AutoregressivePrior(ClipPrior[PriorState]):
     """How likely the codes of a clip are, one after the other."""
 
     codebook: Tensor
@@ -194,6 +196,45 @@ class AutoregressivePrior(nn.Module):
         layout = strided_layout(config.shape) if config.attention == "sparse" else torch.zeros(0, 0, dtype=torch.bool)
         self.register_buffer("layout", layout, persistent=False)
 
+    @property
+    def grid(self) -> GridSpec:
+        """Grid of codes of a latent frame."""
+        return self.config.grid
+
+    @property
+    def n_latents(self) -> int:
+        """Latent frames of a clip."""
+        return self.config.latent_frames
+
+    @property
+    def cond_frames(self) -> int:
+        """First frames of a clip that are read as pixels."""
+        return self.config.cond_frames
+
+    @property
+    def n_classes(self) -> int:
+        """Classes of a class-conditional prior, else 0."""
+        return self.config.n_classes
+
+    def check_tokenizer(self, tokenizer: Tokenizer, height: int, width: int) -> None:
+        """Refuse a tokenizer with another codebook, or frames of another size, than this prior was trained on.
+
+        Raises:
+            UserError: If it has.
+        """
+        config = self.config
+        if config.cond_frames and (config.cond_height, config.cond_width) != (height, width):
+            raise UserError(
+                f"the world has frames of {height}x{width} pixels; its dynamics read "
+                f"{config.cond_height}x{config.cond_width}: restore world.json."
+            )
+        vectors = tokenizer.codebook.vectors if isinstance(tokenizer, VQVAE3D) else self.codebook
+        if vectors.shape != self.codebook.shape or not torch.equal(vectors, self.codebook.to(vectors)):
+            raise UserError(
+                f"the dynamics learned on another codebook {tuple(self.codebook.shape)} than its tokenizer has "
+                f"{tuple(vectors.shape)}; the two parts do not belong together."
+            )
+
     # ------------------------------------------------------------------ the parallel pass
 
     def logits(self, codes: Codes, conditions: Conditions) -> Tensor:
@@ -213,7 +254,7 @@ class AutoregressivePrior(nn.Module):
             x = block(x, conditions.class_id, frames, mask)
         return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
 
-    def nats(self, codes: Codes, conditions: Conditions) -> Tensor:
+    def nll(self, codes: Codes, conditions: Conditions) -> Tensor:
         """Return the surprise at every code of whole clips, (B, P, N)."""
         logits = self.logits(codes, conditions)
         return functional.cross_entropy(logits.flatten(0, 2), codes.video.flatten(), reduction="none").view_as(
@@ -228,7 +269,7 @@ class AutoregressivePrior(nn.Module):
             generator: Not used: nothing is drawn here but dropout, which follows torch's own generator.
         """
         assert batch.codes is not None
-        nats = self.nats(batch.codes, batch.conditions)
+        nats = self.nll(batch.codes, batch.conditions)
         return Losses(terms={"nats": (nats.sum(), nats.new_tensor(float(nats.numel())))})
 
     def features(self, frames_BTHWC: Tensor) -> Tensor:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from reelworld.models.parts import Tokenizer
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.transformer import SelfAttention
 from reelworld.systems.videogpt.same_pad_conv3d import SameConv3d, SameConvTranspose3d
@@ -173,7 +173,7 @@ class Decoder(nn.Module):
         return x
 
 
-class VQVAE3D(nn.Module):
+class VQVAE3D(Tokenizer):
     """Whole clips <-> codes."""
 
     def __init__(self, config: VQVAE3DConfig) -> None:
@@ -211,7 +211,7 @@ class VQVAE3D(nn.Module):
         features: Tensor = self.before(self.encoder(pixels)).permute(0, 2, 3, 4, 1)
         return features
 
-    def encode(self, video: Tensor, context: Any = None) -> Codes:
+    def encode(self, video: Tensor) -> Codes:
         """Turn clips into codes, int64 (B, P, N), rows first.
 
         Raises:
@@ -219,7 +219,7 @@ class VQVAE3D(nn.Module):
         """
         return Codes.of(self.codebook.nearest(self.features(video)).flatten(2))
 
-    def decode(self, codes: Codes, context: Any = None) -> Tensor:
+    def decode(self, codes: Codes) -> Tensor:
         """Turn codes into video in [-1, 1], (B, T, H, W, 3)."""
         rows, columns = self.config.height // self.config.downsample[1], self.config.width // self.config.downsample[2]
         vectors = self.codebook.lookup(codes.video.unflatten(2, (rows, columns)))
