@@ -52,14 +52,16 @@ from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, to_float
 from reelworld.system_info import commit, describe_machine, now
-from reelworld.systems.genie.latent_stage import latent_model, latent_stage
-from reelworld.systems.genie.presets import PRESETS
+from reelworld.systems.genie.config import SMALL
+from reelworld.systems.genie.model import latent_model
+from reelworld.systems.genie.train import latent_stage
+from reelworld.train.config import OptimConfig
 from reelworld.train.console import Display
+from reelworld.train.data import TrainingData
 from reelworld.train.loop import train
 from reelworld.train.optim import lr_factor, make_optimizer
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.train.run import Run
-from reelworld.train.stage import OptimConfig
 from reelworld.train.validation import some_clips
 from reelworld.types import Batch, UserError
 
@@ -141,7 +143,7 @@ def learn_policy(steps: ClipIndex, held_out: ClipIndex, seed: int, options: Opti
             loss = nats(next(batches), int(torch.randint(4, (), generator=turning)) if is_turned else 0)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(policy.parameters(), optim.clip)
+            nn.utils.clip_grad_norm_(policy.parameters(), optim.grad_clip)
             for group in optimizer.param_groups:
                 group["lr"] = optim.lr * lr_factor(optim, step - 1, (step - 1) / options.steps)
             optimizer.step()
@@ -157,12 +159,14 @@ def learn_policy(steps: ClipIndex, held_out: ClipIndex, seed: int, options: Opti
 
 def find_actions(video: Dataset, seed: int, options: Options) -> Any:
     """Learn a latent action model from frames alone."""
-    config = replace(PRESETS["small"], moved_share=0.75, latent_steps=options.latent_steps, precision="fp32", seed=seed)
+    learned = replace(SMALL.latent_actions, augment_prob=0.75, steps=options.latent_steps)
+    config = replace(SMALL, latent_actions=learned, precision="fp32", seed=seed)
     torch.manual_seed(seed)
     model: Any = latent_model(config, video.info)
     settings = {"latent": to_json(config), "recording": video.info.provenance, "episodes": len(video.episodes)}
     with Run.open(options.work / f"latent-actions-{seed}", settings) as run:
-        train(latent_stage(config, model, video), run, {"latent_actions": model}, seed=seed, device="cpu")
+        data = TrainingData(video, config, run.folder)
+        train(latent_stage(config, model, data), run, {"latent_actions": model}, seed=seed, device="cpu")
     return model
 
 

@@ -17,10 +17,16 @@ def tiny_config(name: str, **changes: Any) -> Any:
 
 
 def changed(config: Any, **changes: Any) -> Any:
+    fields: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
     for path, value in changes.items():
         field, _, rest = path.partition("__")
-        config = replace(config, **{field: changed(getattr(config, field), **{rest: value}) if rest else value})
-    return config
+        if rest:
+            nested.setdefault(field, {})[rest] = value
+        else:
+            fields[field] = value
+    fields |= {field: changed(getattr(config, field), **more) for field, more in nested.items()}
+    return replace(config, **fields)
 
 
 def tiny_world(name: str, info: DataInfo | None = None, seed: int = 0, **changes: Any) -> World:

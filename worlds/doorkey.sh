@@ -9,7 +9,7 @@ out=$([ "$HIGHLIGHT" = true ] && echo "$runs/packed" || echo src/reelworld/shipp
 record=(reelworld record MiniGrid-DoorKey-8x8-v0 --env-kwargs "{\"highlight\": $HIGHLIGHT}")
 "${record[@]}" --out "$runs/recording" --episodes 1500
 "${record[@]}" --out "$runs/test-recording" --episodes 128 --seed 1000000
-reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer-steps 1500 --steps 2500 --threads 1
+reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer.steps 1500 --dynamics.steps 2500 --threads 1
 reelworld pack "$runs/run" --out "$out" --name "DoorKey" --limits \
   "The step counter and the time limit of 640 steps are not in the picture: the world never ends an episode by time." \
   "After the goal is reached recordings end, so what happens there is made up; start over." \

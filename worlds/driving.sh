@@ -6,8 +6,8 @@ runs=runs/driving out=src/reelworld/shipped/driving
 reelworld record CarRacing-v3 --out "$runs/recording" --episodes 120 --max-steps 500
 reelworld record CarRacing-v3 --out "$runs/val-recording" --episodes 24 --max-steps 320 --seed 2000000
 reelworld record CarRacing-v3 --out "$runs/test-recording" --episodes 64 --max-steps 320 --seed 1000000
-reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer-width 160 --levels 8 5 5 5 5 \
-  --tokenizer-steps 20000 --width 96 --steps 3200 --context-noise 0.1 --threads 1
+reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer.width 160 --tokenizer.levels 8 5 5 5 5 \
+  --tokenizer.steps 20000 --dynamics.width 96 --dynamics.steps 3200 --dynamics.context-noise 0.1 --threads 1
 # its first line is the decoding that drives best on tracks of neither the training nor the report: given to pack below
 python benchmarks/driving_decoding.py --world "$runs/run" --data "$runs/val-recording" --split all --out benchmarks/results/driving-decoding.json
 reelworld pack "$runs/run" --out "$out" --name "Driving" --passes 2 --temperature 0.9 --limits \

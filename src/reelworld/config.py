@@ -29,6 +29,19 @@ def require(config: Any, fields: str, is_fine: Callable[[Any], Any], wanted: str
             raise UserError(f"{name} is {value}; it must be {wanted}.")
 
 
+def derive(kind: type[C], source: Any, **fields: Any) -> C:
+    """Build a dataclass from another one that shares bases with it.
+
+    Args:
+        kind: What to build, usually a part's config: a base of ``source`` and what depends on the data.
+        source: A dataclass; the fields of the bases that both have are taken from it.
+        **fields: The other fields.
+    """
+    bases = [base for base in type(source).__mro__ if dataclasses.is_dataclass(base) and issubclass(kind, base)]
+    shared = {f.name: getattr(source, f.name) for base in bases for f in dataclasses.fields(base)}
+    return kind(**shared, **fields)
+
+
 def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     """Build the error for an unknown name: what came, what there is, the closest match."""
     options = sorted(options)

@@ -202,8 +202,11 @@ def test_damaged_files_are_skipped_counted_and_named(tmp_path: Path, capsys: pyt
     [
         (["train", "pockt", "--data", "d", "--out", "o"], ["pockt", "did you mean 'pocket'"]),
         (["train", "pocket:tinny", "--data", "d", "--out", "o"], ["did you mean 'tiny'"]),
-        (["train", "pocket", "--data", "d", "--out", "o", "--widht", "8"], ["--widht", "did you mean '--width'"]),
-        (["train", "pocket", "--data", "d", "--out", "o", "--width", "ten"], ["--width", "ten"]),
+        (
+            ["train", "pocket", "--data", "d", "--out", "o", "--dynamics.widht", "8"],
+            ["--dynamics.widht", "did you mean '--dynamics.width'"],
+        ),
+        (["train", "pocket", "--data", "d", "--out", "o", "--dynamics.width", "ten"], ["--dynamics.width", "ten"]),
         (["record", "MiniGrid-DoorKy-8x8-v0", "--out", "o"], ["MiniGrid-DoorKy-8x8-v0", "did you mean"]),
         (["record", "MiniGrid-DoorKey-8x8-v0", "--out", "o", "--policy", "explorr"], ["explorr"]),
         (["eval", "no-world", "--data", "d"], ["no-world", "world.json"]),
@@ -329,7 +332,7 @@ def limited(kilobytes: int, *words: object) -> subprocess.CompletedProcess[str]:
 def test_a_disk_that_fills_while_training(kilobytes: int, what: str, tmp_path: Path) -> None:
     data = recordings(tmp_path / "data")
     before = contents(data)
-    done = limited(kilobytes, "train", "pocket:tiny", "--data", data, "--out", tmp_path / "run", "--steps", 5)
+    done = limited(kilobytes, "train", "pocket:tiny", "--data", data, "--out", tmp_path / "run", "--dynamics.steps", 5)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
@@ -357,15 +360,15 @@ def test_a_disk_that_fills_while_saving_a_world(own_world: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("flag", "value", "said"),
     [
-        ("--steps", "-4", "steps is -4; it must be at least 1."),
-        ("--batch", "0", "batch is 0; it must be at least 1."),
+        ("--dynamics.steps", "-4", "dynamics.steps is -4; it must be at least 1."),
+        ("--dynamics.batch", "0", "dynamics.batch is 0; it must be at least 1."),
         ("--context-frames", "0", "context_frames is 0; it must be at least 1."),
-        ("--lr", "nan", "lr is nan; it must be above 0."),
+        ("--dynamics.optim.lr", "nan", "dynamics.optim.lr is nan; it must be above 0."),
         ("--max-minutes", "-1", "max_minutes is -1.0; it must be above 0."),
-        ("--tokenizer-share", "1", "tokenizer_share is 1.0; it must be between 0 and 1."),
-        ("--event-share", "2", "event_share is 2.0; it must be from 0 to 1."),
-        ("--levels", "1", "it must be one or more numbers of at least 2."),
-        ("--width", "0", "width is 0; it must be a multiple of 4 (attention heads)."),
+        ("--tokenizer.time-fraction", "1", "tokenizer.time_fraction is 1.0; it must be at least 0 and below 1."),
+        ("--dynamics.rare-event-fraction", "2", "dynamics.rare_event_fraction is 2.0; it must be from 0 to 1."),
+        ("--tokenizer.levels", "1", "it must be one or more numbers of at least 2."),
+        ("--dynamics.width", "0", "dynamics.width is 0; it must be a multiple of 4 (attention heads)."),
     ],
 )
 def test_values_that_cannot_be_are_refused_before_anything_is_trained(

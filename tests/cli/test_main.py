@@ -123,13 +123,14 @@ def test_parse_errors_are_one_line(words: list[str], said: str) -> None:
 
 def test_errors_fold_the_same_without_box_drawing() -> None:
     """A terminal whose encoding has no frames gets other boxes."""
-    code = "from reelworld.cli.main import main; main(['train', 'pocket', '--data', 'd', '--out', 'o', '--width', 'x'])"
+    words = ["train", "pocket", "--data", "d", "--out", "o", "--dynamics.width", "x"]
+    code = f"from reelworld.cli.main import main; main({words})"
     for language in ("C", "C.UTF-8"):
         environment = {**os.environ, "LC_ALL": language, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
         )
-        assert done.stderr.startswith("error: Error parsing --width: invalid literal"), done.stderr
+        assert done.stderr.startswith("error: Error parsing --dynamics.width: invalid literal"), done.stderr
         assert done.stderr.count("\n") == 1
 
 

@@ -93,7 +93,18 @@ def test_what_is_played_is_the_game_replayed_and_more_is_added(tmp_path, capsys,
     monkeypatch.chdir(tmp_path)
     assert main(["inspect", "mine"]) == 0
     assert "4 of 2 to 6 frames" in re.sub(r"\s+", " ", capsys.readouterr().out)
-    small = ["--steps", "2", "--tokenizer-steps", "2", "--clip-frames", "2", "--context-frames", "1", "--out", "run"]
+    small = [
+        "--dynamics.steps",
+        "2",
+        "--tokenizer.steps",
+        "2",
+        "--clip-frames",
+        "2",
+        "--context-frames",
+        "1",
+        "--out",
+        "run",
+    ]
     assert main(["train", "pocket:tiny", "--data", "mine", *small]) == 0
 
 

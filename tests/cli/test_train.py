@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import subprocess
 import sys
+import typing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +53,18 @@ def test_a_world_without_actions_runs_by_itself(
             with np.load(path) as episode:
                 (data / path.name).with_suffix(".mp4").write_bytes(encode_mp4(episode["frames"], fps=10.0))
     out = tmp_path / "run"
-    words = ["--data", str(data), "--out", str(out), "--actions", "none", "--steps", "2", "--tokenizer-steps", "2"]
+    words = [
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--actions",
+        "none",
+        "--dynamics.steps",
+        "2",
+        "--tokenizer.steps",
+        "2",
+    ]
     assert main(["train", "pocket:tiny", *words]) == 0
     world = World.load(out / "world")
     assert not world.info.actions
@@ -63,12 +77,34 @@ def test_a_world_without_actions_runs_by_itself(
 
 
 def test_flags_are_typed_fields_of_the_config() -> None:
-    args = ["pocket:tiny", "--data", "d", "--out", "o", "--lr", "0.5", "--levels", "4", "4", "--max-minutes", "2"]
+    args = [
+        "pocket:tiny",
+        "--data",
+        "d",
+        "--out",
+        "o",
+        "--dynamics.optim.lr",
+        "0.5",
+        "--tokenizer.levels",
+        "4",
+        "4",
+        "--max-minutes",
+        "2",
+    ]
     options = parse(options_for(args), args, "reelworld train", "")
     tiny = tiny_config("pocket")
-    assert (options.config.lr, options.config.levels, options.config.max_minutes) == (0.5, (4, 4), 2.0)
-    assert options.config.width == tiny.width
+    config = options.config
+    assert (config.dynamics.optim.lr, config.tokenizer.levels, config.max_minutes) == (0.5, (4, 4), 2.0)
+    assert config.dynamics.width == tiny.dynamics.width
     assert options.read.shape is None
+
+
+def flags_of(config: type, prefix: str = "") -> list[str]:
+    """Names of all fields, those of nested configs with dots."""
+    flags: list[str] = []
+    for name, kind in typing.get_type_hints(config).items():
+        flags += flags_of(kind, f"{prefix}{name}.") if dataclasses.is_dataclass(kind) else [prefix + name]
+    return flags
 
 
 def test_help_shows_the_values_of_the_preset(capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,12 +112,12 @@ def test_help_shows_the_values_of_the_preset(capsys: pytest.CaptureFixture[str])
     for word in ("pocket:tiny", "pocket"):
         assert main(["train", word, "--help"]) == 0
         text = " ".join(capsys.readouterr().out.replace("\u2502", " ").split())
-        shown[word] = text[text.index("--steps INT") :][:80]
-        for field in find_system("pocket").config.__dataclass_fields__:
+        shown[word] = text[text.index("--dynamics.steps INT") :][:80]
+        for field in flags_of(find_system("pocket").config):
             assert f"--{field.replace('_', '-')}" in text
     assert "(default: 20)" in shown["pocket:tiny"]
-    small = find_system("pocket").presets["small"]
-    assert f"(default: {small.steps})" in shown["pocket"]  # type: ignore[attr-defined]
+    small: Any = find_system("pocket").presets["small"]
+    assert f"(default: {small.dynamics.steps})" in shown["pocket"]
 
 
 def test_help_without_a_system_names_them_all(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,8 +131,8 @@ def test_help_without_a_system_names_them_all(capsys: pytest.CaptureFixture[str]
     [
         (["pockte"], "unknown system 'pockte'; did you mean 'pocket'?"),
         (["pocket:tinny"], "unknown preset of pocket 'tinny'; did you mean 'tiny'?"),
-        (["pocket", "--tokenizer-step", "3"], "unknown flag --tokenizer-step; did you mean '--tokenizer-steps'?"),
-        (["pocket", "--lr", "fast"], "could not convert string to float: 'fast'"),
+        (["pocket", "--tokenizer.step", "3"], "unknown flag --tokenizer.step; did you mean '--tokenizer.steps'?"),
+        (["pocket", "--dynamics.optim.lr", "fast"], "could not convert string to float: 'fast'"),
         (["pocket", "--threads", "-1"], "threads is -1"),
         (["pocket", "--clip-frames", "1"], "clip_frames is 1"),
         (["pocket", "--device", "gpu"], "device 'gpu' cannot be used"),
@@ -126,7 +162,7 @@ def test_stop_by_signal_then_resume_to_a_world(
 ) -> None:
     out = tmp_path / "run"
     words = ["train", "pocket:tiny", "--data", str(recordings), "--out", str(out), "--log-every", "1"]
-    words += ["--precision", "fp32", "--tokenizer-steps", "3000", "--steps", "4"]
+    words += ["--precision", "fp32", "--tokenizer.steps", "3000", "--dynamics.steps", "4"]
     process = subprocess.Popen(
         [sys.executable, "-m", "reelworld", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -39,7 +39,7 @@ def kinds() -> list[tuple[str, str]]:
         pairs += [(name, kind) for kind in ("discrete", "continuous", "none") if "actions" in fields]
         pairs += [(name, "discrete")] if "actions" not in fields else []
         pairs += [(name, "classes")] if "class_cond" in fields else []
-        pairs += [(name, "latent")] if "latent_codes" in fields else []
+        pairs += [(name, "latent")] if "latent_actions" in fields else []
     return pairs
 
 
@@ -52,7 +52,7 @@ def untrained(name: str, kind: str, config: Any = None) -> World:
     config = config or tiny_config(name)
     if kind == "classes":
         config = replace(config, class_cond=True)
-    elif kind != "latent" and hasattr(config, "latent_codes"):
+    elif kind != "latent" and hasattr(config, "latent_actions"):
         config = replace(config, actions="given")
     world = untrained_world(name, config, info)
     generator = torch.Generator().manual_seed(1)

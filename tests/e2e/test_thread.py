@@ -39,7 +39,7 @@ class Shell:
 
 
 RECORD = "record MiniGrid-DoorKey-8x8-v0 --out data --episodes 16 --max-steps 40 --seed 7 --processes 1"
-TRAIN = "train pocket:tiny --data data --out run --steps 30 --tokenizer-steps 30 --max-minutes 0.3"
+TRAIN = "train pocket:tiny --data data --out run --dynamics.steps 30 --tokenizer.steps 30 --max-minutes 0.3"
 EVAL = (
     "eval run/world --data data --split all --allow-train --clips 2 --single-steps 20 --free-run-steps 5 --key-tests 2"
     " --control-starts 4 --inverse-steps 0 --drift-steps 50 --drift-runs 1 --simulator-episodes 1"
@@ -123,7 +123,7 @@ def test_measuring_speed(shell: Shell) -> None:
 @pytest.mark.slow
 def test_a_seed_decides_every_byte_of_the_weights(shell: Shell, tmp_path: Path) -> None:
     """Steps, not minutes, end this training."""
-    line = f"train pocket:tiny --data {shell.folder / 'data'} --steps 4 --tokenizer-steps 4 --precision fp32"
+    line = f"train pocket:tiny --data {shell.folder / 'data'} --dynamics.steps 4 --tokenizer.steps 4 --precision fp32"
     weights = []
     for name, seed in (("one", 3), ("two", 3), ("other", 4)):
         assert main([*line.split(), "--out", str(tmp_path / name), "--seed", str(seed)]) == 0

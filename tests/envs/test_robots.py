@@ -165,8 +165,8 @@ def test_recordings_are_inspected_and_trained_on(arms: Path, tmp_path: Path, mon
     assert dataset.info.actions["action"].low == (-1.0, -1.0) and dataset.info.actions["action"].high == (1.0, 1.0)
     assert dataset.info.actions["action"].keys["ArrowUp+ArrowLeft"] == (1.0, 1.0)
     assert main(["inspect", str(arms), "--out", str(tmp_path / "looks")]) == 0
-    line = ["train", "pocket:tiny", "--data", str(arms), "--out", str(tmp_path / "run"), "--tokenizer-steps", "1"]
-    assert main([*line, "--steps", "1"]) == 0
+    line = ["train", "pocket:tiny", "--data", str(arms), "--out", str(tmp_path / "run"), "--tokenizer.steps", "1"]
+    assert main([*line, "--dynamics.steps", "1"]) == 0
     assert (tmp_path / "run" / "world" / "world.json").exists()
 
 

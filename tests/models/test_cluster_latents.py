@@ -34,7 +34,7 @@ def test_groups_that_do_the_same_keep_one_code_each() -> None:
 
 
 def test_many_codes_become_the_few_actions_of_a_game() -> None:
-    model = made(moved_share=0.5, n_codes=4, learned_codes=12)
+    model = made(augment_prob=0.5, n_codes=4, learned_codes=12)
     train(model, 400)
     video, actions = game(128, 2, 7)
     changes = (video[:, 0] != video[:, 1]).flatten(1).any(1)

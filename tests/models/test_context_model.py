@@ -23,7 +23,7 @@ from reelworld.worlds.world import World
 @pytest.fixture(scope="module", params=[2, 4])
 def world(request: pytest.FixtureRequest) -> World:
     """A window of six frames, two of them context; sessions and windows begin with two or with four."""
-    short = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True)
+    short = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True)
     short = replace(short, start_frames=request.param)
     made = untrained("ivideogpt", "continuous", short)
     made.info = replace(made.info, sampler=SamplerConfig(temperature=0.0))

@@ -19,14 +19,16 @@ from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
-from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.model import build
+from reelworld.systems.ivideogpt.train import finish, stages
+from reelworld.train.data import TrainingData
 from reelworld.types import Clip, Conditions, UserError
 from reelworld.worlds.world import World
 
 
 def made(has_goal: bool = True, start_frames: int | None = None) -> World:
     """A window of six frames: the goal, the frame that is gone on from, four later ones."""
-    short = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=has_goal)
+    short = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True, goal=has_goal)
     short = replace(short, start_frames=start_frames)
     world = untrained("ivideogpt", "continuous", short)
     world.info = replace(world.info, sampler=SamplerConfig(temperature=0.0))
@@ -197,9 +199,8 @@ def test_windows_begin_with_their_last_frame(recorded: Dataset) -> None:
 
 
 def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: Path) -> None:
-    config = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
-    run: Any = None
-    world = ivideogpt.finish(config, ivideogpt.build(config, recorded.info), recorded, run)
+    config = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True, goal=True)
+    world = finish(config, build(config, recorded.info), TrainingData(recorded, config, tmp_path))
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world")
     assert again.has_goal and again.info.context_frames == 1
@@ -210,14 +211,14 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
     assert np.array_equal(*[(s.reset(), s.step(np.zeros(2)).frame)[1] for s in runs])
 
 
-def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Dataset) -> None:
+def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Dataset, tmp_path: Path) -> None:
     """One step of eight."""
-    config = tiny_config("ivideogpt", clip_frames=6, tokenizer_frames=3, rewards=True, goal=True)
-    parts: Any = ivideogpt.build(config, recorded.info)
-    run: Any = None
-    assert [stage.name for stage in ivideogpt.stages(config, parts, recorded, run)] == ["tokenizer", "dynamics"]
+    config = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True, goal=True)
+    parts: Any = build(config, recorded.info)
+    data = TrainingData(recorded, config, tmp_path)
+    assert [stage.name for stage in stages(config, parts, data)] == ["tokenizer", "dynamics"]
     assert parts["dynamics"].ended.bias.detach().sigmoid().item() == pytest.approx(1 / 8)
-    assert ivideogpt.build(replace(config, rewards=False), recorded.info)["dynamics"].ended is None
+    assert build(replace(config, rewards=False), recorded.info)["dynamics"].ended is None
 
 
 def test_one_context_frame_is_too_few() -> None:

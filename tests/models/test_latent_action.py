@@ -127,7 +127,7 @@ def test_every_weight_gets_a_gradient(kind: str, fields: dict[str, Any]) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "steps"), [("grid", 400), ("st", 300)])
 def test_it_finds_the_actions_of_a_game(kind: str, steps: int) -> None:
-    model = made(kind, moved_share=0.5, n_codes=6)
+    model = made(kind, augment_prob=0.5, n_codes=6)
     train(model, steps)
     video, actions = game(128, 2, 7)
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_it_finds_the_actions_of_a_game(kind: str, steps: int) -> None:
 
 
 def test_clips_are_moved_as_a_whole_and_some_stay() -> None:
-    model = made(moved_share=0.5)
+    model = made(augment_prob=0.5)
     video = clips(64, 2)
     moved = model._moved(video, torch.Generator().manual_seed(0))
     kept = 0
@@ -162,7 +162,7 @@ def test_clips_are_moved_as_a_whole_and_some_stay() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(UserError, match="only square frames"):
-        made(width=24, moved_share=0.5)
+        made(width=24, augment_prob=0.5)
     with pytest.raises(UserError, match="an action is what happens between two"):
         made().encode(clips(1, 1))
     with pytest.raises(UserError, match="made for 16x16"):

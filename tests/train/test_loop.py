@@ -16,9 +16,10 @@ from torch import nn
 from reelworld.train import autotune as probe
 from reelworld.train import loop
 from reelworld.train.autotune import Probe
+from reelworld.train.config import OptimConfig
 from reelworld.train.loop import Interrupted, train
 from reelworld.train.run import Run
-from reelworld.train.stage import OptimConfig, Stage
+from reelworld.train.stage import Stage
 from reelworld.types import Batch, Losses, UserError
 
 from .toys import FRAMES, Toy, assert_same, batches, log_lines, toy_parts, toy_stages, toy_train
@@ -186,7 +187,7 @@ def test_minutes_end_the_stage_and_anneal(tmp_path: Path, monkeypatch: pytest.Mo
         module=parts["tokenizer"],
         batches=batches,
         steps=1000,
-        optim=OptimConfig(lr=1.0, warmup_steps=0, schedule="wsd", decay_share=0.5),
+        optim=OptimConfig(lr=1.0, warmup_steps=0, schedule="wsd", decay_fraction=0.5),
         max_minutes=1.0,
         precision="fp32",
         frames_per_batch=FRAMES,

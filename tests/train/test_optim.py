@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from reelworld.train.ema import Average
-from reelworld.train.optim import Gradients, load_optimizer, lr_factor, make_optimizer, optimizer_tensors
-from reelworld.train.stage import OptimConfig
+from reelworld.train.config import OptimConfig
+from reelworld.train.ema import EMA
+from reelworld.train.optim import GradientAccumulator, load_optimizer, lr_factor, make_optimizer, optimizer_tensors
 from reelworld.types import Losses, UserError
 
 
@@ -61,7 +61,7 @@ def test_optimizer_state_round_trip() -> None:
     ],
 )
 def test_schedules(schedule: str, expected: dict[float, float]) -> None:
-    config = OptimConfig(schedule=schedule, warmup_steps=10, min_lr_share=0.1)
+    config = OptimConfig(schedule=schedule, warmup_steps=10, min_lr_fraction=0.1)
     for progress, factor in expected.items():
         assert lr_factor(config, 500, progress) == pytest.approx(factor)
     assert [lr_factor(config, s, 0.0) for s in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1.0, 1.0])
@@ -70,7 +70,14 @@ def test_schedules(schedule: str, expected: dict[float, float]) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lr", 0.0), ("accumulate", 0), ("ema", 1.0), ("clip", -1.0), ("decay_share", 0.0), ("min_lr_share", 2.0)],
+    [
+        ("lr", 0.0),
+        ("accumulate", 0),
+        ("ema", 1.0),
+        ("grad_clip", -1.0),
+        ("decay_fraction", 0.0),
+        ("min_lr_fraction", 2.0),
+    ],
 )
 def test_values_out_of_range_are_named(field: str, value: float) -> None:
     with pytest.raises(UserError, match=f"^{field} is {value}"):
@@ -101,13 +108,13 @@ def test_accumulation_equals_one_big_batch(share_counts: bool) -> None:
     x, keep = torch.randn(16, 6).double(), torch.rand(16) < 0.3
     sizes = [2, 7, 3, 4]
     assert len({float(k.sum()) for k in keep.split(sizes)}) > 1
-    big = Gradients(list(module.parameters()), 1)
+    big = GradientAccumulator(list(module.parameters()), 1)
     big.add(losses_of(module, x, keep, share_counts))
     objective, means = big.finish()
     expected = [p.grad.clone() for p in module.parameters()]
 
     module.zero_grad()
-    small = Gradients(list(module.parameters()), len(sizes))
+    small = GradientAccumulator(list(module.parameters()), len(sizes))
     for piece, kept in zip(x.split(sizes), keep.split(sizes), strict=True):
         small.add(losses_of(module, piece, kept, share_counts))
     found_objective, found_means = small.finish()
@@ -123,7 +130,7 @@ def test_accumulation_equals_one_big_batch(share_counts: bool) -> None:
 
 def test_a_term_nobody_counted_is_zero_not_nan() -> None:
     module = nn.Linear(2, 1)
-    gradients = Gradients(list(module.parameters()), 1)
+    gradients = GradientAccumulator(list(module.parameters()), 1)
     y = module(torch.ones(3, 2)).sum()
     gradients.add(Losses({"a": (y, torch.tensor(3.0)), "b": (y * 0, torch.tensor(0.0))}))
     objective, means = gradients.finish()
@@ -133,7 +140,7 @@ def test_a_term_nobody_counted_is_zero_not_nan() -> None:
 
 def test_counts_shared_differently_are_refused() -> None:
     module = nn.Linear(2, 1)
-    gradients = Gradients(list(module.parameters()), 2)
+    gradients = GradientAccumulator(list(module.parameters()), 2)
     count = torch.tensor(1.0)
     y = module(torch.ones(1, 2)).sum()
     gradients.add(Losses({"a": (y, count), "b": (y, count)}))
@@ -144,7 +151,7 @@ def test_counts_shared_differently_are_refused() -> None:
 
 def test_average_follows_its_formula_and_steps_aside() -> None:
     module = nn.Linear(2, 2)
-    average = Average(module, decay=0.5)
+    average = EMA(module, decay=0.5)
     expected = module.weight.detach().clone()
     for step in range(30):
         with torch.no_grad():

@@ -10,9 +10,10 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from reelworld.train.config import OptimConfig
 from reelworld.train.loop import train
 from reelworld.train.run import Run
-from reelworld.train.stage import OptimConfig, Stage
+from reelworld.train.stage import Stage
 from reelworld.types import Batch, Losses
 
 FRAMES = 6

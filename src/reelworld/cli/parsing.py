@@ -54,7 +54,7 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
         with contextlib.redirect_stderr(box), _wide_terminal(), _registry:
             parsed, surplus = tyro.cli(options, args=args, prog=prog, description=description, return_unknown_args=True)
     except SystemExit:
-        said = _fold(box.getvalue())
+        said = _named(_fold(box.getvalue()), options)
         if said.startswith("Missing") and (flag := _first_unknown_flag(options, args)):
             raise _surplus_error(options, [flag], prog) from None  # a misspelt flag is why another is missing
         raise UserError(f"{said} See {prog} --help.") from None
@@ -154,6 +154,14 @@ def _fold(box: str) -> str:
         elif row:
             sections[-1].append(row)
     message = " ".join(next((rows for rows in sections[1:] if rows), []))
-    # A value that a dataclass refuses is named by its own message; the name of the dataclass says nothing.
-    message = re.sub(r"^Error parsing [a-z_]+: ", "", re.sub(r"\s+", " ", message))
-    return (message or "the arguments do not fit").rstrip(".") + "."
+    return (re.sub(r"\s+", " ", message) or "the arguments do not fit").rstrip(".") + "."
+
+
+def _named(message: str, options: type) -> str:
+    """Name the nested field that a dataclass refuses by its flag: its own message says the last word of it only."""
+    if not (refused := re.match(r"Error parsing ([\w.]+): ((\w+).*)", message)):
+        return message
+    path, said, field = refused.groups()
+    parts, known = path.split("."), set(_field_names(options))
+    prefixes = [".".join(parts[i:]) + "." for i in range(len(parts))]
+    return next((prefix for prefix in prefixes if prefix + field in known), "") + said

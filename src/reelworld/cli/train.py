@@ -176,6 +176,7 @@ def train_world(
     from rich.console import Console
 
     from reelworld.data.mixture import describe_mixture, members_of, only_data, open_recordings
+    from reelworld.train.data import TrainingData
     from reelworld.train.loop import train
     from reelworld.train.run import Run
 
@@ -196,7 +197,7 @@ def train_world(
         "read": to_json(read),
     }
     dataset = open_recordings(members, read, with_actions=config.uses_actions)
-    parts = module.build(config, dataset.info)
+    parts = system.module("model").build(config, dataset.info)
     with Run.open(out, record) as training:
         world = training.folder / "world"
         if (world / "world.json").exists():
@@ -207,8 +208,9 @@ def train_world(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
         set_threads(loop.threads)
+        data = TrainingData(dataset, config, training.folder)
         train(
-            module.stages(config, parts, dataset, training),
+            module.stages(config, parts, data),
             training,
             parts,
             seed=config.seed,
@@ -217,7 +219,7 @@ def train_world(
             log_every=loop.log_every,
             console=console,
         )
-        finished = module.finish(config, parts, dataset, training)
+        finished = module.finish(config, parts, data)
         made = {**finished.info.provenance, "training": _how_it_was_made(out)}
         finished.info = replace(finished.info, provenance=made)
         finished.save(world)

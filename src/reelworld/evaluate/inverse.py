@@ -27,9 +27,10 @@ from torch.nn import functional as F
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.loader import Loader
 from reelworld.nn.pixels import to_float
+from reelworld.train.config import OptimConfig
 from reelworld.train.loop import train
 from reelworld.train.run import Run
-from reelworld.train.stage import OptimConfig, Stage
+from reelworld.train.stage import Stage
 from reelworld.types import Batch, Losses, UserError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1. Differs, against the 
 such models (all happenings in one code): a frame's features are pooled by how much each patch changed, and spread to
 unit variance before they are quantized; the decoder predicts the change of the last frame and starts as a copy of it
 (the paper: the frame, through a sigmoid); codes that are hardly used are drawn anew. The decoder may be shown clips
-moved and turned, so that a code says what was done and not where (``moved_share``). More codes may be learned than are
+moved and turned, so that a code says what was done and not where (``augment_prob``). More codes may be learned than are
 wanted; in the end those that do the same are merged (``learned_codes``).
 
 Shapes: B batch, T frames, H W pixel rows and columns, N patches per frame, D width, E width of a code's vector,
@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reelworld.config import require
 from reelworld.models.cluster_latents import k_medoids
+from reelworld.models.latent_action_options import LatentActionOptions
 from reelworld.models.parts import ActionInference
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.dead_code_reset import FromBatch
@@ -34,8 +34,6 @@ from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.input_norm import Spread
 from reelworld.nn.random import uniform
 from reelworld.types import Batch, Losses, UserError
-
-__all__ = ["STREAM", "LatentActionConfig", "LatentActionModel"]
 
 STREAM = "latent"
 """Name of the stream of latent actions."""
@@ -46,47 +44,21 @@ TINY = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentActionConfig:
-    """What all latent action models are told."""
+class LatentActionConfig(LatentActionOptions):
+    """Shape of a latent action model."""
 
     height: int = 64
     """Pixel rows."""
     width: int = 64
     """Pixel columns."""
-    patch: int = 16
-    """Pixels per patch, along each side."""
-    n_codes: int = 8
-    """Latent actions; more fit better and are harder to play."""
-    learned_codes: int = 0
-    """Codes while it learns, of which ``merge`` keeps ``n_codes``: what is told apart with many codes is often lost in
-    one code for ever with few ("turn" for left and right). 0 learns ``n_codes``, as published."""
-    code_width: int = 32
-    """Width of a code's vector."""
-    model_width: int = 512
-    """Width of encoder and decoder."""
-    encoder_layers: int = 8
-    """Blocks of the encoder."""
-    decoder_layers: int = 8
-    """Blocks of the decoder."""
-    moved_share: float = 0.0
-    """Share of training clips that the decoder is shown moved by whole patches (around the edges) and turned by
-    quarters, with the codes of the clip as it was. A code must then mean the same anywhere and whichever way the
-    picture is turned: "forward", not "up" or "to the third row". For games seen from above whose actions are relative
-    to who acts; 0 as published."""
-    rarity: float = 0.0
-    """Changes seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike, as published."""
 
     def __post_init__(self) -> None:
-        require(self, "patch code_width model_width", lambda v: v >= 1, "at least 1")
-        require(self, "encoder_layers decoder_layers", lambda v: v >= 1, "at least 1")
-        require(self, "n_codes", lambda v: v >= 2, "at least 2")
-        require(self, "learned_codes", lambda v: v == 0 or v >= self.n_codes, f"0, or at least n_codes, {self.n_codes}")
-        require(self, "moved_share rarity", lambda v: 0 <= v <= 1, "from 0 to 1")
+        super().__post_init__()
         check_divisible(self.height, self.width, self.patch)
-        if self.moved_share and self.height != self.width:
+        if self.augment_prob and self.height != self.width:
             raise UserError(
-                f"moved_share is {self.moved_share}, frames are {self.height}x{self.width}; only square frames can be "
-                "turned: leave it at 0."
+                f"augment_prob is {self.augment_prob}, frames are {self.height}x{self.width}; only square frames can "
+                "be turned: leave it at 0."
             )
 
     @property
@@ -242,12 +214,12 @@ class LatentActionModel(ActionInference):
     def _moved(self, video_BTHWC: Tensor, generator: torch.Generator | None) -> Tensor:
         """Move and turn some clips, each in its own way."""
         config, n = self.config, len(video_BTHWC)
-        if not config.moved_share:
+        if not config.augment_prob:
             return video_BTHWC
         chance_B, *ways_B = uniform((4, n), generator, video_BTHWC.device)
         sizes = (config.rows, config.columns, 4)
         down, right, quarters = ((way_B * size).long().tolist() for way_B, size in zip(ways_B, sizes, strict=True))
-        is_moved = (chance_B < config.moved_share).tolist()
+        is_moved = (chance_B < config.augment_prob).tolist()
         return torch.stack(
             [
                 clip.roll((config.patch * down[i], config.patch * right[i]), (1, 2)).rot90(quarters[i], (1, 2))

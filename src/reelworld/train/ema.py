@@ -8,10 +8,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Average"]
+__all__ = ["EMA"]
 
 
-class Average:
+class EMA:
     """Exponential moving average of the parameters that learn; buffers are taken as they are."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:

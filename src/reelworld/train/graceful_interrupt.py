@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Interrupted", "wishes_to_stop"]
+__all__ = ["Interrupted", "stop_requested"]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -19,7 +19,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def wishes_to_stop() -> Iterator[list[int]]:
+def stop_requested() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM in a list, to be looked at between steps; a second Ctrl-C stops at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():

@@ -20,9 +20,9 @@ from torch import nn
 from reelworld.train.autotune import autocast, choose_precision, describe_stage, probe
 from reelworld.train.checkpoint import Checkpoint, State
 from reelworld.train.console import Display, Meter, describe_seconds
-from reelworld.train.ema import Average
-from reelworld.train.graceful_interrupt import Interrupted, wishes_to_stop
-from reelworld.train.optim import Gradients, load_optimizer, lr_factor, make_optimizer, optimizer_tensors
+from reelworld.train.ema import EMA
+from reelworld.train.graceful_interrupt import Interrupted, stop_requested
+from reelworld.train.optim import GradientAccumulator, load_optimizer, lr_factor, make_optimizer, optimizer_tensors
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
 from reelworld.types import Batch, UserError
@@ -169,7 +169,7 @@ class _StageTrainer:
         self.step, self.minutes = 0, 0.0
         self.parameters = [p for p in self.module.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.module, stage.optim)
-        self.average = Average(self.module, stage.optim.ema) if stage.optim.ema else None
+        self.ema = EMA(self.module, stage.optim.ema) if stage.optim.ema else None
         self.precision = "fp32"
         self._first_bad = torch.zeros((), dtype=torch.int64, device=device)  # 0: every step was finite
 
@@ -182,8 +182,8 @@ class _StageTrainer:
         if (harness := f"training_{self.stage.part}") in self.modules:
             self.module.load_state_dict(checkpoint.tensors(harness))
         load_optimizer(self.optimizer, self.module, checkpoint.tensors("optimizer"))
-        if self.average:
-            self.average.load(checkpoint.tensors("average"))
+        if self.ema:
+            self.ema.load(checkpoint.tensors("ema"))
 
     def _prepare(self, batch: Batch) -> None:
         """Decide the precision, tell what is about to happen."""
@@ -209,7 +209,7 @@ class _StageTrainer:
         batches = chain([first], batches)
         self._meter = Meter(stage.frames_per_batch * accumulate)
         started, minutes_before, saved_minutes = time.monotonic(), self.minutes, self.minutes
-        with wishes_to_stop() as caught, Display(stage.name, self.console) as display:
+        with stop_requested() as caught, Display(stage.name, self.console) as display:
             while True:
                 self._train_step(batches)
                 self.minutes = minutes_before + (time.monotonic() - started) / 60
@@ -253,7 +253,7 @@ class _StageTrainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad(set_to_none=True)
-        gradients = Gradients(self.parameters, optim.accumulate)
+        gradients = GradientAccumulator(self.parameters, optim.accumulate)
         for number in range(optim.accumulate):
             key = step_seed(self.seed, self.stage.name, self.step, number)
             _seed_default_generator(key, self.device)  # dropout layers know no generator of their own
@@ -263,10 +263,10 @@ class _StageTrainer:
                 losses = self.stage.loss(batch, generator)
             gradients.add(losses)
         objective, means = gradients.finish()
-        norm = nn.utils.clip_grad_norm_(self.parameters, optim.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self.parameters, optim.grad_clip or math.inf)
         self.optimizer.step()
-        if self.average:
-            self.average.update(self.step)
+        if self.ema:
+            self.ema.update(self.step)
         self.step += 1
         is_bad = ~(torch.isfinite(norm) & torch.isfinite(objective))
         self._first_bad = torch.where(is_bad & (self._first_bad == 0), self.step, self._first_bad)
@@ -301,8 +301,8 @@ class _StageTrainer:
             return
         self.module.eval()
         with torch.no_grad():
-            if self.average:
-                with self.average.applied():
+            if self.ema:
+                with self.ema.applied():
                     numbers = self.stage.validate()
             else:
                 numbers = self.stage.validate()
@@ -337,15 +337,15 @@ class _StageTrainer:
         """Write a checkpoint of the stage under way; return its folder."""
         tensors = {name: module.state_dict() for name, module in self.modules.items()}
         tensors["optimizer"] = optimizer_tensors(self.optimizer, self.module)
-        if self.average:
-            tensors["average"] = self.average.weights
+        if self.ema:
+            tensors["ema"] = self.ema.weights
         return str(self.run.save(self._state(self.finished), tensors))
 
     def _finish(self, display: Display) -> State:
         """Keep the averaged weights, validate, save without optimizer."""
-        if self.average:
-            self.average.apply()
-            self.average = None
+        if self.ema:
+            self.ema.apply()
+            self.ema = None
         self._validate(display)
         self.module.eval()
         state = self._state((*self.finished, self.stage.name))

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reelworld.train.stage import OptimConfig
+from reelworld.train.config import OptimConfig
 from reelworld.types import Losses
 
-__all__ = ["Gradients", "load_optimizer", "lr_factor", "make_optimizer", "optimizer_tensors"]
+__all__ = ["GradientAccumulator", "load_optimizer", "lr_factor", "make_optimizer", "optimizer_tensors"]
 
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
@@ -57,11 +57,11 @@ def lr_factor(config: OptimConfig, step: int, progress: float) -> float:
         case "cosine":
             falling = 0.5 * (1.0 + math.cos(math.pi * progress))
         case "wsd":
-            falling = min(1.0, (1.0 - progress) / config.decay_share)
-    return warm * (config.min_lr_share + (1.0 - config.min_lr_share) * falling)
+            falling = min(1.0, (1.0 - progress) / config.decay_fraction)
+    return warm * (config.min_lr_fraction + (1.0 - config.min_lr_fraction) * falling)
 
 
-class Gradients:
+class GradientAccumulator:
     """Sum the gradients of micro-batches; divide by the total counts at the end.
 
     The objective is the sum over terms of weight * total sum / total count, but the total counts are known

@@ -123,7 +123,7 @@ def encoded_batches(
     *,
     context_frames: int = 0,
     n_latents: int = 0,
-    alone_prob: float = 0.0,
+    context_only_prob: float = 0.0,
     seed: int = 0,
 ) -> Callable[[int], Iterator[Batch]]:
     """Encode batches of video with a frozen tokenizer as they are drawn; for ``Stage.batches``.
@@ -133,13 +133,13 @@ def encoded_batches(
         tokenizer: One that encodes whole clips.
         context_frames: First frames that stay as pixels.
         n_latents: Latent frames of a clip.
-        alone_prob: Probability that 1 to ``n_latents`` - 1 latent frames of a batch are encoded alone.
+        context_only_prob: Probability that 1 to ``n_latents`` - 1 latent frames of a batch are encoded alone.
         seed: Seed of these draws, with the number of the batch.
     """
 
     def n_alone(number: int) -> int:
         rng = np.random.default_rng((seed, 2, number))
-        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < alone_prob else 0
+        return int(rng.integers(1, n_latents)) if n_latents > 1 and rng.random() < context_only_prob else 0
 
     return lambda start: (
         encode_batch(batch, tokenizer, context_frames, n_alone(number))

@@ -14,8 +14,8 @@ from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
 from reelworld.models.latent_action import STREAM
 from reelworld.nn.pixels import to_float
-from reelworld.systems.genie import latent_stage as genie_actions
 from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
+from reelworld.systems.genie.train import check_movement
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import UserError
 
@@ -34,17 +34,17 @@ def test_a_recording_in_which_nothing_moves_is_refused(tmp_path: Path) -> None:
     still = [np.repeat(moving(1, i), 20, 0) for i in range(3)]
     dataset = recorded(tmp_path, still)
     with pytest.raises(UserError, match=r"nothing moves in .* no action can be learned"):
-        genie_actions.check_movement(tiny_config("genie"), ClipIndex(dataset, "all", 3))
+        check_movement(tiny_config("genie"), ClipIndex(dataset, "all", 3))
     still[1][10:] = 255 - still[1][10:]
     other = tmp_path / "other"
     other.mkdir()
-    genie_actions.check_movement(tiny_config("genie"), ClipIndex(recorded(other, still), "all", 3))
+    check_movement(tiny_config("genie"), ClipIndex(recorded(other, still), "all", 3))
 
 
 def test_more_codes_than_steps_are_refused(tmp_path: Path) -> None:
     clips = ClipIndex(recorded(tmp_path, [moving(5, 0)]), "all", 2)
-    with pytest.raises(UserError, match=r"4 steps to learn 8 latent actions from.*fewer --latent-codes"):
-        genie_actions.check_movement(tiny_config("genie", latent_codes=8), clips)
+    with pytest.raises(UserError, match=r"4 steps to learn 8 latent actions from.*fewer --latent-actions.n-codes"):
+        check_movement(tiny_config("genie", latent_actions__n_codes=8, latent_actions__learned_codes=0), clips)
 
 
 def test_labels_belong_to_their_frames(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "film-vectors": {"conditioning": "film", "actions": ACTIONS["vectors"], "has_outcomes": False},
     "stacked": {"actions": ACTIONS["stacked"]},
     "alone": {"actions": {}, "factors": (2, 3, 2)},
-    "carries": {"carries": True, "past": "true", "factors": (3, 4)},
-    "table-carries": {**TABLE, "carries": True, "past": "true", "conditioning": "film"},
+    "copy_prior": {"copy_prior": True, "past": "true", "factors": (3, 4)},
+    "table-copy_prior": {**TABLE, "copy_prior": True, "past": "true", "conditioning": "film"},
     "table": {**TABLE, "kept_frames": 2},
     "table-alone": {**TABLE, "actions": {}, "mup_base_width": 8, "factors": (4, 3)},
 }
@@ -479,8 +479,8 @@ def test_a_fresh_model_that_carries_codes_repeats_the_last_frame(factors: tuple[
     config = MaskGITConfig(grid=GRID, actions={}, transformer=STACK, factors=factors, past="true")
     codes = torch.randint(0, 12, (2, 3, 6), generator=torch.Generator().manual_seed(1))
     drawn = []
-    for carries in (True, False):
-        model = MaskGIT(replace(config, carries=carries)).eval()
+    for copies in (True, False):
+        model = MaskGIT(replace(config, copy_prior=copies)).eval()
         state = model.prefill(Codes.of(codes), Conditions())
         greedy = TokenSampler(SamplerConfig(temperature=0, steps=2))
         drawn.append(model.step(state, Conditions(), greedy, None)[0].video[:, 0])
@@ -489,8 +489,8 @@ def test_a_fresh_model_that_carries_codes_repeats_the_last_frame(factors: tuple[
 
 
 def test_mistakes_are_named() -> None:
-    with pytest.raises(UserError, match='carries needs past "true"'):
-        make(carries=True)
+    with pytest.raises(UserError, match='copy_prior needs past "true"'):
+        make(copy_prior=True)
     with pytest.raises(UserError, match="make 10 codes, not 12"):
         make(factors=(2, 5))
     with pytest.raises(UserError, match="2x2 tokens, the grid has 2x3"):

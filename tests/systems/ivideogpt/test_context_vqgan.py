@@ -12,7 +12,7 @@ from reelworld.types import Batch, Codes, UserError
 
 SMALL = ContextVQGANConfig(
     height=16, width=32, context_frames=2, channels=(32, 32, 64), layers=1, latent=8, code_width=8, context_codes=24,
-    frame_codes=16, patch=2, groups=8, largest_attention=8, dropout=0.1,
+    frame_codes=16, patch=2, groups=8, max_attention_resolution=8, dropout=0.1,
 )  # fmt: skip
 
 
@@ -62,8 +62,8 @@ def test_a_later_frame_knows_the_context_and_itself() -> None:
 
 
 @torch.no_grad()
-def test_a_frame_that_is_coded_alone_has_the_same_codes_behind_any_context() -> None:
-    model, video = made(replace(SMALL, coded_alone=True)), clips()
+def test_a_frame_that_is_unconditional_encoder_has_the_same_codes_behind_any_context() -> None:
+    model, video = made(replace(SMALL, unconditional_encoder=True)), clips()
     other = video.clone()
     other[:, :2] = -other[:, :2]
     codes, behind_other = model.encode(video), model.encode(other)
@@ -136,7 +136,7 @@ def test_what_does_not_fit_is_said() -> None:
 def test_it_learns_a_few_clips(codebook_decay: float) -> None:
     """A block that is there from the beginning, and moves when the context is over."""
     torch.manual_seed(0)
-    config = replace(SMALL, height=16, width=16, channels=(32, 32), patch=4, renewed_below=0.1, dropout=0.0)
+    config = replace(SMALL, height=16, width=16, channels=(32, 32), patch=4, dead_code_threshold=0.1, dropout=0.0)
     config = replace(config, codebook_decay=codebook_decay)
     model = ContextVQGAN(config).train()
     video = torch.full((3, 4, 16, 16, 3), -0.5)
@@ -158,7 +158,7 @@ def test_it_learns_a_few_clips(codebook_decay: float) -> None:
 
 
 def test_codebooks_that_move_need_no_gradient_and_are_part_of_the_weights() -> None:
-    model = made(replace(SMALL, codebook_decay=0.9, renewed_below=0.1, commitment=0.25)).train()
+    model = made(replace(SMALL, codebook_decay=0.9, dead_code_threshold=0.1, commitment_weight=0.25)).train()
     losses = model.loss(Batch(video=clips()), torch.Generator().manual_seed(0))
     assert losses.weights == {"context_commitment": 0.25, "video_commitment": 0.25}
     before = model.frame_codebook.vectors.clone()

@@ -13,7 +13,7 @@ from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
 from reelworld.types import Batch, Codes, Conditions
 
-DRAFTING = replace(SMALL, draft_width=8, code_width=3)
+DRAFTING = replace(SMALL, frame_prior_width=8, code_width=3)
 
 
 def test_frames_before_are_the_last_three_and_unknown_at_first() -> None:
@@ -137,7 +137,7 @@ def test_streams_keep_their_past_when_they_are_copied_joined_and_replaced() -> N
 def test_drafts_and_verdicts_learn_alone() -> None:
     """The codes of a frame are those of the one before, moved on by its action; one of them is rewarded."""
     torch.manual_seed(0)
-    model, generator = IVideoGPTTransformer(replace(DRAFTING, draft_width=32)), torch.Generator().manual_seed(0)
+    model, generator = IVideoGPTTransformer(replace(DRAFTING, frame_prior_width=32)), torch.Generator().manual_seed(0)
     assert model.draft is not None and model.verdict is not None
     model.measure_rewards_in(10.0)
     training = DraftTraining([model.draft, model.verdict], model.draft_loss)

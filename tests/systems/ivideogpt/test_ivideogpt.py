@@ -20,10 +20,12 @@ from tests.conformance.conftest import ACTIONS, actions, frames, untrained
 from tests.tiny import tiny_config, tiny_world
 
 from reelworld.data.dataset import DataInfo, Dataset
-from reelworld.systems.ivideogpt import train as ivideogpt
-from reelworld.systems.ivideogpt.presets import PRESETS
-from reelworld.systems.ivideogpt.train_tokenizer import looks
+from reelworld.systems.ivideogpt.config import PRESETS
+from reelworld.systems.ivideogpt.model import build
+from reelworld.systems.ivideogpt.train import assemble, finish, perceptual_loss
+from reelworld.systems.ivideogpt.train import stages as stages_of
 from reelworld.train import autotune as probe
+from reelworld.train.data import TrainingData
 from reelworld.train.loop import Interrupted, train
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
@@ -46,7 +48,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters(
 ) -> None:
     """As counted in the published models."""
     with torch.device("meta"):
-        parts = ivideogpt.build(PRESETS[size], DataInfo(height=pixels, width=pixels))
+        parts = build(PRESETS[size], DataInfo(height=pixels, width=pixels))
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert counts == {"tokenizer": tokenizer, "dynamics": transformer}
 
@@ -54,7 +56,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters(
 def test_published_sizes_have_the_published_sequence() -> None:
     config = PRESETS["oxe_64"]
     with torch.device("meta"):
-        layout: Any = ivideogpt.build(config, DataInfo(height=64, width=64))["dynamics"]
+        layout: Any = build(config, DataInfo(height=64, width=64))["dynamics"]
     assert layout.layout.length(config.clip_frames) == 751 and layout.layout.vocabulary == 16_386
 
 
@@ -72,13 +74,15 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
     config = tiny_config("ivideogpt", pretrained=str(path), **changed)
-    return ivideogpt.assemble(config, ivideogpt.build(config, info), info)
+    return assemble(config, build(config, info), info)
 
 
 def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever is done: new heads say nothing yet."""
     with caplog.at_level(logging.WARNING):
-        world = begun(before, rewards=True, knows_cells=True, draft_width=8, initial_std=0.1)
+        world = begun(
+            before, rewards=True, dynamics__cell_positions=True, frame_prior__width=8, dynamics__initial_std=0.1
+        )
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
         "the draft of frames is new, and begins at zero.",
         "the head for actions is new, and begins at zero.",
@@ -123,9 +127,9 @@ def test_a_context_may_shrink_and_grow(before: Path, caplog: pytest.LogCaptureFi
 
 def test_other_shapes_and_other_worlds_are_refused(before: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"has width 24, the settings say 48"):
-        begun(before, width=48)
+        begun(before, dynamics__width=48)
     with pytest.raises(UserError, match=r"has frame_codes 64, the settings say 32"):
-        begun(before, frame_codes=32)
+        begun(before, tokenizer__frame_codes=32)
     with pytest.raises(UserError, match="is not a world"):
         begun(tmp_path)
 
@@ -145,10 +149,11 @@ def recorded(folder: Path, **more: np.ndarray) -> Dataset:
 
 @torch.no_grad()
 def test_the_settings_of_codes_and_first_weights_arrive() -> None:
-    for coded_alone, std in ((False, 0.02), (True, 0.1)):
-        config = tiny_config("ivideogpt", coded_alone=coded_alone, initial_std=std, actions="none")
-        parts: Any = ivideogpt.build(config, ROBOT)
-        assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not coded_alone
+    for alone, std in ((False, 0.02), (True, 0.1)):
+        changes = {"tokenizer__unconditional_encoder": alone, "dynamics__initial_std": std}
+        config = tiny_config("ivideogpt", actions="none", **changes)
+        parts: Any = build(config, ROBOT)
+        assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not alone
         matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
         assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
         assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
@@ -158,11 +163,12 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
 def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     dataset = recorded(tmp_path / "data", actions=np.zeros((20, 2), np.float32))
-    config = tiny_config("ivideogpt", draft_width=8, draft_steps=4, steps=2, tokenizer_steps=1)
-    config = replace(config, precision="fp32", batch=1)
+    steps = {"frame_prior__steps": 4, "dynamics__steps": 2, "tokenizer__steps": 1}
+    batches = {"frame_prior__batch": 4, "dynamics__batch": 1}
+    config = tiny_config("ivideogpt", frame_prior__width=8, precision="fp32", **steps, **batches)
 
     def learn(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-        parts = ivideogpt.build(config, dataset.info)
+        parts = build(config, dataset.info)
         dynamics: Any = parts["dynamics"]
         inner, drafts, calls = dynamics.draft_loss, [dynamics.draft.guess.weight.detach().clone()], []
 
@@ -173,7 +179,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
             return inner(batch, generator)
 
         def stages(run: Run) -> Iterator[Stage]:
-            for stage in ivideogpt.stages(config, parts, dataset, run):
+            for stage in stages_of(config, parts, TrainingData(dataset, config, run.folder)):
                 yield stage
                 drafts.append(dynamics.draft.guess.weight.detach().clone())
 
@@ -198,44 +204,45 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
 def test_rewards_must_be_there_to_be_learned(tmp_path: Path) -> None:
     dataset = recorded(tmp_path, actions=np.zeros((20, 2), np.float32))
     config = tiny_config("ivideogpt", rewards=True)
-    run: Any = None
     with pytest.raises(UserError, match="has no rewards to learn from; leave out --rewards"):
-        next(ivideogpt.stages(config, ivideogpt.build(config, dataset.info), dataset, run))
+        next(stages_of(config, build(config, dataset.info), TrainingData(dataset, config, tmp_path)))
 
 
 def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
-    dataset, run = recorded(tmp_path, actions=np.zeros((20, 2), np.float32)), None
+    dataset = recorded(tmp_path, actions=np.zeros((20, 2), np.float32))
     for start_frames, n in ((None, 2), (4, 4)):
         config = tiny_config("ivideogpt", start_frames=start_frames)
-        world = ivideogpt.finish(config, ivideogpt.build(config, dataset.info), dataset, run)  # type: ignore[arg-type]
+        world = finish(config, build(config, dataset.info), TrainingData(dataset, config, tmp_path))
         assert world.info.context_frames == n and {len(clip.frames) for clip in world.starts} == {n}
 
 
 def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no actions; .*--actions none"):
-        ivideogpt.build(tiny_config("ivideogpt"), recorded(tmp_path).info)
+        build(tiny_config("ivideogpt"), recorded(tmp_path).info)
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
         ({"clip_frames": 2}, "clip_frames is 2; it must be above context_frames"),
-        ({"tokenizer_frames": 13}, "tokenizer_frames is 13; clips have 12 frames"),
-        ({"channels": (32, 48)}, "multiple of groups"),
+        ({"tokenizer__sampled_frames": 13}, "tokenizer.sampled_frames is 13; clips have 12 frames"),
+        ({"tokenizer__channels": (32, 48)}, "multiple of groups"),
         ({"clip_frames": 60}, "take at most"),
-        ({"patch": 16}, "multiples of 128"),
+        ({"tokenizer__patch": 16}, "multiples of 128"),
         ({"start_frames": 1}, "start_frames is 1; it must be from context_frames, 2, to below clip_frames, 12"),
         ({"start_frames": 12}, "start_frames is 12; it must be from"),
     ],
 )
 def test_settings_that_do_not_fit(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        ivideogpt.build(tiny_config("ivideogpt", **changed), ROBOT)
+        build(tiny_config("ivideogpt", **changed), ROBOT)
 
 
 def test_without_lpips_a_line_says_what_stands_in(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
     with caplog.at_level(logging.WARNING):
-        looks(tiny_config("ivideogpt"))
-    assert caplog.messages == ["no weights of LPIPS were given (--lpips FILE): squared differences stand in for it."]
+        perceptual_loss(tiny_config("ivideogpt"))
+    assert caplog.messages == [
+        "no weights of LPIPS were given (--tokenizer.lpips FILE): squared differences stand in for it."
+    ]
     with pytest.raises(UserError, match="does not exist"):
-        looks(tiny_config("ivideogpt", lpips=str(tmp_path / "none.safetensors")))
+        perceptual_loss(tiny_config("ivideogpt", tokenizer__lpips=str(tmp_path / "none.safetensors")))

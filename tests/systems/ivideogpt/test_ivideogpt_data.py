@@ -18,8 +18,19 @@ from reelworld.evaluate.clips import open_for
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 
-TINY = ["--clip-frames", "5", "--tokenizer-frames", "4", "--tokenizer-steps", "3", "--steps", "4", "--size", "32"]
-TINY += ["--fit", "stretch", "--precision", "fp32", "--log-every", "1"]
+TINY = [
+    "--clip-frames",
+    "5",
+    "--tokenizer.sampled-frames",
+    "4",
+    "--tokenizer.steps",
+    "3",
+    "--dynamics.steps",
+    "4",
+    "--size",
+    "32",
+]
+TINY += ["--size", "32", "--fit", "stretch", "--precision", "fp32", "--log-every", "1"]
 
 
 @pytest.fixture

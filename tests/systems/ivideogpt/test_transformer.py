@@ -72,7 +72,7 @@ def test_new_heads_change_nothing() -> None:
 @torch.no_grad()
 def test_tokens_are_told_their_cell() -> None:
     """One table, a row for each cell of a context frame and of a later one, is added to what tokens enter as."""
-    model, bare = made(replace(SMALL, knows_cells=True)), IVideoGPTTransformer(SMALL).eval()
+    model, bare = made(replace(SMALL, cell_positions=True)), IVideoGPTTransformer(SMALL).eval()
     rest = model.state_dict()
     table = rest.pop("cell.weight")
     bare.load_state_dict(rest)
@@ -109,7 +109,7 @@ def test_steps_draw_codes_of_later_frames_only() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("changed", [{}, {"knows_cells": True}, {"draft_width": 8}])
+@pytest.mark.parametrize("changed", [{}, {"cell_positions": True}, {"frame_prior_width": 8}])
 @pytest.mark.parametrize("n_given", [2, 3, 4])
 def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, changed: dict[str, Any]) -> None:
     model, greedy, past = (
@@ -132,21 +132,21 @@ def test_greedy_steps_are_the_likeliest_of_the_parallel_pass(n_given: int, chang
     torch.testing.assert_close(torch.stack(rewards, 1), judged.reward[:, drawn_from:], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("draft_width", [0, 8])
+@pytest.mark.parametrize("frame_prior_width", [0, 8])
 @torch.no_grad()
-def test_rewards_belong_to_the_frame_that_is_arrived_at(draft_width: int) -> None:
-    model = made(replace(SMALL, draft_width=draft_width))
+def test_rewards_belong_to_the_frame_that_is_arrived_at(frame_prior_width: int) -> None:
+    model = made(replace(SMALL, frame_prior_width=frame_prior_width))
     rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
     batch = Batch(codes=codes(), conditions=told(), rewards=rewards)
-    total, count = (model.draft_loss if draft_width else model.loss)(batch).terms["reward"]
+    total, count = (model.draft_loss if frame_prior_width else model.loss)(batch).terms["reward"]
     expected = (model.score(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, expected.mean())
 
 
-@pytest.mark.parametrize("draft_width", [0, 8])
+@pytest.mark.parametrize("frame_prior_width", [0, 8])
 @torch.no_grad()
-def test_rewards_stay_what_they_were_in_another_unit(draft_width: int) -> None:
-    model = made(replace(SMALL, draft_width=draft_width))
+def test_rewards_stay_what_they_were_in_another_unit(frame_prior_width: int) -> None:
+    model = made(replace(SMALL, frame_prior_width=frame_prior_width))
     before = model.score(codes(), told()).reward
     model.measure_rewards_in(8.0)
     assert model.reward_scale == 8
@@ -183,11 +183,11 @@ def test_a_new_head_for_ends_expects_as_many_as_there_are() -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("draft_width", [0, 8])
+@pytest.mark.parametrize("frame_prior_width", [0, 8])
 @pytest.mark.parametrize("n", [1, 3])
-def test_half_the_bytes_are_enough(n: int, draft_width: int) -> None:
+def test_half_the_bytes_are_enough(n: int, frame_prior_width: int) -> None:
     """In bfloat16, with keys and values in float32, also where streams share them."""
-    config = replace(SMALL, has_ends=True, draft_width=draft_width)
+    config = replace(SMALL, has_ends=True, frame_prior_width=frame_prior_width)
     model, half = made(config), made(config).bfloat16()
     greedy = TokenSampler(SamplerConfig(temperature=0.0))
     seen = []
@@ -222,7 +222,7 @@ def test_frames_that_are_not_there_do_not_count() -> None:
 
 
 def test_telling_actions_back_is_learned_beside_the_rest() -> None:
-    model = made(replace(SMALL, recall_weight=0.5))
+    model = made(replace(SMALL, action_recon_weight=0.5))
     batch = Batch(codes=codes(), conditions=told(), rewards=torch.zeros(2, 6))
     losses = model.loss(batch)
     assert losses.weights["recall"] == 0.5

@@ -142,7 +142,7 @@ def test_replaced_stream_equals_a_fresh_one() -> None:
 
 
 def test_loss_counts_masked_codes_and_real_frames() -> None:
-    model = make(full_mask_share=1.0)
+    model = make(full_mask_prob=1.0)
     codes = Codes.of(torch.randint(0, 20, (2, 5, 12)))
     conditions = Conditions(actions=draw_actions("discrete", 2, 5))
     rewards, ended = torch.randn(2, 5), torch.zeros(2, 5, dtype=torch.bool)
@@ -164,7 +164,7 @@ def test_loss_counts_masked_codes_and_real_frames() -> None:
 
 
 def test_mask_share_follows_the_schedule() -> None:
-    model = make(full_mask_share=0.5)
+    model = make(full_mask_prob=0.5)
     known = model._draw_known(torch.zeros(400, 50, 12, dtype=torch.int64), torch.Generator().manual_seed(0))
     share = known.float().mean()
     # Half the frames show nothing, the others 1 - 2 / pi of their codes on average.

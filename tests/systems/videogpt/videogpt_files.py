@@ -12,29 +12,35 @@ from tests.tiny import tiny_config
 from torch import Tensor
 
 from reelworld.data.episodes import DataInfo
-from reelworld.systems.videogpt import train as videogpt
+from reelworld.systems.videogpt.config import Config
 from reelworld.systems.videogpt.convert import VQVAE_NAMES, prior_names
+from reelworld.systems.videogpt.model import build
 from reelworld.systems.videogpt.vqvae import VQVAE3D
 
 SIDE = 32
 VARIANTS: dict[str, dict[str, Any]] = {
-    "alone": {"cond_frames": 0},
+    "alone": {"dynamics__cond_frames": 0},
     "frame": {},
-    "two-frames": {"cond_frames": 2, "resnet_dim": 12},
-    "class": {"cond_frames": 0, "class_cond": True},
+    "two-frames": {"dynamics__cond_frames": 2, "dynamics__resnet_dim": 12},
+    "class": {"dynamics__cond_frames": 0, "class_cond": True},
     "frame-and-class": {"class_cond": True},
-    "sparse": {"cond_frames": 0, "attention": "sparse"},
-    "sparse-frame": {"attention": "sparse"},
-    "time-only": {"cond_frames": 0, "downsample": (4, 2, 2), "sequence_length": 4, "layers": 1},
+    "sparse": {"dynamics__cond_frames": 0, "dynamics__attention": "sparse"},
+    "sparse-frame": {"dynamics__attention": "sparse"},
+    "time-only": {
+        "dynamics__cond_frames": 0,
+        "tokenizer__downsample": (4, 2, 2),
+        "sequence_length": 4,
+        "dynamics__layers": 1,
+    },
 }
 """Fields that differ from the tiny preset."""
 
 
-def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]:
+def make_parts(seed: int = 0, **fields: Any) -> tuple[Config, Any, Any]:
     """Build a VQ-VAE and a prior in which every number is random, also those that start as zeros or ones."""
     config = tiny_config("videogpt", **fields)
     classes = ("a", "b", "c") if config.class_cond else ()
-    built = videogpt.build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
+    built = build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
     rng = torch.Generator().manual_seed(seed)
     for part in built.values():
         for name, tensor in part.eval().state_dict(keep_vars=True).items():
@@ -48,20 +54,27 @@ def make_parts(seed: int = 0, **fields: Any) -> tuple[videogpt.Config, Any, Any]
     return config, vqvae, prior
 
 
-def vqvae_args(config: videogpt.Config) -> dict[str, Any]:
+def vqvae_args(config: Config) -> dict[str, Any]:
     """Hyper-parameters of a VQ-VAE as the published script saves them, with those of the data and the trainer."""
-    same = ("n_codes", "embedding_dim", "n_hiddens", "n_res_layers", "sequence_length")
-    own = {name: getattr(config, name) for name in same}
-    return {**own, "downsample": list(config.downsample), "resolution": SIDE, "batch_size": 32, "max_epochs": None}
-
-
-def prior_args(config: videogpt.Config) -> dict[str, Any]:
-    """The same of a prior: the constants of its frame network are not in it, the VQ-VAE is a path."""
-    same = ("hidden_dim", "heads", "layers", "dropout", "attn_dropout", "sequence_length")
+    same = ("n_codes", "embedding_dim", "n_hiddens", "n_res_layers")
+    own = {name: getattr(config.tokenizer, name) for name in same} | {"sequence_length": config.sequence_length}
     return {
-        **{name: getattr(config, name) for name in same},
-        "attn_type": config.attention,
-        "n_cond_frames": config.cond_frames,
+        **own,
+        "downsample": list(config.tokenizer.downsample),
+        "resolution": SIDE,
+        "batch_size": 32,
+        "max_epochs": None,
+    }
+
+
+def prior_args(config: Config) -> dict[str, Any]:
+    """The same of a prior: the constants of its frame network are not in it, the VQ-VAE is a path."""
+    same = ("hidden_dim", "heads", "layers", "dropout", "attn_dropout")
+    return {
+        **{name: getattr(config.dynamics, name) for name in same},
+        "sequence_length": config.sequence_length,
+        "attn_type": config.dynamics.attention,
+        "n_cond_frames": config.dynamics.cond_frames,
         "class_cond": config.class_cond,
         "class_cond_dim": 3 if config.class_cond else None,
         "resolution": SIDE,
@@ -81,17 +94,17 @@ def weights(part: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in published(part).items()}
 
 
-def prior_weights(config: videogpt.Config, vqvae: Any, prior: Any, *, with_vqvae: bool) -> dict[str, torch.Tensor]:
+def prior_weights(config: Config, vqvae: Any, prior: Any, *, with_vqvae: bool) -> dict[str, torch.Tensor]:
     """Tensors that the published prior saves: its weights, its masks, and its VQ-VAE."""
     tensors = weights(prior)
-    if config.attention == "full":
+    if config.dynamics.attention == "full":
         mask = torch.ones(prior.config.n_tokens, prior.config.n_tokens).tril()
-        tensors |= {f"attn_stack.attn_nets.{i}.attn.attn.mask": mask.clone() for i in range(config.layers)}
+        tensors |= {f"attn_stack.attn_nets.{i}.attn.attn.mask": mask.clone() for i in range(config.dynamics.layers)}
     return tensors | ({f"vqvae.{k}": v for k, v in weights(vqvae).items()} if with_vqvae else {})
 
 
 def write_pair(
-    folder: Path, parts: tuple[videogpt.Config, Any, Any], *, with_vqvae: bool = True, is_attribute_dict: bool = False
+    folder: Path, parts: tuple[Config, Any, Any], *, with_vqvae: bool = True, is_attribute_dict: bool = False
 ) -> tuple[Path, Path]:
     """Write ``vqvae.ckpt`` and ``gpt.ckpt``; return their paths."""
     config, vqvae, _ = parts

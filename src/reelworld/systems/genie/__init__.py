@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from reelworld.models.system import System
-from reelworld.systems.genie.config import Config
-from reelworld.systems.genie.presets import ABOUT, PRESETS
+from reelworld.systems.genie.config import ABOUT, PRESETS, Config
 
 SYSTEM = System(
     name="genie",

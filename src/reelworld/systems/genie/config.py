@@ -1,14 +1,100 @@
-"""What decides a Genie world, setting by setting."""
+"""Config of a Genie world, its presets, and where each of the published ones comes from."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reelworld.config import require
+from reelworld.models.latent_action_options import LatentActionOptions
 from reelworld.models.system import SystemConfig
-from reelworld.types import UserError
+from reelworld.train.config import OptimConfig, StageConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """ST-ViViT tokenizer."""
+
+    patch: int = 4
+    """Pixels per token, along each side."""
+    n_codes: int = 1024
+    """Size of the codebook."""
+    code_width: int = 32
+    """Width of a code's vector."""
+    encoder_width: int = 512
+    """Width of the encoder."""
+    encoder_layers: int = 8
+    """Blocks of the encoder; 0 codes each patch by itself, so that what does not move keeps its codes."""
+    encoder_heads: int = 8
+    """Attention heads of the encoder."""
+    decoder_width: int = 512
+    """Width of the decoder."""
+    decoder_layers: int = 8
+    """Blocks of the decoder; more than the encoder's pay off (the paper's appendix)."""
+    decoder_heads: int = 8
+    """Attention heads of the decoder."""
+    rarity: float = 0.0
+    """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike, as published."""
+
+    def __post_init__(self) -> None:
+        require(self, "patch n_codes code_width", lambda v: v >= 1, "at least 1")
+        require(self, "encoder_layers", lambda v: v >= 0, "at least 0")
+        require(self, "rarity", lambda v: 0 <= v <= 1, "from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsConfig:
+    """Masked dynamics over codes and actions."""
+
+    conditioning: Literal["add", "prepend", "concat", "film"] = "add"
+    """Conditioning of a frame on the action that leads to it."""
+    past: Literal["masked", "true"] = "masked"
+    """Frames before the predicted one in training: masked ones, as published, or the true ones, as in playing, at twice
+    the cost."""
+    copy_prior: bool = False
+    """Embed the previous frame's code at each masked position and start from predicting it again: most of a picture
+    does not move. Needs past true; off as published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerStage(TokenizerConfig, StageConfig):
+    """The tokenizer and its training."""
+
+    def __post_init__(self) -> None:
+        TokenizerConfig.__post_init__(self)
+        StageConfig.__post_init__(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentActionStage(LatentActionOptions, StageConfig):
+    """The latent action model and its training."""
+
+    network: Literal["spacetime", "conv"] = "spacetime"
+    """Spacetime transformers, as published, or convolutions (small worlds, CPUs)."""
+    heads: int = 8
+    """Attention heads (spacetime)."""
+    clip_frames: int = 16
+    """Frames of a training clip."""
+
+    def __post_init__(self) -> None:
+        LatentActionOptions.__post_init__(self)
+        StageConfig.__post_init__(self)
+        require(self, "clip_frames", lambda v: v >= 2, "at least 2, to see something happen")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DynamicsStage(DynamicsConfig, StageConfig):
+    """The dynamics and their training."""
+
+    width: int = 512
+    """Width of the transformer."""
+    layers: int = 12
+    """Blocks."""
+    heads: int = 8
+    """Attention heads."""
+
+
+ADAMW = OptimConfig(beta1=0.9, beta2=0.9, weight_decay=1e-4, warmup_steps=5000)  # paper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,114 +103,222 @@ class Config(SystemConfig):
 
     actions: Literal["latent", "given", "none"] = "latent"
     """Find actions in the video, learn from the recording's actions, or make a world that runs by itself."""
-    tokenizer_share: float = 0.3
-    """Share of max_minutes that the tokenizer gets."""
-    actions_share: float = 0.2
-    """Share of max_minutes that the latent action model gets."""
     clip_frames: int = 16
-    """Frames of a training clip, and of the window that is looked back over."""
-
-    patch: int = 4
-    """Pixels per token, along each side."""
-    n_codes: int = 1024
-    """Size of the tokenizer's codebook."""
-    code_width: int = 32
-    """Width of a code's vector."""
-    encoder_width: int = 512
-    """Width of the tokenizer's encoder."""
-    encoder_layers: int = 8
-    """Blocks of the tokenizer's encoder; 0 codes each patch by itself, so that what stands still keeps its codes."""
-    encoder_heads: int = 8
-    """Attention heads of the tokenizer's encoder."""
-    decoder_width: int = 512
-    """Width of the tokenizer's decoder."""
-    decoder_layers: int = 8
-    """Blocks of the tokenizer's decoder."""
-    decoder_heads: int = 8
-    """Attention heads of the tokenizer's decoder."""
-    rarity: float = 0.0
-    """Patches seen c times in a batch weigh c ** -rarity in the losses on pixels; 0 as published."""
-    tokenizer_steps: int = 300_000
-    """Optimizer steps of the tokenizer."""
-    tokenizer_batch: int = 48
-    """Clips per step."""
-    tokenizer_lr: float = 3e-4
-    """Learning rate of the tokenizer."""
-
-    latent: Literal["st", "grid"] = "st"
-    """Networks of the latent action model: spacetime transformers, or convolutions (small worlds, CPUs)."""
-    latent_codes: int = 8
-    """Latent actions."""
-    learned_codes: int = 0
-    """Codes while latent actions are learned; in the end those that do the same are merged to latent_codes. 0 learns
-    latent_codes, as published."""
-    latent_patch: int = 16
-    """Pixels per patch of the latent action model."""
-    latent_width: int = 512
-    """Width of the latent action model."""
-    latent_layers: int = 8
-    """Blocks of its encoder, and of its decoder."""
-    latent_heads: int = 8
-    """Its attention heads (st)."""
-    latent_frames: int = 16
-    """Frames of a clip it learns from."""
-    moved_share: float = 0.0
-    """Share of clips that its decoder sees moved and turned, so that a code says what was done and not where; for
-    games seen from above. 0 as published."""
-    latent_steps: int = 200_000
-    """Optimizer steps of the latent action model."""
-    latent_batch: int = 36
-    """Clips per step."""
-    latent_lr: float = 3e-5
-    """Highest learning rate of the latent action model."""
-
-    width: int = 512
-    """Width of the dynamics."""
-    layers: int = 12
-    """Blocks of the dynamics."""
-    heads: int = 8
-    """Attention heads of the dynamics."""
-    conditioning: Literal["add", "prepend", "concat", "film"] = "add"
-    """How a frame is told of the action that leads to it."""
-    past: Literal["masked", "true"] = "masked"
-    """What a frame is predicted from in training: masked frames before it, as published, or the true ones."""
-    carries: bool = False
-    """Whether a masked code is told the code before it at its place and starts as that: most of a picture stands
-    still. Needs past true; off as published."""
-    steps: int = 200_000
-    """Optimizer steps of the dynamics."""
-    batch: int = 36
-    """Clips per step."""
-    lr: float = 3e-5
-    """Highest learning rate of the dynamics."""
-    min_lr_share: float = 0.1
-    """Last learning rate of dynamics and latent actions, as a share of the highest."""
-    warmup_steps: int = 5000
-    """Steps over which learning rates rise from 0."""
-    beta2: float = 0.9
-    """Decay of the mean of the squared gradient."""
-    decoding_steps: int = 25
-    """Passes per frame at play."""
-    temperature: float = 1.0
-    """How bold the world's draws are unless asked otherwise; 0 takes the likeliest code."""
+    """Frames of a training clip of tokenizer and dynamics, and of the window that they look back over."""
     context_frames: int = 1
-    """Frames a session begins with."""
+    """Frames that a session starts from."""
+    decoding_steps: int = 25
+    """MaskGIT passes per frame in sessions."""
+    temperature: float = 1.0
+    """Sampling temperature of the world unless another one is asked for; 0 takes the likeliest code."""
+    tokenizer: TokenizerStage = TokenizerStage(
+        steps=300_000,
+        batch=48,
+        optim=replace(ADAMW, lr=3e-4, schedule="wsd"),
+        time_fraction=0.3,
+    )
+    """The tokenizer and its training."""
+    latent_actions: LatentActionStage = LatentActionStage(
+        steps=200_000,
+        batch=36,
+        optim=replace(ADAMW, lr=3e-5, min_lr_fraction=0.1),
+        time_fraction=0.2,
+    )
+    """The latent action model and its training."""
+    dynamics: DynamicsStage = DynamicsStage(
+        steps=200_000,
+        batch=36,
+        optim=replace(ADAMW, lr=3e-5, min_lr_fraction=0.1),
+    )
+    """The dynamics and their training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        counts = "tokenizer_steps tokenizer_batch latent_steps latent_batch steps batch decoding_steps context_frames"
-        require(self, counts, lambda v: v >= 1, "at least 1")
-        require(self, "clip_frames latent_frames", lambda v: v >= 2, "at least 2, to see something happen")
-        require(self, "warmup_steps", lambda v: v >= 0, "at least 0")
-        require(self, "rarity moved_share min_lr_share", lambda v: 0 <= v <= 1, "from 0 to 1")
-        require(self, "tokenizer_share actions_share", lambda v: 0 < v < 1, "between 0 and 1")
-        require(self, "tokenizer_lr latent_lr lr", lambda v: 0 < v < math.inf, "above 0")
+        require(self, "decoding_steps context_frames", lambda v: v >= 1, "at least 1")
+        require(self, "clip_frames", lambda v: v >= 2, "at least 2, to see something happen")
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
-        require(self, "beta2", lambda v: 0 <= v < 1, "at least 0 and below 1")
-        if self.tokenizer_share + self.actions_share >= 1:
-            raise UserError("tokenizer_share and actions_share leave nothing of max_minutes for the dynamics.")
 
     @property
     def uses_actions(self) -> bool:
         """True if the recorded actions are learned."""
         return self.actions == "given"
+
+
+PUBLISHED = Config()
+QUICK = replace(ADAMW, lr=1e-3, beta2=0.98, warmup_steps=2)
+OURS = replace(ADAMW, lr=2e-3, beta2=0.98, warmup_steps=50)
+
+TINY = replace(
+    PUBLISHED,
+    clip_frames=4,
+    context_frames=2,
+    decoding_steps=2,
+    tokenizer=replace(
+        PUBLISHED.tokenizer,
+        patch=8,
+        n_codes=32,
+        code_width=8,
+        encoder_width=16,
+        encoder_layers=1,
+        encoder_heads=2,
+        decoder_width=16,
+        decoder_layers=1,
+        decoder_heads=2,
+        steps=12,
+        batch=2,
+        optim=replace(QUICK, schedule="wsd"),
+    ),
+    latent_actions=replace(
+        PUBLISHED.latent_actions,
+        network="conv",
+        patch=8,
+        n_codes=4,
+        learned_codes=6,
+        code_width=8,
+        model_width=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        clip_frames=3,
+        steps=12,
+        batch=4,
+        optim=replace(QUICK, min_lr_fraction=0.1),
+    ),
+    dynamics=DynamicsStage(
+        width=32,
+        layers=2,
+        heads=2,
+        past="true",
+        copy_prior=True,
+        steps=12,
+        batch=2,
+        optim=replace(QUICK, min_lr_fraction=0.1),
+    ),
+)
+
+SMALL = Config(
+    clip_frames=5,
+    context_frames=2,
+    decoding_steps=2,
+    temperature=0.7,
+    tokenizer=TokenizerStage(
+        patch=8,
+        n_codes=256,
+        encoder_width=64,
+        encoder_layers=0,
+        encoder_heads=4,
+        decoder_width=96,
+        decoder_layers=2,
+        decoder_heads=4,
+        rarity=0.5,
+        steps=700,
+        batch=8,
+        optim=replace(OURS, schedule="wsd"),
+        time_fraction=0.3,
+    ),
+    latent_actions=LatentActionStage(
+        network="conv",
+        patch=8,
+        learned_codes=64,
+        model_width=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        rarity=0.5,
+        clip_frames=2,
+        steps=1200,
+        batch=64,
+        optim=OURS,
+        time_fraction=0.2,
+    ),
+    dynamics=DynamicsStage(
+        width=96,
+        layers=4,
+        heads=4,
+        conditioning="film",
+        past="true",
+        copy_prior=True,
+        steps=1400,
+        batch=4,
+        optim=OURS,
+    ),
+)
+
+COINRUN = Config(
+    size=64,  # paper
+    precision="bf16",  # paper, for the dynamics
+    latent_actions=replace(
+        PUBLISHED.latent_actions,
+        n_codes=6,  # paper
+        patch=16,  # reproductions (jafar, jasmine); the paper gives it for Platformers only
+    ),
+)
+
+PLATFORMERS = replace(
+    COINRUN,
+    size=(96, 160),  # paper: 90x160, padded to 92; our latent actions need a multiple of their patch, 16
+    fit="pad",
+    temperature=2.0,  # paper
+    tokenizer=replace(
+        COINRUN.tokenizer,
+        encoder_layers=12,  # paper
+        decoder_width=1024,  # paper
+        decoder_layers=20,  # paper
+        decoder_heads=16,  # paper
+        batch=384,  # paper
+    ),
+    latent_actions=replace(
+        COINRUN.latent_actions,
+        n_codes=8,  # paper
+        model_width=1024,  # paper
+        encoder_layers=20,  # paper
+        decoder_layers=20,  # paper
+        heads=16,  # paper
+    ),
+    dynamics=replace(
+        COINRUN.dynamics,
+        width=5120,  # paper
+        layers=48,  # paper
+        heads=40,  # paper: 36 with 128 wide heads, which is no divisor of 5120
+        steps=125_000,  # paper
+        batch=512,  # paper
+    ),
+)
+
+SCALING = {  # the paper's scaling study, appendix: layers, heads, width; parameters of the dynamics here
+    "41m": (18, 8, 512, "78.0M"),
+    "96m": (16, 16, 768, "155.3M"),
+    "192m": (20, 16, 1024, "342.1M"),  # paper: 18 heads, which is no divisor of 1024
+    "404m": (21, 12, 1536, "804.9M"),
+    "811m": (20, 16, 2048, "1,361.5M"),  # paper: 20 heads, which is no divisor of 2048
+    "1.6b": (28, 20, 2560, "2,964.4M"),  # paper: 22 heads, which is no divisor of 2560
+    "2.7b": (36, 24, 3072, "5,474.9M"),  # paper: 22 heads, which is no divisor of 3072
+}
+
+
+def scaled(layers: int, heads: int, width: int) -> Config:
+    """Make a preset of the scaling study: Platformers with smaller dynamics, batch 256, 200,000 steps."""
+    return replace(
+        PLATFORMERS,
+        dynamics=replace(PLATFORMERS.dynamics, layers=layers, heads=heads, width=width, steps=200_000, batch=256),
+    )
+
+
+PRESETS = {
+    "tiny": TINY,
+    "small": SMALL,
+    "coinrun": COINRUN,
+    "platformers": PLATFORMERS,
+    **{f"platformers_{name}": scaled(layers, heads, width) for name, (layers, heads, width, _) in SCALING.items()},
+}
+
+ABOUT = {
+    "tiny": "For tests: seconds of training, no quality.",
+    "small": "Ours, for two CPU cores: 64x64 pixels, tokens of 8x8, latent actions by convolutions.",
+    "coinrun": "The paper's case study on CoinRun, which fits a device of 16 GB.",
+    "platformers": "The paper's largest layout, at 96x160 pixels. Its blocks are larger here: dynamics of 20,230.0M "
+    "parameters (paper: 10.1B, 10.7B in all). Several GPUs are not supported yet.",
+    **{
+        f"platformers_{name}": f"{name.upper()} dynamics of the paper's scaling study: {layers} layers, {width} wide; "
+        f"{here} parameters here."
+        for name, (layers, _, width, here) in SCALING.items()
+    },
+}

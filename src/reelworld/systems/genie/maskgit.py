@@ -25,12 +25,13 @@ from reelworld.config import require
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking, n_still_masked
 from reelworld.models.parts import Dynamics
-from reelworld.nn.action_conditioning import Conditioning, NoAction, action_conditioning, leading_actions
+from reelworld.nn.action_conditioning import NoAction, action_conditioning, leading_actions
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
 from reelworld.nn.random import Generators
 from reelworld.nn.spacetime import STCache, STConfig, STTransformer
 from reelworld.nn.streams import Streams
+from reelworld.systems.genie.config import DynamicsConfig
 from reelworld.systems.genie.copy_prior import CarriedCodes, NothingCarried
 from reelworld.systems.genie.learned_positions import FrameTable, History
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
@@ -42,7 +43,7 @@ LONGEST_AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskGITConfig:
+class MaskGITConfig(DynamicsConfig):
     """Shape of masked dynamics and how they learn."""
 
     grid: GridSpec
@@ -53,16 +54,8 @@ class MaskGITConfig:
     """The spacetime transformer; rows and columns are the grid's."""
     factors: tuple[int, ...] = ()
     """Sizes of the digits of a code, the fastest first; their product is the codebook. Empty: one of all codes."""
-    conditioning: Conditioning = "add"
-    """How a frame is told of the action that leads to it."""
     masking: UniformMasking | CosineMasking = field(default_factory=UniformMasking)
     """Which codes training masks."""
-    past: Literal["masked", "true"] = "masked"
-    """What a frame is predicted from in training: the masked frames before it (as published), or the true ones, as
-    in playing, at twice the cost."""
-    carries: bool = False
-    """Whether a masked code is told the code before it at its place, and is taken for that until something else is
-    learned: most of a picture stands still. Needs the true past."""
     positions: Literal["transformer", "table"] = "transformer"
     """Who tells frames and places apart: the transformer, or a learned vector per frame of the window and place."""
     kept_frames: int = 0
@@ -86,8 +79,8 @@ class MaskGITConfig:
                 f"{self.grid.rows}x{self.grid.columns}."
             )
         require(self, "kept_frames", lambda v: 0 <= v < stack.window, f"from 0 to below the window ({stack.window})")
-        if self.carries and self.past != "true":
-            raise UserError('carries needs past "true": a masked past does not say what stood there.')
+        if self.copy_prior and self.past != "true":
+            raise UserError('copy_prior needs past "true": a masked past does not say what stood there.')
         if self.positions == "table" and stack.window < 2:
             raise UserError("a table of positions needs a window of 2 frames or more: one to look at, one to predict.")
 
@@ -132,7 +125,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         self.embed = FactoredEmbedding(self.factors, width)
         is_table = config.positions == "table"
         self.table = FrameTable(stack.window, config.grid.n_tokens, width, config.kept_frames) if is_table else None
-        self.carried = CarriedCodes(self.factors, width) if config.carries else NothingCarried()
+        self.carried = CarriedCodes(self.factors, width) if config.copy_prior else NothingCarried()
         self.actions = ActionEmbedder(config.actions, width)
         self.first_action = nn.Parameter(0.02 * torch.randn(width)) if config.actions else None
         kind = config.conditioning

@@ -1,27 +1,81 @@
-"""Genie's model: spacetime tokenizer, latent action model and MaskGIT dynamics, one frame per call."""
+"""Genie: a world that is played, learned from video without a single action label.
+
+A spacetime tokenizer turns frames into codes, a latent action model finds codes for what happened between them, and
+masked dynamics predict the next frame from the past and one of these actions.
+
+Source: Bruce et al. 2024, "Genie: Generative Interactive Environments" (arXiv:2402.15391).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
+from reelworld.config import derive
+from reelworld.data.dataset import DataInfo
 from reelworld.models.frame_model import FrameModel
+from reelworld.models.latent_action import STREAM, LatentActionModel
 from reelworld.models.parts import ActionInference, Tokenizer, take
 from reelworld.models.world_model import WorldModel
-from reelworld.systems.genie.conv_latent_action import GridLatentActions
-from reelworld.systems.genie.maskgit import MaskGIT
+from reelworld.nn.spacetime import STConfig
+from reelworld.systems.genie.config import Config
+from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
+from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
 from reelworld.systems.genie.missing_tokenizer import MissingTokenizer
-from reelworld.systems.genie.spacetime_latent_action import STLatentActions
-from reelworld.systems.genie.tokenizer import STViViT
-from reelworld.types import ModelSpec
+from reelworld.systems.genie.spacetime_latent_action import STLatentActions, STLatentConfig
+from reelworld.systems.genie.tokenizer import STViViT, STViViTConfig
+from reelworld.train.pseudo_label import latent_spec
+from reelworld.types import ActionSpec, ModelSpec, UserError
 
 PARTS: dict[str, type[nn.Module]] = {
     kind.__name__: kind for kind in (STViViT, MissingTokenizer, STLatentActions, GridLatentActions, MaskGIT)
 }
+"""Type name in world.json -> class."""
 
 
 def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     """Compose the model from its parts."""
     latent_actions = take(parts, "latent_actions", ActionInference) if "latent_actions" in parts else None
     return FrameModel(spec, take(parts, "tokenizer", Tokenizer), take(parts, "dynamics", MaskGIT), latent_actions)
+
+
+def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
+    """Make the untrained parts for recordings of this size."""
+    torch.manual_seed(config.seed)
+    tokenizer = STViViT(
+        derive(STViViTConfig, config.tokenizer, height=info.height, width=info.width, window=config.clip_frames)
+    )
+    grid = tokenizer.spec(1, info.height, info.width).video
+    stack = STConfig(
+        width=config.dynamics.width,
+        layers=config.dynamics.layers,
+        heads=config.dynamics.heads,
+        rows=grid.rows,
+        columns=grid.columns,
+        window=config.clip_frames,
+    )
+    actions = action_specs(config, info)
+    dynamics = MaskGIT(derive(MaskGITConfig, config.dynamics, grid=grid, actions=actions, transformer=stack))
+    parts: dict[str, nn.Module] = {"tokenizer": tokenizer, "dynamics": dynamics}
+    return {**parts, "latent_actions": latent_model(config, info)} if config.actions == "latent" else parts
+
+
+def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
+    """Describe the actions of one step of the world."""
+    if config.actions == "latent":
+        return {STREAM: latent_spec(config.latent_actions.n_codes)}
+    if config.actions == "given" and not info.actions:
+        raise UserError(
+            "the recording has no actions: leave out --actions given, and the world finds actions in the video."
+        )
+    return dict(info.actions) if config.actions == "given" else {}
+
+
+def latent_model(config: Config, info: DataInfo) -> LatentActionModel:
+    """Make the untrained latent action model."""
+    options, size = config.latent_actions, {"height": info.height, "width": info.width}
+    if options.network == "conv":
+        return GridLatentActions(derive(GridLatentConfig, options, **size))
+    return STLatentActions(derive(STLatentConfig, options, window=options.clip_frames, heads=options.heads, **size))

@@ -27,6 +27,7 @@ from reelworld.nn.quantize.dead_code_reset import FromBatch
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.input_norm import Spread
 from reelworld.nn.spacetime import STCache, STConfig, STTransformer
+from reelworld.systems.genie.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["STViViT", "STViViTConfig"]
@@ -37,40 +38,19 @@ RENEWED_BELOW = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class STViViTConfig:
+class STViViTConfig(TokenizerConfig):
     """Shape of an ST-ViViT tokenizer."""
 
     height: int = 64
     """Pixel rows."""
     width: int = 64
     """Pixel columns."""
-    patch: int = 4
-    """Pixels per token, along each side."""
-    n_codes: int = 1024
-    """Size of the codebook."""
-    code_width: int = 32
-    """Width of a code's vector."""
     window: int = 16
     """Frames that each layer looks back over, the current one included."""
-    encoder_width: int = 512
-    """Width of the encoder."""
-    encoder_layers: int = 8
-    """Blocks of the encoder; 0 codes each patch by itself, so that what stands still keeps its codes."""
-    encoder_heads: int = 8
-    """Attention heads of the encoder."""
-    decoder_width: int = 512
-    """Width of the decoder."""
-    decoder_layers: int = 8
-    """Blocks of the decoder; more than the encoder's pay off (the paper's appendix)."""
-    decoder_heads: int = 8
-    """Attention heads of the decoder."""
-    rarity: float = 0.0
-    """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike, as published."""
 
     def __post_init__(self) -> None:
-        require(self, "patch n_codes code_width window", lambda v: v >= 1, "at least 1")
-        require(self, "encoder_layers", lambda v: v >= 0, "at least 0")
-        require(self, "rarity", lambda v: 0 <= v <= 1, "from 0 to 1")
+        super().__post_init__()
+        require(self, "window", lambda v: v >= 1, "at least 1")
         check_divisible(self.height, self.width, self.patch)
 
     @property

@@ -1,134 +1,130 @@
-"""Genie: a world that is played, learned from video without a single action label.
-
-A spacetime tokenizer turns frames into codes, a latent action model finds out what was done between them, and masked
-dynamics learn to predict the next frame from the past and one of these actions.
-
-Source: Bruce et al. 2024, "Genie: Generative Interactive Environments" (arXiv:2402.15391).
+"""Training of Genie: the tokenizer, the latent actions, then the dynamics on codes and actions.
 
     reelworld train genie --data RECORDINGS --out runs/mine --size 64 --fit crop
 
-Expected: see docs/systems/genie.md, with what differs from the paper. `reelworld import genie-1x` reads the dynamics
-that 1X published in this form.
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1. Expected: see docs/systems/genie.md, with what differs from
+the paper. `reelworld import genie-1x` reads the dynamics that 1X published in this form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
+
+from reelworld.data.clip_index import ClipIndex, evenly_spaced
+from reelworld.data.dataset import DataInfo, Dataset
+from reelworld.data.loader import Loader
+from reelworld.models.latent_action import LatentActionModel
+from reelworld.models.samplers import SamplerConfig
 from reelworld.systems.genie.config import Config
-from reelworld.systems.genie.latent_stage import action_specs, labelled, latent_model, latent_stage, optim
+from reelworld.systems.genie.model import action_specs, build
+from reelworld.train.data import TrainingData
+from reelworld.train.precompute_codes import encoded_batches
+from reelworld.train.pseudo_label import with_pseudo_labels
+from reelworld.train.stage import Stage, Validate
+from reelworld.train.validation import clip_check, coded_check, latent_check, some_clips
+from reelworld.types import UserError
+from reelworld.worlds.assemble import make_world, with_data
+from reelworld.worlds.world import World
 
-if TYPE_CHECKING:
-    from torch import nn
+log = logging.getLogger(__name__)
 
-    from reelworld.data.dataset import DataInfo, Dataset
-    from reelworld.train.run import Run
-    from reelworld.train.stage import Stage
-    from reelworld.worlds.world import World
-
-
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size."""
-    import torch
-
-    from reelworld.nn.spacetime import STConfig
-    from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
-    from reelworld.systems.genie.tokenizer import STViViT, STViViTConfig
-
-    torch.manual_seed(config.seed)
-    sides = ("encoder_width", "encoder_layers", "encoder_heads", "decoder_width", "decoder_layers", "decoder_heads")
-    same = ("patch", "n_codes", "code_width", "rarity", *sides)
-    tokenizer = STViViT(
-        STViViTConfig(
-            height=info.height,
-            width=info.width,
-            window=config.clip_frames,
-            **{name: getattr(config, name) for name in same},
-        )
-    )
-    grid = tokenizer.spec(1, info.height, info.width).video
-    stack = STConfig(
-        width=config.width,
-        layers=config.layers,
-        heads=config.heads,
-        rows=grid.rows,
-        columns=grid.columns,
-        window=config.clip_frames,
-    )
-    dynamics = MaskGIT(
-        MaskGITConfig(
-            grid=grid,
-            actions=action_specs(config, info),
-            transformer=stack,
-            conditioning=config.conditioning,
-            past=config.past,
-            carries=config.carries,
-        )
-    )
-    parts: dict[str, nn.Module] = {"tokenizer": tokenizer, "dynamics": dynamics}
-    return {**parts, "latent_actions": latent_model(config, info)} if config.actions == "latent" else parts
+MERGED_ON = 1024
+"""Clips on which the effects of latent actions are compared."""
+LOOKED_AT = 256
+"""Clips in which something must move."""
+LEAST_PERPLEXITY = 1.5
+"""Below this the codes of latent actions carry next to no information."""
 
 
-def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> Iterator[Stage]:
     """Train the tokenizer, find latent actions, then train the dynamics on codes and actions."""
-    from reelworld.data.clip_index import ClipIndex, check_lengths
-    from reelworld.data.loader import Loader
-    from reelworld.train.precompute_codes import encoded_batches
-    from reelworld.train.stage import Stage
-    from reelworld.train.validation import clip_check
-
-    minutes = config.max_minutes
+    data.require_length("clip_frames")
     tokenizer: Any = parts["tokenizer"]
-    for split in ("train", "val"):
-        check_lengths(dataset, split, config.clip_frames, 1, "clip_frames")
-    yield Stage(
-        name="tokenizer",
-        part="tokenizer",
-        module=tokenizer,
-        batches=Loader(ClipIndex(dataset, "train", config.clip_frames), config.tokenizer_batch, config.seed).batches,
-        steps=config.tokenizer_steps,
-        optim=optim(config, lr=config.tokenizer_lr, schedule="wsd"),
-        max_minutes=minutes and minutes * config.tokenizer_share,
-        precision=config.precision,
-        frames_per_batch=config.tokenizer_batch * config.clip_frames,
-        validate=clip_check(tokenizer, ClipIndex(dataset, "val", config.clip_frames)),
+    yield data.stage(
+        "tokenizer",
+        tokenizer,
+        Loader(data.clips("train", config.clip_frames), config.tokenizer.batch, config.seed).batches,
+        config.tokenizer,
+        clip_frames=config.clip_frames,
+        validate=clip_check(tokenizer, data.clips("val", config.clip_frames)),
     )
     if config.actions == "latent":
-        yield from latent_stage(config, parts["latent_actions"], dataset)
-    dataset, share = labelled(config, parts, dataset), config.tokenizer_share
-    share += config.actions_share if config.actions == "latent" else 0
-    loader = Loader(ClipIndex(dataset, "train", config.clip_frames), config.batch, config.seed)
-    dynamics: Any = parts["dynamics"]
-    yield Stage(
-        name="dynamics",
-        part="dynamics",
-        module=dynamics,
-        batches=encoded_batches(loader.batches, tokenizer),
-        steps=config.steps,
-        optim=optim(config, lr=config.lr, min_lr_share=config.min_lr_share),
-        max_minutes=minutes and minutes * (1 - share),
-        precision=config.precision,
-        frames_per_batch=config.batch * config.clip_frames,
+        yield from latent_stage(config, parts["latent_actions"], data)
+    dataset = labelled(parts, data.dataset)
+    loader = Loader(ClipIndex(dataset, "train", config.clip_frames), config.dynamics.batch, config.seed)
+    yield data.stage(
+        "dynamics",
+        parts["dynamics"],
+        encoded_batches(loader.batches, tokenizer),
+        config.dynamics,
+        clip_frames=config.clip_frames,
         validate=step_check(config, parts, dataset),
     )
 
 
-def step_check(config: Config, parts: dict[str, nn.Module], dataset: Dataset) -> Any:
-    """Prepare a check of the dynamics on validation clips."""
-    from reelworld.data.clip_index import ClipIndex
-    from reelworld.train.validation import coded_check
+def latent_stage(config: Config, model: Any, data: TrainingData) -> Iterator[Stage]:
+    """Train the latent action model, merge codes of the same effect, and warn if it collapsed."""
+    options = config.latent_actions
+    clips = data.clips("train", options.clip_frames)
+    check_movement(config, clips)
+    check = latent_check(model, data.clips("val", options.clip_frames))
+    yield data.stage(
+        "latent_actions",
+        model,
+        Loader(clips, options.batch, config.seed).batches,
+        options,
+        clip_frames=options.clip_frames,
+        validate=check,
+    )
+    model.merge(some_clips(clips, MERGED_ON).to(next(model.parameters()).device).video)
+    if (found := check())["val_perplexity"] < LEAST_PERPLEXITY:
+        log.warning(
+            "the latent actions collapsed: %.0f of %d codes are used (perplexity %.1f), so the keys will do nothing; "
+            "train longer (--latent-actions.steps, --max-minutes), with another --seed, or with fewer "
+            "--latent-actions.n-codes.",
+            found["val_codes_used"], options.n_codes, found["val_perplexity"],
+        )  # fmt: skip
 
+
+def check_movement(config: Config, clips: ClipIndex) -> None:
+    """Refuse recordings from which no action can be learned.
+
+    Raises:
+        UserError: If nothing moves, or there are fewer steps than codes.
+    """
+    n_codes = config.latent_actions.n_codes
+    if len(clips) < n_codes:
+        raise UserError(
+            f"the recordings have {len(clips)} steps to learn {n_codes} latent actions from: record more, or give "
+            "fewer --latent-actions.n-codes."
+        )
+    looked = evenly_spaced(len(clips), LOOKED_AT)
+    if not any((f := clips[i]["frames"])[1:].tobytes() != f[:-1].tobytes() for i in looked):
+        raise UserError(
+            f"nothing moves in {len(looked)} stretches of the recordings: no action can be learned from them; record "
+            "something that changes, or make a world without actions (--actions none)."
+        )
+
+
+def labelled(parts: Mapping[str, nn.Module], dataset: Dataset) -> Dataset:
+    """Put the latent actions in place of the recorded ones, where they are learned."""
+    model = parts.get("latent_actions")
+    return with_pseudo_labels(dataset, model) if isinstance(model, LatentActionModel) else dataset
+
+
+def step_check(config: Config, parts: Mapping[str, nn.Module], dataset: Dataset) -> Validate:
+    """Prepare a check of the dynamics on validation clips."""
     return coded_check(parts["tokenizer"], parts["dynamics"], ClipIndex(dataset, "val", config.clip_frames))
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
+def finish(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> World:
     """Assemble the world, with clips to start from."""
-    from reelworld.data.clip_index import ClipIndex
-    from reelworld.worlds.assemble import with_data
-
-    dataset = labelled(config, parts, dataset)
+    dataset = labelled(parts, data.dataset)
     check = step_check(config, parts, dataset)()
     starts = ClipIndex(dataset, "val", config.context_frames)
     return with_data(assemble(config, parts, dataset.info), dataset, starts, check)
@@ -136,9 +132,6 @@ def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: R
 
 def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
     """Give trained or untrained parts the form of a world."""
-    from reelworld.models.samplers import SamplerConfig
-    from reelworld.worlds.assemble import make_world
-
     return make_world(
         "genie",
         config,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from reelworld.models.system import System
-from reelworld.systems.ivideogpt.config import Config
-from reelworld.systems.ivideogpt.presets import ABOUT, PRESETS
+from reelworld.systems.ivideogpt.config import ABOUT, PRESETS, Config
 
 SYSTEM = System(
     name="ivideogpt",

@@ -31,6 +31,7 @@ from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
 from reelworld.nn.quantize.quantizer import Quantized
 from reelworld.nn.quantize.straight_through import rotation
+from reelworld.systems.ivideogpt.config import TokenizerConfig
 from reelworld.systems.ivideogpt.context_attention import (
     NORM_GROUPS,
     ConditionalEncoder,
@@ -47,8 +48,8 @@ AT_ONCE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextVQGANConfig:
-    """Shape of a conditional VQGAN. Defaults are those of the published 64x64 model."""
+class ContextVQGANConfig(TokenizerConfig):
+    """Shape of a context VQGAN. Defaults are those of the published 64x64 model."""
 
     height: int = 64
     """Pixel rows."""
@@ -56,45 +57,14 @@ class ContextVQGANConfig:
     """Pixel columns."""
     context_frames: int = 2
     """First frames of a clip, which have many codes and are seen by all others."""
-    channels: tuple[int, ...] = (128, 256, 512)
-    """Of each block, from the pixels inwards; each but the last halves both sides."""
-    layers: int = 2
-    """Residual blocks per block of the encoders; the decoders have one more."""
-    latent: int = 64
-    """Channels of the latents."""
     code_width: int = 64
     """Width of a code's vector, in both codebooks."""
-    context_codes: int = 8192
-    """Size of the codebook of context frames."""
-    frame_codes: int = 8192
-    """Size of the codebook of later frames."""
-    patch: int = 4
-    """Cells of the context's grid per code of a later frame, along each side."""
-    groups: int = 32
-    """Groups of the norms; they divide all channels."""
-    coded_alone: bool = False
-    """Later frames are coded without a look at the context, which their decoder alone sees; published encoders look."""
     attends_in_middle: bool = False
     """Whether the networks of context frames attend in their middle; those of later frames always do."""
-    largest_attention: int = 16
-    """Rows or columns of the largest map that attends to the context."""
-    dropout: float = 0.1
-    """In the attention to the context."""
-    renewed_below: float = 0.0
-    """Codes that fewer rows of a batch choose, in the moving average, begin anew as rows of the batch; 0 keeps all, as
-    published."""
-    codebook_decay: float = 0.0
-    """Above 0, codebooks follow the features by moving averages of this decay, and gradients turn with the features;
-    at 0 they learn by gradients, as published."""
-    commitment: float = 1.0
-    """Weight of how far features are from their codes."""
 
     def __post_init__(self) -> None:
-        counts = "context_frames layers latent code_width context_codes frame_codes patch groups largest_attention"
-        require(self, counts, lambda v: v >= 1, "at least 1")
-        require(self, "dropout", lambda v: 0 <= v < 1, "from 0 to below 1")
-        require(self, "renewed_below commitment", lambda v: v >= 0, "at least 0")
-        require(self, "codebook_decay", lambda v: 0 <= v < 1, "from 0 to below 1")
+        super().__post_init__()
+        require(self, "context_frames code_width", lambda v: v >= 1, "at least 1")
         for channels in self.channels:
             if channels < 1 or channels % self.groups or channels % NORM_GROUPS:
                 raise UserError(
@@ -152,12 +122,14 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         watching: dict[str, Any] = {
             "size": (config.height, config.width),
             "n_context": config.context_frames,
-            "largest": config.largest_attention,
+            "largest": config.max_attention_resolution,
             "dropout": config.dropout,
         }
         self.encoder = FrameEncoder(*shape, config.attends_in_middle)
         self.decoder = FrameDecoder(*shape, config.attends_in_middle)
-        self.cond_encoder = ConditionalEncoder(*shape, **(watching | ({"largest": 0} if config.coded_alone else {})))
+        self.cond_encoder = ConditionalEncoder(
+            *shape, **(watching | ({"largest": 0} if config.unconditional_encoder else {}))
+        )
         self.cond_decoder = WatchingDecoder(*shape, **watching)
         self.quant_conv = nn.Conv2d(config.latent, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.latent, 1)
@@ -245,7 +217,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
     @property
     def weights(self) -> dict[str, float]:
         """Weights of the terms that count less or more than 1."""
-        return {f"{name}_commitment": self.config.commitment for name in self.codebooks}
+        return {f"{name}_commitment": self.config.commitment_weight for name in self.codebooks}
 
     def terms(self, video: Tensor, rebuilt: Rebuilt) -> dict[str, tuple[Tensor, Tensor]]:
         """Compare clips in [-1, 1] with what was rebuilt of them."""
@@ -345,7 +317,7 @@ def make_codebook(config: ContextVQGANConfig, n_codes: int) -> LearnedCodebook |
     Source: the published one learns by gradients. Moving averages: van den Oord et al. 2017 (arXiv:1711.00937),
     appendix A.1; gradients that turn with the features: Fifty et al. 2024 (arXiv:2410.06424).
     """
-    renewal = FromBatch(config.renewed_below) if config.renewed_below else Kept()
+    renewal = FromBatch(config.dead_code_threshold) if config.dead_code_threshold else Kept()
     if config.codebook_decay:
         decay = config.codebook_decay
         return EMACodebook(n_codes, config.code_width, decay=decay, estimator=rotation, renewal=renewal)

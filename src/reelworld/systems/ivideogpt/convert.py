@@ -226,7 +226,7 @@ def _tokenizer_config(model: ExternalModel) -> ContextVQGANConfig:
             patch=patch,
             groups=model.number("norm_num_groups", 32),
             attends_in_middle=attends_in_middle,
-            largest_attention=model.number("max_att_resolution", 32),
+            max_attention_resolution=model.number("max_att_resolution", 32),
         )
     except UserError as error:
         raise model.error(f"is no tokenizer that can be built: {error}") from None
@@ -281,7 +281,7 @@ def load_transformer(
             transformer=stack,
             has_goal=has_goal,
             has_rewards="reward_linear.weight" in model.tensors,
-            recall_weight=1.0 if "action_recon_linear.weight" in model.tensors else 0.0,
+            action_recon_weight=1.0 if "action_recon_linear.weight" in model.tensors else 0.0,
         )
     except UserError as error:
         raise model.error(f"cannot be used like this: {error}") from None

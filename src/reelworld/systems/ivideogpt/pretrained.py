@@ -10,22 +10,19 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from reelworld.nn.action_bounds import accepted
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, with_context
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import ActionSpec, UserError
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
-    from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-
-__all__ = ["begin_from"]
+from reelworld.worlds.world import World
 
 log = logging.getLogger(__name__)
 
-FREE = ("context_frames", "dropout", "renewed_below", "commitment", "places", "initial_std")
+FREE = ("context_frames", "dropout", "dead_code_threshold", "commitment_weight", "places", "initial_std")
 """Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
 HEADS = {
     "cell": "the table of cells",
@@ -49,10 +46,6 @@ def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:
     Raises:
         UserError: If it is no such world, or has other shapes.
     """
-    from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
-    from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-    from reelworld.worlds.world import World
-
     world = World.load(path)
     if not isinstance(world.tokenizer, ContextVQGAN) or not isinstance(world.dynamics, IVideoGPTTransformer):
         raise UserError(f"{path} is a world of {world.info.system}; --pretrained wants one of ivideogpt.")
@@ -62,8 +55,6 @@ def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:
 
 
 def _begin_tokenizer(tokenizer: ContextVQGAN, theirs: ContextVQGAN, path: Path) -> None:
-    from reelworld.systems.ivideogpt.context_vqgan import with_context
-
     _check_same(tokenizer.config, theirs.config, path)
     wanted, learned = tokenizer.config.context_frames, theirs.config.context_frames
     if wanted != learned:

@@ -1,10 +1,4 @@
-"""iVideoGPT: a world for robots that takes actions and gives frames and rewards, one step at a time.
-
-A compressive tokenizer codes the first frames of a clip richly and every later one as a change of them; a transformer
-learns the row of codes, told of the actions at slots between the frames, and reads rewards off it.
-
-Source: Wu et al. 2024, "iVideoGPT: Interactive VideoGPTs are Scalable World Models" (arXiv:2405.15223), and the code of
-its authors.
+"""Training of iVideoGPT: the tokenizer on clips, then the transformer on their codes, with actions and rewards.
 
     reelworld train ivideogpt --data RECORDINGS --out runs/mine --size 64 --fit stretch --rewards
 
@@ -13,120 +7,142 @@ Expected: see docs/systems/ivideogpt.md, with what differs from the paper and fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
+
+from reelworld.data.augment import Augmentation
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import DataInfo
+from reelworld.data.loader import Loader
+from reelworld.data.rare_events import end_fraction, reward_scale
+from reelworld.models.samplers import SamplerConfig
+from reelworld.nn.perceptual import SquaredDifference, load_lpips
 from reelworld.systems.ivideogpt.config import Config
-from reelworld.systems.ivideogpt.pretrained import begin_from
-from reelworld.systems.ivideogpt.train_dynamics import dynamics_stages
-from reelworld.systems.ivideogpt.train_tokenizer import tokenizer_stage
-from reelworld.types import UserError
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
+from reelworld.systems.ivideogpt.frame_prior import DraftTraining
+from reelworld.systems.ivideogpt.gan_loss import GANLossConfig, ShuffledTraining, VQGANTraining
+from reelworld.systems.ivideogpt.model import action_specs, build
+from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
+from reelworld.train.data import TrainingData
+from reelworld.train.precompute_codes import encoded_batches, replay_batches
+from reelworld.train.stage import Stage
+from reelworld.train.validation import clip_check, coded_check, loss_check
+from reelworld.types import Batch, UserError
+from reelworld.worlds.assemble import make_world, with_data
+from reelworld.worlds.continuation import context_of
+from reelworld.worlds.world import World
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from reelworld.data.clip_index import ClipIndex
-    from reelworld.data.dataset import DataInfo, Dataset
-    from reelworld.train.run import Run
-    from reelworld.train.stage import Stage
-    from reelworld.types import ActionSpec
-    from reelworld.worlds.world import World
-
-
-def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:
-    """Describe the actions of one step of the world."""
-    from reelworld.data.clip_index import merged_specs
-
-    if config.actions == "given" and not info.actions:
-        raise UserError("the recordings have no actions; make a world that runs by itself: --actions none.")
-    return merged_specs(info.actions, config.frame_stride, "stack") if config.actions == "given" else {}
+log = logging.getLogger(__name__)
 
 
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size."""
-    import torch
-
-    from reelworld.nn.llama import LlamaConfig
-    from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig
-    from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
-
-    torch.manual_seed(config.seed)
-    same = "context_frames channels latent groups context_codes frame_codes patch largest_attention"
-    same += " renewed_below codebook_decay commitment coded_alone"
-    shape = ContextVQGANConfig(
-        height=info.height,
-        width=info.width,
-        layers=config.block_layers,
-        code_width=config.latent,
-        dropout=config.tokenizer_dropout,
-        **{name: getattr(config, name) for name in same.split()},
-    )
-    widths = {name: getattr(config, name) for name in ("width", "inner", "layers", "heads", "initial_std", "places")}
-    dynamics = IVideoGPTTransformerConfig(
-        grid=shape.grids()["video"],
-        context_grid=shape.grids()["context"],
-        context_frames=config.context_frames,
-        frames=config.clip_frames,
-        actions=action_specs(config, info),
-        transformer=LlamaConfig(dropout=config.attn_dropout, **widths),
-        knows_cells=config.knows_cells,
-        draft_width=config.draft_width,
-        code_width=config.latent,
-        has_goal=config.goal,
-        has_rewards=config.rewards,
-        has_ends=config.rewards,
-        recall_weight=config.recall_weight,
-    )
-    parts = {"tokenizer": ContextVQGAN(shape), "dynamics": IVideoGPTTransformer(dynamics)}
-    if config.pretrained is not None:
-        begin_from(Path(config.pretrained), parts)
-    return parts
-
-
-def windows(config: Config, dataset: Dataset, split: str) -> ClipIndex:
-    """Cut recordings into clips of kept frames."""
-    from reelworld.data.clip_index import ClipIndex
-
-    return ClipIndex(dataset, split, config.clip_frames, config.frame_stride, goal_first=config.goal)
-
-
-def stages(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> Iterator[Stage]:
+def stages(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
-    from reelworld.data.clip_index import check_lengths
-
-    for split in ("train", "val"):
-        check_lengths(dataset, split, config.clip_frames, config.frame_stride, "clip_frames")
-    clips, held_out = windows(config, dataset, "train"), windows(config, dataset, "val")
+    data.require_length("clip_frames", stride=config.frame_stride)
+    clips, held_out = training_clips(config, data, "train"), training_clips(config, data, "val")
     if config.rewards and "rewards" not in clips[0]:
-        raise UserError(f"{dataset.path} has no rewards to learn from; leave out --rewards.")
+        raise UserError(f"{data.dataset.path} has no rewards to learn from; leave out --rewards.")
     tokenizer: Any = parts["tokenizer"]
     dynamics: Any = parts["dynamics"]
-    yield tokenizer_stage(config, tokenizer, clips, held_out)
-    yield from dynamics_stages(config, tokenizer, dynamics, clips, held_out)
+    yield tokenizer_stage(config, tokenizer, data, clips, held_out)
+    dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
+    dynamics.expect_ends(end_fraction(clips) if config.rewards else 0.0)
+    if dynamics.draft is not None:
+        yield from frame_prior_stage(config, tokenizer, dynamics, data, clips, held_out)
+    encoded = encoded_batches(augmented_batches(config, clips, config.dynamics.batch), tokenizer)
+    yield data.stage(
+        "dynamics",
+        dynamics,
+        replay_batches(encoded, config.dynamics.replays, config.seed),
+        config.dynamics,
+        clip_frames=config.clip_frames,
+        validate=coded_check(tokenizer, dynamics, held_out),
+    )
 
 
-def finish(config: Config, parts: dict[str, nn.Module], dataset: Dataset, run: Run) -> World:
+def tokenizer_stage(
+    config: Config, tokenizer: ContextVQGAN, data: TrainingData, clips: ClipIndex, held_out: ClipIndex
+) -> Stage:
+    """Train the tokenizer on some frames of every clip."""
+    options = config.tokenizer
+    adversarial = None if options.disc_start is None else GANLossConfig(start_step=options.disc_start)
+    n_later = options.sampled_frames - config.context_frames
+    training = ShuffledTraining if config.goal else VQGANTraining
+    return data.stage(
+        "tokenizer",
+        training(tokenizer, perceptual_loss(config), n_later, adversarial, options.perceptual_weight),
+        augmented_batches(config, clips, options.batch),
+        options,
+        clip_frames=options.sampled_frames,
+        validate=clip_check(tokenizer, held_out),
+    )
+
+
+def frame_prior_stage(
+    config: Config,
+    tokenizer: ContextVQGAN,
+    dynamics: IVideoGPTTransformer,
+    data: TrainingData,
+    clips: ClipIndex,
+    held_out: ClipIndex,
+) -> Iterator[Stage]:
+    """Train the frame prior and the reward head that reads codes, then freeze them.
+
+    Trained jointly they overfit the few clips that the transformer sees.
+    """
+    heads = [part for part in (dynamics.draft, dynamics.verdict) if part is not None]
+    for part in heads:
+        part.reader.know_codes(tokenizer.frame_codebook.vectors)
+    training = DraftTraining(heads, dynamics.draft_loss)
+    encoded = encoded_batches(augmented_batches(config, clips, config.frame_prior.batch), tokenizer)
+    yield data.stage(
+        "dynamics",
+        training,
+        replay_batches(encoded, config.frame_prior.replays, config.seed),
+        config.frame_prior,
+        clip_frames=config.clip_frames,
+        validate=loss_check(tokenizer, training, held_out),
+        name="draft",  # seeds depend on it: a new name would change trained worlds
+    )
+    for part in heads:
+        part.requires_grad_(False)
+
+
+def training_clips(config: Config, data: TrainingData, split: str) -> ClipIndex:
+    """Cut recordings into clips of kept frames, the goal first where there is one."""
+    return ClipIndex(data.dataset, split, config.clip_frames, config.frame_stride, goal_first=config.goal)
+
+
+def augmented_batches(config: Config, clips: ClipIndex, batch: int) -> Callable[[int], Iterator[Batch]]:
+    """Draw augmented clips; batch number -> endless batches from there on."""
+    augment = Augmentation(least_area=config.crop_area, colour=config.colour_change)
+    return Loader(clips, batch, config.seed, augment=augment).batches
+
+
+def perceptual_loss(config: Config) -> nn.Module:
+    """Choose the perceptual loss, with a warning where it is not the published one."""
+    if config.tokenizer.lpips is not None:
+        return load_lpips(Path(config.tokenizer.lpips))
+    log.warning("no weights of LPIPS were given (--tokenizer.lpips FILE): squared differences stand in for it.")
+    return SquaredDifference()
+
+
+def finish(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> World:
     """Assemble the world, with clips to start from."""
-    from reelworld.data.clip_index import ClipIndex
-    from reelworld.train.validation import coded_check
-    from reelworld.worlds.assemble import with_data
-    from reelworld.worlds.continuation import context_of
-
-    held_out = windows(config, dataset, "val")
+    held_out = training_clips(config, data, "val")
     check = coded_check(parts["tokenizer"], parts["dynamics"], held_out)()
-    starts = held_out if config.goal else ClipIndex(dataset, "val", config.given_frames, config.frame_stride)
-    world = with_data(assemble(config, parts, dataset.info), dataset, starts, check)
+    starts = held_out if config.goal else data.clips("val", config.given_frames, config.frame_stride)
+    world = with_data(assemble(config, parts, data.info), data.dataset, starts, check)
     world.starts = [context_of(clip, world.info.context_frames) for clip in world.starts]  # not what leads to a goal
     return world
 
 
 def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
     """Give trained or untrained parts the form of a world."""
-    from reelworld.models.samplers import SamplerConfig
-    from reelworld.worlds.assemble import make_world
-
     return make_world(
         "ivideogpt",
         config,

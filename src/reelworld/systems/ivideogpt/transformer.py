@@ -31,6 +31,7 @@ from reelworld.nn.action_embedding import ActionVector
 from reelworld.nn.decode import gemv
 from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
+from reelworld.systems.ivideogpt.config import DynamicsConfig
 from reelworld.systems.ivideogpt.frame_prior import FramePrior, FrameSizes, RewardHead, frames_before
 from reelworld.systems.ivideogpt.token_layout import SequenceLayout
 from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
@@ -38,7 +39,7 @@ from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Loss
 
 
 @dataclass(frozen=True, kw_only=True)
-class IVideoGPTTransformerConfig:
+class IVideoGPTTransformerConfig(DynamicsConfig):
     """Shape of the dynamics and what they learn."""
 
     grid: GridSpec
@@ -53,10 +54,8 @@ class IVideoGPTTransformerConfig:
     """Action streams; empty for worlds that run by themselves."""
     transformer: LlamaConfig = field(default_factory=LlamaConfig)
     """The transformer."""
-    knows_cells: bool = False
-    """Tokens are told their cell within their frame; published models know only how far tokens are apart."""
-    draft_width: int = 0
-    """Width of perceptrons that draft every frame from the three before and judge it; 0 has none, as published."""
+    frame_prior_width: int = 0
+    """Width of the frame prior and of the reward head that reads codes; 0 has none, as published."""
     code_width: int = 1
     """Numbers of the vectors that the tokenizer knows codes of later frames by; drafts read codes by them."""
     has_goal: bool = False
@@ -65,12 +64,11 @@ class IVideoGPTTransformerConfig:
     """Learn what reward arriving at a frame brings."""
     has_ends: bool = False
     """Learn whether arriving at a frame ends the episode; published models do not."""
-    recall_weight: float = 0.0
-    """Weight of telling the action back from every token behind its slot; 0 learns nothing of it."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(self, "context_frames code_width", lambda v: v >= 1, "at least 1")
-        require(self, "recall_weight draft_width", lambda v: v >= 0, "at least 0")
+        require(self, "frame_prior_width", lambda v: v >= 0, "at least 0")
         if self.has_goal and self.context_frames < 2:
             raise UserError(
                 "context_frames is 1; with a goal it must be at least 2: the goal and a frame to begin with."
@@ -102,25 +100,25 @@ class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
         self.config, self.layout = config, config.layout
         width = config.transformer.width
         self.embed = nn.Embedding(self.layout.vocabulary, width)
-        self.cell = nn.Embedding(self.layout.n_cells, width) if config.knows_cells else None
+        self.cell = nn.Embedding(self.layout.n_cells, width) if config.cell_positions else None
         self.transformer = Llama(config.transformer)
         self.head = nn.Linear(width, self.layout.vocabulary, bias=False)
         self.action_vector = ActionVector(config.actions)
         n_numbers = self.action_vector.width
         self.action = nn.Linear(n_numbers, width) if config.actions else None
-        self.reward = nn.Linear(width, 1) if config.has_rewards and not config.draft_width else None
+        self.reward = nn.Linear(width, 1) if config.has_rewards and not config.frame_prior_width else None
         self.ended = nn.Linear(width, 1) if config.has_ends else None
-        self.recall = nn.Linear(width, n_numbers) if config.recall_weight and config.actions else None
+        self.recall = nn.Linear(width, n_numbers) if config.action_recon_weight and config.actions else None
         sizes = FrameSizes(
             n_cells=self.layout.frame_tokens,
             n_codes=self.layout.frame_codes,
             code_width=config.code_width,
             n_numbers=n_numbers,
-            width=config.draft_width,
+            width=config.frame_prior_width,
         )
-        self.draft = FramePrior(sizes) if config.draft_width else None
-        self.verdict = RewardHead(sizes) if config.draft_width and config.has_rewards else None
-        self.hint = nn.Linear(config.draft_width, width) if config.draft_width else None
+        self.draft = FramePrior(sizes) if config.frame_prior_width else None
+        self.verdict = RewardHead(sizes) if config.frame_prior_width and config.has_rewards else None
+        self.hint = nn.Linear(config.frame_prior_width, width) if config.frame_prior_width else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head, self.cell):
             if layer is not None:
@@ -177,7 +175,7 @@ class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
             terms["terminated"] = self._end_term(framed_BFSD, batch.terminated, valid_BF)
         if self.recall is not None:
             terms["recall"] = self._recall_term(framed_BFSD, batch, valid_BF)
-        return Losses(terms, {"accuracy": 0.0, "recall": self.config.recall_weight})
+        return Losses(terms, {"accuracy": 0.0, "recall": self.config.action_recon_weight})
 
     def _valid(self, batch: Batch) -> Tensor:
         """Return which later frames count, float (B, F)."""

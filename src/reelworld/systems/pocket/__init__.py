@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reelworld.models.system import DemoPlan, System
-from reelworld.systems.pocket.config import Config
-from reelworld.systems.pocket.presets import ABOUT, PRESETS
+from reelworld.systems.pocket.config import ABOUT, PRESETS, TINY, Config
 
 SYSTEM = System(
     name="pocket",
@@ -18,7 +17,7 @@ SYSTEM = System(
     examples=(
         "pocket --data recordings/doors --out runs/doors --max-minutes 5",
         "pocket --data my-videos --out runs/mine --size 64 --fit crop",
-        "pocket:tiny --data recordings/doors --out runs/try --steps 100",
+        "pocket:tiny --data recordings/doors --out runs/try --dynamics.steps 100",
     ),
     package=__name__,
     demo=DemoPlan(
@@ -26,7 +25,12 @@ SYSTEM = System(
         episodes=400,
         test_episodes=128,
         config=replace(PRESETS["small"], max_minutes=5.0),
-        quick=replace(PRESETS["tiny"], steps=200, tokenizer_steps=100, max_minutes=0.5),
+        quick=replace(
+            TINY,
+            tokenizer=replace(TINY.tokenizer, steps=100),
+            dynamics=replace(TINY.dynamics, steps=200),
+            max_minutes=0.5,
+        ),
         about="A world that is played with keys, evaluated on a second recording of fresh seeds.",
     ),
 )

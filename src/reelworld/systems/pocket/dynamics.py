@@ -34,35 +34,22 @@ from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.quantize.fsq import code_digits
 from reelworld.nn.random import Generators, uniform
 from reelworld.nn.streams import Streams
+from reelworld.systems.pocket.config import DynamicsConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores
 
 __all__ = ["PocketDynamics", "PocketDynamicsConfig", "PocketState"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PocketDynamicsConfig:
+class PocketDynamicsConfig(DynamicsConfig):
     """Shape of a grid dynamics model."""
 
     grid: GridSpec
     """The tokenizer's grid for one frame."""
     actions: Mapping[str, ActionSpec]
     """Action streams; empty for worlds that run by themselves."""
-    width: int = 128
-    """Width of trunk and head."""
-    trunk_layers: int = 4
-    """Grid blocks that read the past; temporal attention follows each of the first ``temporal_layers``."""
-    temporal_layers: int = 2
-    """Layers with temporal attention."""
-    head_layers: int = 2
-    """Grid blocks that are repeated at each decoding step."""
     heads: int = 4
     """Attention heads."""
-    window: int = 8
-    """Frames that temporal attention reaches back to, the current one included."""
-    full_mask_share: float = 0.5
-    """Share of training frames whose codes are all masked; the others follow the cosine schedule."""
-    context_noise: float = 0.0
-    """Greatest share of a context frame's codes that training replaces, drawn per sequence."""
     outcome_weight: float = 0.1
     """Weight of rewards and ends of episodes beside the codes."""
 
@@ -227,7 +214,7 @@ class PocketDynamics(Dynamics[PocketState]):
         """Draw which codes of each next frame the head is told, bool (B, T, N)."""
         batch, frames, _ = codes_BTN.shape
         draw_BT = uniform((batch, frames), generator, codes_BTN.device)
-        share = self.config.full_mask_share
+        share = self.config.full_mask_prob
         masked_BT = torch.cos((draw_BT - share).clamp_min(0) / max(1 - share, 1e-6) * math.pi / 2)
         return uniform(codes_BTN.shape, generator, codes_BTN.device) >= masked_BT[..., None].clamp_min(1e-6)
 

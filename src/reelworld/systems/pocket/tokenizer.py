@@ -21,13 +21,14 @@ from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
 from reelworld.nn.quantize.input_norm import Spread
+from reelworld.systems.pocket.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["PatchTokenizer", "PatchTokenizerConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PatchTokenizerConfig:
+class PatchTokenizerConfig(TokenizerConfig):
     """Shape of a patch tokenizer."""
 
     rows: int = 8
@@ -36,14 +37,10 @@ class PatchTokenizerConfig:
     """Columns of the token grid."""
     patch: int = 8
     """Pixels per token, along each side."""
-    width: int = 128
-    """Width of encoder and decoder."""
     encoder_layers: int = 2
     """Residual layers of the encoder (each sees one patch)."""
     decoder_layers: int = 2
     """Grid blocks of the decoder (each sees one ring of neighbours more)."""
-    levels: tuple[int, ...] = (8, 5, 5, 5)
-    """Levels per digit; their product is the codebook size."""
     rarity: float = 0.5
     """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike."""
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reelworld.models.system import DemoPlan, System
-from reelworld.systems.videogpt.config import Config
-from reelworld.systems.videogpt.presets import ABOUT, PRESETS
+from reelworld.systems.videogpt.config import ABOUT, PRESETS, TINY, Config
 
 SYSTEM = System(
     name="videogpt",
@@ -23,7 +22,12 @@ SYSTEM = System(
         episodes=1280,
         test_episodes=0,  # codes of test clips are compared with predictors fitted on training clips of one data set
         config=replace(PRESETS["small"], max_minutes=8.5),
-        quick=replace(PRESETS["tiny"], steps=200, tokenizer_steps=100, max_minutes=0.5),
+        quick=replace(
+            TINY,
+            tokenizer=replace(TINY.tokenizer, steps=100),
+            dynamics=replace(TINY.dynamics, steps=200),
+            max_minutes=0.5,
+        ),
         about="Scripted walks, continued each time in another way, evaluated on the recording's test episodes.",
     ),
 )

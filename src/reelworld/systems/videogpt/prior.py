@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, L
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
 from reelworld.systems.videogpt.compiled_decoder import CompiledDecoder
 from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
+from reelworld.systems.videogpt.config import DynamicsConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
 
@@ -41,7 +42,7 @@ Memory = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PriorConfig:
+class PriorConfig(DynamicsConfig):
     """Shape of an autoregressive prior."""
 
     grid: GridSpec
@@ -50,39 +51,18 @@ class PriorConfig:
     """Latent frames of a clip, P."""
     embedding_dim: int = 256
     """Width of a code's vector."""
-    hidden_dim: int = 576
-    """Width of the transformer."""
-    heads: int = 4
-    """Attention heads."""
-    layers: int = 8
-    """Transformer blocks."""
-    dropout: float = 0.2
-    """Share of each block's output that training drops."""
-    attn_dropout: float = 0.3
-    """Share of attention weights that training drops (full attention only)."""
-    attention: Literal["full", "sparse"] = "full"
-    """Whether a token sees all tokens before it, or nearby blocks and those at its place in earlier frames."""
-    cond_frames: int = 0
-    """First frames of a clip that are shown as pixels; 0 for none."""
     cond_height: int = 64
-    """Their pixel rows."""
+    """Pixel rows of conditioning frames."""
     cond_width: int = 64
     """Their pixel columns."""
-    resnet_width: int = 64
-    """Channels of the first group of the network that reads them."""
-    resnet_dim: int = 240
-    """Width of the features it makes."""
     n_classes: int = 0
     """Classes a clip may have; 0 for none."""
 
     def __post_init__(self) -> None:
-        require(self, "latent_frames embedding_dim heads layers", lambda v: v >= 1, "at least 1")
-        require(self, "cond_frames n_classes", lambda v: v >= 0, "at least 0")
-        require(self, "dropout attn_dropout", lambda v: 0 <= v < 1, "at least 0 and below 1")
-        require(self, "hidden_dim", lambda v: v >= 3 and v % self.heads == 0, f"a multiple of heads ({self.heads})")
+        super().__post_init__()
+        require(self, "latent_frames embedding_dim", lambda v: v >= 1, "at least 1")
+        require(self, "n_classes", lambda v: v >= 0, "at least 0")
         if self.cond_frames:
-            require(self, "resnet_width", lambda v: v >= 1, "at least 1")
-            require(self, "resnet_dim", lambda v: v >= max(3, self.heads), f"at least 3 and heads ({self.heads})")
             is_even = self.cond_height % SPACE_STRIDE == self.cond_width % SPACE_STRIDE == 0
             if not is_even or min(self.cond_height, self.cond_width) < SPACE_STRIDE:
                 raise UserError(

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from reelworld.models.parts import Tokenizer
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.transformer import SelfAttention
+from reelworld.systems.videogpt.config import TokenizerConfig
 from reelworld.systems.videogpt.same_pad_conv3d import SameConv3d, SameConvTranspose3d
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
@@ -33,7 +34,7 @@ COMMITMENT = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQVAE3DConfig:
+class VQVAE3DConfig(TokenizerConfig):
     """Shape of a 3D VQ-VAE."""
 
     clip_frames: int = 16
@@ -42,29 +43,9 @@ class VQVAE3DConfig:
     """Pixel rows."""
     width: int = 64
     """Pixel columns."""
-    downsample: tuple[int, int, int] = (4, 4, 4)
-    """Frames, rows and columns per code: powers of two, the greatest at least 2."""
-    n_codes: int = 2048
-    """Size of the codebook."""
-    embedding_dim: int = 256
-    """Width of a code's vector."""
-    n_hiddens: int = 240
-    """Width of encoder and decoder."""
-    n_res_layers: int = 4
-    """Attention-residual blocks in the encoder, and in the decoder."""
 
     def __post_init__(self) -> None:
-        if any(s < 1 or s & (s - 1) for s in self.downsample) or max(self.downsample) < 2:
-            raise UserError(
-                f"downsample is {self.downsample}; wanted powers of two (1, 2, 4, 8...), the greatest at least 2."
-            )
-        if self.n_hiddens < 2 or self.n_hiddens % 2:
-            raise UserError(f"n_hiddens is {self.n_hiddens}; it must be even (two heads, half-width residuals).")
-        for name in ("n_codes", "embedding_dim"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if self.n_res_layers < 0:
-            raise UserError(f"n_res_layers is {self.n_res_layers}; it must be at least 0.")
+        super().__post_init__()
         check_clip(self.clip_frames, self.height, self.width, self.downsample)
 
 

@@ -1,0 +1,114 @@
+"""Recordings as the stages of a system read them: clips of a split, loaders, stored codes, and stages over them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from torch import nn
+
+from reelworld.data.clip_index import ClipIndex, Merge, check_lengths
+from reelworld.data.code_store import CodeStore
+from reelworld.data.dataset import DataInfo, Dataset
+from reelworld.models.system import SystemConfig
+from reelworld.train.config import StageConfig
+from reelworld.train.precompute_codes import precompute_codes
+from reelworld.train.stage import Stage, Validate
+from reelworld.types import Batch, Tokenizer, UserError
+
+
+class TrainingData:
+    """The recordings of one training.
+
+    Attributes:
+        dataset: The recordings.
+        config: Of the system.
+        folder: Of the run; stored codes go there.
+    """
+
+    def __init__(self, dataset: Dataset, config: SystemConfig, folder: Path) -> None:
+        """Check that the stages leave each other time.
+
+        Raises:
+            UserError: If the time fractions of the stages add up to 1 or more, or two stages want what is left.
+        """
+        self.dataset, self.config, self.folder = dataset, config, folder
+        self._time_left = 1.0
+        stages = {
+            f.name: value
+            for f in dataclasses.fields(config)
+            if isinstance(value := getattr(config, f.name), StageConfig)
+        }
+        if sum(stage.time_fraction for stage in stages.values()) >= 1:
+            names = " and ".join(f"{name}.time_fraction" for name, stage in stages.items() if stage.time_fraction)
+            raise UserError(f"{names} leave nothing of max_minutes for the other stages.")
+        if len(rest := [name for name, stage in stages.items() if not stage.time_fraction]) > 1:
+            names = " and ".join(f"{name}.time_fraction" for name in rest)
+            raise UserError(f"{names} are 0; only one stage can have the time that the others leave.")
+
+    @property
+    def info(self) -> DataInfo:
+        """What all episodes have in common."""
+        return self.dataset.info
+
+    def require_length(self, field: str, splits: Sequence[str] = ("train", "val"), stride: int = 1) -> None:
+        """Refuse recordings that are all shorter than a clip, before anything is trained.
+
+        Args:
+            field: Field of the config with the frames of a clip; the message names its flag.
+            splits: Splits that clips are cut from.
+            stride: Frames from one kept frame to the next.
+
+        Raises:
+            UserError: If a split is empty or too short.
+        """
+        for split in splits:
+            check_lengths(self.dataset, split, getattr(self.config, field), stride, field)
+
+    def clips(self, split: str, n_frames: int, stride: int = 1, merge: Merge = "stack") -> ClipIndex:
+        """Index the clips of a split."""
+        return ClipIndex(self.dataset, split, n_frames, stride, merge)
+
+    def encode(self, tokenizer: Tokenizer) -> CodeStore:
+        """Write the codes of all frames once; an encoded data set is opened as it is."""
+        return precompute_codes(self.dataset, tokenizer, self.folder / "codes")
+
+    def stage(
+        self,
+        part: str,
+        module: nn.Module,
+        batches: Callable[[int], Iterator[Batch]],
+        config: StageConfig,
+        *,
+        clip_frames: int,
+        validate: Validate | None = None,
+        name: str = "",
+        n_joined: int = 1,
+    ) -> Stage:
+        """Make a stage that takes its length, its optimizer and its part of the time budget from its config.
+
+        Args:
+            part: Name of the part that learns.
+            module: What learns, usually the part itself.
+            batches: Batch number -> endless batches from there on.
+            config: Of the stage.
+            clip_frames: Frames of a clip that are learned from, for the speed shown.
+            validate: Named numbers of the present weights.
+            name: Name of the stage, if it is not the part's.
+            n_joined: Batches of ``config.batch`` clips that make one of ``batches``.
+        """
+        fraction = config.time_fraction or self._time_left
+        self._time_left -= config.time_fraction
+        return Stage(
+            name=name or part,
+            part=part,
+            module=module,
+            batches=batches,
+            steps=config.steps,
+            optim=config.optim,
+            max_minutes=self.config.max_minutes and self.config.max_minutes * fraction,
+            precision=self.config.precision,
+            frames_per_batch=n_joined * config.batch * clip_frames,
+            validate=validate,
+        )
