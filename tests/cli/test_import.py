@@ -171,7 +171,7 @@ def test_halves_and_pairs_that_do_not_fit(
     pair: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     vqvae, prior = pair
-    other, _ = write_pair(tmp_path, make_parts(**VARIANTS["frame"], n_codes=64))
+    other, _ = write_pair(tmp_path, make_parts(**VARIANTS["frame"], tokenizer__n_codes=64))
     out = ("--out", tmp_path / "world")
     assert "half of a pair" in refused(tmp_path, capsys, "videogpt", "--prior", prior, *out)
     assert "--prior" in refused(tmp_path, capsys, "videogpt", "--vqvae", vqvae, *out)

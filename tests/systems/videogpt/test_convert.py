@@ -132,9 +132,9 @@ def test_weights_of_other_widths_become_float32(dtype: torch.dtype, tmp_path: Pa
 
 def test_what_is_not_said_is_read_off_the_shapes(tmp_path: Path) -> None:
     parts = config, vqvae, prior = make_parts(**VARIANTS["frame-and-class"])
-    few = {"heads": config.heads, "dropout": config.dropout, "attn_dropout": config.attn_dropout}
+    few = {name: getattr(config.dynamics, name) for name in ("heads", "dropout", "attn_dropout")}
     prior_path = write_lightning(tmp_path / "gpt.ckpt", prior_weights(*parts, with_vqvae=False), few)
-    stride = {"downsample": config.downsample}
+    stride = {"downsample": config.tokenizer.downsample}
     vqvae_path = write_lightning(tmp_path / "vqvae.ckpt", weights(vqvae), stride)
     assert_same_model(import_world(vqvae_path, prior_path), vqvae, prior)
 
@@ -315,10 +315,10 @@ def test_strides_and_clips_that_only_a_prior_can_contradict(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"n_codes": 64}, "64"),
-        ({"embedding_dim": 16}, "width 16"),
+        ({"tokenizer__n_codes": 64}, "64"),
+        ({"tokenizer__embedding_dim": 16}, "width 16"),
         ({"sequence_length": 16}, "clips of 16x32x32"),
-        ({"downsample": (4, 8, 8)}, "clips of 16x32x32"),
+        ({"tokenizer__downsample": (4, 8, 8)}, "clips of 16x32x32"),
     ],
 )
 def test_a_prior_that_does_not_fit_the_vqvae(other: dict[str, Any], said: str, tmp_path: Path) -> None:

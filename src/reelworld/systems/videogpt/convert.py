@@ -14,6 +14,7 @@ A shape here is frames, rows and columns of a clip, or of its codes.
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 
 from reelworld.data.episodes import DataInfo
+from reelworld.systems.videogpt.config import DynamicsConfig, TokenizerConfig
 from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
 from reelworld.types import GridSpec, UserError
@@ -229,15 +231,15 @@ def _is_vqvae(checkpoint: ExternalCheckpoint) -> bool:
 
 def _system_config(vqvae: VQVAE3DConfig, prior: PriorConfig) -> dict[str, Any]:
     """Name the sizes as the system's config does, so that recordings are read for this world as for a trained one."""
-    same = ("n_codes", "embedding_dim", "n_hiddens", "n_res_layers", "downsample")
-    both = ("hidden_dim", "heads", "layers", "attention", "dropout", "attn_dropout", "cond_frames")
+    shown = {field.name: getattr(prior, field.name) for field in fields(DynamicsConfig)}
+    if not prior.cond_frames:
+        shown = {name: value for name, value in shown.items() if not name.startswith("resnet_")}
     return {
         "sequence_length": vqvae.clip_frames,
         "fit": "crop",  # the published loader resizes the shorter side and cuts out the centre
-        **{name: getattr(vqvae, name) for name in same},
-        **{name: getattr(prior, name) for name in both},
         "class_cond": prior.n_classes > 0,
-        **({"resnet_width": prior.resnet_width, "resnet_dim": prior.resnet_dim} if prior.cond_frames else {}),
+        "tokenizer": {field.name: getattr(vqvae, field.name) for field in fields(TokenizerConfig)},
+        "dynamics": shown,
     }
 
 
