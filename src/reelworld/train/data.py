@@ -11,11 +11,12 @@ from torch import nn
 from reelworld.data.clip_index import ClipIndex, Merge, check_lengths
 from reelworld.data.code_store import CodeStore
 from reelworld.data.dataset import DataInfo, Dataset
+from reelworld.models.parts import Tokenizer
 from reelworld.models.system import SystemConfig
 from reelworld.train.config import StageConfig
 from reelworld.train.precompute_codes import precompute_codes
 from reelworld.train.stage import Stage, Validate
-from reelworld.types import Batch, Tokenizer, UserError
+from reelworld.types import Batch, UserError
 
 
 class TrainingData:
