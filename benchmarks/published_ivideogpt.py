@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.nn.llama import Block
+from reelworld.nn.decoder import DecoderBlock
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import Codes, Sampler
@@ -63,7 +63,7 @@ def transformer(model: IVideoGPTTransformer, x_BLD: Tensor, kept: Kept | None) -
     places = torch.arange(first, first + x_BLD.shape[1])
     cos, sin = (table[places].repeat(1, 2) for table in (stack.rotary.cos, stack.rotary.sin))
     for number, module in enumerate(stack.blocks):
-        block = cast(Block, module)
+        block = cast(DecoderBlock, module)
         heads = block.attention.heads
         entered = norm(block.norm_attention, x_BLD)
         weights = block.attention.qkv.weight.chunk(3)
@@ -79,8 +79,8 @@ def transformer(model: IVideoGPTTransformer, x_BLD: Tensor, kept: Kept | None) -
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=is_whole)
         x_BLD = x_BLD + block.attention.out(mixed.transpose(1, 2).flatten(2))
         entered = norm(block.norm_mlp, x_BLD)
-        gate, up = (functional.linear(entered, w) for w in block.gate_up.weight.chunk(2))
-        x_BLD = x_BLD + block.down(functional.silu(gate) * up)
+        gate, up = (functional.linear(entered, w) for w in block.mlp.gate_up.weight.chunk(2))
+        x_BLD = x_BLD + block.mlp.down(functional.silu(gate) * up)
     return norm(stack.norm, x_BLD)
 
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.nn.transformer import CrossAttention, LateEpsilonNorm, SelfAttention
+from reelworld.nn.decoder import CrossAttention, DecoderBlock, LateEpsilonNorm, SelfAttention
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK
-from reelworld.systems.videogpt.prior import AutoregressivePrior, Block
+from reelworld.systems.videogpt.prior import AutoregressivePrior
 from reelworld.systems.videogpt.vqvae import VQVAE3D, AttentionResidual, AxialBlock
 
 
@@ -118,10 +118,10 @@ class PublishedSampler:
             x = prior.start[None]
         x = (x + prior.positions().view(*self.shape, -1)[place])[:, None]
         for block, cache in zip(prior.blocks, self.caches, strict=True):
-            x = self._block(cast(Block, block), x, cache, place)
+            x = self._block(cast(DecoderBlock, block), x, cache, place)
         return functional.linear(norm(prior.norm, x), prior.head.weight)[:, 0].float()
 
-    def _block(self, block: Block, x: Tensor, cache: Cached, place: tuple[int, int, int]) -> Tensor:
+    def _block(self, block: DecoderBlock, x: Tensor, cache: Cached, place: tuple[int, int, int]) -> Tensor:
         x = x + self._attention(block.attention, norm(block.norm_attention, x), cache, place)
         if block.frames is not None:
             assert block.norm_frames is not None

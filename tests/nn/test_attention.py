@@ -78,36 +78,45 @@ def test_blocks_that_are_not_connected_are_not_seen(first: int) -> None:
 def test_ring_keeps_the_last_frames(prefilled: int) -> None:
     window, total = 4, 12
     keys = torch.arange(total, dtype=torch.float32).view(1, 1, total, 1).repeat(2, 1, 1, 1)
-    positions = torch.arange(total)
-    rows = positions[None, :prefilled]
-    cache = FrameCache.of(keys[:, :, :prefilled], -keys[:, :, :prefilled], rows, window)
+    layers = [(keys[:, :, :prefilled], -keys[:, :, :prefilled]), (2 * keys[:, :, :prefilled], keys[:, :, :prefilled])]
+    cache = FrameCache.of(layers, 1, window)
     for t in range(prefilled, total):
-        cache.write(keys[:, :, t : t + 1], -keys[:, :, t : t + 1], positions[t : t + 1])
+        assert cache.reserve(1).tolist() == [[t]]
+        for layer, new in enumerate((keys, 2 * keys)):
+            cache.put(layer, new[:, :, t : t + 1], -keys[:, :, t : t + 1])
+        cache.advance(1)
         kept = {int(p) for p in cache.positions[0] if p >= 0}
-        assert kept == set(range(max(0, t - window + 1), t + 1))
+        assert kept == set(range(max(0, t - window + 1), t + 1)) and cache.lengths.tolist() == [t + 1]
         for slot in range(window):
-            if cache.positions[0, slot] >= 0:
-                assert cache.keys[0, 0, slot, 0] == cache.positions[0, slot] == -cache.values[1, 0, slot, 0]
+            if (position := cache.positions[0, slot]) >= 0:
+                assert cache.keys[0, 0, 0, slot, 0] == position == -cache.values[0, 1, 0, slot, 0]
+                assert cache.keys[1, 1, 0, slot, 0] == 2 * position
 
 
 def test_replace_keeps_the_order_of_frames() -> None:
     window = 3
 
+    def write(cache: FrameCache, value: float) -> None:
+        cache.reserve(1)
+        cache.put(0, torch.full((2, 1, 1, 1), value), torch.full((2, 1, 1, 1), value))
+        cache.advance(1)
+
     def filled(n: int, offset: float) -> FrameCache:
         keys = torch.arange(n, dtype=torch.float32).view(1, 1, n, 1) + offset
-        return FrameCache.of(keys, keys, torch.arange(n)[None], window)
+        return FrameCache.of([(keys, keys)], 1, window)
 
-    both = FrameCache.of(torch.zeros(2, 1, 0, 1), torch.zeros(2, 1, 0, 1), torch.zeros(2, 0, dtype=torch.int64), window)
+    both = FrameCache.of([(torch.zeros(2, 1, 0, 1), torch.zeros(2, 1, 0, 1))], 2, window)
     for t in range(5):
-        both.write(torch.full((2, 1, 1, 1), float(t)), torch.full((2, 1, 1, 1), float(t)), torch.tensor([t, t]))
+        write(both, float(t))
     both.index_copy_(torch.tensor([1]), filled(2, 100.0))
     assert both.positions[0].sort().values.tolist() == [2, 3, 4]
     assert both.positions[1].sort().values.tolist() == [-1, 0, 1]
-    both.write(torch.full((2, 1, 1, 1), 7.0), torch.full((2, 1, 1, 1), 7.0), torch.tensor([5, 2]))
+    assert both.lengths.tolist() == [5, 2]
+    write(both, 7.0)
     assert both.positions[0].sort().values.tolist() == [3, 4, 5]
     assert both.positions[1].sort().values.tolist() == [0, 1, 2]  # the empty slot was overwritten, not a frame
     newest = both.positions[1].argsort()
-    assert both.keys[1, 0, newest, 0].tolist() == [100.0, 101.0, 7.0]
+    assert both.keys[0, 1, 0, newest, 0].tolist() == [100.0, 101.0, 7.0]
 
 
 QUERY, KEYS = torch.tensor([[5], [3]]), torch.tensor([[3, 4, 5, 2, 1], [3, -1, 1, 2, -1]])

@@ -6,8 +6,8 @@ from functools import partial
 
 import torch
 
+from reelworld.nn.decoder import Llama, LlamaConfig
 from reelworld.nn.kv_cache import KVCache
-from reelworld.nn.llama import Llama, LlamaConfig
 
 SMALL = LlamaConfig(width=16, inner=24, layers=2, heads=2, places=12)
 

@@ -1,6 +1,6 @@
-"""What masked dynamics are shown while they learn, and how many codes stay masked while they decode.
+"""MaskGIT: mask schedules for training, and iterative decoding.
 
-Frame 0 is never masked: it is where a world begins.
+Frame 0 is never masked: worlds start from it.
 
 Shapes: B batch, T frames, N tokens per frame, K digits of a code
 """
@@ -8,6 +8,7 @@ Shapes: B batch, T frames, N tokens per frame, K digits of a code
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -18,11 +19,9 @@ from reelworld.config import require
 from reelworld.nn.factored_codes import Factors
 from reelworld.nn.random import Generators, uniform
 
-__all__ = ["CosineMasking", "MaskedInput", "Masking", "UniformMasking", "n_still_masked"]
-
 
 class MaskedInput(NamedTuple):
-    """What a model is shown of a clip."""
+    """Partly masked codes of a clip."""
 
     codes: Tensor
     """int64, (B, T, N); some may be wrong on purpose."""
@@ -31,10 +30,10 @@ class MaskedInput(NamedTuple):
 
 
 class Masking(Protocol):
-    """Draws what a model is shown."""
+    """Draws the masks of training clips."""
 
     def __call__(self, codes: Tensor, factors: Factors, generator: Generators) -> MaskedInput:
-        """Show clips, (B, T, N)."""
+        """Mask clips, (B, T, N)."""
         ...
 
 
@@ -55,7 +54,7 @@ class UniformMasking:
         require(self, "most", lambda v: 0 < v <= 1, "above 0 and at most 1")
 
     def __call__(self, codes: Tensor, factors: Factors, generator: Generators) -> MaskedInput:
-        """Show clips, (B, T, N)."""
+        """Mask clips, (B, T, N)."""
         draw_B11 = uniform((codes.shape[0], 1, 1), generator, codes.device)
         rate_B11 = self.least + (self.most - self.least) * draw_B11
         hidden_BTN = uniform(codes.shape, generator, codes.device) < rate_B11
@@ -74,9 +73,9 @@ class CosineMasking:
     """
 
     corrupt_rate: float = 0.2
-    """Greatest share of digits that are wrong anywhere; drawn uniformly from 0 on."""
+    """Greatest fraction of random digits anywhere; drawn uniformly from 0 on."""
     rollout_share: float = 0.5
-    """Share of the clips that look like rollouts."""
+    """Fraction of the clips that imitate rollouts."""
     prompt_frames: int = 8
     """Least number of frames that are not masked in those."""
 
@@ -85,7 +84,7 @@ class CosineMasking:
         require(self, "prompt_frames", lambda v: v >= 1, "at least 1")
 
     def __call__(self, codes: Tensor, factors: Factors, generator: Generators) -> MaskedInput:
-        """Show clips, (B, T, N)."""
+        """Mask clips, (B, T, N)."""
         batch, frames, _ = codes.shape
 
         def draw(*shape: int) -> Tensor:
@@ -100,20 +99,20 @@ class CosineMasking:
         random_BTNK = (draw(*digits_BTNK.shape) * sizes_K).long()
         is_wrong_BTNK = draw(*digits_BTNK.shape) < self.corrupt_rate * draw(batch)[:, None, None, None]
         is_wrong_BTNK = is_wrong_BTNK | (draw(*digits_BTNK.shape) > right_BT[..., None, None])
-        shown_BTN = factors.join(torch.where(is_wrong_BTNK, random_BTNK, digits_BTNK))
+        corrupt_BTN = factors.join(torch.where(is_wrong_BTNK, random_BTNK, digits_BTNK))
         rate_BT1 = torch.cos(draw(batch, frames, 1) * (math.pi / 2))
         hidden_BTN = draw(*codes.shape) < rate_BT1
-        return MaskedInput(shown_BTN, hidden_BTN & _from_frame(codes, first_B[:, None]))
+        return MaskedInput(corrupt_BTN, hidden_BTN & _from_frame(codes, first_B[:, None]))
 
     def _right(self, start_B: Tensor, fall_BT: Tensor, first_B: Tensor, is_rollout_B: Tensor) -> Tensor:
-        """Say which share of the digits stays right in each frame: less and less after the first masked one."""
+        """Return the fraction of right digits in each frame, falling after the first masked one."""
         is_late_BT = torch.arange(fall_BT.shape[1], device=fall_BT.device) >= first_B[:, None]
         falls_BT = torch.where(is_late_BT, 0.9 + 0.1 * fall_BT, 1.0).cumprod(1)
         return torch.where(is_late_BT & is_rollout_B[:, None], (0.25 + 0.75 * start_B)[:, None] * falls_BT, 1.0)
 
 
 def _from_frame(codes_BTN: Tensor, first: Tensor | int) -> Tensor:
-    """Say which codes lie in frame ``first`` or later, (1, T, 1) or (B, T, 1)."""
+    """Mark the codes of frame ``first`` and later ones, bool (1, T, 1) or (B, T, 1)."""
     frames = torch.arange(codes_BTN.shape[1], device=codes_BTN.device)[None]
     return (frames >= first)[..., None]
 
@@ -129,3 +128,35 @@ def n_still_masked(tokens: int, done: int, steps: int) -> int:
     Source: Chang et al. 2022 (arXiv:2202.04200), section 3.3, cosine schedule.
     """
     return math.ceil(tokens * math.cos(done / steps * math.pi / 2)) if done < steps else 0
+
+
+def decode(
+    logits: Tensor,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    draw: Callable[[Tensor], Tensor],
+    confidence: Callable[[Tensor, Tensor, float], Tensor],
+    steps: int,
+) -> Tensor:
+    """Fill in masked codes in several passes: each keeps the most confident ones, the last one all.
+
+    Args:
+        logits: Of the first pass, all codes masked, (..., N, V).
+        predict: Turns codes (..., N) and which of them are known, bool (..., N), into logits.
+        draw: Turns logits into codes.
+        confidence: Rates codes from logits, codes and the fraction of passes to come, (..., N).
+        steps: Passes in all.
+
+    Returns:
+        Codes, int64 (..., N).
+
+    Source: Chang et al. 2022 (arXiv:2202.04200), section 3.2.
+    """
+    codes = draw(logits)
+    known, tokens = torch.zeros_like(codes, dtype=torch.bool), codes.shape[-1]
+    for done in range(1, steps):
+        sure = confidence(logits, codes, 1 - done / steps).masked_fill(known, float("inf"))
+        kept = sure.topk(tokens - n_still_masked(tokens, done, steps), -1).indices
+        known = torch.zeros_like(known).scatter(-1, kept, True)
+        logits = predict(codes, known)
+        codes = torch.where(known, codes, draw(logits))
+    return codes

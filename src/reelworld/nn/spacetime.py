@@ -26,10 +26,7 @@ from reelworld.config import require
 from reelworld.nn.attention import FrameMask, Mask, WindowMask, attention
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.rotary import GridRotary, Rotary
-from reelworld.nn.streams import Streams
 from reelworld.types import UserError
-
-__all__ = ["STCache", "STConfig", "STTransformer"]
 
 NORMS = {"pre": (True, True, True, True), "no_time": (True, False, True, False), "none": (False,) * 4}
 """Name -> whether there is a norm before attention in space, in time, before the feed-forward, and at the end."""
@@ -222,11 +219,11 @@ class TimeAttention(nn.Module):
         q, k, v = self._project(x_BTSD, seen.q_positions)
         return self._merge(x_BTSD, self.heads.mix(q, k, v, self._sense.mask(seen))), k, v
 
-    def step(self, x_BQSD: Tensor, seen: WindowMask, cache: FrameCache) -> Tensor:
+    def step(self, x_BQSD: Tensor, seen: WindowMask, layer: int, cache: FrameCache) -> Tensor:
         """Put frames into the cache and mix them with what is there."""
         q, k, v = self._project(x_BQSD, seen.q_positions)
-        cache.put(k, v)
-        return self._merge(x_BQSD, self.heads.mix(q, cache.keys, cache.values, self._sense.mask(seen)))
+        keys, values = cache.put(layer, k, v)
+        return self._merge(x_BQSD, self.heads.mix(q, keys, values, self._sense.mask(seen)))
 
     @property
     def _sense(self) -> TimeSense:
@@ -266,10 +263,10 @@ class STBlock(nn.Module):
         mixed, k, v = self.time(self.norm_time(x_BTSD), seen)
         return self._feed(x_BTSD + mixed, film_BT2D), k, v
 
-    def step(self, x_BQSD: Tensor, seen: WindowMask, cache: FrameCache, film_BQ2D: Tensor | None) -> Tensor:
+    def step(self, x_BQSD: Tensor, seen: WindowMask, layer: int, cache: FrameCache, film_BQ2D: Tensor | None) -> Tensor:
         """Map frames that come after those in the cache."""
         x_BQSD = x_BQSD + self.space(self.norm_space(x_BQSD))
-        x_BQSD = x_BQSD + self.time.step(self.norm_time(x_BQSD), seen, cache)
+        x_BQSD = x_BQSD + self.time.step(self.norm_time(x_BQSD), seen, layer, cache)
         return self._feed(x_BQSD, film_BQ2D)
 
     def _feed(self, x_BTSD: Tensor, film_BT2D: Tensor | None) -> Tensor:
@@ -281,16 +278,6 @@ class STBlock(nn.Module):
 
 
 # ------------------------------------------------------------------ the stack
-
-
-@dataclass(kw_only=True)
-class STCache(Streams):
-    """Keys and values of the last frames of B streams; written in place."""
-
-    layers: list[FrameCache]
-    """One ring per layer, all turned alike."""
-    positions: Tensor
-    """Number of the frame that comes next in each stream, int64, (B,)."""
 
 
 class STTransformer(nn.Module):
@@ -343,7 +330,7 @@ class STTransformer(nn.Module):
         """
         return self._read(x, film, self._seen(x, positions, drafts))[0]
 
-    def prefill(self, x: Tensor, film: Tensor | None = None, ahead: int = 1) -> tuple[Tensor, STCache]:
+    def prefill(self, x: Tensor, film: Tensor | None = None, ahead: int = 1) -> tuple[Tensor, FrameCache]:
         """Read the first frames of streams and keep what later ones look at.
 
         Args:
@@ -354,15 +341,10 @@ class STTransformer(nn.Module):
         Returns:
             Embeddings (B, T, S, D), and the cache.
         """
-        seen = self._seen(x, None, None)
-        out, kept = self._read(x, film, seen)
-        batch, frames = x.shape[:2]
-        numbers = seen.q_positions.expand(batch, -1)
-        slots = self.config.window - 1 + ahead
-        layers = [FrameCache.of(k, v, numbers, slots) for k, v in kept]
-        return out, STCache(layers=layers, positions=numbers.new_full((batch,), frames))
+        out, kept = self._read(x, film, self._seen(x, None, None))
+        return out, FrameCache.of(kept, x.shape[0], self.config.window - 1 + ahead)
 
-    def step(self, x: Tensor, cache: STCache, film: Tensor | None = None, keep: int = 1) -> Tensor:
+    def step(self, x: Tensor, cache: FrameCache, film: Tensor | None = None, keep: int = 1) -> Tensor:
         """Read the frames that come next.
 
         Args:
@@ -375,21 +357,16 @@ class STTransformer(nn.Module):
         Returns:
             Embeddings, (B, Q, S, D).
         """
-        frames = torch.arange(x.shape[1], device=x.device)
-        numbers = cache.positions[:, None] + frames
-        for ring in cache.layers:
-            ring.number(numbers)
         seen = WindowMask(
-            q_positions=numbers,
-            k_positions=cache.layers[0].positions,
+            q_positions=cache.reserve(x.shape[1]),
+            k_positions=cache.positions,
             window=self.config.window,
             group=x.shape[2],
         )
         x = self.place(x)
-        for i, (block, ring) in enumerate(zip(self._blocks(), cache.layers, strict=True)):
-            x = block.step(x, seen, ring, _film_of(film, i))
-            ring.advance(keep)
-        cache.positions += keep
+        for i, block in enumerate(self._blocks()):
+            x = block.step(x, seen, i, cache, _film_of(film, i))
+        cache.advance(keep)
         return self.norm(x)
 
     def _seen(self, x: Tensor, positions: Tensor | None, drafts: Tensor | None) -> WindowMask:

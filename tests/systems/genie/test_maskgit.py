@@ -293,9 +293,7 @@ def test_an_action_counts_from_the_frame_it_leads_to(form: str) -> None:
     other = {k: v.clone() for k, v in actions.items()}
     for stream in other.values():
         stream[:, 2] = stream[:, 2] + 1 if stream.is_floating_point() else (stream[:, 2] + 1) % 5
-    moved = (
-        model.score(Codes.of(codes), rows(other, 0, 6)).nats - model.score(Codes.of(codes), rows(actions, 0, 6)).nats
-    )
+    moved = model.score(Codes.of(codes), rows(other, 0, 6)).nll - model.score(Codes.of(codes), rows(actions, 0, 6)).nll
     assert moved[:, :2].abs().max() == 0  # about frames 1 and 2
     assert moved[:, 2].abs().min() > 1e-3
 
@@ -308,9 +306,9 @@ def test_a_frame_and_those_after_it_say_nothing_about_it(form: str) -> None:
     other, _ = draw(model, 1, 8, seed=2)
     other[:, :5] = codes[:, :5]
     one, two = (model.score(Codes.of(c), rows(actions, 0, 8)) for c in (codes, other))
-    torch.testing.assert_close(one.nats[:, :4], two.nats[:, :4])
+    torch.testing.assert_close(one.nll[:, :4], two.nll[:, :4])
     torch.testing.assert_close(one.reward[:, :5], two.reward[:, :5])
-    assert not torch.allclose(one.nats[:, 5:], two.nats[:, 5:])
+    assert not torch.allclose(one.nll[:, 5:], two.nll[:, 5:])
 
 
 # ------------------------------------------------------------------ losses
@@ -358,7 +356,7 @@ def test_all_masked_beside_the_true_past_is_what_judges_see(form: str) -> None:
         batch = Batch(codes=Codes.of(codes), conditions=rows(actions, 0, 4))
         everything = MaskedInput(codes, torch.arange(4)[:, None].expand(2, 4, 6) > 0)
         nats[past] = model.loss(batch, shown=everything).mean()["codes"]
-    assert nats["true"] == pytest.approx(float(model.score(batch.codes, batch.conditions).nats.mean()) / 6, rel=1e-4)
+    assert nats["true"] == pytest.approx(float(model.score(batch.codes, batch.conditions).nll.mean()) / 6, rel=1e-4)
     assert abs(nats["true"] - nats["masked"]) > 1e-3
 
 

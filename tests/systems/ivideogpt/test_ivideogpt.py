@@ -154,7 +154,7 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
         config = tiny_config("ivideogpt", actions="none", **changes)
         parts: Any = build(config, ROBOT)
         assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not alone
-        matrices = [block.gate_up.weight for block in parts["dynamics"].transformer.blocks]
+        matrices = [block.mlp.gate_up.weight for block in parts["dynamics"].transformer.blocks]
         assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
         assert float(parts["dynamics"].embed.weight.std()) == pytest.approx(0.02, rel=0.1)
 

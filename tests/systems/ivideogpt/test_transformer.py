@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.llama import LlamaConfig
+from reelworld.nn.decoder import LlamaConfig
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, UserError
 

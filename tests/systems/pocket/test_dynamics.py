@@ -151,8 +151,8 @@ def test_loss_counts_masked_codes_and_real_frames() -> None:
     batch = Batch(codes=codes, conditions=conditions, rewards=rewards, terminated=ended)
     losses = model.loss(batch, generator)
     assert float(losses.terms["codes"][1]) == 2 * 4 * 12 and float(losses.terms["reward"][1]) == 2 * 4
-    nats = model.score(codes, conditions).nats
-    torch.testing.assert_close(losses.terms["codes"][0], nats.sum())
+    nll = model.score(codes, conditions).nll
+    torch.testing.assert_close(losses.terms["codes"][0], nll.sum())
     _, outcome = model._read(codes.video, conditions.actions)
     paid = rewards[:, :4] != 0
     expected = (outcome[:, :4, 1] - rewards[:, :4])[paid].square().sum()
@@ -212,3 +212,17 @@ def test_learns_a_rule_from_actions() -> None:
     _, outcome = model._read(test.codes.video, test.conditions.actions)
     reward = outcome[..., 0].sigmoid() * outcome[..., 1]
     assert (reward - test.rewards).abs().mean() < 0.1
+
+
+@torch.inference_mode()
+def test_without_temporal_layers_only_the_current_frame_counts() -> None:
+    model, told = make(temporal_layers=0), Conditions(actions={"action": torch.tensor([[1], [2]])})
+    codes, before = torch.randint(0, 20, (2, 3, 12)), {"action": torch.zeros(2, 2, dtype=torch.int64)}
+    logits = []
+    for past in (codes, codes.flip(1).clone()):
+        past[:, -1] = codes[:, -1]
+        sampler = Recorder()
+        state = model.prefill(Codes.of(past), Conditions(actions=before))
+        model.step(state.index_select(torch.tensor([1, 0])), told, sampler, None)
+        logits.append(sampler.logits)
+    assert torch.equal(*logits)

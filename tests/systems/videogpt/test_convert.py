@@ -26,7 +26,7 @@ from tests.systems.videogpt.videogpt_files import (
     write_pair,
 )
 
-from reelworld.nn.transformer import CrossAttention, SelfAttention
+from reelworld.nn.decoder import CrossAttention, SelfAttention
 from reelworld.systems.videogpt.convert import import_world, load_vqvae, prior_names
 from reelworld.types import Batch, Codes, Conditions, UserError
 from reelworld.worlds.external_checkpoint import read_checkpoint

@@ -23,13 +23,14 @@ from torch import Tensor, nn
 
 from reelworld.config import require
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
-from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking, n_still_masked
+from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking, decode
 from reelworld.models.parts import Dynamics
 from reelworld.nn.action_conditioning import NoAction, action_conditioning, leading_actions
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.factored_codes import FactoredEmbedding, Factors
+from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.random import Generators
-from reelworld.nn.spacetime import STCache, STConfig, STTransformer
+from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.nn.streams import Streams
 from reelworld.systems.genie.config import DynamicsConfig
 from reelworld.systems.genie.copy_prior import CarriedCodes, NothingCarried
@@ -98,7 +99,7 @@ class MaskGITState(Streams):
     """Codes of the current frame, int64, (B, N)."""
     action: Tensor
     """Vector of the action that led to it, (B, A)."""
-    cache: STCache
+    cache: FrameCache
     """Keys and values of the frames before it."""
     reward: Tensor
     """Expected reward of the last step, (B,)."""
@@ -349,25 +350,27 @@ class MaskGIT(Dynamics[MaskGITState]):
         codes_BPN, led_BPA = state.history.last(rows, self.table.kept)
         state.index_copy_(rows, self._read(codes_BPN, self._anew(led_BPA)))
 
-    def _pass(self, codes: Tensor, hidden: Tensor, before: Tensor, led: Tensor, cache: STCache, keep: int) -> Tensor:
+    def _pass(self, codes: Tensor, hidden: Tensor, before: Tensor, led: Tensor, cache: FrameCache, keep: int) -> Tensor:
         """Read one or two frames; return the features of the last one, (B, 1, N, D)."""
         frames = torch.arange(codes.shape[1], device=codes.device)
-        x, film = self._enter(codes, hidden, led, cache.positions[:, None] + frames, before.expand_as(codes))
+        x, film = self._enter(codes, hidden, led, cache.lengths[:, None] + frames, before.expand_as(codes))
         return self.condition.strip(self.transformer.step(x, cache, film, keep))[:, -1:]
 
     def _decode(
-        self, features_B1ND: Tensor, before_B1N: Tensor, led_BA: Tensor, cache: STCache, sampler: Sampler,
+        self, features_B1ND: Tensor, before_B1N: Tensor, led_BA: Tensor, cache: FrameCache, sampler: Sampler,
         generator: Generators,
     ) -> Tensor:  # fmt: skip
-        """Fill in the frame: each pass keeps the surest codes, the last one all."""
-        logits_B1NV = self._readout(features_B1ND, before_B1N)
-        ids_B1N = self.factors.draw(logits_B1NV, sampler, generator)
-        known_B1N, tokens = torch.zeros_like(ids_B1N, dtype=torch.bool), ids_B1N.shape[-1]
-        for i in range(1, sampler.steps):
-            sure_B1N = sampler.order(-self.factors.nats(logits_B1NV, ids_B1N), generator, 1 - i / sampler.steps)
-            kept = sure_B1N.masked_fill(known_B1N, float("inf")).topk(tokens - n_still_masked(tokens, i, sampler.steps))
-            known_B1N = torch.zeros_like(known_B1N).scatter(-1, kept.indices, True)
-            features_B1ND = self._pass(ids_B1N, ~known_B1N, before_B1N, led_BA[:, None], cache, keep=0)
-            logits_B1NV = self._readout(features_B1ND, before_B1N)
-            ids_B1N = torch.where(known_B1N, ids_B1N, self.factors.draw(logits_B1NV, sampler, generator))
-        return ids_B1N[:, 0]
+        """Fill in the masked frame in ``sampler.steps`` passes; the first one is made."""
+
+        def predict(codes_B1N: Tensor, known_B1N: Tensor) -> Tensor:
+            features = self._pass(codes_B1N, ~known_B1N, before_B1N, led_BA[:, None], cache, keep=0)
+            return self._readout(features, before_B1N)
+
+        codes_B1N = decode(
+            self._readout(features_B1ND, before_B1N),
+            predict,
+            lambda logits: self.factors.draw(logits, sampler, generator),
+            lambda logits, codes, left: sampler.order(-self.factors.nats(logits, codes), generator, left),
+            sampler.steps,
+        )
+        return codes_B1N[:, 0]

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from reelworld.config import require
 from reelworld.models.parts import StatefulTokenizer
+from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.dead_code_reset import FromBatch
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.input_norm import Spread
-from reelworld.nn.spacetime import STCache, STConfig, STTransformer
+from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
@@ -69,7 +70,7 @@ class STViViTConfig(TokenizerConfig):
         return STConfig(rows=self.rows, columns=self.columns, window=self.window, **same)
 
 
-class STViViT(StatefulTokenizer[STCache]):
+class STViViT(StatefulTokenizer[FrameCache]):
     """Clips <-> codes, causal in time."""
 
     def __init__(self, config: STViViTConfig) -> None:
@@ -118,11 +119,11 @@ class STViViT(StatefulTokenizer[STCache]):
 
     # ------------------------------------------------------------------ frame by frame
 
-    def init_state(self, codes: Codes) -> STCache:
+    def init_state(self, codes: Codes) -> FrameCache:
         """Read the codes of the first frames, (B, T, N), and keep what later frames look at."""
         return self.decoder.prefill(self._embed(codes))[1]
 
-    def decode_step(self, codes: Codes, state: STCache) -> Tensor:
+    def decode_step(self, codes: Codes, state: FrameCache) -> Tensor:
         """Decode the codes of the next frame, (B, 1, N): pixels (B, 1, H, W, 3). The state is updated in place."""
         return self._pixels(self.decoder.step(self._embed(codes), state)).clamp(-1, 1)
 

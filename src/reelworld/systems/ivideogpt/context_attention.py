@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.nn.attention import attention
+from reelworld.nn.decoder import merge_heads, split_heads
 from reelworld.nn.streams import Streams
-from reelworld.nn.transformer import merge_heads, split_heads
 from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 
 __all__ = ["ConditionalEncoder", "ContextMemory", "WatchingDecoder"]

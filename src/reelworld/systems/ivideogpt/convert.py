@@ -16,7 +16,7 @@ from pathlib import Path
 
 from reelworld.data.episodes import DataInfo
 from reelworld.models.samplers import SamplerConfig
-from reelworld.nn.llama import LlamaConfig
+from reelworld.nn.decoder import LlamaConfig
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig, with_context
 from reelworld.systems.ivideogpt.token_layout import SequenceLayout
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
@@ -58,8 +58,8 @@ def transformer_names(has_heads: bool, has_published_action: bool = True) -> Sta
         Row(f"{llm}model.embed_tokens.weight", "embed.weight"),
         Row(tuple(f"{layer}.self_attn.{name}_proj.weight" for name in "qkv"), f"{ours}.attention.qkv.weight"),
         Row(f"{layer}.self_attn.o_proj.weight", f"{ours}.attention.out.weight"),
-        Row((f"{layer}.mlp.gate_proj.weight", f"{layer}.mlp.up_proj.weight"), f"{ours}.gate_up.weight"),
-        Row(f"{layer}.mlp.down_proj.weight", f"{ours}.down.weight"),
+        Row((f"{layer}.mlp.gate_proj.weight", f"{layer}.mlp.up_proj.weight"), f"{ours}.mlp.gate_up.weight"),
+        Row(f"{layer}.mlp.down_proj.weight", f"{ours}.mlp.down.weight"),
         Row(f"{layer}.input_layernorm.weight", f"{ours}.norm_attention.weight"),
         Row(f"{layer}.post_attention_layernorm.weight", f"{ours}.norm_mlp.weight"),
         Row(f"{llm}model.norm.weight", "transformer.norm.weight"),

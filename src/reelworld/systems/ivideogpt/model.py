@@ -21,7 +21,7 @@ from reelworld.data.dataset import DataInfo
 from reelworld.models.context_model import ContextModel
 from reelworld.models.parts import take
 from reelworld.models.world_model import WorldModel
-from reelworld.nn.llama import LlamaConfig
+from reelworld.nn.decoder import LlamaConfig
 from reelworld.systems.ivideogpt.config import Config
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig
 from reelworld.systems.ivideogpt.pretrained import begin_from

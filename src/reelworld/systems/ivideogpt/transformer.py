@@ -29,7 +29,7 @@ from reelworld.config import require
 from reelworld.models.parts import WindowDynamics
 from reelworld.nn.action_embedding import ActionVector
 from reelworld.nn.decode import gemv
-from reelworld.nn.llama import INITIAL_STD, Llama, LlamaConfig
+from reelworld.nn.decoder import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
 from reelworld.systems.ivideogpt.config import DynamicsConfig
 from reelworld.systems.ivideogpt.frame_prior import FramePrior, FrameSizes, RewardHead, frames_before

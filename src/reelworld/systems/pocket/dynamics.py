@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
-from reelworld.models.maskgit import n_still_masked
+from reelworld.models.maskgit import decode
 from reelworld.models.parts import Dynamics
 from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.attention import FrameMask, attention
@@ -36,8 +36,6 @@ from reelworld.nn.random import Generators, uniform
 from reelworld.nn.streams import Streams
 from reelworld.systems.pocket.config import DynamicsConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores
-
-__all__ = ["PocketDynamics", "PocketDynamicsConfig", "PocketState"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +54,12 @@ class PocketDynamicsConfig(DynamicsConfig):
 
 @dataclass(kw_only=True)
 class PocketState(Streams):
-    """Where a session of B streams stands; the caches hold everything before the current frame."""
+    """Where a session of B streams stands; the cache holds everything before the current frame."""
 
     codes: Tensor
     """Codes of the current frame, int64, (B, N)."""
-    caches: list[FrameCache]
-    """One ring per temporal layer."""
-    positions: Tensor
-    """Frame number of the current frame of each stream, int64, (B,)."""
+    cache: FrameCache
+    """Keys and values of the frames before it, of every temporal layer."""
     reward: Tensor
     """Expected reward of the last step, (B,)."""
     terminated: Tensor
@@ -89,17 +85,17 @@ class TemporalAttention(nn.Module):
         mask = FrameMask(q_positions=positions, k_positions=positions, lag_bias=self.lag_bias)
         return self._merge(x, attention(q, k, v, mask)), k, v
 
-    def step(self, x: Tensor, positions: Tensor, cache: FrameCache) -> Tensor:
-        """Write one frame, (B, 1, N, D) at positions (B,), to the cache and mix it with what is there."""
+    def step(self, x: Tensor, positions: Tensor, layer: int, cache: FrameCache) -> Tensor:
+        """Write one frame, (B, 1, N, D) at positions (B, 1), to the cache and mix it with what is there."""
         q, k, v = self._project(x)
-        cache.write(k, v, positions)
+        keys, values = cache.put(layer, k, v)
         mask = FrameMask(
-            q_positions=positions[:, None],
+            q_positions=positions,
             k_positions=cache.positions,
             lag_bias=self.lag_bias,
             group=x.shape[2],
         )
-        return self._merge(x, attention(q, cache.keys, cache.values, mask))
+        return self._merge(x, attention(q, keys, values, mask))
 
     def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         batch, frames, tokens, width = x.shape
@@ -286,16 +282,15 @@ class PocketDynamics(Dynamics[PocketState]):
         config, device = self.config, codes_BPN.device
         past_BPN = codes_BPN[:, :-1]
         positions = torch.arange(frames - 1, device=device)
-        rows = positions.expand(batch, -1)
-        caches = []
+        layers = []
         x_BTND = self._embed(past_BPN, {k: v[:, : frames - 1] for k, v in conditions.actions.items()})
         for i, block in enumerate(self.trunk[: len(self.temporal)]):
             x_BTND, k, v = self.temporal[i](self._over_grid(block, x_BTND), positions)
-            caches.append(FrameCache.of(k, v, rows, config.window))
+            layers.append((k, v))
+        nothing = x_BTND.new_zeros(batch, 1, frames - 1, 1)  # frames are counted without temporal layers too
         return PocketState(
             codes=codes_BPN[:, -1],
-            caches=caches,
-            positions=torch.full((batch,), frames - 1, device=device),
+            cache=FrameCache.of(layers or [(nothing, nothing)], batch, config.window),
             reward=torch.zeros(batch, device=device),
             terminated=torch.zeros(batch, device=device),
         )
@@ -305,35 +300,32 @@ class PocketDynamics(Dynamics[PocketState]):
     ) -> tuple[Codes, PocketState]:
         """Take one action per stream and decode the next frame in ``sampler.steps`` passes.
 
-        The caches of ``state`` are written in place; ``select`` a copy first to keep the old one.
+        The cache of ``state`` is written in place; ``index_select`` a copy first to keep the old one.
         """
         x_BTND = self._embed(state.codes[:, None], conditions.actions)
+        positions_B1 = state.cache.reserve(1)
         for i, block in enumerate(self.trunk):
             x_BTND = self._over_grid(block, x_BTND)
             if i < len(self.temporal):
-                x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, state.positions, state.caches[i])
+                x_BTND = cast(TemporalAttention, self.temporal[i]).step(x_BTND, positions_B1, i, state.cache)
+        state.cache.advance(1)
         reward_B, ended_B = expected_outcome(self.outcome(x_BTND)[:, 0], self.reward_scale)
         codes_BN = self._decode(x_BTND, state.codes, sampler, generator)
         after = PocketState(
             codes=codes_BN,
-            caches=state.caches,
-            positions=state.positions + 1,
+            cache=state.cache,
             reward=reward_B,
             terminated=ended_B,
         )
         return Codes.of(codes_BN[:, None]), after
 
     def _decode(self, trunk_BTND: Tensor, now_BN: Tensor, sampler: Sampler, generator: Generators) -> Tensor:
-        now_BTN = now_BN[:, None]
-        logits_BTNV = self._logits(trunk_BTND, now_BTN)
-        ids_BTN = sampler(logits_BTNV, generator)
-        tokens = ids_BTN.shape[-1]
-        known_BTN = torch.zeros_like(ids_BTN, dtype=torch.bool)
-        for i in range(1, sampler.steps):
-            sure_BTN = sampler.confidence(logits_BTNV, ids_BTN, generator).masked_fill(known_BTN, float("inf"))
-            n_known = tokens - n_still_masked(tokens, i, sampler.steps)
-            kept = sure_BTN.topk(n_known, -1).indices
-            known_BTN = torch.zeros_like(known_BTN).scatter(-1, kept, True)
-            logits_BTNV = self._logits(trunk_BTND, now_BTN, ids_BTN, known_BTN)
-            ids_BTN = torch.where(known_BTN, ids_BTN, sampler(logits_BTNV, generator))
-        return ids_BTN[:, 0]
+        now_B1N = now_BN[:, None]
+        codes_B1N = decode(
+            self._logits(trunk_BTND, now_B1N),
+            lambda codes, known: self._logits(trunk_BTND, now_B1N, codes, known),
+            lambda logits: sampler(logits, generator),
+            lambda logits, codes, _: sampler.confidence(logits, codes, generator),
+            sampler.steps,
+        )
+        return codes_B1N[:, 0]

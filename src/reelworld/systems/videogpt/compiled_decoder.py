@@ -1,7 +1,7 @@
 """Compiled steps of a prior: one token of every stream through all blocks in one call of ``nn/decode.c``.
 
-The map of ``Block.forward``. A token in torch is some three hundred operators, and starting them takes as long as
-reading the weights. Sums and the residual are float32, whatever the type of the weights.
+The map of ``DecoderBlock.forward``. In torch a token is some three hundred operators, and starting them takes as long
+as reading the weights. Sums and the residual are float32, whatever the type of the weights.
 
 Shapes: B streams, D width, V codes
 """
@@ -11,14 +11,15 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import Structure, byref, c_int, c_int64, c_void_p
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from reelworld.nn.attention import BlockMask, CausalMask
 from reelworld.nn.decode import huge_page_zeros, pointer
+from reelworld.nn.decoder import ClassNorm, CrossAttention, DecoderBlock, LateEpsilonNorm, SelfAttention
 from reelworld.nn.kv_cache import KVCache
-from reelworld.nn.transformer import ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention
 
 CACHE_LINE = 64
 
@@ -73,12 +74,12 @@ class _Visible(Structure):
 class CompiledDecoder:
     """All blocks, the last norm and the head of a prior, with copies of the weights in huge pages."""
 
-    def __init__(self, library: ctypes.CDLL, blocks: Sequence[nn.Module], norm: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, library: ctypes.CDLL, blocks: Sequence[DecoderBlock], norm: nn.Module, head: nn.Linear) -> None:
         """Copy the weights.
 
         Args:
             library: ``nn.decode.decode_library`` for these weights.
-            blocks: ``prior.Block``s.
+            blocks: Of the prior.
             norm: The last norm.
             head: From features to logits.
         """
@@ -113,11 +114,11 @@ class CompiledDecoder:
         first = layer.qkv if isinstance(layer, SelfAttention) else layer.query
         return _Attention(self._norm(norm), self._linear(first), self._linear(layer.out))
 
-    def _block(self, block: nn.Module) -> _Block:
-        has_frames = block.frames is not None
-        cross = self._attention(block.norm_frames, block.frames) if has_frames else _Attention()
-        own = self._attention(block.norm_attention, block.attention)
-        up, _, down = block.mlp
+    def _block(self, block: DecoderBlock) -> _Block:
+        own, cross = self._attention(block.norm_attention, block.attention), _Attention()
+        if block.frames is not None and block.norm_frames is not None:
+            cross = self._attention(block.norm_frames, block.frames)
+        up, _, down = cast("tuple[nn.Linear, nn.Module, nn.Linear]", block.mlp)
         return _Block(own, cross, self._norm(block.norm_mlp), self._linear(up), self._linear(down))
 
     def __call__(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import torch
@@ -24,21 +25,27 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.models.parts import ClipPrior, Tokenizer
-from reelworld.nn.attention import BlockMask, CausalMask, Mask
+from reelworld.nn.attention import BlockMask, CausalMask
 from reelworld.nn.decode import decode_library
+from reelworld.nn.decoder import (
+    AxisPositions,
+    ClassNorm,
+    CrossAttention,
+    DecoderBlock,
+    KeysValues,
+    LateEpsilonNorm,
+    SelfAttention,
+    quick_gelu_mlp,
+)
 from reelworld.nn.kv_cache import KVCache
 from reelworld.nn.random import Generators
 from reelworld.nn.streams import Streams
-from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention, mlp
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
 from reelworld.systems.videogpt.compiled_decoder import CompiledDecoder
 from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
 from reelworld.systems.videogpt.config import DynamicsConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
-
-Memory = tuple[Tensor, Tensor]
-"""Keys (B, H, K, E) and values (B, H, K, F) of the conditioning frames for one block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,40 +115,6 @@ class PriorState(Streams):
         return self.codes.shape[1]
 
 
-class Block(nn.Module):
-    """Pre-norm transformer block: self attention, frames if there are any, perceptron."""
-
-    def __init__(self, config: PriorConfig) -> None:
-        super().__init__()
-        width, heads, layers = config.hidden_dim, config.heads, config.layers
-        # the published sparse kernels know no dropout
-        dropout = config.attn_dropout if config.attention == "full" else 0.0
-        self.norm_attention = make_norm(config)
-        self.attention = SelfAttention(width, heads, layers, dropout)
-        self.norm_frames = make_norm(config) if config.cond_frames else None
-        self.frames = CrossAttention(width, config.resnet_dim, heads, layers) if config.cond_frames else None
-        self.norm_mlp = make_norm(config)
-        self.mlp = mlp(width)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def forward(
-        self,
-        x_BLD: Tensor,
-        class_id: Tensor | None,
-        frames: Memory | None,
-        mask: Mask | None,
-        layer: int = 0,
-        cache: KVCache | None = None,
-    ) -> Tensor:
-        """Map tokens; with a cache, they see those before as well, and are appended."""
-        x = x_BLD + self.dropout(self.attention(self.norm_attention(x_BLD, class_id), mask, layer, cache))
-        if self.frames is not None:
-            assert self.norm_frames is not None and frames is not None
-            x = x + self.dropout(self.frames(self.norm_frames(x, class_id), frames))
-        out: Tensor = x + self.dropout(self.mlp(self.norm_mlp(x, class_id)))
-        return out
-
-
 def make_norm(config: PriorConfig) -> nn.Module:
     """Make a norm: with a gain per class where there are classes."""
     if config.n_classes:
@@ -149,8 +122,22 @@ def make_norm(config: PriorConfig) -> nn.Module:
     return LateEpsilonNorm(config.hidden_dim)
 
 
+def make_block(config: PriorConfig) -> DecoderBlock:
+    """Make a block of the prior."""
+    width, heads, layers = config.hidden_dim, config.heads, config.layers
+    # the published sparse kernels know no dropout
+    dropout = config.attn_dropout if config.attention == "full" else 0.0
+    return DecoderBlock(
+        partial(make_norm, config),
+        partial(SelfAttention, width, heads, layers, dropout),
+        partial(quick_gelu_mlp, width),
+        partial(CrossAttention, width, config.resnet_dim, heads, layers) if config.cond_frames else None,
+        config.dropout,
+    )
+
+
 class AutoregressivePrior(ClipPrior[PriorState]):
-    """How likely the codes of a clip are, one after the other."""
+    """Autoregressive distribution over the codes of a clip."""
 
     codebook: Tensor
     layout: Tensor
@@ -168,7 +155,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
             self.frame_net = FrameNet(config.resnet_width, config.resnet_dim)
             sides = (config.cond_height // SPACE_STRIDE, config.cond_width // SPACE_STRIDE)
             self.frame_positions = AxisPositions((config.cond_frames, *sides), config.resnet_dim)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(make_block(config) for _ in range(config.layers))
         self.norm = make_norm(config)
         self.head = nn.Linear(width, n_codes, bias=False)
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -231,7 +218,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         x = self._inputs(codes_BL[:, :-1]) + self.positions()
         mask = self._mask(self.config.n_tokens)
         for block, frames in zip(self.blocks, self._frames(conditions), strict=True):
-            x = block(x, conditions.class_id, frames, mask)
+            x = block(x, mask, class_id=conditions.class_id, frames=frames)
         return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
 
     def nll(self, codes: Codes, conditions: Conditions) -> Tensor:
@@ -258,15 +245,18 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         features: Tensor = self.frame_net(frames_BTHWC)
         return features
 
-    def _frames(self, conditions: Conditions) -> list[Memory] | list[None]:
+    def _frames(self, conditions: Conditions) -> list[KeysValues] | list[None]:
         """Project the conditioning frames for every block."""
         if self.frame_net is None:
             return [None] * len(self.blocks)
         video = conditions.context_video
         assert video is not None and video.shape[1] == self.config.cond_frames
         features = self.features(video.to(self.embed.weight.dtype)).flatten(1, 3) + self.frame_positions()
-        readers = [cast(CrossAttention, block.frames) for block in self.blocks]
-        return [reader.keys_values(features) for reader in readers]
+        readers = [block.frames for block in self._blocks()]
+        return [reader.keys_values(features) for reader in readers if reader is not None]
+
+    def _blocks(self) -> list[DecoderBlock]:
+        return cast("list[DecoderBlock]", list(self.blocks))
 
     def _inputs(self, codes_BL: Tensor) -> Tensor:
         """Embed codes behind the start vector, (B, L + 1, D)."""
@@ -309,7 +299,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         if n_tokens := given[0].numel():
             x, mask = self._inputs(given.flatten(1)[:, :-1]) + self.positions()[:n_tokens], self._mask(n_tokens)
             for layer, (block, pair) in enumerate(zip(self.blocks, frames, strict=True)):
-                x = block(x, class_id, pair, mask, layer, tokens)
+                x = block(x, mask, layer, tokens, class_id=class_id, frames=pair)
             tokens.advance(n_tokens)
         memory = None
         for layer, pair in enumerate(frames):
@@ -320,7 +310,6 @@ class AutoregressivePrior(ClipPrior[PriorState]):
             memory.append(layer, *pair)
         if memory is not None:
             memory.advance(memory.keys.shape[3])
-        blocks = list(self.blocks)
         return PriorState(
             codes=given,
             tokens=tokens,
@@ -328,7 +317,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
             class_id=class_id,
             inputs=self.embed(self.codebook).float(),
             positions=self.positions().float(),
-            decoder=None if library is None else CompiledDecoder(library, blocks, self.norm, self.head),
+            decoder=None if library is None else CompiledDecoder(library, self._blocks(), self.norm, self.head),
         )
 
     @torch.no_grad()
@@ -365,12 +354,12 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         mask = self._mask(1, state.tokens.longest)
         if state.decoder is not None:
             return state.decoder(x, state.tokens, state.memory, state.class_id, mask)
-        frames: Iterable[Memory | None] = [None] * len(self.blocks)
+        frames: Iterable[KeysValues | None] = [None] * len(self.blocks)
         if state.memory is not None:
             state.memory.unshare()
             frames = zip(state.memory.keys, state.memory.values, strict=True)
         x_B1D = x[:, None].to(self.embed.weight.dtype)
         for layer, (block, pair) in enumerate(zip(self.blocks, frames, strict=True)):
-            x_B1D = block(x_B1D, state.class_id, pair, mask, layer, state.tokens)
+            x_B1D = block(x_B1D, mask, layer, state.tokens, class_id=state.class_id, frames=pair)
         state.tokens.advance(1)
         return self._head(x_B1D, state.class_id)[:, 0]

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.models.parts import Tokenizer
+from reelworld.nn.decoder import SelfAttention
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.transformer import SelfAttention
 from reelworld.systems.videogpt.config import TokenizerConfig
 from reelworld.systems.videogpt.same_pad_conv3d import SameConv3d, SameConvTranspose3d
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from reelworld.nn.transformer import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention
+from reelworld.nn.decoder import AxisPositions, ClassNorm, CrossAttention, LateEpsilonNorm, SelfAttention
 from reelworld.systems.videogpt.block_sparse_layout import block_grid, strided_layout
 from reelworld.types import UserError
 
