@@ -249,7 +249,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_an_imported_world_survives_its_folder(world: World) -> None:
-    before, after = import_world(FOLDER).dynamics.state_dict(), world.dynamics.state_dict()
+    before, after = import_world(FOLDER).parts["dynamics"].state_dict(), world.parts["dynamics"].state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 

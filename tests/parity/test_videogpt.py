@@ -370,8 +370,8 @@ def test_greedy_video_of_a_world(name: str, io: dict[str, Tensor]) -> None:
         rounded = Conditions(context_video=to_float(context))
         encodings = rollout(replace(case_of(name), conditions=rounded), Greedy())
     with torch.no_grad():
-        expected = to_uint8(world.tokenizer.decode(Codes.of(encodings))).numpy().astype(int)
-    n_given, n_frames = context.shape[1], world.tokenizer.config.clip_frames
+        expected = to_uint8(world.parts["tokenizer"].decode(Codes.of(encodings))).numpy().astype(int)
+    n_given, n_frames = context.shape[1], world.parts["tokenizer"].config.clip_frames
     sampler = SamplerConfig(temperature=0.0)
     made = world.generate(context.numpy(), None, n_frames - n_given, seed=0, sampler=sampler)
     assert (abs(made.astype(int) - expected[:, n_given:]) <= 1).all()

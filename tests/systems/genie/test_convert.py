@@ -41,12 +41,12 @@ def test_logits_are_those_of_the_plain_program(variant: str, kind: str, tmp_path
     world = import_world(write_folder(tmp_path / "genie", config, weights, kind))
     ids = masked_ids(config)
     is_mask = ids == config["image_vocab_size"]
-    found = world.dynamics.logits(Codes.of(ids.masked_fill(is_mask, 0)), Conditions(), is_mask)
+    found = world.parts["dynamics"].logits(Codes.of(ids.masked_fill(is_mask, 0)), Conditions(), is_mask)
     torch.testing.assert_close(found, logits(weights, config, ids), rtol=1e-4, atol=1e-4)
-    assert {k: tuple(v.shape) for k, v in NAMES.published(world.dynamics).items()} == {
+    assert {k: tuple(v.shape) for k, v in NAMES.published(world.parts["dynamics"]).items()} == {
         k: tuple(v.shape) for k, v in weights.items()
     }
-    assert sum(p.numel() for p in world.dynamics.parameters()) == sum(w.numel() for w in weights.values())
+    assert sum(p.numel() for p in world.parts["dynamics"].parameters()) == sum(w.numel() for w in weights.values())
 
 
 @pytest.mark.parametrize("variant", ["published", "three-factors", "mup"])
@@ -95,7 +95,7 @@ def test_what_is_said_of_the_world(tmp_path: Path) -> None:
     assert world.info.name == "GENIE_35M"
     assert (world.info.height, world.info.width, world.info.context_frames) == (48, 48, 2)
     assert world.info.sampler == SamplerConfig(steps=2, temperature=0.0, order="random")
-    spec = world.tokenizer.spec(1, 48, 48)
+    spec = world.parts["tokenizer"].spec(1, 48, 48)
     assert (spec.video.n_tokens, spec.video.codebook_size, spec.has_pictures) == (9, 36, False)
     world.save(tmp_path / "world")
     card = (tmp_path / "world" / "README.md").read_text()
@@ -107,8 +107,8 @@ def test_pictures_are_refused_in_one_line(tmp_path: Path) -> None:
     world = import_world(write_folder(tmp_path / "genie", config, random_weights(config)))
     video = torch.zeros(1, 2, 48, 48, 3)
     for refuse in (
-        lambda: world.tokenizer.encode(video),
-        lambda: world.tokenizer.decode(Codes.of(torch.zeros(1, 1, 9, dtype=torch.int64))),
+        lambda: world.parts["tokenizer"].encode(video),
+        lambda: world.parts["tokenizer"].decode(Codes.of(torch.zeros(1, 1, 9, dtype=torch.int64))),
         lambda: world.session().reset(np.zeros((1, 2, 48, 48, 3), np.uint8)),
     ):
         with pytest.raises(UserError, match=r"its tokenizer \(MAGVIT2 .* is not part of it"):
@@ -146,7 +146,7 @@ def test_fields_that_are_not_said_are_read_off_the_weights(tmp_path: Path) -> No
     weights = random_weights(BASE)
     whole = import_world(write_folder(tmp_path / "a", BASE, weights))
     bare = import_world(write_folder(tmp_path / "b", {"num_heads": 2, "num_prompt_frames": 2}, weights))
-    assert bare.dynamics.config == whole.dynamics.config
+    assert bare.parts["dynamics"].config == whole.parts["dynamics"].config
 
 
 def cut(weights: dict[str, Tensor]) -> None:

@@ -36,8 +36,8 @@ def test_every_tensor_is_used_and_nothing_else(action_dim: int, has_rewards: boo
     import_world(coder, folder).save(tmp_path / "world")
     world = World.load(tmp_path / "world")
     pairs = (
-        (TOKENIZER_NAMES.published(world.tokenizer), coder / "diffusion_pytorch_model.safetensors"),
-        (transformer_names(action_dim > 0).published(world.dynamics), folder / "model.safetensors"),
+        (TOKENIZER_NAMES.published(world.parts["tokenizer"]), coder / "diffusion_pytorch_model.safetensors"),
+        (transformer_names(action_dim > 0).published(world.parts["dynamics"]), folder / "model.safetensors"),
     )
     for found, file in pairs:
         wanted = load_file(file)
@@ -45,7 +45,7 @@ def test_every_tensor_is_used_and_nothing_else(action_dim: int, has_rewards: boo
         assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     learned = sum(p.numel() for part in world.parts.values() for p in part.parameters())
     assert learned == sum(t.numel() for _, file in pairs for t in load_file(file).values())
-    config = world.dynamics.config
+    config = world.parts["dynamics"].config
     assert {name: spec.n for name, spec in config.actions.items()} == ({"action": 3} if action_dim else {})
     assert (config.has_rewards, config.frames, config.context_frames) == (has_rewards, 16, 2)
     assert config.transformer.dropout == 0.1
@@ -87,11 +87,11 @@ def test_a_context_shrinks_from_its_beginning_and_grows_there(coder: Path, tmp_p
     learned = import_world(coder, folder)
     for n, said in ((1, "1 frames instead of 2: the positions of the last"), (4, "the first one's positions are")):
         world = import_world(coder, folder, context=n)
-        assert world.info.context_frames == world.dynamics.config.context_frames == n
+        assert world.info.context_frames == world.parts["dynamics"].config.context_frames == n
         assert said in world.info.provenance["changes"][0]
         assert world.generate(frames(n), None, 2, seed=0).shape == (1, 2, 16, 16, 3)
-        for name, tensor in world.tokenizer.state_dict().items():
-            of_two = learned.tokenizer.state_dict()[name]
+        for name, tensor in world.parts["tokenizer"].state_dict().items():
+            of_two = learned.parts["tokenizer"].state_dict()[name]
             if name.endswith("kv_pos_emb"):
                 first, second = of_two.chunk(2)
                 wanted = {1: [second], 4: [first, first, first, second]}[n]
@@ -100,8 +100,8 @@ def test_a_context_shrinks_from_its_beginning_and_grows_there(coder: Path, tmp_p
                 assert torch.equal(tensor, of_two)
     one, two = frames(1), frames(3)
     two[:, 0], two[:, 1] = one[:, 0], one[:, 0]
-    again = with_context(with_context(learned.tokenizer, 3), 2)
-    codes = [t.eval().encode(to_float(torch.from_numpy(two))).video for t in (again, learned.tokenizer)]
+    again = with_context(with_context(learned.parts["tokenizer"], 3), 2)
+    codes = [t.eval().encode(to_float(torch.from_numpy(two))).video for t in (again, learned.parts["tokenizer"])]
     assert torch.equal(*codes)
 
 

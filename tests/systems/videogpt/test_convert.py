@@ -47,8 +47,12 @@ def conditions(prior: Any, n: int) -> Conditions:
 @torch.no_grad()
 def assert_same_model(world: World, vqvae: Any, prior: Any) -> None:
     """The same encodings, pixels and logits, to the last bit."""
-    for mine, theirs in ((world.tokenizer, vqvae), (world.dynamics, prior)):
-        unread = {} if mine is world.tokenizer or prior.config.cond_frames else {"resnet_width": 64, "resnet_dim": 240}
+    for mine, theirs in ((world.parts["tokenizer"], vqvae), (world.parts["dynamics"], prior)):
+        unread = (
+            {}
+            if mine is world.parts["tokenizer"] or prior.config.cond_frames
+            else {"resnet_width": 64, "resnet_dim": 240}
+        )
         assert mine.config == replace(theirs.config, **unread)
         own, other = mine.state_dict(), theirs.state_dict()
         assert own.keys() == other.keys()
@@ -57,10 +61,10 @@ def assert_same_model(world: World, vqvae: Any, prior: Any) -> None:
     rng = torch.Generator().manual_seed(5)
     video = torch.rand(2, config.clip_frames, config.height, config.width, 3, generator=rng) * 2 - 1
     codes = vqvae.encode(video)
-    assert torch.equal(world.tokenizer.encode(video).video, codes.video)
-    assert torch.equal(world.tokenizer.decode(codes), vqvae.decode(codes))
+    assert torch.equal(world.parts["tokenizer"].encode(video).video, codes.video)
+    assert torch.equal(world.parts["tokenizer"].decode(codes), vqvae.decode(codes))
     told = conditions(prior, 2)
-    assert torch.equal(world.dynamics.logits(codes, told), prior.logits(codes, told))
+    assert torch.equal(world.parts["dynamics"].logits(codes, told), prior.logits(codes, told))
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -92,7 +96,7 @@ def test_a_world_says_what_it_was_made_of_and_what_is_unknown(tmp_path: Path) ->
     assert (info.sampler.temperature, info.sampler.steps, info.sampler.top_k, info.sampler.top_p) == (1.0, 1, 0, 1.0)
     assert info.context_frames == 1
     assert info.classes == ("class 0", "class 1", "class 2")
-    assert world.starts == []
+    assert world.initial_contexts == []
 
 
 def test_an_imported_world_makes_frames(tmp_path: Path) -> None:
@@ -112,7 +116,7 @@ def test_training_goes_on_with_the_codebook_of_the_file(tmp_path: Path) -> None:
     vqvae.codebook.sums.copy_(vqvae.codebook.vectors * 1e6)
     prior.codebook.copy_(vqvae.codebook.vectors)
     vqvae_path, prior_path = write_pair(tmp_path, (config, vqvae, prior))
-    tokenizer = import_world(vqvae_path, prior_path).tokenizer.train()
+    tokenizer = import_world(vqvae_path, prior_path).parts["tokenizer"].train()
     tokenizer.loss(Batch(video=torch.rand(1, 8, 32, 32, 3)), torch.Generator())
     torch.testing.assert_close(tokenizer.codebook.vectors, vqvae.codebook.vectors, atol=1e-4, rtol=0)
     vqvae.codebook.counts.zero_()  # one that was never trained may start
@@ -225,8 +229,8 @@ def test_names_are_those_of_the_published_files(path: Path) -> None:
     inside = {name.removeprefix("vqvae.") for name in stored if name.startswith("vqvae.")}
     others = {name for name in stored if name.startswith("vqvae.") or name.endswith(".attn.attn.mask")}
     world = import_world(own if own.is_file() else None, path)
-    assert set(published(world.dynamics)) == stored - others
-    assert set(published(world.tokenizer)) == (inside or set(safetensors.torch.load_file(own)))
+    assert set(published(world.parts["dynamics"])) == stored - others
+    assert set(published(world.parts["tokenizer"])) == (inside or set(safetensors.torch.load_file(own)))
 
 
 # ------------------------------------------------------------------ what does not fit

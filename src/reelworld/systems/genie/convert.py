@@ -88,8 +88,7 @@ def import_world(folder: Path) -> World:
         sampler=SamplerConfig(steps=2, temperature=0.0, order="random"),
     )
     unknown = ["the tokenizer (MAGVIT2): no pictures", "frames per second", "training data and splits"]
-    world = with_origin(world, checkpoint.path.absolute().parent.name, {"dynamics": checkpoint}, unknown)
-    return world
+    return with_origin(world, checkpoint.path.absolute().parent.name, {"dynamics": checkpoint}, unknown)
 
 
 def describe(world: World) -> dict[str, str]:

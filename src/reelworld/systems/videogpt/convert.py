@@ -164,8 +164,7 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
     )
     unknown = ["frames per second", "training data and splits", "clips to start from"]
     unknown += ["names of the classes"] if config.n_classes else []
-    world = with_origin(world, prior_file.path.stem, {"prior": prior_file, "vqvae": vqvae_file}, unknown)
-    return world
+    return with_origin(world, prior_file.path.stem, {"prior": prior_file, "vqvae": vqvae_file}, unknown)
 
 
 def describe(world: World) -> dict[str, str]:
