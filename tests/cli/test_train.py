@@ -157,6 +157,7 @@ def test_systems_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "tokenizer 0." in text
 
 
+@pytest.mark.slow
 def test_stop_by_signal_then_resume_to_a_world(
     recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -97,7 +97,12 @@ def test_evaluating(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "source"), [("mp4", "--actions random"), ("gif", "--actions 2,2,0"), ("npz", "--data data --split all")]
+    ("suffix", "source"),
+    [
+        pytest.param("mp4", "--actions random", marks=pytest.mark.slow),
+        pytest.param("gif", "--actions 2,2,0", marks=pytest.mark.slow),
+        ("npz", "--data data --split all"),
+    ],
 )
 def test_generating(shell: Shell, suffix: str, source: str) -> None:
     shell(f"generate run/world --out film.{suffix} --frames 4 --seed 1 {source}")

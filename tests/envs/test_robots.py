@@ -195,6 +195,7 @@ def test_smooth_noise_changes_slowly(opened: Callable[..., Simulator]) -> None:
         assert least < alike < most
 
 
+@pytest.mark.slow
 def test_the_balancer_brings_the_pole_up_and_lets_it_fall(opened: Callable[..., Simulator]) -> None:
     """Rewards are up to 4 a step, 2 with the pole level; smooth noise swings it below."""
     simulator = opened(CARTPOLE)
@@ -203,6 +204,7 @@ def test_the_balancer_brings_the_pole_up_and_lets_it_fall(opened: Callable[..., 
     assert skilled.mean() > 1.5 * noisy.mean()
 
 
+@pytest.mark.slow
 def test_the_reacher_finds_sparse_rewards_and_leaves_them(opened: Callable[..., Simulator]) -> None:
     simulator = opened(REACHER)
     shares = {p: np.mean([run(simulator, p, s, 100)[0] > 0 for s in range(6)]) for p in ("reacher", "smooth")}

@@ -22,7 +22,7 @@ from tests.tiny import tiny_config
 
 from reelworld.data.dataset import Dataset, write_episode, write_info
 from reelworld.data.episodes import DataInfo, Episode
-from reelworld.envs.recorder import configure, record
+from reelworld.envs.recorder import record, record_config
 from reelworld.evaluate.clips import open_for
 from reelworld.evaluate.protocol import EvalConfig
 from reelworld.evaluate.run import evaluate_to_folder
@@ -59,7 +59,7 @@ def recordings(name: str, folder: Path) -> Dataset:
     """Record a simulator, or write episodes of a square that moves over coarse blocks."""
     if name in SIMULATORS:
         env_id, n, n_steps = SIMULATORS[name]
-        record(configure(env_id, episodes=n, max_steps=n_steps), folder)
+        record(record_config(env_id, episodes=n, max_steps=n_steps), folder)
         return Dataset.open(folder)
     kind = name.partition("-")[2]
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
