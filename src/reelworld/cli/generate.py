@@ -1,8 +1,8 @@
-"""Continue a clip or an image with a world, or begin from nothing, and write what happens as mp4, gif, png or npz.
+"""Generate frames from a clip, an image or nothing, and write mp4, gif, png or npz.
 
-The first frames are the given ones, pixel for pixel; the rest is made by the world. Actions are the recorded
-ones, random ones, or yours; a start without recorded actions after it is continued by random ones. Worlds that
-code whole clips make several frames at once, and take as long for one frame as for all of a clip.
+The context frames are written pixel for pixel, the generated ones follow. Actions are the recorded ones, random ones or
+yours; random ones where none were recorded after the context. Worlds that generate whole clips take as long for one
+frame as for all of a clip.
 
 Examples:
   reelworld generate runs/doors/world --out short.mp4
@@ -32,10 +32,8 @@ if TYPE_CHECKING:
     from reelworld.types import Clip
     from reelworld.worlds.world import World
 
-__all__ = ["Options", "run"]
-
-TRUSTED_SECONDS = 2.0
-"""Before this the time left is not told."""
+ESTIMATE_AFTER_SECONDS = 2.0
+"""Time after which the remaining time is shown: the first samples are slower than the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,42 +45,42 @@ class Options:
     out: Path
     """File to write: .mp4, .gif, .png (a sheet of frames) or .npz (exact frames and actions)."""
     data: Path | None = None
-    """Recordings whose episode is continued; without it and without an image, a start clip of the world."""
+    """Recordings with the episode to continue. Without it and --image: an initial context of the world."""
     image: Path | None = None
-    """Picture to start from; it is resized and stands still during the context."""
+    """Picture to start from; resized and repeated as the context."""
     episode: int = 0
-    """Which episode of the split."""
+    """Number of the episode in the split."""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Split of the recordings that the episode comes from."""
+    """Split of the recordings."""
     start: int = 0
     """First context frame within the episode."""
     goal: Path | None = None
-    """Picture of what to go towards, for worlds with goals. Default: that of the world's start clip."""
+    """Goal picture, for worlds with goals. Default: that of the initial context."""
     context: int | None = None
-    """Frames to begin with; 0 begins from nothing (worlds that can). Default: what the world wants."""
+    """Context frames; 0 starts from nothing, for worlds that can. Default: the world's usual number."""
     class_id: str | None = None
-    """Number or name of the class of what is made, for worlds with classes. Default: that of the start."""
+    """Number or name of the class, for worlds with classes. Default: that of the context."""
     actions: str | None = None
-    """'recorded', 'random', ids such as '2,2,0', or a file (.npy, or .npz with actions). Short lists repeat.
-    Default: the recorded ones, or random ones where none were recorded after the context."""
+    """'recorded', 'random', ids such as '2,2,0', or a file (.npy, or .npz with actions); short lists repeat.
+    Default: recorded, or random where none were recorded after the context."""
     frames: int = 60
     """Frames to generate after the context."""
     samples: int = 1
-    """Futures of the same start, side by side (an .npz holds all of them as 'samples')."""
+    """Samples from the same context, side by side (an .npz holds all of them as 'samples')."""
     seed: int = 0
-    """Of the world's draws and of random actions."""
+    """Seed of sampling and of random actions."""
     temperature: float | None = None
-    """0 takes the likeliest codes, 1 draws as learned. Default: the world's own."""
+    """Temperature of sampling; 0 takes the likeliest codes. Default: the world's."""
     top_k: int | None = None
-    """Draw from the k likeliest codes only; 0 draws from all. Default: the world's own."""
+    """Sample from the k likeliest codes only; 0 samples from all. Default: the world's."""
     top_p: float | None = None
-    """Draw from the likeliest codes that have this much probability together. Default: the world's own."""
+    """Sample from the likeliest codes with this total probability. Default: the world's."""
     force: bool = False
     """Replace an existing file."""
     threads: int = 1
-    """CPU threads; small worlds are fastest with one. 0 leaves the choice to torch."""
+    """CPU threads; small worlds are fastest with one. 0 is torch's choice."""
     device: str = "cpu"
-    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    """Device of the model: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
@@ -108,19 +106,19 @@ def run(options: Options) -> None:
         clip = replace(clip, goal=picture_for(world, options.goal, "--goal"))
     actions = _actions(options, world, clip, n_context)
     context = context_of(clip, n_context)
-    made = _continue(options, world, context, actions, class_id)
+    samples = _continue(options, world, context, actions, class_id)
     arrays = _arrays(clip, actions, n_context)
     if options.samples == 1:
-        write_media(options.out, np.concatenate([context.frames, made[0]]), world.info.fps, arrays)
+        write_media(options.out, np.concatenate([context.frames, samples[0]]), world.info.fps, arrays)
     else:
         recorded = clip.frames[n_context:] if n_context else clip.frames[:0]
-        write_samples(options.out, context.frames, made, recorded, world.info.fps, arrays)
+        write_samples(options.out, context.frames, samples, recorded, world.info.fps, arrays)
     times = f", {options.samples} times" if options.samples > 1 else ""
     print(f"{options.out}: {n_context} given frames and {options.frames} generated ones{times}")
 
 
 def _check(options: Options) -> None:
-    """Refuse what cannot be, before anything is loaded."""
+    """Refuse invalid flags before anything is loaded."""
     for flag, value in (("--frames", options.frames), ("--samples", options.samples)):
         if value < 1:
             raise UserError(f"{flag} is {value}; it must be at least 1.")
@@ -141,29 +139,30 @@ def _check(options: Options) -> None:
 def _actions(options: Options, world: World, clip: Clip, n_context: int) -> dict[str, np.ndarray]:
     from reelworld.worlds.continuation import choose_actions, has_recorded_actions
 
-    wanted = options.actions
-    if wanted is None:
-        wanted = "recorded" if has_recorded_actions(world, clip, n_context) else "random"
-        if wanted == "random":
+    source = options.actions
+    if source is None:
+        source = "recorded" if has_recorded_actions(world, clip, n_context) else "random"
+        if source == "random":
             print("no actions were recorded after the context: taking random ones (--actions gives others)")
-    return choose_actions(world, clip, wanted, n_context, options.frames, options.seed)
+    return choose_actions(world, clip, source, n_context, options.frames, options.seed)
 
 
 def _continue(
     options: Options, world: World, context: Clip, actions: dict[str, np.ndarray], class_id: int | None
 ) -> np.ndarray:
-    """Make the frames, (n, S, H, W, 3), and show how far it is."""
+    """Generate frames, (n, S, H, W, 3), with a progress bar."""
     from reelworld.train.console import Display, describe_seconds
     from reelworld.worlds.continuation import continue_clip
 
-    given = {k: getattr(options, k) for k in ("temperature", "top_k", "top_p")}
-    sampler = replace(world.info.sampler, **{k: v for k, v in given.items() if v is not None})
-    begun = time.monotonic()
+    settings = {k: getattr(options, k) for k in ("temperature", "top_k", "top_p")}
+    sampler = replace(world.info.sampler, **{k: v for k, v in settings.items() if v is not None})
+    started_at = time.monotonic()
 
-    def describe(share: float, n: int) -> str:
-        took = time.monotonic() - begun
-        is_known = took > TRUSTED_SECONDS and share < 1  # the first draws take longer than the others
-        return f"frame {n}/{options.frames}" + (f", {describe_seconds(took / share - took)} left" if is_known else "")
+    def describe(fraction: float, n: int) -> str:
+        seconds = time.monotonic() - started_at
+        has_estimate = seconds > ESTIMATE_AFTER_SECONDS and fraction < 1
+        left = f", {describe_seconds(seconds / fraction - seconds)} left" if has_estimate else ""
+        return f"frame {n}/{options.frames}{left}"
 
     with Display("generating") as display:
         return continue_clip(
@@ -175,37 +174,38 @@ def _continue(
             seed=options.seed,
             sampler=sampler,
             class_id=class_id,
-            progress=lambda share, n: display.update(share, lambda: describe(share, n)),
+            progress=lambda fraction, n: display.update(fraction, lambda: describe(fraction, n)),
         )
 
 
 def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, int]:
-    """Find what is continued, an episode, an image, a start clip of the world or nothing, and after how many frames."""
+    """Return the clip to continue (an episode, an image, an initial context or nothing) and its context frames."""
     from reelworld.worlds.continuation import clip_of_image, clip_of_nothing
 
-    wanted = world.info.context_frames if options.context is None else options.context
+    n_context = world.info.context_frames if options.context is None else options.context
     if options.image is not None:
-        wanted = wanted or 1  # a world that begins from nothing would not look at the picture
-        return clip_of_image(world, options.image, wanted), wanted
+        n_context = n_context or 1  # a world that starts from nothing would ignore the picture
+        return clip_of_image(world, options.image, n_context), n_context
     if options.data is not None:
-        if not wanted:
+        if not n_context:
             raise UserError("this world begins from nothing; say with --context how many frames of the data to give.")
-        return _episode(options, world, options.data, wanted), wanted
+        return _episode(options, world, options.data, n_context), n_context
     starts = [clip for clip in world.starts if class_id is None or clip.class_id == class_id]
     needs_frames = world.session().needs_frames
-    if not wanted and needs_frames:
+    if not n_context and needs_frames:
         raise UserError("--context is 0, but this world goes on from given frames; give 1 or more.")
-    if not wanted or (options.context is None and not world.starts and not needs_frames):
+    if not n_context or (options.context is None and not world.starts and not needs_frames):
         return clip_of_nothing(world), 0
     if not starts:
         of_class = f" of class {world.info.classes[class_id]!r}" if world.starts and class_id is not None else ""
         raise UserError(f"this world ships no clips{of_class} to start from; give --data or --image.")
     clip = starts[options.episode % len(starts)]
-    if options.context is not None and len(clip.frames) < wanted:
+    if options.context is not None and len(clip.frames) < n_context:
         raise UserError(
-            f"--context is {wanted}; the world's own start clips have {len(clip.frames)} frames: give --data, or less."
+            f"--context is {n_context}; the world's own start clips have {len(clip.frames)} frames: give --data, or "
+            "less."
         )
-    return clip, min(wanted, len(clip.frames))
+    return clip, min(n_context, len(clip.frames))
 
 
 def _episode(options: Options, world: World, data: Path, n_context: int) -> Clip:
@@ -220,16 +220,16 @@ def _episode(options: Options, world: World, data: Path, n_context: int) -> Clip
         )
     clip = read_episode(world, dataset, indices[options.episode], options.start)
     if len(clip.frames) < n_context:
-        whose = "the world wants" if options.context is None else "--context wants"
+        who = "the world wants" if options.context is None else "--context wants"
         raise UserError(
-            f"the episode has {len(clip.frames)} frames from --start {options.start} on; {whose} {n_context} to begin "
+            f"the episode has {len(clip.frames)} frames from --start {options.start} on; {who} {n_context} to begin "
             "with: choose an earlier start or another --episode."
         )
     return clip
 
 
 def _arrays(clip: Clip, actions: dict[str, np.ndarray], n_context: int) -> dict[str, Any]:
-    """Lay out the actions like an episode: row t leads from frame t to t+1, the last row is padding."""
+    """Return the actions in the layout of an episode: row t leads from frame t to t + 1, the last row is padding."""
     import numpy as np
 
     rows = {k: np.concatenate([clip.actions[k][: n_context - 1], v, v[-1:] * 0]) for k, v in actions.items()}

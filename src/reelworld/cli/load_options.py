@@ -1,7 +1,6 @@
-"""What the verbs that use a world share: the number of CPU threads, the device, the loading.
+"""Options of the verbs that use a world: CPU threads, device, output folder, loading.
 
-A device that is not there, a number of threads that cannot be and a folder that cannot be written are mistakes
-of the command line, so they are looked at before anything is read or measured.
+Their mistakes are reported before anything is read or measured.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that cannot be made or written, before minutes of work are spent on what goes there.
+    """Refuse a folder that cannot be created or written, before any work is done.
 
     Raises:
-        UserError: If a file is in its way, or the nearest folder that exists is not ours to write.
+        UserError: If a file is in its place, or the nearest existing folder is not writable.
     """
     folder = folder.absolute()
     nearest = next(path for path in (folder, *folder.parents) if path.exists())
@@ -32,7 +31,7 @@ def check_folder(folder: Path) -> None:
 
 
 def set_threads(n: int) -> None:
-    """Set the CPU threads of torch; 0 leaves the choice to torch.
+    """Set the CPU threads of torch; 0 keeps torch's choice.
 
     Raises:
         UserError: If ``n`` is negative.
@@ -49,11 +48,11 @@ def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
     """Load a world onto ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        UserError: If there is no such device, or the folder holds no world that can be read, or one without pictures.
+        UserError: If there is no such device, or no readable world with pixels in the folder.
     """
     from reelworld.worlds.world import World
 
-    if device != "cpu":  # there always is one; the import would delay the start of play
+    if device != "cpu":  # always there; the import would delay the start of `play`
         from reelworld.train.loop import choose_device
 
         device = str(choose_device(device))

@@ -31,7 +31,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
     "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
     "play": ("reelworld.cli.play", "play a world in the browser"),
-    "pack": ("reelworld.cli.pack", "make a copy of a world to share: half the bytes, a name, known failures"),
+    "export": ("reelworld.cli.export", "write a copy of a world to share: half the bytes, a name, known limitations"),
     "bench": ("reelworld.cli.bench", "measure how fast a world encodes, steps and decodes"),
     "systems": ("reelworld.cli.systems", "list the systems, their presets and sizes"),
 }

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from reelworld.serve.library import WorldLibrary
     from reelworld.worlds.world import World
 
-__all__ = ["Options", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -65,6 +63,7 @@ def run(options: Options) -> None:
         raise UserError(f"--players is {options.players}, --threads {options.threads}; both must be 1 or more.")
 
     check_port(options.port)
+
     from reelworld.serve.config import Limits, ServeConfig
 
     world, name, card = _gallery(options) if len(options.worlds) != 1 else _one_world(options)

@@ -1,14 +1,14 @@
-"""Record episodes of a gymnasium environment, losslessly, into a folder that `train` reads; or play it yourself.
+"""Record episodes of a gymnasium environment, losslessly, as a data set; play it yourself with --play.
 
-The same seed gives the same files. An interrupted recording keeps every finished episode; the same command
-goes on with the missing ones.
+Equal seeds give equal files. An interrupted recording keeps every finished episode; the same command records the
+missing ones.
 
 Examples:
   reelworld record MiniGrid-DoorKey-8x8-v0 --out recordings/doors --episodes 1500
   reelworld record CarRacing-v3 --out recordings/cars --episodes 60
   reelworld record CartPole-v1 --out recordings/poles --size 64 --policy my_module:my_policy
   reelworld record dm_control/reacher-easy --out recordings/arms   (pip install 'reelworld[robotics]')
-  reelworld record --play CarRacing-v3 --out recordings/mine   (you play, in the browser; the same command goes on)
+  reelworld record --play CarRacing-v3 --out recordings/mine   (you play, in the browser; the same command continues)
 """
 
 from __future__ import annotations
@@ -31,33 +31,31 @@ if TYPE_CHECKING:
 
     from reelworld.envs.recorder import RecordConfig, RecordedEpisode
 
-__all__ = ["Options", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of `reelworld record`; None means the environment's preset, else what is said there."""
+    """Flags of `reelworld record`; None takes the environment's preset, else the default named there."""
 
     env_id: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV_ID")]
     """Name of a gymnasium environment, or 'module:Name' to import the module first."""
     out: Path
     """Folder of the data set."""
     episodes: int = 100
-    """How many episodes there shall be."""
+    """Number of episodes."""
     seed: int = 0
-    """Episode i is made from seed + i; give held-out recordings a range of their own."""
+    """Episode i is made from seed + i; use another range of seeds for held-out recordings."""
     policy: str | None = None
-    """Who acts: random; explorer, solver, waypoints, glancer (MiniGrid); driver (CarRacing); smooth, balancer, reacher
+    """Policy: random; explorer, solver, waypoints, glancer (MiniGrid); driver (CarRacing); smooth, balancer, reacher
     (robots); 'module:function'; or a mixture such as 'explorer:0.6,solver:0.2,random:0.2'. Default: the preset's,
     else random."""
     max_steps: int | None = None
-    """Steps after which an episode is cut. Default: the preset's (MiniGrid, CarRacing), else 1,000."""
+    """Steps after which an episode is truncated. Default: the preset's (MiniGrid, CarRacing), else 1,000."""
     processes: int = 0
     """Worker processes; 0 is one per CPU core. The files do not depend on it."""
     frames: Literal["render", "observation"] | None = None
-    """Where frames come from: rgb_array rendering (default) or the observation."""
+    """Source of frames: rgb_array rendering (default) or the observation."""
     drawing: Literal["environment", "fast"] | None = None
-    """Who draws: the environment (default), or our quick drawing of MiniGrid (same pixels), CarRacing and
+    """Renderer: the environment's (default), or a fast one for MiniGrid (equal pixels), CarRacing (own style) and
     MuJoCo (no shadows)."""
     size: int | tuple[int, int] | None = None
     """Pixels to resize frames to: one number for squares, or height and width. Default: the environment's."""
@@ -70,13 +68,13 @@ class Options:
     warmup_steps: int | None = None
     """Environment steps with the null action before the first frame. Default: 0."""
     env_kwargs: str = "{}"
-    """JSON object of arguments for the environment, e.g. '{"highlight": true}'; added to the preset's."""
+    """JSON object of arguments for the environment, e.g. '{"highlight": true}'; merged into the preset's."""
     wrapper: tuple[str, ...] = ()
     """Wrappers, innermost first: 'module:Class' or 'module:Class={"arg": 1}'; 'none' drops the preset's."""
     play: bool = False
-    """Play the game yourself in the browser instead of a policy; every episode you play is kept."""
+    """Play the environment yourself in the browser instead of a policy; every episode is recorded."""
     port: int = 8000
-    """Port of the page (--play); the next free one is taken when it is busy."""
+    """Port of the page (--play); if it is in use, the next free one."""
     browser: bool = True
     """Open the page in the browser (--play)."""
 
@@ -106,7 +104,7 @@ def run(options: Options) -> None:
 
 
 def _play(options: Options, config: RecordConfig) -> None:
-    """Serve the page of the game until Ctrl-C."""
+    """Serve the environment's page until Ctrl-C."""
     check_port(options.port)
     if options.policy is not None or options.max_steps is not None:
         raise UserError("--policy and --max-steps are for recordings without a person; leave them out with --play.")
@@ -126,7 +124,7 @@ def _play(options: Options, config: RecordConfig) -> None:
 
 
 class _Meter:
-    """Counts finished episodes; shows the bar from the first one on, so that mistakes come without it."""
+    """Progress bar of finished episodes; shown from the first one on, so that errors come without it."""
 
     def __init__(self, n_episodes: int) -> None:
         self.bar = _progress()
@@ -161,7 +159,7 @@ def _progress() -> Progress:
 
 
 def _interrupt(*_: Any) -> NoReturn:
-    """Treat SIGTERM like Ctrl-C: keep what is finished, end cleanly."""
+    """Treat SIGTERM like Ctrl-C: keep finished episodes, end cleanly."""
     raise KeyboardInterrupt
 
 
@@ -171,13 +169,9 @@ def _config(options: Options) -> RecordConfig:
     env_kwargs = _json_object(options.env_kwargs, "--env-kwargs")
     if options.tile_size is not None:
         env_kwargs["tile_size"] = options.tile_size
-    given: dict[str, Any] = {
-        "frames": options.frames,
-        "drawing": options.drawing,
+    same = ("frames", "drawing", "resize", "action_repeat", "warmup_steps")
+    settings: dict[str, Any] = {name: getattr(options, name) for name in same} | {
         "size": (options.size, options.size) if isinstance(options.size, int) else options.size,
-        "resize": options.resize,
-        "action_repeat": options.action_repeat,
-        "warmup_steps": options.warmup_steps,
         "env_kwargs": env_kwargs or None,
         "wrappers": tuple(_wrapper(w) for w in options.wrapper if w != "none") if options.wrapper else None,
     }
@@ -187,7 +181,7 @@ def _config(options: Options) -> RecordConfig:
         seed=options.seed,
         policy=options.policy,
         max_steps=options.max_steps,
-        **{name: value for name, value in given.items() if value is not None},
+        **{name: value for name, value in settings.items() if value is not None},
     )
 
 

@@ -1,11 +1,11 @@
-"""Make a copy of a world to share: half the bytes, the name and the decoding you choose, its known failures.
+"""Write a copy of a world to share: half the bytes, your name, decoding settings and known limitations.
 
-What was measured of the old weights does not hold for the rounded ones to the last digit, so it is left out:
-measure the copy with `reelworld eval COPY --data ... --card`.
+Metrics of the old weights are left out, because they do not hold to the last digit for rounded ones. Evaluate the copy
+with `reelworld eval COPY --data ... --card`.
 
 Examples:
-  reelworld pack runs/doors --out doors
-  reelworld pack runs/cars --out cars --name "Driving" --passes 4 --temperature 1 --limits "Bends may fork."
+  reelworld export runs/doors --out doors
+  reelworld export runs/cars --out cars --name "Driving" --passes 4 --known-limitations "Bends may fork."
 """
 
 from __future__ import annotations
@@ -19,31 +19,29 @@ import tyro
 from reelworld.cli.load_options import check_folder, load_world
 from reelworld.types import UserError
 
-__all__ = ["Options", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of ``reelworld pack``."""
+    """Flags of ``reelworld export``."""
 
     world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, or of the run that made it."""
     out: Path
     """Folder of the copy."""
     precision: Literal["bf16", "fp32"] = "bf16"
-    """What weights are stored as; they are used as fp32 either way."""
+    """Type of the stored weights; they are used as fp32 either way."""
     name: str = ""
     """Name of the copy. Default: the world's."""
     passes: int | None = None
     """Decoding passes per frame. Default: the world's."""
     temperature: float | None = None
     """Temperature of decoding; 0 takes the likeliest codes. Default: the world's."""
-    limits: tuple[str, ...] = ()
-    """Known failures, a sentence each, for the card. Default: the world's."""
+    known_limitations: tuple[str, ...] = ()
+    """Known failures for the card, one sentence each. Default: the world's."""
 
 
 def run(options: Options) -> None:
-    """Load, rename, store."""
+    """Write the copy."""
     import torch
 
     from reelworld.worlds.locate import world_folder
@@ -57,8 +55,9 @@ def run(options: Options) -> None:
         sampler = replace(sampler, steps=options.passes)
     if options.temperature is not None:
         sampler = replace(sampler, temperature=options.temperature)
-    limits = options.limits or info.known_limitations
-    world.info = replace(info, name=options.name or info.name, sampler=sampler, known_limitations=limits, metrics=None)
+    limitations = options.known_limitations or info.known_limitations
+    name = options.name or info.name
+    world.info = replace(info, name=name, sampler=sampler, known_limitations=limitations, metrics=None)
     world.save(options.out, {"bf16": torch.bfloat16, "fp32": None}[options.precision])
     size = sum(path.stat().st_size for path in options.out.iterdir())
     print(f"{options.out}: {size / 1e6:.1f} MB")
