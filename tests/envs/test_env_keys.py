@@ -21,7 +21,7 @@ class Game(gym.Env):
 
 
 @pytest.mark.parametrize(
-    ("keys", "wanted"),
+    ("keys", "expected"),
     [
         ({(pygame.K_UP,): 1, (pygame.K_UP, pygame.K_LEFT): 2}, {"ArrowUp": 1, "ArrowUp+ArrowLeft": 2}),
         ({"d": 1, "ad": 2}, {"KeyD": 1, "KeyA+KeyD": 2}),
@@ -30,10 +30,10 @@ class Game(gym.Env):
         ({pygame.K_F5: 1, "é": 2, (): 0, "x": 7, (pygame.K_RETURN,): 2}, {"Enter": 2}),
     ],
 )
-def test_keys_are_named_as_browsers_do(keys, wanted):
+def test_keys_are_named_as_browsers_do(keys, expected):
     hints = environment_hints(Game(gym.spaces.Discrete(3), keys))
-    assert hints["keys"] == wanted
-    assert hints.get("null") == (None if 0 in wanted.values() else 0)
+    assert hints["keys"] == expected
+    assert hints.get("null") == (None if 0 in expected.values() else 0)
 
 
 def test_ids_count_from_zero_wherever_the_space_begins():

@@ -69,8 +69,8 @@ def test_waypoints_make_episodes_of_forty_frames_that_reach_the_goal(env_id):
 @pytest.mark.parametrize("env_id", ["MiniGrid-DoorKey-8x8-v0", "MiniGrid-FourRooms-v0"])
 def test_waypoints_are_draw_waypoints_that_the_seed_draws(monkeypatch, env_id):
     drawn, n_on_own = [], 0
-    draw = minigrid._draw_waypoints
-    monkeypatch.setattr(minigrid, "_draw_waypoints", lambda *a: drawn.append(draw(*a)) or drawn[-1])
+    draw = minigrid.Agent.draw_waypoints
+    monkeypatch.setattr(minigrid.Agent, "draw_waypoints", lambda agent: drawn.append(draw(agent)) or drawn[-1])
     simulator = Simulator(record_config(env_id).simulator)
     for seed in range(40):
         cells, _ = walk(simulator, seed)
@@ -94,7 +94,7 @@ def test_an_agent_that_cannot_walk_turns_on_the_spot():
     simulator = Simulator(record_config("MiniGrid-DoorKey-8x8-v0").simulator)
     simulator.reset(0)
     env = simulator.env.unwrapped
-    for x, y in minigrid._neighbours(tuple(map(int, env.agent_pos))):
+    for x, y in minigrid.neighbours(tuple(map(int, env.agent_pos))):
         env.grid.set(x, y, Wall())
     actions = resolve_policy("waypoints")(simulator, np.random.default_rng(0))
     place = tuple(env.agent_pos)

@@ -76,7 +76,7 @@ def test_another_seed_gives_other_episodes(doorkey, tmp_path):
 
 
 def test_recorded_actions_replayed_in_the_plain_environment_give_the_recorded_frames(doorkey):
-    """The alignment, the rewards, the ends and the quick drawing, all against MiniGrid's own rendering."""
+    """The alignment, the rewards, the ends and the fast rendering, all against MiniGrid's own rendering."""
     n_ends = 0
     for path in sorted(doorkey.glob("*.npz")):
         episode = np.load(path)

@@ -1,4 +1,4 @@
-"""Quick drawings equal the environments' own; bad environments are refused in one line."""
+"""Fast rendering equals the environments' own; bad environments are refused in one line."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def test_a_wrapper_and_its_observation_are_recorded():
     assert frame.shape == (48, 48, 3)
 
 
-def test_quick_car_racing_drives_and_looks_like_the_stock_one():
+def test_fast_car_racing_equals_the_stock_one_in_physics_and_nearly_in_pixels():
     simulator = Simulator(record_config("CarRacing-v3").simulator)
-    quick, stock = [simulator.reset(3)], []
+    fast, stock = [simulator.reset(3)], []
     env = gym.make("CarRacing-v3", max_episode_steps=-1)
     env.reset(seed=3)
     for _ in range(50):
@@ -70,12 +70,12 @@ def test_quick_car_racing_drives_and_looks_like_the_stock_one():
     stock.append(resize(observation, 64, 64, "area"))
     for action in [3] * 12 + [0] * 4 + [6] * 4 + [5] * 3:
         reward, *_ = simulator.step(action)
-        quick.append(simulator.frame())
+        fast.append(simulator.frame())
         keys = np.array([CAR_STEERINGS[action // 3], *CAR_PEDALS[action % 3]], np.float32)
         steps = [env.step(keys) for _ in range(3)]
         stock.append(resize(steps[-1][0], 64, 64, "area"))
         assert reward == sum(step[1] for step in steps)
-    real, ours = np.stack(stock).astype(float), np.stack(quick).astype(float)
+    real, ours = np.stack(stock).astype(float), np.stack(fast).astype(float)
     real[:, 56:, :8] = 0  # the score, which we leave out
     assert (ours[:, 56:, :8] == 0).all()
     psnr = 10 * np.log10(255**2 / np.square(real - ours).mean((1, 2, 3)))

@@ -153,9 +153,9 @@ def test_whoever_asks_gets_the_frames_of_its_own_robot(opened: Callable[..., Sim
     assert not np.array_equal(drawn[1], other) and drawn[1].std() > 10
 
 
-def test_quick_drawing_leaves_out_shadows_only(opened: Callable[..., Simulator]) -> None:
-    quick, stock = (opened(CHEETAH, drawing=d).reset(0) for d in ("fast", "environment"))
-    is_changed = (quick != stock).any(-1)
+def test_fast_rendering_leaves_out_shadows_only(opened: Callable[..., Simulator]) -> None:
+    fast, stock = (opened(CHEETAH, drawing=d).reset(0) for d in ("fast", "environment"))
+    is_changed = (fast != stock).any(-1)
     assert 0 < is_changed.mean() < 0.5 and not is_changed[:20].any()  # the sky stays
 
 
