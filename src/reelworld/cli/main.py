@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
     "train": ("reelworld.cli.train", "turn recordings into a world"),
     "import": ("reelworld.cli.import_checkpoint", "turn published checkpoints of another system into a world"),
-    "actions": ("reelworld.cli.actions", "give a world that was learned without labels its real keys"),
+    "map-actions": ("reelworld.cli.map_actions", "map real actions to the latent ones of a world trained on video"),
     "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
     "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
     "play": ("reelworld.cli.play", "play a world in the browser"),
@@ -122,7 +122,7 @@ def _dispatch(words: list[str]) -> int:
 
 def overview() -> str:
     """Return the text of ``reelworld --help``."""
-    verbs = "\n".join(f"  {name:<9} {line}" for name, (_, line) in VERBS.items())
+    verbs = "\n".join(f"  {name:<12} {line}" for name, (_, line) in VERBS.items())
     first = next(iter(SYSTEMS))
     return f"""reelworld {__version__}: turn recordings into worlds.
 

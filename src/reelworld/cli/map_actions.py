@@ -1,21 +1,20 @@
-"""Give a world that was learned without labels its real keys, from a few hundred labelled steps.
+"""Map real actions to a world's latent ones, fitted on a few hundred labelled steps.
 
-WORLD found its actions in video (`reelworld train genie`); they have no names. LABELLED are recordings of the same
-game with the actions that were taken. For some of their steps the world's own action is compared with the recorded
-one, and what goes together is kept in the world: from then on play, generate, eval, gymnasium and Python take real
-actions, and keys do what they say.
+WORLD was trained on video without actions; its latent actions have no names. LABELLED are recordings of the same game
+with the actions that were taken. The latent action of some of their steps is compared with the recorded one, and the
+resulting map is stored in the world: play, generate, eval, gymnasium and Python then take real actions.
 
   labels    are drawn from training episodes, from steps that change the
-            picture: nobody can see what was done where nothing happened
-  measured  on the other episodes (test, or val): how often the real action
-            is named, beside always naming the most frequent one
+            picture: without a change the action cannot be inferred
+  accuracy  of naming the real action, on the other episodes (test, or val),
+            beside always naming the most frequent one
 
-Vectors are cut into low, middle and high in each dimension. Weights stay as they are; --undo takes the map away.
+Vectors are cut into low, middle and high in each dimension. Weights are unchanged; --undo removes the map.
 
 Examples:
-  reelworld actions runs/found/world --data recordings/labelled
-  reelworld actions runs/found/world --data recordings/labelled --labels 1000 --out runs/found/mapped
-  reelworld actions runs/found/world --undo
+  reelworld map-actions runs/found/world --data recordings/labelled
+  reelworld map-actions runs/found/world --data recordings/labelled --labels 1000 --out runs/found/mapped
+  reelworld map-actions runs/found/world --undo
 """
 
 from __future__ import annotations
@@ -34,39 +33,37 @@ if TYPE_CHECKING:
 
     from reelworld.models.action_mapping import ActionMap
 
-__all__ = ["Options", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of ``reelworld actions``."""
+    """Flags of ``reelworld map-actions``."""
 
     world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world with latent actions, or of the run that made it."""
     data: Annotated[Path | None, tyro.conf.arg(metavar="LABELLED")] = None
     """Recordings of the same game with its real actions."""
     labels: int = 200
-    """Labelled steps that the map is fitted on."""
+    """Number of labelled steps to fit the map on."""
     split: Literal["val", "test"] | None = None
-    """Episodes that the map is measured on. Default: test, or val where test has none."""
+    """Split to evaluate the map on. Default: test, or val where test is empty."""
     stream: str = ""
-    """Name of the real actions, where the recordings have several streams."""
+    """Action stream of the recordings, where they have several."""
     seed: int = 0
-    """Of the draw of episodes and labels."""
+    """Seed of the choice of episodes and labels."""
     out: Path | None = None
     """Folder of the mapped world. Default: WORLD itself is replaced."""
     undo: bool = False
-    """Take the map away: the world has its latent actions again."""
+    """Remove the map: the world takes its latent actions again."""
     threads: int = 0
-    """CPU threads; 0 leaves the choice to torch."""
+    """CPU threads; 0 is torch's choice."""
     device: str = "cpu"
-    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    """Device of the model: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 
 
 def run(options: Options) -> None:
-    """Fit, store and tell; or take the map away."""
+    """Fit, store and print the map; or remove it."""
     if options.undo == (options.data is not None):
         raise UserError("give either --data LABELLED, to fit the map from real actions, or --undo, to take it away.")
     within = options.world / "world"
