@@ -293,7 +293,7 @@ def test_a_damaged_map_is_refused(run: Path, tmp_path: Path, capsys: pytest.Capt
     good = json.loads(path.read_text())
     for change, said in (
         ({"to_latent": [0, 1, 2, 3, 4]}, "beyond its 4"),
-        ({"stream": "other"}, "its map is for the stream 'other'"),
+        ({"stream": "other"}, "lacks the actions 'other'"),
         ({"to_real": [1, 1, 1], "n_labels": [1, 1, 1], "shares": [1.0] * 3, "to_latent": [0] * 5}, "a map to 3"),
     ):
         path.write_text(json.dumps({**good, "action_map": {**good["action_map"], **change}}))

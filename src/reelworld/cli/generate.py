@@ -109,10 +109,10 @@ def run(options: Options) -> None:
     samples = _continue(options, world, context, actions, class_id)
     arrays = _arrays(clip, actions, n_context)
     if options.samples == 1:
-        write_media(options.out, np.concatenate([context.frames, samples[0]]), world.info.fps, arrays)
+        write_media(options.out, np.concatenate([context.frames, samples[0]]), world.spec.fps, arrays)
     else:
         recorded = clip.frames[n_context:] if n_context else clip.frames[:0]
-        write_samples(options.out, context.frames, samples, recorded, world.info.fps, arrays)
+        write_samples(options.out, context.frames, samples, recorded, world.spec.fps, arrays)
     times = f", {options.samples} times" if options.samples > 1 else ""
     print(f"{options.out}: {n_context} given frames and {options.frames} generated ones{times}")
 
@@ -182,7 +182,8 @@ def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, i
     """Return the clip to continue (an episode, an image, an initial context or nothing) and its context frames."""
     from reelworld.worlds.continuation import clip_of_image, clip_of_nothing
 
-    n_context = world.info.context_frames if options.context is None else options.context
+    n_min, n_usual, _ = world.spec.context
+    n_context = n_usual if options.context is None else options.context
     if options.image is not None:
         n_context = n_context or 1  # a world that starts from nothing would ignore the picture
         return clip_of_image(world, options.image, n_context), n_context
@@ -190,16 +191,16 @@ def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, i
         if not n_context:
             raise UserError("this world begins from nothing; say with --context how many frames of the data to give.")
         return _episode(options, world, options.data, n_context), n_context
-    starts = [clip for clip in world.starts if class_id is None or clip.class_id == class_id]
-    needs_frames = world.session().needs_frames
-    if not n_context and needs_frames:
+    clips = [clip for clip in world.initial_contexts if class_id is None or clip.class_id == class_id]
+    if not n_context and n_min:
         raise UserError("--context is 0, but this world goes on from given frames; give 1 or more.")
-    if not n_context or (options.context is None and not world.starts and not needs_frames):
+    if not n_context or (options.context is None and not world.initial_contexts and not n_min):
         return clip_of_nothing(world), 0
-    if not starts:
-        of_class = f" of class {world.info.classes[class_id]!r}" if world.starts and class_id is not None else ""
+    if not clips:
+        has_others = class_id is not None and bool(world.initial_contexts)
+        of_class = f" of class {world.spec.classes[class_id or 0]!r}" if has_others else ""
         raise UserError(f"this world ships no clips{of_class} to start from; give --data or --image.")
-    clip = starts[options.episode % len(starts)]
+    clip = clips[options.episode % len(clips)]
     if options.context is not None and len(clip.frames) < n_context:
         raise UserError(
             f"--context is {n_context}; the world's own start clips have {len(clip.frames)} frames: give --data, or "

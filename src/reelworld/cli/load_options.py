@@ -57,9 +57,10 @@ def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
 
         device = str(choose_device(device))
     world = World.load(folder, device=device, allow_code=allow_code)
-    if not world.tokenizer.spec(1, world.info.height, world.info.width).has_pictures:
+    if not world.spec.pixels:
+        names = [str(part.config["name"]) for part in world.info.parts.values() if "name" in part.config]
         raise UserError(
-            f"{folder} is a world without pictures: its tokenizer ({world.tokenizer.config.name}) is not part of it. "
-            "Use its codes from Python: World.generate_codes, World.score_codes."
+            f"{folder} is a world without pictures: its tokenizer ({', '.join(names)}) is not part of it. Use its "
+            "codes from Python: World.generate_codes, World.score_codes."
         )
     return world

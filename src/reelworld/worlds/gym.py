@@ -86,7 +86,7 @@ class WorldEnv(gymnasium.Env[np.ndarray, Action]):
 
     def step(self, action: Action) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Take one action."""
-        result = self._session.step(action if self.world.info.actions else None)
+        result = self._session.step(action if self.world.spec.actions else None)
         truncated = self._max_steps is not None and self._session.n_steps >= self._max_steps
         probability = float(result.info["terminated_probability"][0])
         return (
@@ -146,7 +146,7 @@ class WorldVectorEnv(VectorEnv[np.ndarray, Action, np.ndarray]):
 
     def step(self, actions: Action) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """Take one action per stream; streams that ended in the last step are reset instead."""
-        result = self._session.step(actions if self.world.info.actions else None)
+        result = self._session.step(actions if self.world.spec.actions else None)
         frame, is_reset = result.frame, self._has_ended
         if is_reset.any():
             frame = self._session.reset(streams=np.flatnonzero(is_reset).tolist()).frame
@@ -178,15 +178,15 @@ def _check(max_episode_steps: int | None, render_mode: str | None) -> None:
 
 
 def _metadata(world: World) -> dict[str, Any]:
-    return {"render_modes": ["rgb_array"], "render_fps": world.info.fps or DEFAULT_FPS}
+    return {"render_modes": ["rgb_array"], "render_fps": world.spec.fps or DEFAULT_FPS}
 
 
 def _observation_space(world: World) -> spaces.Box:
-    return spaces.Box(0, 255, (world.info.height, world.info.width, 3), np.uint8)
+    return spaces.Box(0, 255, (world.spec.height, world.spec.width, 3), np.uint8)
 
 
 def _action_space(world: World) -> spaces.Space:
-    streams = {name: _stream_space(spec) for name, spec in world.info.actions.items()}
+    streams = {name: _stream_space(spec) for name, spec in world.spec.actions.items()}
     if len(streams) == 1:
         return next(iter(streams.values()))
     return spaces.Dict(streams) if streams else spaces.Discrete(1)
