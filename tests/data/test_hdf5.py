@@ -249,7 +249,7 @@ def test_a_child_process_opens_the_file_for_itself(tmp_path):
     write(path := tmp_path / "videos.hdf5", train=(20,) * 3, layout="compressed frames")
     dataset = Dataset.open(path)
     dataset.read(0)
-    pool = dataset.episodes[0].lazy.store.pool
+    pool = dataset.episodes[0].arrays.store.pool
     mine = set(pool._open)
     reader, writer = os.pipe()
     if not (child := os.fork()):

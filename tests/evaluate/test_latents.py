@@ -78,5 +78,5 @@ def test_recordings_without_actions_are_not_compared(recordings: Dataset) -> Non
     spec = ActionSpec(kind="discrete", n=8)
     blind = with_actions(recordings, "latent", spec, codes)
     vectors = with_actions(recordings, "vector", ActionSpec(kind="continuous", n=2), codes)
-    blind = replace(blind, unmapped=vectors)
+    blind = replace(blind, recorded=vectors)
     assert measure_latents(blind, "test", 0) is None

@@ -88,7 +88,7 @@ class CodeStoreWriter:
                 "holds one grid of codes per frame."
             )
         self.folder = folder
-        own = tuple(replace(e, file=_episode_file(i), first=0, lazy=None) for i, e in enumerate(episodes))
+        own = tuple(replace(e, file=_episode_file(i), first=0, arrays=None) for i, e in enumerate(episodes))
         self._plan = _Plan(identity=identity, info=info, tokens=tokens, episodes=own)
         folder.mkdir(parents=True, exist_ok=True)
         if (folder / PLAN_FILE).is_file():
@@ -154,7 +154,8 @@ class CodeStore:
             raise UserError(f"{path} {state}; encode the data set (again: what is done is kept).")
         plan, pool = _Plan.read(path / STORE_FILE), FilePool(MAX_MAPPED)
         episodes = tuple(
-            replace(e, lazy=StoredArrays(NpzStore(path / e.file, pool), 0, e.n_frames, "codes")) for e in plan.episodes
+            replace(e, arrays=StoredArrays(NpzStore(path / e.file, pool), 0, e.n_frames, "codes"))
+            for e in plan.episodes
         )
         return cls(Dataset(path=path, info=plan.info, episodes=episodes), plan.tokens, plan.identity)
 

@@ -19,7 +19,15 @@ import numpy as np
 from reelworld.data import cache
 from reelworld.data.action_alignment import common_specs
 from reelworld.data.array_store import FilePool, Unreadable
-from reelworld.data.episodes import Arrays, DataInfo, Episode, EpisodeArrays, FrameRange, StoredArrays, streams_of
+from reelworld.data.episodes import (
+    Arrays,
+    DataInfo,
+    Episode,
+    FrameRange,
+    StoredArrays,
+    stored_arrays,
+    streams_of,
+)
 from reelworld.data.formats.episode_folder import INFO_FILE, read_info, read_listed, write_episode, write_info
 from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, split_folders
 from reelworld.data.formats.reader import MAX_TABLES, Contents, FileRequest, find_files, requests
@@ -56,8 +64,10 @@ class Dataset:
     """Data sets that ``concat`` joined; empty for others."""
     fractions: tuple[float, ...] = ()
     """Probability that a training window comes from each part."""
-    unmapped: Dataset | None = None
-    """Data set that ``map`` was applied to; None for others."""
+    transforms: tuple[Transform, ...] = ()
+    """Changes to the arrays that are read, in their order."""
+    recorded: Dataset | None = None
+    """Data set with the recorded actions, where these are pseudo-labels."""
 
     @classmethod
     def open(cls, path: Path | str, options: ReadOptions | None = None) -> Dataset:
@@ -86,10 +96,11 @@ class Dataset:
         """Join data sets of one size.
 
         Args:
-            datasets: At least one.
+            datasets: At least one; without transforms.
             info: Facts that all share. Classes are left out.
             weights: Amount that training draws from each, relative to the others.
         """
+        assert not any(d.transforms for d in datasets)
         shares = np.array(weights, np.float64)
         return cls(
             path=Path(" + ".join(d.path.name for d in datasets)),
@@ -109,8 +120,7 @@ class Dataset:
             transform: Applied to the arrays of each window, and to the steps of whole episodes.
             info: Facts about the result; by default those of this data set.
         """
-        episodes = tuple(replace(e, lazy=_MappedArrays(self, i, transform)) for i, e in enumerate(self.episodes))
-        return replace(self, info=info or self.info, episodes=episodes, unmapped=self)
+        return replace(self, info=info or self.info, transforms=(*self.transforms, transform))
 
     @cached_property
     def _by_split(self) -> dict[str, list[int]]:
@@ -149,11 +159,6 @@ class Dataset:
             )
         return (np.array(self.fractions) / counts)[parts]
 
-    def _lazy(self, episode: int) -> EpisodeArrays:
-        lazy = self.episodes[episode].lazy
-        assert lazy is not None, f"{self.episodes[episode].source} is only listed"
-        return lazy
-
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> Arrays:
         """Copy a window of one episode.
 
@@ -168,34 +173,27 @@ class Dataset:
             "actions/<stream>" int64 or float32 (T, ...) or (T, stride, ...), "rewards" float32 (T,) summed over the
             stride, "terminated" and "truncated" bool (T,), true if any step of the stride was.
         """
-        return self._lazy(episode).read(start, stop, stride)
+        arrays = self._stored(episode).read(start, stop, stride)
+        return self._transformed(arrays, episode, slice(start, stop, stride))
 
     def steps(self, episode: int) -> Arrays:
         """Copy what ``arrays`` returns for a whole episode, without its frames."""
-        return self._lazy(episode).steps()
+        n_frames = self.episodes[episode].n_frames
+        return self._transformed(self._stored(episode).steps(), episode, slice(0, n_frames, 1))
+
+    def _stored(self, episode: int) -> StoredArrays:
+        return stored_arrays(self.episodes[episode])
+
+    def _transformed(self, arrays: Arrays, episode: int, window: slice) -> Arrays:
+        for transform in self.transforms:
+            arrays = transform(arrays, episode, window)
+        return arrays
 
     def read(self, episode: int, start: int = 0, stop: int | None = None, stride: int = 1) -> Clip:
         """Read a clip of one episode; by default the whole of it."""
         e = self.episodes[episode]
         arrays = self.arrays(episode, start, e.n_frames if stop is None else stop, stride)
         return to_clip(arrays, self.info.fps / stride, e.source, e.class_id if self.info.classes else None)
-
-
-@dataclass(frozen=True)
-class _MappedArrays:
-    """Arrays of an episode of a data set, changed by a transform."""
-
-    dataset: Dataset
-    episode: int
-    transform: Transform
-
-    def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
-        arrays = self.dataset.arrays(self.episode, start, stop, stride)
-        return self.transform(arrays, self.episode, slice(start, stop, stride))
-
-    def steps(self) -> Arrays:
-        n_frames = self.dataset.episodes[self.episode].n_frames
-        return self.transform(self.dataset.steps(self.episode), self.episode, slice(0, n_frames, 1))
 
 
 def to_clip(arrays: Mapping[str, np.ndarray], fps: float, source: str, class_id: int | None) -> Clip:
@@ -354,8 +352,7 @@ def _split(found: Dataset, allowed: Sequence[tuple[str, ...]], known: Mapping[st
 
 
 def _frames_as_stored(episode: Episode, pool: FilePool) -> FrameRange:
-    assert isinstance(episode.lazy, StoredArrays)
-    return episode.lazy.frames_as_stored(pool)
+    return stored_arrays(episode).frames_as_stored(pool)
 
 
 def _cut(
@@ -377,14 +374,13 @@ def _cut(
             n = 1
         edges = [e.n_frames * i // n for i in range(n + 1)]
         for i, (first, last) in enumerate(pairwise(edges)):
-            assert isinstance(e.lazy, StoredArrays)
             cut.append(
                 replace(
                     e,
                     source=e.source if n == 1 else f"{e.source}#{i:02d}",
                     n_frames=last - first,
                     first=e.first + first,
-                    lazy=replace(e.lazy, first=e.first + first, n_frames=last - first),
+                    arrays=replace(stored_arrays(e), first=e.first + first, n_rows=last - first),
                 )
             )
             splits.append(allowed_here)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,18 +21,6 @@ STEP_KEYS = {"rewards": np.float32, "terminated": np.bool_, "truncated": np.bool
 
 Arrays = dict[str, np.ndarray]
 """Array name -> a copy: "frames" or "codes", "actions/<stream>", and those of ``STEP_KEYS`` that are recorded."""
-
-
-class EpisodeArrays(Protocol):
-    """Lazy arrays of one episode."""
-
-    def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
-        """Copy a window; see ``Dataset.arrays``."""
-        ...
-
-    def steps(self) -> Arrays:
-        """Copy the rows of the whole episode, without its frames."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +39,8 @@ class Episode:
     """First frame of the episode inside the file."""
     class_id: int = -1
     """Number of its class in ``DataInfo.classes``; -1 when the data have no classes."""
-    lazy: EpisodeArrays | None = field(default=None, repr=False, compare=False)
-    """Its arrays; None for an episode that is only listed. Never written."""
+    arrays: StoredArrays | None = field(default=None, repr=False, compare=False)
+    """Its arrays, read lazily; None for an episode that is only listed. Not written to JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,50 +93,56 @@ def group_rows(rows: np.ndarray, n_frames: int, stride: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class StoredArrays:
-    """Arrays of an episode that is a range of rows of one file."""
+    """Arrays of an episode: a range of rows of one file, or every k-th of them."""
 
     store: ArrayStore
     first: int
     """First row of the episode in the file."""
-    n_frames: int
+    n_rows: int
     main: str = "frames"
     """Array with one row per frame: "frames" or "codes"."""
+    every: int = 1
+    """Rows from one frame of the episode to the next."""
 
     def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
         """Copy a window; see ``Dataset.arrays``."""
-        if not 0 <= start < stop <= self.n_frames or stride < 1:
+        first, last, step = start * self.every, (stop - 1) * self.every, stride * self.every
+        if not 0 <= first <= last < self.n_rows or stride < 1:
             raise UserError(
                 f"frames {start} to {stop} (stride {stride}) of {self.store.name} were asked for; it has "
-                f"{self.n_frames} frames."
+                f"{-(-self.n_rows // self.every)} frames."
             )
-        frames = np.array(self.store.view(self.main)[self.first + start : self.first + stop : stride])
-        return {self.main: frames, **self._rows(start, len(frames), stride)}
+        frames = np.array(self.store.view(self.main)[self.first + first : self.first + last + 1 : step])
+        return {self.main: frames, **self._steps(first, len(frames), step)}
 
     def steps(self) -> Arrays:
         """Copy the rows of the whole episode, without its frames."""
-        return self._rows(0, self.n_frames, 1)
+        return self._steps(0, -(-self.n_rows // self.every), self.every)
 
     def frames_as_stored(self, pool: FilePool) -> FrameRange:
         """Return the frames as the file has them."""
         store = self.store.as_stored(pool)
-        return FrameRange(store.view(self.main), self.first, (self.n_frames, *store.shapes[self.main][1:]))
+        return FrameRange(store.view(self.main), self.first, (self.n_rows, *store.shapes[self.main][1:]))
 
-    def _rows(self, start: int, kept: int, stride: int) -> Arrays:
-        """Copy the rows that belong to ``kept`` frames."""
-        rows = slice(self.first + start, self.first + min(start + kept * stride, self.n_frames))
+    def _steps(self, first: int, n_frames: int, stride: int) -> Arrays:
+        """Copy the rows that belong to frames, ``stride`` rows to each."""
+        rows = slice(self.first + first, self.first + min(first + n_frames * stride, self.n_rows))
         names = list(self.store.shapes)
-        arrays = {
-            f"actions/{stream}": group_rows(self.store.view(name)[rows], kept, stride)
-            for name, stream in action_keys(names).items()
-        }
-        for name in STEP_KEYS:
-            if name in names:
-                grouped = group_rows(self.store.view(name)[rows], kept, stride)
-                if stride > 1:
-                    is_sum = name == "rewards"
-                    grouped = np.add.reduce(grouped, axis=1, dtype=grouped.dtype) if is_sum else grouped.max(axis=1)
-                arrays[name] = grouped
+        keys = {f"actions/{stream}": name for name, stream in action_keys(names).items()}
+        keys |= {name: name for name in STEP_KEYS if name in names}
+        arrays = {key: group_rows(self.store.view(name)[rows], n_frames, stride) for key, name in keys.items()}
+        if stride > 1:
+            for key in STEP_KEYS.keys() & arrays:
+                grouped = arrays[key]
+                is_sum = key == "rewards"
+                arrays[key] = np.add.reduce(grouped, axis=1, dtype=grouped.dtype) if is_sum else grouped.max(axis=1)
         return arrays
+
+
+def stored_arrays(episode: Episode) -> StoredArrays:
+    """Return the arrays of an episode that was read from a file."""
+    assert episode.arrays is not None, f"{episode.source} is only listed"
+    return episode.arrays
 
 
 class FrameRange:

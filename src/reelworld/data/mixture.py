@@ -130,7 +130,7 @@ def open_mixture(members: Sequence[DatasetShare], options: ReadOptions, with_act
     weights = [m.weight or _n_train_frames(part, m) for m, part in zip(members, parts, strict=True)]
     info = _common_info(members, whole, options, with_actions)
     keys = {"frames", *_common_steps(members, whole), *(f"actions/{name}" for name in info.actions)}
-    mixed = Dataset.concat([part.map(KeepArrays(keys)) for part in parts], info, weights)
+    mixed = Dataset.concat(parts, info, weights).map(KeepArrays(keys))
     # as a world remembers it: by name, since it may be used elsewhere
     remembered = [
         replace(m, data=Path(m.data.name), weight=fraction, read=_read_options(m, options).given)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from reelworld.data.dataset import Dataset
-from reelworld.data.episodes import Arrays, EpisodeArrays
+from reelworld.data.episodes import Arrays, stored_arrays
 from reelworld.types import ActionSpec
 
 
@@ -19,12 +19,13 @@ def with_actions(dataset: Dataset, stream: str, spec: ActionSpec, rows: Sequence
     """Replace the recorded actions by one stream of others.
 
     Args:
-        dataset: The recordings; the result has them as ``unmapped``.
+        dataset: The recordings; the result has them as ``recorded``.
         stream: Name of the new stream.
         spec: Its actions.
         rows: Per episode, int64 (T,): row t is taken after frame t; the last is padding.
     """
-    return dataset.map(ReplaceActions(stream, rows), replace(dataset.info, actions={stream: spec}))
+    labelled = dataset.map(ReplaceActions(stream, rows), replace(dataset.info, actions={stream: spec}))
+    return replace(labelled, recorded=dataset)
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,13 @@ def subsample(dataset: Dataset, stride: int) -> Dataset:
     if stride == 1:
         return dataset
     episodes = [
-        replace(e, n_frames=len(range(first, e.n_frames, stride)), lazy=_EveryKth(e.lazy, e.n_frames, first, stride))
+        replace(
+            e,
+            n_frames=len(range(first, e.n_frames, stride)),
+            arrays=replace(stored, first=stored.first + first, n_rows=e.n_frames - first, every=stride),
+        )
         for e in dataset.episodes
+        for stored in [stored_arrays(e)]
         for first in range(min(stride, e.n_frames))
-        if e.lazy is not None
     ]
     return replace(dataset, episodes=tuple(episodes))
-
-
-@dataclass(frozen=True)
-class _EveryKth:
-    """Arrays of every k-th frame of an episode, from one frame on."""
-
-    episode: EpisodeArrays
-    n_frames: int
-    first: int
-    k: int
-
-    def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
-        return self.episode.read(self.first + start * self.k, self.first + (stop - 1) * self.k + 1, self.k * stride)
-
-    def steps(self) -> Arrays:
-        arrays = self.read(0, len(range(self.first, self.n_frames, self.k)))
-        return {name: rows for name, rows in arrays.items() if name != "frames"}

@@ -31,7 +31,7 @@ def measure_latents(dataset: Dataset, split: str, seed: int) -> Section | None:
     Returns:
         None if the recordings name no actions, several streams of them, or vectors.
     """
-    recorded = dataset.unmapped
+    recorded = dataset.recorded
     assert recorded is not None
     specs = recorded.info.actions
     spec = next(iter(specs.values()), None)

@@ -158,7 +158,7 @@ class Plan:
         """Yield the sections in the order of the report, and the runs to look at."""
         self.progress("reconstructing frames", 0.10)
         yield measure_tokenizer(self.world, self.clips, self.atlas, self.config.seed)
-        if self.dataset.unmapped is not None and (found := self._latent_actions(self.dataset)):
+        if self.dataset.recorded is not None and (found := self._latent_actions(self.dataset)):
             yield found
         if self.whole:
             yield from self._codes()

@@ -27,8 +27,8 @@ INFO_FILE = "dataset.json"
 
 def episode_to_json(episode: Episode) -> dict[str, object]:
     """Return the facts of an episode as JSON values; what has no class can be read by versions without classes."""
-    values = to_json(replace(episode, lazy=None))
-    return {k: v for k, v in values.items() if k != "lazy" and (k != "class_id" or v >= 0)}
+    values = to_json(replace(episode, arrays=None))
+    return {k: v for k, v in values.items() if k != "arrays" and (k != "class_id" or v >= 0)}
 
 
 def write_info(folder: Path, info: DataInfo, episodes: Sequence[Episode]) -> None:

@@ -139,7 +139,7 @@ def read(request: FileRequest) -> Contents:
                 split=split.name,
                 file=request.file,
                 first=first,
-                lazy=StoredArrays(store, first, n_frames),
+                arrays=StoredArrays(store, first, n_frames),
             )
             for i, (first, n_frames) in enumerate(split.frame_ranges(shift))
             if n_frames > 0

@@ -116,6 +116,6 @@ def decoded_episode(request: FileRequest, decode: cache.Decode, also: Sequence[P
 def stored_episode(request: FileRequest, store: NpzStore, fps: float, actions: dict[str, ActionSpec]) -> Contents:
     """Return an .npz in the layout of an episode as one episode."""
     n_frames, height, width, _ = store.shapes["frames"]
-    lazy = StoredArrays(store, 0, n_frames)
-    episode = Episode(source=request.source, n_frames=n_frames, split="", file=request.file, lazy=lazy)
+    arrays = StoredArrays(store, 0, n_frames)
+    episode = Episode(source=request.source, n_frames=n_frames, split="", file=request.file, arrays=arrays)
     return Contents(info=DataInfo(fps=fps, height=height, width=width, actions=actions), episodes=(episode,))
