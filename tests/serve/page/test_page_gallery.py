@@ -64,7 +64,3 @@ def test_the_record_button_keeps_what_is_played(visit, tmp_path, serve):
     page.get_by_role("button", name="Recording").click()
     text(page, "#toast", r"^Saved 2 frames: videos/square-played-.*\.mp4$")
     assert len(list(tmp_path.glob("*.npz"))) == len(list(tmp_path.glob("videos/*.mp4"))) == 1
-
-
-def test_no_record_button_where_nothing_is_recorded(visit, turns):
-    assert visit(turns).locator("#record").is_hidden()

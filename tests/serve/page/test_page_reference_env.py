@@ -1,10 +1,10 @@
-"""The page side by side with the real environment, the environment alone, and several tabs."""
+"""The page side by side with the real environment, and the environment alone."""
 
 from __future__ import annotations
 
 from tests.serve.game import ID, MODULE, learned_world
 from tests.serve.page.browser import PHONE, cell, expect, needs_browser, state, text, wait_until
-from tests.serve.squares import time_world, turn_world
+from tests.serve.squares import time_world
 
 from reelworld.data.dataset import Dataset
 from reelworld.envs.presets import SimulatorConfig
@@ -86,10 +86,6 @@ def test_a_game_that_is_not_here_says_why(visit, serve):
     text(page, "#step", "^1$")
 
 
-def test_no_button_where_there_is_no_game(visit, turns):
-    assert visit(turns).locator("#side-by-side").is_hidden()
-
-
 def test_the_way_back_to_the_gallery_leaves_the_game(visit, serve):
     address = serve(WorldLibrary([WorldEntry(name="Learned", load=learned_world)]), allow_code=(MODULE,))
     page = visit(address)
@@ -157,19 +153,6 @@ def test_the_real_game_is_played_and_everything_is_kept(visit, tmp_path, serve):
     wait_until(second, lambda: len(list(tmp_path.glob("*.npz"))) == 2 and not second.wait_for_timeout(100))
     data = Dataset.open(tmp_path)
     assert sorted(e.n_frames for e in data.episodes) == [2, 4]
-
-
-def test_two_tabs_play_games_of_their_own(visit, serve):
-    world = turn_world()
-    address = serve(world)
-    one, two = visit(address), visit(address)
-    one.keyboard.press("ArrowRight")
-    text(one, "#step", "^1$")
-    two.keyboard.press("ArrowDown")
-    two.keyboard.press("ArrowDown")
-    text(two, "#step", "^2$")
-    assert (cell(one), cell(two)) == ((1, 0), (0, 2))
-    text(one, "#step", "^1$")
 
 
 def test_a_key_without_a_meaning_says_so(visit, turns):
