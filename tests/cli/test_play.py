@@ -28,7 +28,9 @@ from reelworld.worlds.world import World
 def world_folder(tmp_path_factory):
     info = DataInfo(height=32, width=32, actions={"action": ActionSpec(kind="discrete", n=3)})
     world = tiny_world("pocket", info, seed=0)
-    world.starts.append(Clip(frames=np.zeros((2, 32, 32, 3), np.uint8), actions={"action": np.zeros(2, np.int64)}))
+    world.initial_contexts.append(
+        Clip(frames=np.zeros((2, 32, 32, 3), np.uint8), actions={"action": np.zeros(2, np.int64)})
+    )
     folder = tmp_path_factory.mktemp("play") / "world"
     world.save(folder)
     return folder
@@ -99,7 +101,7 @@ def test_pictures_of_actions_change_nothing_in_a_real_world(world_folder):
         session.sampler = replace(session.sampler, temperature=1.0)
         frame = session.reset().frame[0]
         if looks:
-            assert len(render_action_previews(session, frame, Controls(world.info.actions))) == 3
+            assert len(render_action_previews(session, frame, Controls(world.spec.actions))) == 3
         futures.append([session.step(a % 3).frame for a in range(4)])
     assert np.array_equal(futures[0], futures[1])
 

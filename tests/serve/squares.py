@@ -18,7 +18,7 @@ from reelworld.models.samplers import SamplerConfig
 from reelworld.serve.app import create_app
 from reelworld.serve.config import Limits, ServeConfig
 from reelworld.serve.server import configure, find_port
-from reelworld.types import ActionSpec, Clip, StepResult, UserError
+from reelworld.types import ActionSpec, Clip, ModelSpec, StepResult, UserError
 
 SIZE, TILE = 32, 4
 
@@ -26,12 +26,7 @@ SIZE, TILE = 32, 4
 @dataclass
 class Info:
     name: str = "Square"
-    recipe: str = "test"
-    height: int = SIZE
-    width: int = SIZE
-    fps: float = 0.0
-    actions: Mapping[str, ActionSpec] = field(default_factory=dict)
-    context_frames: int = 3
+    system: str = "test"
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -80,7 +75,7 @@ class SquareSession:
         return self._result(0.5)
 
     def _result(self, reward: float) -> StepResult:
-        frame = np.full((1, self.world.info.height, self.world.info.width, 3), 90, np.uint8)
+        frame = np.full((1, self.world.spec.height, self.world.spec.width, 3), 90, np.uint8)
         x, y = self.cell * TILE
         frame[0, y : y + TILE, x : x + TILE] = (255, 0, 0)
         return StepResult(
@@ -100,7 +95,7 @@ class Forks:
     def step(self, action: Any) -> StepResult:
         frames = []
         for i, cell in enumerate(self.cells):
-            one = SquareSession(SquareWorld(self.world.info))
+            one = SquareSession(SquareWorld(self.world.spec))
             one.cell = cell
             frames.append(one.step({k: v[i : i + 1] for k, v in action.items()}).frame[0])
             self.cells[i] = one.cell
@@ -110,13 +105,14 @@ class Forks:
 
 @dataclass
 class SquareWorld:
-    info: Info
+    spec: ModelSpec
+    info: Info = field(default_factory=Info)
     step_seconds: float = 0.0
     fails: bool = False
     taken: list[Any] = field(default_factory=list)
     temperatures: list[float] = field(default_factory=list)
     forks: list[int] = field(default_factory=list)
-    starts: list[Clip] = field(default_factory=list)
+    initial_contexts: list[Clip] = field(default_factory=list)
     least_context: int = 0
     contexts: list[Any] = field(default_factory=list)
     sessions: weakref.WeakSet[SquareSession] = field(default_factory=weakref.WeakSet)
@@ -143,22 +139,26 @@ def picture(x: int, y: int) -> np.ndarray:
     return frame
 
 
+def square_spec(**kwargs: Any) -> ModelSpec:
+    return ModelSpec(height=SIZE, width=SIZE, context=(1, 3, None), **kwargs)
+
+
 def turn_world(**kwargs: Any) -> SquareWorld:
     spec = ActionSpec(
         kind="discrete", n=3, names=("right", "down", "left"), keys={"ArrowRight": 0, "ArrowDown": 1, "Space": 2}
     )
-    return SquareWorld(Info(actions={"action": spec}), **kwargs)
+    return SquareWorld(square_spec(actions={"action": spec}), **kwargs)
 
 
 def time_world(fps: float = 20.0, **kwargs: Any) -> SquareWorld:
     spec = ActionSpec(
         kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0), null=(0.0, 0.0), names=("steer", "gas")
     )
-    return SquareWorld(Info(fps=fps, actions={"action": spec}), **kwargs)
+    return SquareWorld(square_spec(fps=fps, actions={"action": spec}), **kwargs)
 
 
 def film_world(**kwargs: Any) -> SquareWorld:
-    return SquareWorld(Info(fps=20.0), **kwargs)
+    return SquareWorld(square_spec(fps=20.0), **kwargs)
 
 
 class WindowSession(SquareSession):
@@ -196,7 +196,7 @@ class WindowWorld(SquareWorld):
 
 
 def window_world() -> WindowWorld:
-    return WindowWorld(Info(fps=20.0))
+    return WindowWorld(square_spec(fps=20.0))
 
 
 class QuickServer(uvicorn.Server):

@@ -141,8 +141,8 @@ def test_entries_are_read_without_loading_the_worlds(tmp_path):
         folder.mkdir(parents=True)
         (folder / "world.json").write_text(json.dumps(info))
 
-    spec = {"kind": "discrete", "n": 7}
-    world(tmp_path / "a" / "world", name="A", recipe="pocket", width=64, height=32, actions={"action": spec})
+    spec = {"width": 64, "height": 32, "actions": {"action": {"kind": "discrete", "n": 7}}}
+    world(tmp_path / "a" / "world", name="A", system="pocket", spec=spec)
     world(tmp_path / "b", name="B")
     (tmp_path / "b" / "README.md").write_text("# B")
     (tmp_path / "b" / "preview.gif").write_bytes(b"GIF")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.serve.client import Client, get
-from tests.serve.squares import SIZE, film_world, picture, running, turn_world
+from tests.serve.squares import SIZE, SquareWorld, film_world, picture, running, turn_world
 
 from reelworld.data.episodes import DataInfo, Episode
 from reelworld.data.formats.episode_folder import write_episode, write_info
@@ -48,7 +48,7 @@ def upload(address: str, player: str, content: bytes, id: object = 7) -> tuple[i
 
 
 def test_a_game_begins_at_a_recorded_moment_with_its_actions():
-    world = turn_world(starts=moments())
+    world = turn_world(initial_contexts=moments())
     with running(world) as address, Client(address) as client:
         assert client.hello["initial_contexts"] == 2
         with get(address, "/api/initial-contexts") as answer:
@@ -66,7 +66,9 @@ def test_a_game_begins_at_a_recorded_moment_with_its_actions():
 
 def test_of_many_moments_a_few_are_offered():
     world = turn_world()
-    world.starts = [Clip(frames=picture(i % 8, i // 8)[None], actions={}) for i in range(MAX_INITIAL_CONTEXTS + 1)]
+    world.initial_contexts = [
+        Clip(frames=picture(i % 8, i // 8)[None], actions={}) for i in range(MAX_INITIAL_CONTEXTS + 1)
+    ]
     with running(world) as address, Client(address) as client:
         with get(address, "/api/initial-contexts") as answer:
             assert (
@@ -221,25 +223,27 @@ def test_moments_of_a_data_set_fit_the_world(tmp_path):
     write_episode(tmp_path / "one.npz", clip)
     info = DataInfo(height=SIZE, width=SIZE, actions={"action": spec})
     write_info(tmp_path, info, [Episode(source="one", n_frames=12, split="test", file="one.npz")])
-    clips = sample_initial_contexts(tmp_path, turn_world().info)
+
+    def contexts(world: SquareWorld) -> list[Clip]:
+        return sample_initial_contexts(tmp_path, world.spec, world.info.provenance)
+
+    clips = contexts(turn_world())
     assert len(clips) == 24 and {c.frames.shape for c in clips} == {(3, SIZE, SIZE, 3)}
     for clip in clips:
         first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
         assert any(np.array_equal(clip.action, np.arange(s, s + 3) % 3) for s in (first, first + 8))
-    assert len(sample_initial_contexts(tmp_path, film_world().info)) == 24
+    assert len(contexts(film_world())) == 24
     slow = turn_world()
-    slow.info.provenance, slow.info.context_frames = {"config": {"frame_stride": 2}}, 2
-    slow.info.actions = {"action": replace(spec, repeat=2)}
-    for clip in sample_initial_contexts(
-        tmp_path, slow.info
-    ):  # every second frame, with both actions that lead to the next
+    slow.info.provenance = {"config": {"frame_stride": 2}}
+    slow.spec = replace(slow.spec, context=(1, 2, None), actions={"action": replace(spec, repeat=2)})
+    for clip in contexts(slow):  # every second frame, with two actions each
         first = int((clip.frames[0] == (255, 0, 0)).all(-1).any(0).argmax()) // 4
         assert len(clip.frames) == 2 and int((clip.frames[1] == (255, 0, 0)).all(-1).any(0).argmax()) // 4 == first + 2
         assert any(np.array_equal(clip.action[0], np.arange(s, s + 2) % 3) for s in (first, first + 8))
     world = turn_world()
-    world.info.actions = {"jump": spec}
+    world.spec = replace(world.spec, actions={"jump": spec})
     with pytest.raises(UserError, match="lacks the actions"):
-        sample_initial_contexts(tmp_path, world.info)
-    world.info.actions = {"action": ActionSpec(kind="discrete", n=4)}
+        contexts(world)
+    world.spec = replace(world.spec, actions={"action": ActionSpec(kind="discrete", n=4)})
     with pytest.raises(UserError, match="has 3 discrete actions 'action', this world 4"):
-        sample_initial_contexts(tmp_path, world.info)
+        contexts(world)

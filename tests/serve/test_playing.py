@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_pictures_are_drawn_at_most_once_a_second():
 
 def test_pictures_of_many_actions_are_a_few():
     world = turn_world()
-    world.info.actions = {"action": ActionSpec(kind="discrete", n=40)}
+    world.spec = replace(world.spec, actions={"action": ActionSpec(kind="discrete", n=40)})
     with running(world) as address, Client(address) as client:
         client.send(type="action_previews")
         assert len(client.told("action_previews")["previews"]) == MAX_PREVIEWS

@@ -146,20 +146,20 @@ def test_a_full_tape_is_written_and_recording_ends(tmp_path):
 
 
 def test_a_folder_of_another_recording_is_left_alone(tmp_path):
-    EpisodeWriter(tmp_path, turn_world().info, 10.0)
+    EpisodeWriter(tmp_path, turn_world())
     with running(turn_world(), record=tmp_path) as address, Client(address) as client:
         client.frame()
         client.send(type="record", on=True)
         act(client, 1, 0)
         client.send(type="record", on=False)
         client.told("recorded")
-    EpisodeWriter(tmp_path, turn_world().info, 10.0)  # the same world may go on
+    EpisodeWriter(tmp_path, turn_world())  # the same world may go on
     with pytest.raises(UserError, match="another recording"):
-        EpisodeWriter(tmp_path, time_world().info, 10.0)
+        EpisodeWriter(tmp_path, time_world())
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="cannot record into"):
-        EpisodeWriter(file, turn_world().info, 10.0)
+        EpisodeWriter(file, turn_world())
 
 
 def test_a_disk_that_refuses_ends_the_recording_not_the_game(tmp_path, monkeypatch):

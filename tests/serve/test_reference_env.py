@@ -57,7 +57,7 @@ def test_both_begin_with_what_the_game_showed():
     for action in actions["action"]:
         simulator.step(int(action))
         replayed.append(simulator.frame())
-    assert len(replayed) == world.info.context_frames and np.array_equal(frames, np.stack(replayed))
+    assert len(replayed) == world.spec.context[1] and np.array_equal(frames, np.stack(replayed))
 
 
 def test_the_same_keys_move_both_and_how_far_apart_they_are_is_told():
@@ -211,7 +211,7 @@ def test_published_games_begin_as_their_worlds_do(env_id):
     replay = Simulator(config)
     replay.reset(3)
     if env_id.startswith("CarRacing"):  # rests for the context; MiniGrid has no rest, its context is drawn
-        for rest in [4] * (world.info.context_frames - 1):
+        for rest in [4] * (world.spec.context[1] - 1):
             replay.step(rest)
         for _ in range(3):
             seen = session.step(action).frame[0][:, 64:]

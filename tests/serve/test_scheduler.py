@@ -409,5 +409,5 @@ def test_sessions_that_do_not_fit_are_one_line(world):
         Session.step_batch([one, other], [0, 0])
     one.reset(), other.reset()
     other.sampler = type(one.sampler)(temperature=0.5, steps=3)
-    with pytest.raises(UserError, match="different company"):
+    with pytest.raises(UserError, match="different batch_key"):
         Session.step_batch([one, other], [0, 0])

@@ -87,7 +87,7 @@ def _one_world(options: Options) -> tuple[World, str, str]:
     if options.data is not None:
         from reelworld.serve.initial_contexts import sample_initial_contexts
 
-        world.starts = sample_initial_contexts(options.data, world.info)
+        world.initial_contexts = sample_initial_contexts(options.data, world.spec, world.info.provenance)
     card = world_folder(folder) / "README.md"
     return world, world.info.name, card.read_text(encoding="utf-8") if card.is_file() else ""
 

@@ -134,7 +134,7 @@ async def _initial_contexts(_: Request, loaded: LoadedWorld, pool: WorldPool) ->
 
 async def _upload_image(request: Request, loaded: LoadedWorld, pool: WorldPool) -> Response:
     """Start a client's episode from an image; the only data that a client may send besides messages."""
-    limits, info = pool.config.limits, loaded.world.info
+    limits, spec = pool.config.limits, loaded.world.spec
     key, input_id = (request.query_params.get(name, "") for name in ("player", "id"))
     client = loaded.clients.get(key)
     if client is None:
@@ -154,7 +154,7 @@ async def _upload_image(request: Request, loaded: LoadedWorld, pool: WorldPool) 
     if len(content) > limits.upload_bytes:
         return PlainTextResponse(f"an image is at most {limits.upload_bytes:,} bytes", 413)
     try:
-        frame = await asyncio.to_thread(decode_image, content, info.height, info.width, limits.upload_pixels)
+        frame = await asyncio.to_thread(decode_image, content, spec.height, spec.width, limits.upload_pixels)
     except UserError as error:
         return PlainTextResponse(str(error), 415)
     client.player.start_from(frame[None], int(input_id))

@@ -26,8 +26,8 @@ from reelworld.data.dataset import Dataset
 from reelworld.data.resize import fit_frame
 from reelworld.data.resize_options import ReadOptions
 from reelworld.media import encode_png
-from reelworld.serve.interfaces import PlayableInfo, PlaySession
-from reelworld.types import Clip, StepResult, UserError
+from reelworld.serve.interfaces import PlaySession
+from reelworld.types import Clip, ModelSpec, StepResult, UserError
 from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained
 
 MAX_INITIAL_CONTEXTS = 24  # offered to a client
@@ -62,7 +62,7 @@ class InitialContext:
         return session.reset(self.frames, dict(self.actions) or None, seed=self.seed)
 
 
-def sample_initial_contexts(folder: Path, info: PlayableInfo) -> list[Clip]:
+def sample_initial_contexts(folder: Path, spec: ModelSpec, provenance: Mapping[str, Any]) -> list[Clip]:
     """Sample context clips of a data set, evenly over episodes and time, held-out episodes first.
 
     Frame stride and merging of actions are those of the world's training.
@@ -70,20 +70,20 @@ def sample_initial_contexts(folder: Path, info: PlayableInfo) -> list[Clip]:
     Raises:
         UserError: If it cannot be read, or its frames or actions are not those of the world.
     """
-    data = Dataset.open(folder, ReadOptions(size=(info.height, info.width), fit="crop"))
-    if missing := info.actions.keys() - data.info.actions.keys():
+    data = Dataset.open(folder, ReadOptions(size=(spec.height, spec.width), fit="crop"))
+    if missing := spec.actions.keys() - data.info.actions.keys():
         raise UserError(f"{folder} lacks the actions {sorted(missing)} that this world takes; give recordings of it.")
-    stride = frame_stride(info.provenance)
-    recorded = merged_specs(data.info.actions, stride, merge_of(info.provenance))
-    for name, spec in info.actions.items():
+    stride = frame_stride(provenance)
+    recorded = merged_specs(data.info.actions, stride, merge_of(provenance))
+    for name, expected in spec.actions.items():
         actual = recorded[name]
-        if (actual.kind, actual.n, actual.repeat) != (spec.kind, spec.n, spec.repeat):
+        if (actual.kind, actual.n, actual.repeat) != (expected.kind, expected.n, expected.repeat):
             raise UserError(
-                f"{folder} has {actual.n} {actual.kind} actions {name!r}, this world {spec.n} {spec.kind} ones; "
-                "give recordings of it."
+                f"{folder} has {actual.n} {actual.kind} actions {name!r}, this world {expected.n} {expected.kind} "
+                "ones; give recordings of it."
             )
     indices = data.indices("test") + data.indices("val") or data.indices("all")
-    length = max(1, info.context_frames)
+    length = max(1, spec.context[1])
     span = (length - 1) * stride + 1
     indices = [i for i in indices if data.episodes[i].n_frames >= span]
     if not indices:
@@ -93,8 +93,8 @@ def sample_initial_contexts(folder: Path, info: PlayableInfo) -> list[Clip]:
         index = indices[number % len(indices)]
         room = data.episodes[index].n_frames - span
         start = round(room * (number * 0.618 % 1))  # the golden ratio spreads any number of moments
-        clip = read_as_trained(data, info.provenance, index, start, start + span)
-        clips.append(Clip(frames=clip.frames, actions={k: clip.actions[k] for k in info.actions}))
+        clip = read_as_trained(data, provenance, index, start, start + span)
+        clips.append(Clip(frames=clip.frames, actions={k: clip.actions[k] for k in spec.actions}))
     return clips
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.protocol import ActionPreviews, Message, ProtocolError, Rewind, Sample
-from reelworld.types import ActionSpec, Clip, StepResult
+from reelworld.types import Clip, ModelSpec, StepResult
 
 DEFAULT_FPS = 10.0  # for worlds whose recordings have no frame rate
 MAX_FPS = 60.0  # more than screens show
@@ -53,22 +53,12 @@ class PlaySession(Protocol):
 
 
 class PlayableInfo(Protocol):
-    """Description of a world for its players."""
+    """Name and origin of a world."""
 
     @property
     def name(self) -> str: ...  # noqa: D102
     @property
-    def recipe(self) -> str: ...  # noqa: D102
-    @property
-    def height(self) -> int: ...  # noqa: D102
-    @property
-    def width(self) -> int: ...  # noqa: D102
-    @property
-    def fps(self) -> float: ...  # noqa: D102
-    @property
-    def actions(self) -> Mapping[str, ActionSpec]: ...  # noqa: D102
-    @property
-    def context_frames(self) -> int: ...  # noqa: D102
+    def system(self) -> str: ...  # noqa: D102
     @property
     def sampler(self) -> SamplerConfig: ...  # noqa: D102
     @property
@@ -78,9 +68,11 @@ class PlayableInfo(Protocol):
 class Playable(Protocol):
     """A world, or anything else that opens sessions."""
 
-    starts: list[Clip]
+    initial_contexts: list[Clip]
     """Recorded clips that an episode may start from."""
 
+    @property
+    def spec(self) -> ModelSpec: ...  # noqa: D102
     @property
     def info(self) -> PlayableInfo: ...  # noqa: D102
 
@@ -132,6 +124,6 @@ def features_of(world: Playable) -> Features:
     return world.features if isinstance(world, HasFeatures) else Features()
 
 
-def play_fps(info: PlayableInfo) -> float:
+def play_fps(spec: ModelSpec) -> float:
     """Return the steps per second of a real-time world."""
-    return min(info.fps or DEFAULT_FPS, MAX_FPS)
+    return min(spec.fps or DEFAULT_FPS, MAX_FPS)

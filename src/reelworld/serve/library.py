@@ -106,20 +106,30 @@ def read_entry(folder: Path, load: Callable[[Path], Playable]) -> WorldEntry:
     info = read_json(file)
     if not isinstance(info, dict):
         raise UserError(f"{file} is no JSON object; restore the world.")
-    streams = info.get("actions") if isinstance(info.get("actions"), dict) else {}
-    counts = [spec.get("n") for spec in streams.values() if isinstance(spec, dict)] if streams else []
+    spec, action_map = _object(info, "spec"), _object(info, "action_map")
+    streams = [action_map] if action_map else [{"spec": stream} for stream in _object(spec, "actions").values()]
     return WorldEntry(
         name=str(info.get("name", folder.name)),
         load=lambda: load(folder),
         run=folder.resolve().parent.name if folder.resolve().name == "world" else folder.resolve().name,
-        system=str(info.get("recipe", "")),
-        width=info["width"] if isinstance(info.get("width"), int) else 0,
-        height=info["height"] if isinstance(info.get("height"), int) else 0,
-        n_actions=sum(n for n in counts if isinstance(n, int)),
+        system=str(info.get("system", "")),
+        width=_integer(spec, "width"),
+        height=_integer(spec, "height"),
+        n_actions=sum(_integer(_object(stream, "spec"), "n") for stream in streams),
         card=card.read_text(encoding="utf-8", errors="replace") if card.is_file() else "",
         preview=preview.read_bytes() if preview.is_file() else b"",
         fingerprint=hashlib.sha256(file.read_bytes()).hexdigest(),  # the file has the hash of every part
     )
+
+
+def _object(value: dict[str, Any], name: str) -> dict[str, Any]:
+    found = value.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _integer(value: dict[str, Any], name: str) -> int:
+    found = value.get(name)
+    return found if isinstance(found, int) else 0
 
 
 def find_worlds(folder: Path) -> list[Path]:

@@ -85,8 +85,8 @@ class Player:
         limits = limits or Limits()
         self._world, self._worker, self._quota = world, worker, ClientQuota()
         self._send, self._send_json, self._encoding = send, send_json, encoding
-        self.controls = Controls(world.info.actions)
-        self.fps = play_fps(world.info)
+        self.controls = Controls(world.spec.actions)
+        self.fps = play_fps(world.spec)
         # input
         self.is_paused = not self.controls.is_turn_based
         self._queued_actions: deque[tuple[int, dict[str, np.ndarray]]] = deque(maxlen=MAX_QUEUED_ACTIONS)
@@ -154,7 +154,7 @@ class Player:
     def _initial_context(self, message: Reset) -> InitialContext:
         if message.initial_context is None:
             return InitialContext(id=message.id, seed=message.seed)
-        clips = self._world.starts[:MAX_INITIAL_CONTEXTS]
+        clips = self._world.initial_contexts[:MAX_INITIAL_CONTEXTS]
         if message.initial_context >= len(clips):
             raise ProtocolError(f"initial_context must be less than {len(clips)}, the number of recorded clips")
         return InitialContext.from_clip(clips[message.initial_context], message.id, message.seed)
@@ -194,7 +194,7 @@ class Player:
                 self._queued_actions.clear()
                 self._single_steps.clear()
             if isinstance(jump, InitialContext):
-                await self._start_episode(session, partial(jump.reset, session, self._world.info.context_frames))
+                await self._start_episode(session, partial(jump.reset, session, self._world.spec.context[1]))
             elif isinstance(jump, Rewind):
                 await self._rewind(session, jump.steps)
             elif self._wants_previews:

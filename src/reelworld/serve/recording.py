@@ -27,7 +27,7 @@ from reelworld.data.splits import assign_splits
 from reelworld.files import LOCK_FILE, FolderLock
 from reelworld.media import encode_mp4, viewing_scale, write_file
 from reelworld.serve.controls import Controls
-from reelworld.serve.interfaces import PlayableInfo
+from reelworld.serve.interfaces import Playable, PlayableInfo, play_fps
 from reelworld.serve.library import slugify
 from reelworld.serve.protocol import ProtocolError
 from reelworld.types import Clip, UserError
@@ -107,26 +107,25 @@ class SavedEpisode:
 class EpisodeWriter:
     """A folder of played episodes: ``dataset.json``, one .npz per episode, and one mp4 each in ``videos/``."""
 
-    def __init__(self, folder: Path, world: PlayableInfo, fps: float) -> None:
+    def __init__(self, folder: Path, world: Playable) -> None:
         """Prepare the folder.
 
         Args:
             folder: Created when missing. Earlier recordings of the same world stay.
             world: The world that is played.
-            fps: Frames per second of the videos, and of the data set where the world has none.
 
         Raises:
             UserError: If the folder has another recording, or cannot be written.
         """
-        self._folder, self._fps = folder, fps
-        self._slug = slugify(world.name)
+        self._folder, self._fps, spec = folder, play_fps(world.spec), world.spec
+        self._slug = slugify(world.info.name)
         self._lock = threading.Lock()  # several clients' episodes may end at the same time
         self._info = DataInfo(
-            fps=world.fps,
-            height=world.height,
-            width=world.width,
-            actions={name: replace(spec, repeat=1) for name, spec in world.actions.items()},
-            provenance=_provenance(world),
+            fps=spec.fps,
+            height=spec.height,
+            width=spec.width,
+            actions={name: replace(stream, repeat=1) for name, stream in spec.actions.items()},
+            provenance=_provenance(world.info),
         )
         self._read_episodes()
         try:
@@ -170,11 +169,11 @@ class EpisodeWriter:
         return next(n for n in names if not (self._folder / f"{n}.npz").exists())
 
 
-def _provenance(world: PlayableInfo) -> dict[str, Any]:
+def _provenance(info: PlayableInfo) -> dict[str, Any]:
     """Return the provenance of a recording: the world, or the simulator of a real environment."""
-    if "simulator" in world.provenance:
-        return {"kind": "played", "made_by": "reelworld record --play", **world.provenance}
-    return {"made_by": "reelworld play", "world": world.name, "recipe": world.recipe}
+    if "simulator" in info.provenance:
+        return {"kind": "played", "made_by": "reelworld record --play", **info.provenance}
+    return {"made_by": "reelworld play", "world": info.name, "system": info.system}
 
 
 class Recorder:

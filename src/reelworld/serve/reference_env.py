@@ -26,7 +26,7 @@ from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.controls import Controls
 from reelworld.serve.interfaces import Features, Playable, PlaySession
-from reelworld.types import ActionSpec, Clip, StepResult, UserError
+from reelworld.types import Clip, ModelSpec, StepResult, UserError
 from reelworld.worlds.provenance import Game, game_of
 
 N_SEEDS = 20  # tried until an episode is longer than the context
@@ -54,17 +54,12 @@ class _NoRewind:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvInfo:
-    """Description of an environment for its players."""
+    """Name and origin of an environment."""
 
     name: str
-    height: int
-    width: int
-    fps: float
-    actions: Mapping[str, ActionSpec]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any]
     """The simulator and the versions of its packages, stored with recordings."""
-    recipe: str = ""
-    context_frames: int = 0
+    system: str = ""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """Unused."""
 
@@ -88,17 +83,13 @@ class PlayableEnv:
             record_all=True,
             action_repeat=config.action_repeat,
         )
-        self.starts: list[Clip] = []
+        self.initial_contexts: list[Clip] = []
         simulator = Simulator(config)
         described = describe_simulator(simulator, seed=0)
         simulator.close()
-        self.info = EnvInfo(
-            name=config.env_id,
-            height=described.height,
-            width=described.width,
-            fps=described.fps,
-            actions=described.actions,
-            provenance=described.provenance,
+        self.info = EnvInfo(name=config.env_id, provenance=described.provenance)
+        self.spec = ModelSpec(
+            height=described.height, width=described.width, fps=described.fps, actions=described.actions
         )
 
     def session(self, n: int = 1, seed: int | None = None) -> EnvSession:
@@ -165,23 +156,23 @@ class SideBySide:
             initial_contexts=False,
             action_repeat=env.stride * env.simulator.action_repeat,
         )
-        self.info = world.info
-        self.starts: list[Clip] = []
+        self.info, self.spec = world.info, world.spec
+        self.initial_contexts: list[Clip] = []
         name, simulator = env.simulator.env_id, Simulator(env.simulator)
         try:
-            expected, specs = simulator.action_spec, list(world.info.actions.values())
-            if "latent" in world.info.actions:
+            expected, specs = simulator.action_spec, list(world.spec.actions.values())
+            if "latent" in world.spec.actions:
                 raise UserError(
                     f"this world has latent actions, {name} has {expected.n} of its own; map them first: "
                     "reelworld map-actions WORLD --data RECORDINGS"
                 )
             if [(spec.kind, spec.n) for spec in specs] != [(expected.kind, expected.n)]:
-                actual = ", ".join(f"{spec.n} {spec.kind} ones ({key})" for key, spec in world.info.actions.items())
+                actual = ", ".join(f"{spec.n} {spec.kind} ones ({key})" for key, spec in world.spec.actions.items())
                 raise UserError(
                     f"{name} takes {expected.n} {expected.kind} actions, this world {actual}; the two cannot be "
                     "played with the same keys."
                 )
-            check_fit(simulator.reset(0).shape[:2], (world.info.height, world.info.width), env.fit, name)
+            check_fit(simulator.reset(0).shape[:2], (world.spec.height, world.spec.width), env.fit, name)
         finally:
             simulator.close()
 
@@ -233,10 +224,10 @@ class SideBySideSession(_NoRewind):
         Returns:
             Frames, uint8 (T, H, W, 3), and the T - 1 actions between them; None when the episode ended meanwhile.
         """
-        controls, rng = Controls(self.world.info.actions), np.random.default_rng(seed)
+        controls, rng = Controls(self.world.spec.actions), np.random.default_rng(seed)
         choices = controls.single_actions()
         frames, actions = [self._fit(self.env_session.reset(seed=seed).frame[0])], []
-        for _ in range(max(1, self.world.info.context_frames) - 1):
+        for _ in range(max(1, self.world.spec.context[1]) - 1):
             stream, value = choices[rng.integers(len(choices))]
             action = controls.parse({stream: value} if controls.is_turn_based else {})
             result = self._step_env(action)
@@ -260,7 +251,7 @@ class SideBySideSession(_NoRewind):
         return replace(result, frame=self._fit(result.frame[0])[None], reward=total)
 
     def _fit(self, frame: np.ndarray) -> np.ndarray:
-        return fit_frame(frame, (self.world.info.height, self.world.info.width), self.env.fit)
+        return fit_frame(frame, (self.world.spec.height, self.world.spec.width), self.env.fit)
 
     def _compare(self, predicted: StepResult, real: np.ndarray, outcome: StepResult) -> StepResult:
         frame = predicted.frame[0]
@@ -301,7 +292,7 @@ def find_reference_env(world: Playable, allow_code: Sequence[str] = ()) -> Refer
     Returns:
         None when the world was not trained on an environment, or takes no actions.
     """
-    if not world.info.actions:
+    if not world.spec.actions:
         return None
     try:
         if (env := game_of(world.info.provenance, allow_code)) is None:

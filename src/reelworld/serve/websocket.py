@@ -54,15 +54,15 @@ async def _play(socket: WebSocket, loaded: LoadedWorld, limits: Limits, place: c
             await socket.close(CloseCode.NO_WORLD, shorten(reason))
             return
         world = env.side_by_side
-    features, info = features_of(world), world.info
-    encodings, width = socket.query_params.get("encodings", ""), info.width * len(features.views)
+    features, spec = features_of(world), world.spec
+    encodings, width = socket.query_params.get("encodings", ""), spec.width * len(features.views)
     send_json = _disconnecting(socket.send_json)
     player = Player(
         world,
         loaded.worker,
         _disconnecting(socket.send_bytes),
         send_json,
-        encoding=choose_encoding(encodings, info.height, width),
+        encoding=choose_encoding(encodings, spec.height, width),
         limits=limits,
         writer=loaded.writer_of(world),
     )

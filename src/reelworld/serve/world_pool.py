@@ -61,7 +61,7 @@ class LoadedWorld:
     async def reference_env(self) -> ReferenceEnv | None:
         """Return the environment of the world; searched for on the first call."""
         async with self._searching:
-            if not self._has_searched and self.world.info.actions:
+            if not self._has_searched and self.world.spec.actions:
                 from reelworld.serve.reference_env import find_reference_env  # imports gymnasium, a second of start-up
 
                 # In the worker's thread, like sessions: some renderers must stay in the thread that created them.
@@ -73,21 +73,22 @@ class LoadedWorld:
     async def initial_contexts(self) -> dict[str, Any]:
         """Return the pictures of the recorded clips."""
         if self._initial_contexts is None:
-            self._initial_contexts = await asyncio.to_thread(describe_initial_contexts, self.world.starts)
+            self._initial_contexts = await asyncio.to_thread(describe_initial_contexts, self.world.initial_contexts)
         return self._initial_contexts
 
     def hello(self, playable: Playable, env: ReferenceEnv | None) -> dict[str, Any]:
         """Return the first message to a client, who plays the world or the world side by side with its environment."""
-        info, features, controls = playable.info, features_of(playable), Controls(playable.info.actions)
+        info, spec = playable.info, playable.spec
+        features, controls = features_of(playable), Controls(spec.actions)
         sampler = {"temperature": info.sampler.temperature, "steps": info.sampler.steps}
         return {
             "type": "hello",
             "protocol": PROTOCOL,
             "name": info.name,
             "system": info.system,
-            "width": info.width,
-            "height": info.height,
-            "fps": play_fps(info),
+            "width": spec.width,
+            "height": spec.height,
+            "fps": play_fps(spec),
             "turn_based": controls.is_turn_based,
             "paused": not controls.is_turn_based,
             "gallery": self.in_gallery,
@@ -98,7 +99,7 @@ class LoadedWorld:
             "image_upload": features.initial_contexts,
             "reference_env": None if env is None else {"name": env.name, "problem": env.problem},
             "record": self.writer_of(playable) is not None,
-            "initial_contexts": min(len(playable.starts), MAX_INITIAL_CONTEXTS),
+            "initial_contexts": min(len(playable.initial_contexts), MAX_INITIAL_CONTEXTS),
             "sampler": sampler if features.sampler else None,
             "actions": controls.describe(),
         }
@@ -171,7 +172,7 @@ class WorldPool:
             world=world,
             card=self.library.entries[index].card,
             worker=next(workers, None) or InferenceWorker(self.config.n_threads),
-            writer=None if record is None else EpisodeWriter(record, world.info, play_fps(world.info)),
+            writer=None if record is None else EpisodeWriter(record, world),
             allow_code=self.config.allow_code,
             in_gallery=self.is_gallery,
         )

@@ -122,8 +122,8 @@ def test_a_gamepad_plays_by_the_key_map(visit, turns):
 
 def test_actions_without_names_show_what_they_do(visit, serve):
     world = turn_world()
-    spec = world.info.actions["action"]
-    world.info.actions = {"action": replace(spec, names=(), keys={})}
+    nameless = replace(world.spec.actions["action"], names=(), keys={})
+    world.spec = replace(world.spec, actions={"action": nameless})
     address = serve(world)
     page = visit(address)
     page.wait_for_selector(".key canvas")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.serve.client import Client
@@ -24,7 +26,7 @@ PIXELS = """() => {
 )
 def test_what_the_world_shows_is_on_the_screen(visit, height, width, encoding, most_off, serve):
     world = turn_world()
-    world.info.height, world.info.width = height, width
+    world.spec = replace(world.spec, height=height, width=width)
     address = serve(world)
     with Client(address, "/api/play?encodings=raw,jpeg") as client:
         assert client.message()["encoding"] == encoding.number

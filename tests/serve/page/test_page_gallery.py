@@ -37,7 +37,7 @@ def test_the_gallery_leads_to_a_world_and_back(visit, serve):
 
 
 def test_the_game_begins_at_a_moment_or_at_a_picture(visit, tmp_path, serve):
-    world = turn_world(starts=[Clip(frames=picture(5, 3)[None], actions={"action": np.zeros(1, np.int64)})])
+    world = turn_world(initial_contexts=[Clip(frames=picture(5, 3)[None], actions={"action": np.zeros(1, np.int64)})])
     Image.fromarray(picture(2, 6)).save(tmp_path / "mine.png")
     address = serve(world, Limits(upload_seconds=0))
     page = visit(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from tests.serve.client import get
@@ -166,7 +167,7 @@ def test_a_full_server_says_so_and_lets_try_again(visit, serve):
 
 def test_worlds_with_wide_frames_are_letterboxed(visit, serve):
     world: SquareWorld = turn_world()
-    world.info.width = 2 * SIZE
+    world.spec = replace(world.spec, width=2 * SIZE)
     address = serve(world)
     box = visit(address).locator("#screen").bounding_box()
     assert box["width"] == 2 * box["height"]
