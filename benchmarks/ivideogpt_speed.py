@@ -38,7 +38,7 @@ from reelworld.systems import find_system
 from reelworld.systems.ivideogpt import train as ivideogpt
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
+from reelworld.systems.ivideogpt.transformer_state import IVideoGPTState
 from reelworld.train.optim import make_optimizer
 from reelworld.train.stage import OptimConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions
@@ -69,7 +69,7 @@ def first_frames(world: World) -> Tensor:
 class Ours:
     """n streams that step as a session steps them, with the time of both halves."""
 
-    def __init__(self, world: World, dynamics: IVideoGPTTransformer, state: SlotTransformerState, memory: Any) -> None:
+    def __init__(self, world: World, dynamics: IVideoGPTTransformer, state: IVideoGPTState, memory: Any) -> None:
         self.dynamics, self.tokenizer, self.state, self.memory = dynamics, world.tokenizer, state, memory
         n = len(state.reward)
         self.told = Conditions(actions={"action": torch.full((n, 1, ACTION.n), 0.5)})
@@ -98,14 +98,14 @@ class Ours:
         return 1e3 * (seconds + np.array(self.decoding) if self.decoding else seconds)[1:]
 
 
-def begin(world: World, dynamics: IVideoGPTTransformer) -> tuple[Codes, SlotTransformerState]:
+def begin(world: World, dynamics: IVideoGPTTransformer) -> tuple[Codes, IVideoGPTState]:
     """Read the first frames."""
     codes = world.tokenizer.encode(first_frames(world))
     before = Conditions(actions={"action": torch.zeros(1, codes.video.shape[1] - 1, ACTION.n)})
     return codes, dynamics.prefill(codes, before)
 
 
-def check_same(world: World, codes: Codes, state: SlotTransformerState) -> None:
+def check_same(world: World, codes: Codes, state: IVideoGPTState) -> None:
     """Draw two frames greedily both ways.
 
     Raises:
@@ -159,7 +159,7 @@ def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[di
         "float32": Ours(world, wide, start.index_select(one), memory_1),
         "bfloat16": Ours(world, half, start_half.index_select(one), memory_1),
         "fork": Ours(world, half, forked, None),
-        "copies": Ours(world, half, SlotTransformerState.cat([start_half] * CANDIDATES), None),
+        "copies": Ours(world, half, IVideoGPTState.cat([start_half] * CANDIDATES), None),
     }
     published, theirs = PublishedSteps(wide, tokenizer, codes), []
     reads: list[float] = []

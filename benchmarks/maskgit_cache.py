@@ -70,7 +70,7 @@ def recomputed(model: MaskGIT, codes: Tensor, sampler: TokenSampler) -> tuple[Te
         logits = model.logits(Codes.of(now), Conditions(), hidden)[:, -1]
         first = logits if first is None else first
         drawn = torch.where(hidden[:, -1], model.factors.draw(logits, sampler, None), now[:, -1])
-        sure = sampler.order(-model.factors.nats(logits, drawn), None, 1 - i / sampler.steps)
+        sure = sampler.order(-model.factors.nll(logits, drawn), None, 1 - i / sampler.steps)
         kept = sure.masked_fill(~hidden[:, -1], float("inf")).topk(tokens - n_still_masked(tokens, i, sampler.steps))
         now[:, -1] = drawn
         hidden[:, -1] = hidden[:, -1].scatter(-1, kept.indices, False)

@@ -11,12 +11,12 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from reelworld.nn.quantize.dead_code_reset import FromBatch, Kept
+from reelworld.nn.quantize.dead_code_reset import NoReset, ResetFromBatch
 from reelworld.nn.quantize.distances import Cosine
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.entropy import FullEntropy, GroupedEntropy
 from reelworld.nn.quantize.fsq import FSQ
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.nn.quantize.lookup_free import BSQ, LFQ, entropy_penalty
 from reelworld.nn.quantize.product import SharedProductQuantizer
 from reelworld.nn.quantize.quantizer import Quantizer
@@ -28,11 +28,11 @@ __all__ = ["KINDS", "RESTARTING", "STEPS", "WORLD", "everything", "main", "rows_
 WORLD, STEPS, ROWS, WIDTH = 2, 3, 40, 6
 
 KINDS: dict[str, Callable[[], Quantizer]] = {
-    "ema": lambda: EMACodebook(9, WIDTH, decay=0.7, renewal=Kept()),
-    "cosine": lambda: EMACodebook(9, WIDTH, decay=0.7, metric=Cosine(), estimator=rotation, renewal=Kept()),
-    "learned": lambda: LearnedCodebook(9, WIDTH),
-    "residual": lambda: ResidualQuantizer([EMACodebook(5, WIDTH, decay=0.7, renewal=Kept()) for _ in range(3)]),
-    "shared": lambda: SharedProductQuantizer(EMACodebook(5, 2, decay=0.7, renewal=Kept()), 3),
+    "ema": lambda: EMACodebook(9, WIDTH, decay=0.7, reset=NoReset()),
+    "cosine": lambda: EMACodebook(9, WIDTH, decay=0.7, metric=Cosine(), estimator=rotation, reset=NoReset()),
+    "learned": lambda: GradientCodebook(9, WIDTH),
+    "residual": lambda: ResidualQuantizer([EMACodebook(5, WIDTH, decay=0.7, reset=NoReset()) for _ in range(3)]),
+    "shared": lambda: SharedProductQuantizer(EMACodebook(5, 2, decay=0.7, reset=NoReset()), 3),
     "fsq": lambda: FSQ([5] * WIDTH),
     "fsq of many codes": lambda: FSQ([20] * WIDTH),
     "lfq full": lambda: LFQ(WIDTH, inverse_temperature=1.0, entropy=FullEntropy()),
@@ -42,7 +42,7 @@ KINDS: dict[str, Callable[[], Quantizer]] = {
 """Nothing in these is drawn: ranks together do what one process does."""
 RESTARTING: dict[str, Callable[[], Quantizer]] = {
     "ema": lambda: EMACodebook(200, WIDTH),
-    "learned": lambda: LearnedCodebook(200, WIDTH, renewal=FromBatch()),
+    "learned": lambda: GradientCodebook(200, WIDTH, reset=ResetFromBatch()),
 }
 
 

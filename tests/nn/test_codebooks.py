@@ -7,21 +7,21 @@ import torch
 from torch.nn import functional as F
 
 from reelworld.nn.quantize.codebook_usage import perplexity, perplexity_of
-from reelworld.nn.quantize.dead_code_reset import FromBatch, Kept
+from reelworld.nn.quantize.dead_code_reset import NoReset, ResetFromBatch
 from reelworld.nn.quantize.distances import Cosine, Euclidean
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 
 
 def test_cosine_ignores_lengths() -> None:
     torch.manual_seed(0)
-    book = EMACodebook(9, 4, metric=Cosine(), renewal=Kept()).eval()
+    book = EMACodebook(9, 4, metric=Cosine(), reset=NoReset()).eval()
     rows = torch.randn(50, 4)
     assert torch.equal(book.nearest(rows), book.nearest(rows * torch.rand(50, 1) * 100))
     expected = F.cosine_similarity(rows[:, None], book.vectors[None], dim=-1).argmax(1)
     assert torch.equal(book.quantize(rows).codes, expected)
     lengths = torch.rand(50, 1) * 100
-    one, other = (EMACodebook(9, 4, metric=Cosine(), renewal=Kept()).train() for _ in range(2))
+    one, other = (EMACodebook(9, 4, metric=Cosine(), reset=NoReset()).train() for _ in range(2))
     other.load_state_dict(one.state_dict())
     errors = [b.quantize(x).squared_error for b, x in ((one, rows), (other, rows * lengths))]
     torch.testing.assert_close(*errors)
@@ -39,7 +39,7 @@ def test_a_cosine_codebook_stays_on_the_sphere() -> None:
 
 def test_kept_codes_begin_where_they_are() -> None:
     torch.manual_seed(0)
-    book = EMACodebook(50, 4, decay=0.9, epsilon=1e-5, renewal=Kept()).train()
+    book = EMACodebook(50, 4, decay=0.9, epsilon=1e-5, reset=NoReset()).train()
     first = book.vectors.clone()
     codes = book.quantize(torch.randn(20, 4)).codes
     unused = torch.ones(50, dtype=torch.bool)
@@ -52,7 +52,7 @@ def test_kept_codes_begin_where_they_are() -> None:
 
 
 def test_without_decay_nothing_moves() -> None:
-    book = EMACodebook(8, 4, decay=1.0, renewal=Kept()).train()
+    book = EMACodebook(8, 4, decay=1.0, reset=NoReset()).train()
     first = book.vectors.clone()
     for _ in range(3):
         book.quantize(torch.randn(20, 4))
@@ -62,7 +62,7 @@ def test_without_decay_nothing_moves() -> None:
 def test_averages_find_the_middles_of_clusters() -> None:
     torch.manual_seed(0)
     middles = torch.tensor([[4.0, 0.0], [-4.0, 0.0], [0.0, 4.0]])
-    book = EMACodebook(3, 2, decay=0.8, renewal=Kept()).train()
+    book = EMACodebook(3, 2, decay=0.8, reset=NoReset()).train()
     book.vectors.copy_(middles * 0.3)
     for _ in range(60):
         book.quantize(middles.repeat(40, 1) + 0.1 * torch.randn(120, 2))
@@ -72,7 +72,7 @@ def test_averages_find_the_middles_of_clusters() -> None:
 def test_each_error_moves_its_own_side() -> None:
     """Against finite differences: the codebook's error moves the codebook alone, the other the rows alone."""
     torch.manual_seed(0)
-    book = LearnedCodebook(5, 3).eval()
+    book = GradientCodebook(5, 3).eval()
     rows = torch.randn(20, 3, requires_grad=True)
     found = book.quantize(rows)
     torch.testing.assert_close(found.squared_error, found.codebook_error)
@@ -98,7 +98,7 @@ def test_each_error_moves_its_own_side() -> None:
 def test_gradients_find_the_middles_of_clusters(metric: Euclidean | Cosine) -> None:
     torch.manual_seed(0)
     middles = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
-    book = LearnedCodebook(3, 2, metric=metric).train()
+    book = GradientCodebook(3, 2, metric=metric).train()
     with torch.no_grad():
         book.vectors.copy_(torch.tensor([[0.6, 0.5], [-0.6, 0.5], [0.2, 0.6]]))
     optimizer = torch.optim.Adam(book.parameters(), lr=0.05)
@@ -108,12 +108,12 @@ def test_gradients_find_the_middles_of_clusters(metric: Euclidean | Cosine) -> N
         optimizer.step()
     if isinstance(metric, Cosine):
         torch.testing.assert_close(book.lookup(torch.arange(3)).norm(dim=1), torch.ones(3))
-    torch.testing.assert_close(metric.place(book.vectors.detach()), middles, atol=0.05, rtol=0)
+    torch.testing.assert_close(metric.project(book.vectors.detach()), middles, atol=0.05, rtol=0)
 
 
 def test_unused_learned_codes_become_rows_and_get_time() -> None:
     torch.manual_seed(0)
-    book = LearnedCodebook(4, 3, renewal=FromBatch(1.0)).train()
+    book = GradientCodebook(4, 3, reset=ResetFromBatch(1.0)).train()
     book.quantize(torch.randn(40, 3))
     assert torch.allclose(book.counts.sum(), torch.tensor(40.0))
     with torch.no_grad():
@@ -132,9 +132,9 @@ def test_unused_learned_codes_become_rows_and_get_time() -> None:
 
 def test_a_loaded_learned_codebook_does_not_start_again() -> None:
     torch.manual_seed(0)
-    book = LearnedCodebook(4, 3, renewal=FromBatch(0.1)).train()
+    book = GradientCodebook(4, 3, reset=ResetFromBatch(0.1)).train()
     book.quantize(torch.randn(40, 3))
-    again = LearnedCodebook(4, 3, renewal=FromBatch(0.1)).train()
+    again = GradientCodebook(4, 3, reset=ResetFromBatch(0.1)).train()
     again.load_state_dict(book.state_dict())
     again.quantize(torch.randn(40, 3))
     assert torch.equal(again.vectors, book.vectors)

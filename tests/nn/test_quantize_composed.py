@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.quantize.adapters import ChannelsFirst, Projected, project
-from reelworld.nn.quantize.dead_code_reset import Kept
+from reelworld.nn.quantize.dead_code_reset import NoReset
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.fsq import FSQ, SymmetricFSQ
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.nn.quantize.lookup_free import BSQ, LFQ
 from reelworld.nn.quantize.product import ProductQuantizer, SharedProductQuantizer
 from reelworld.nn.quantize.quantizer import Quantizer
@@ -20,12 +20,12 @@ from reelworld.nn.quantize.residual import ResidualQuantizer
 
 
 def book(n_codes: int = 7, width: int = 3) -> EMACodebook:
-    return EMACodebook(n_codes, width, renewal=Kept())
+    return EMACodebook(n_codes, width, reset=NoReset())
 
 
 LEAVES: dict[str, Callable[[], Quantizer]] = {
     "ema": book,
-    "learned": lambda: LearnedCodebook(7, 3),
+    "learned": lambda: GradientCodebook(7, 3),
     "fsq": lambda: FSQ([4, 3, 5]),
     "symmetric": lambda: SymmetricFSQ([4, 3, 5]),
     "lfq": lambda: LFQ(3),

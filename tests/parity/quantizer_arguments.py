@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.quantize.adapters import ChannelsFirst, Projected, project
-from reelworld.nn.quantize.dead_code_reset import Kept
+from reelworld.nn.quantize.dead_code_reset import NoReset
 from reelworld.nn.quantize.distances import Cosine, Euclidean
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.entropy import FullEntropy
 from reelworld.nn.quantize.fsq import FSQ, SymmetricFSQ
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.nn.quantize.lookup_free import BSQ, LFQ
 from reelworld.nn.quantize.product import ProductQuantizer, SharedProductQuantizer
 from reelworld.nn.quantize.quantizer import Quantizer
@@ -134,7 +134,7 @@ def build_lfq(arguments: Arguments) -> tuple[Quantizer, dict[str, float]]:
 # ------------------------------------------------------------------ codebooks
 
 
-def codebook(arguments: Arguments, width: int, estimator: Estimator) -> Callable[[int], EMACodebook | LearnedCodebook]:
+def codebook(arguments: Arguments, width: int, estimator: Estimator) -> Callable[[int], EMACodebook | GradientCodebook]:
     """Return what makes codebooks of a size."""
     metric = Cosine() if arguments.take("use_cosine_sim", False) else Euclidean()
     decay, epsilon = arguments.take("decay", 0.8), arguments.take("eps", 1e-5)
@@ -145,12 +145,12 @@ def codebook(arguments: Arguments, width: int, estimator: Estimator) -> Callable
     arguments.take("sync_codebook")  # of ranks; there is one
     if arguments.take("learnable_codebook", False):
         arguments.refuse(ema_update=False, freeze_codebook=False)
-        return lambda size: LearnedCodebook(size, width, metric=metric, estimator=estimator, renewal=Kept())
+        return lambda size: GradientCodebook(size, width, metric=metric, estimator=estimator, reset=NoReset())
     is_moved, is_frozen = arguments.take("ema_update"), arguments.take("freeze_codebook", False)
     if is_frozen or is_moved is False:
         decay = 1.0
     return lambda size: EMACodebook(
-        size, width, decay=decay, epsilon=epsilon, metric=metric, estimator=estimator, renewal=Kept()
+        size, width, decay=decay, epsilon=epsilon, metric=metric, estimator=estimator, reset=NoReset()
     )
 
 
@@ -214,7 +214,7 @@ def load(quantizer: Quantizer, arrays: dict[str, Tensor]) -> None:
         if isinstance(module, Projected):
             load_projection(module.before, "project_in", arrays)
             load_projection(module.after, "project_out", arrays)
-    books = [m for m in quantizer.modules() if isinstance(m, EMACodebook | LearnedCodebook)]
+    books = [m for m in quantizer.modules() if isinstance(m, EMACodebook | GradientCodebook)]
     if not books:
         return
     first = arrays["codebooks0"] if "codebooks0" in arrays else arrays["codebook0"]

@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 from tests.parity.golden import entries, family, known, needed
 from torch import Tensor
 
-from reelworld.models.maskgit import MaskedInput
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.systems.genie.convert import NAMES, import_world, load_dynamics
 from reelworld.systems.genie.maskgit import MaskGIT
+from reelworld.systems.genie.masking import MaskedInput
 from reelworld.types import Batch, Codes, Conditions
 from reelworld.worlds.external_checkpoint import read_folder
 from reelworld.worlds.world import World

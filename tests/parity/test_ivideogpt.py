@@ -17,7 +17,7 @@ from torch import Tensor
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
 from reelworld.systems.ivideogpt.convert import TOKENIZER_NAMES, load_tokenizer, load_transformer, transformer_names
-from reelworld.systems.ivideogpt.token_layout import SequenceLayout
+from reelworld.systems.ivideogpt.token_layout import TokenLayout
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import Batch, Codes, Conditions, Losses
 from reelworld.worlds.external_checkpoint import read_folder
@@ -166,10 +166,10 @@ def transformer(folder: str) -> IVideoGPTTransformer:
     return load_transformer(read_folder(FOLDER / folder), tokenizer().config, frames)
 
 
-def layout() -> SequenceLayout:
+def layout() -> TokenLayout:
     """Where tokens lie."""
     grids = tokenizer().config.grids()
-    return SequenceLayout.of(grids["context"], grids["video"], tokenizer().config.context_frames)
+    return TokenLayout.of(grids["context"], grids["video"], tokenizer().config.context_frames)
 
 
 def told(io: dict[str, Tensor]) -> Conditions:

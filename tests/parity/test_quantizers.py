@@ -19,7 +19,7 @@ from torch import Tensor
 
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.fsq import FiniteScalar
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.nn.quantize.lookup_free import entropy_penalty
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.residual import ResidualQuantizer
@@ -149,7 +149,7 @@ def one_step(quantizer: Quantizer, weight: float, given: dict[str, Tensor], step
     losses = weight * commitment(found)
     if losses.dim() and step + "losses" not in given:
         losses = losses.mean()
-    books = [m for m in quantizer.modules() if isinstance(m, EMACodebook | LearnedCodebook)]
+    books = [m for m in quantizer.modules() if isinstance(m, EMACodebook | GradientCodebook)]
     ours = {
         "q": found.vectors,
         "indices": found.codes,

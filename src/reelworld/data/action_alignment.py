@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from reelworld.nn.action_bounds import accepted
+from reelworld.nn.conditioning import clip_range
 from reelworld.types import ActionSpec, UserError
 
 MAX_DISCRETE = 4096
@@ -50,7 +50,7 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
     Raises:
         UserError: If one lies further from the range's middle than ``FAR`` times half its width.
     """
-    if (limits := accepted(spec)) is None or not len(rows):
+    if (limits := clip_range(spec)) is None or not len(rows):
         return
     least, greatest = (np.array(limit, np.float32) for limit in limits)
     slack = 1e-5 * np.maximum(1, np.abs([least, greatest]).max(0))

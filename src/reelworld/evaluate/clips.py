@@ -18,7 +18,7 @@ from reelworld.config import from_json
 from reelworld.data.action_alignment import check_range
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.mixture import DatasetShare, members_of, open_recordings
-from reelworld.nn.action_bounds import accepted
+from reelworld.nn.conditioning import clip_range
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import UserError
 from reelworld.worlds.provenance import frame_stride, merge_of, read_as_trained, system_config
@@ -182,7 +182,7 @@ def _check_fit(world: World, dataset: Dataset) -> None:
 
 def _check_ranges(world: World, dataset: Dataset) -> None:
     """Refuse recordings whose actions are in other units than those that the world learned."""
-    specs = {name: spec for name, spec in world.info.actions.items() if accepted(spec) is not None}
+    specs = {name: spec for name, spec in world.info.actions.items() if clip_range(spec) is not None}
     origin = world.info.provenance
     times = frame_stride(origin) if merge_of(origin) == "sum" else 1  # such a range is that of sums
     for i in dataset.indices("all") if specs else []:

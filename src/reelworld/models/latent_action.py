@@ -29,9 +29,9 @@ from reelworld.models.cluster_latents import k_medoids
 from reelworld.models.latent_action_options import LatentActionOptions
 from reelworld.models.parts import ActionInference
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
-from reelworld.nn.quantize.dead_code_reset import FromBatch
+from reelworld.nn.quantize.dead_code_reset import ResetFromBatch
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.input_norm import Spread
+from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.nn.random import uniform
 from reelworld.types import Batch, Losses, UserError
 
@@ -84,9 +84,9 @@ class LatentActionModel(ActionInference):
         super().__init__()
         self.config = config
         self.before = nn.Linear(config.model_width, config.code_width)
-        self.spread = Spread(config.code_width)
+        self.spread = InputNorm(config.code_width)
         learned = config.learned_codes or config.n_codes
-        self.codebook = EMACodebook(learned, config.code_width, renewal=FromBatch(RENEWED_BELOW))
+        self.codebook = EMACodebook(learned, config.code_width, reset=ResetFromBatch(RENEWED_BELOW))
         self.register_buffer("merged", torch.arange(learned))
         self.register_buffer("kept", torch.arange(learned))
         self.change = nn.Linear(config.model_width, config.patch * config.patch * 3)

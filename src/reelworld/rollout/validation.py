@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from reelworld.config import unknown
-from reelworld.nn.action_bounds import accepted
+from reelworld.nn.conditioning import clip_range
 from reelworld.rollout.actions import null_action
 from reelworld.types import ActionSpec, GridSpec, UserError
 
@@ -194,7 +194,7 @@ def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step:
 
     Returns:
         int64 (n, T) or float32 (n, T, A); with a ``repeat`` k above 1, (n, T, k) or (n, T, k, A). What lies far
-        outside the range is cut to the most that the world accepts (``accepted``), with a warning.
+        outside the range is cut to the most that the world accepts (``clip_range``), with a warning.
     """
     is_discrete = spec.kind == "discrete"
     if given is None:
@@ -226,7 +226,7 @@ def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step:
 
 def _within_reach(array: np.ndarray, spec: ActionSpec) -> np.ndarray:
     """Bring vectors that are far outside the world's range to what it takes, and say so once: a game goes on."""
-    if (limits := accepted(spec)) is None:
+    if (limits := clip_range(spec)) is None:
         return array
     least, greatest = (np.array(limit, np.float32) for limit in limits)
     is_far = (array < least) | (array > greatest)

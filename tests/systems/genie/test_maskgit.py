@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from reelworld.config import from_json, to_json
-from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig, MaskGITState
+from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformMasking
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, UserError
 
 GRID = GridSpec(rows=2, columns=3, codebook_size=12)
@@ -153,7 +153,7 @@ def test_cached_steps_equal_the_parallel_passes(form: str, context: int) -> None
         if model.table is None or begin == window_begin(model, t - 1):
             assert not torch.allclose(expected, model.logits(now, rows(actions, begin, t + 1), hidden)[:, 0])
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
-        nats = model.factors.nats(logits, codes[:, t]).sum(1)
+        nats = model.factors.nll(logits, codes[:, t]).sum(1)
         torch.testing.assert_close(nats, judged.nll[:, t - 1], atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(state.reward, judged.reward[:, t - 1], atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(state.terminated, judged.terminated[:, t - 1], atol=1e-5, rtol=1e-4)

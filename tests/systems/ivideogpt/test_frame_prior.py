@@ -10,7 +10,7 @@ from tests.systems.ivideogpt.test_transformer import SMALL, codes, made, told
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.systems.ivideogpt.frame_prior import DraftTraining, FramePrior, FrameSizes, frames_before
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
-from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
+from reelworld.systems.ivideogpt.transformer_state import IVideoGPTState
 from reelworld.types import Batch, Codes, Conditions
 
 DRAFTING = replace(SMALL, frame_prior_width=8, code_width=3)
@@ -109,13 +109,13 @@ def test_scores_are_those_of_the_draft_and_of_the_transformer() -> None:
 def test_streams_keep_their_past_when_they_are_copied_joined_and_replaced() -> None:
     model, greedy = made(DRAFTING), TokenSampler(SamplerConfig(temperature=0.0))
 
-    def begun(stream: int) -> SlotTransformerState:
+    def begun(stream: int) -> IVideoGPTState:
         one = Codes({name: grid[stream : stream + 1, :4] for name, grid in codes().grids.items()})
         return model.prefill(
             one, Conditions(actions={k: v[stream : stream + 1, :3] for k, v in told().actions.items()})
         )
 
-    def frames(state: SlotTransformerState, stream: int) -> list[list[int]]:
+    def frames(state: IVideoGPTState, stream: int) -> list[list[int]]:
         found = []
         for t in (3, 4):
             now = {
@@ -127,7 +127,7 @@ def test_streams_keep_their_past_when_they_are_copied_joined_and_replaced() -> N
 
     alone = [frames(begun(stream), 0) for stream in (0, 1)]
     assert alone[0] != alone[1]
-    both = SlotTransformerState.cat([begun(1), begun(0)])
+    both = IVideoGPTState.cat([begun(1), begun(0)])
     assert frames(both.index_select(torch.tensor([1, 0, 1])), 0) == alone[0]
     swapped = both.index_select(torch.tensor([0, 1]))
     swapped.index_copy_(torch.tensor([0]), begun(0))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from reelworld.systems.ivideogpt.token_layout import SequenceLayout
+from reelworld.systems.ivideogpt.token_layout import TokenLayout
 from reelworld.types import Codes, GridSpec
 
-LAYOUT = SequenceLayout.of(
+LAYOUT = TokenLayout.of(
     GridSpec(rows=2, columns=2, codebook_size=10), GridSpec(rows=1, columns=2, codebook_size=5), context_frames=2
 )
 
@@ -64,6 +64,6 @@ def test_frames_that_have_room() -> None:
 def test_the_published_sizes() -> None:
     """Lengths that the specification lists."""
     context, frame = (GridSpec(rows=n, columns=n, codebook_size=8192) for n in (16, 4))
-    lengths = [SequenceLayout.of(context, frame, k).length(t) for k, t in ((2, 16), (1, 16), (2, 12))]
+    lengths = [TokenLayout.of(context, frame, k).length(t) for k, t in ((2, 16), (1, 16), (2, 12))]
     assert lengths == [751, 511, 683]
-    assert SequenceLayout.of(context, frame, 2).vocabulary == 16386
+    assert TokenLayout.of(context, frame, 2).vocabulary == 16386

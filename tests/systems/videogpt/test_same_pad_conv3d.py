@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from reelworld.systems.videogpt.same_pad_conv3d import SameConv3d, SameConvTranspose3d
+from reelworld.systems.videogpt.same_pad_conv3d import SamePadConv3d, SamePadConvTranspose3d
 
 STRIDES = [(1, 1, 1), (2, 2, 2), (1, 2, 2), (2, 1, 1), (1, 1, 2)]
 
@@ -27,7 +27,7 @@ def test_convolution(kernel: int, stride: tuple[int, int, int]) -> None:
     if kernel == 1 and max(stride) > 1:
         stride = (1, 1, 1)
     torch.manual_seed(0)
-    conv, x = SameConv3d(2, 3, kernel, stride), torch.randn(1, 2, 4, 6, 8)
+    conv, x = SamePadConv3d(2, 3, kernel, stride), torch.randn(1, 2, 4, 6, 8)
     out = conv(x)
     expected = functional.conv3d(pad_left_heavy(x, kernel, stride), conv.weight, conv.bias, stride)
     torch.testing.assert_close(out, expected)
@@ -37,7 +37,7 @@ def test_convolution(kernel: int, stride: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize("stride", STRIDES)
 def test_transposed_convolution(stride: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
-    conv, x = SameConvTranspose3d(2, 3, stride), torch.randn(1, 2, 3, 4, 5)
+    conv, x = SamePadConvTranspose3d(2, 3, stride), torch.randn(1, 2, 3, 4, 5)
     out = conv(x)
     padded = pad_left_heavy(x, 4, stride)
     expected = functional.conv_transpose3d(padded, conv.weight, conv.bias, stride, padding=3)

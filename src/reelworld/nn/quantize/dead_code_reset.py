@@ -12,39 +12,37 @@ from torch import Tensor
 
 from reelworld.nn.quantize.distributed import first_rank
 
-__all__ = ["FromBatch", "Kept", "Renewal"]
 
-
-class Renewal(Protocol):
-    """How codes begin and begin anew. Called in training, with the same arguments in the same order on every rank."""
+class DeadCodeReset(Protocol):
+    """Initial codes, and replacement of dead ones; called in training with the same arguments on every rank."""
 
     def begin(self, vectors: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the vectors (K, D) that a codebook starts from, given its initial ones and the first rows (..., D)."""
 
-    def renew(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def reset(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return vectors (K, D) with dead codes replaced; ``counts`` (K,) are moving averages of rows per batch."""
 
     def is_dead(self, counts: Tensor) -> Tensor:
-        """Return which codes ``renew`` replaces, bool (K,)."""
+        """Return which codes ``reset`` replaces, bool (K,)."""
 
 
-class Kept:
-    """Codes begin where they are and stay."""
+class NoReset:
+    """Codes keep their initial vectors; dead ones stay dead."""
 
     def begin(self, vectors: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the vectors as they are."""
         return vectors
 
-    def renew(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def reset(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the vectors as they are."""
         return vectors
 
     def is_dead(self, counts: Tensor) -> Tensor:
-        """Return that none is."""
+        """Return that no code is dead."""
         return torch.zeros_like(counts, dtype=torch.bool)
 
 
-class FromBatch:
+class ResetFromBatch:
     """Codes begin as rows of the first batch; dead ones try a row of each batch until it gathers enough.
 
     In data-parallel training the first rank draws for all, from its own rows.
@@ -62,7 +60,7 @@ class FromBatch:
         """Draw K rows."""
         return first_rank(_draw(rows, len(vectors), generator))
 
-    def renew(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def reset(self, vectors: Tensor, counts: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Draw as many rows as there are codes and give the dead ones theirs."""
         drawn = first_rank(_draw(rows, len(vectors), generator))
         return torch.where(self.is_dead(counts)[:, None], drawn, vectors)

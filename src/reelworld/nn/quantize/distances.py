@@ -20,7 +20,7 @@ CHUNK = 8192
 class Metric(Protocol):
     """A space with a distance."""
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def project(self, vectors: Tensor) -> Tensor:
         """Bring rows or codes' vectors (..., D) into the space, differentiably."""
 
     def distance(self, rows: Tensor, vectors: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Metric(Protocol):
 class Euclidean:
     """Vectors as they are; near is what a short line joins."""
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def project(self, vectors: Tensor) -> Tensor:
         """Return them as they are."""
         return vectors
 
@@ -45,7 +45,7 @@ class Cosine:
     Source: Yu et al. 2021 (arXiv:2110.04627), section 3.2 (l2-normalized codes).
     """
 
-    def place(self, vectors: Tensor) -> Tensor:
+    def project(self, vectors: Tensor) -> Tensor:
         """Scale to length 1; a vector of length 0 stays."""
         return F.normalize(vectors, dim=-1)
 

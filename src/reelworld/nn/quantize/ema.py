@@ -13,13 +13,11 @@ import torch
 from torch import Tensor
 
 from reelworld.nn.quantize.codebook_usage import count_codes, perplexity
-from reelworld.nn.quantize.dead_code_reset import FromBatch, Renewal
+from reelworld.nn.quantize.dead_code_reset import DeadCodeReset, ResetFromBatch
 from reelworld.nn.quantize.distances import Euclidean, Metric, nearest_codes
 from reelworld.nn.quantize.distributed import sum_ranks
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.straight_through import Estimator, straight_through
-
-__all__ = ["EMACodebook"]
 
 
 class EMACodebook(Quantizer):
@@ -34,7 +32,7 @@ class EMACodebook(Quantizer):
         epsilon: Added to each code's count where sums are divided by counts, so that no code's share is 0.
         metric: Which code is near.
         estimator: How gradients pass.
-        renewal: How codes begin, and what becomes of those that are not used.
+        reset: Initial codes, and the treatment of dead ones.
     """
 
     vectors: Tensor
@@ -51,13 +49,13 @@ class EMACodebook(Quantizer):
         epsilon: float = 1e-7,
         metric: Metric | None = None,
         estimator: Estimator = straight_through,
-        renewal: Renewal | None = None,
+        reset: DeadCodeReset | None = None,
     ) -> None:
         super().__init__()
         self.width, self.codebook_size = width, n_codes
         self.decay, self.epsilon = decay, epsilon
-        self.metric, self.estimator, self.renewal = metric or Euclidean(), estimator, renewal or FromBatch()
-        vectors = self.metric.place(torch.randn(n_codes, width))
+        self.metric, self.estimator, self.dead_codes = metric or Euclidean(), estimator, reset or ResetFromBatch()
+        vectors = self.metric.project(torch.randn(n_codes, width))
         self.register_buffer("vectors", vectors)
         self.register_buffer("counts", torch.zeros(n_codes))
         self.register_buffer("sums", vectors.clone())
@@ -65,7 +63,7 @@ class EMACodebook(Quantizer):
 
     def nearest(self, rows: Tensor) -> Tensor:
         """Return the nearest codes of rows (..., D), int64 (...)."""
-        return nearest_codes(self.metric, self.metric.place(rows.detach().float()), self.vectors)
+        return nearest_codes(self.metric, self.metric.project(rows.detach().float()), self.vectors)
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the vectors of codes (...), (..., D)."""
@@ -79,7 +77,7 @@ class EMACodebook(Quantizer):
             generator: Of the vectors that start the codebook and restart unused codes.
         """
         with torch.autocast(rows.device.type, enabled=False):
-            rows = self.metric.place(rows.float())
+            rows = self.metric.project(rows.float())
             if self.training:
                 self._start(rows, generator)
             codes = nearest_codes(self.metric, rows, self.vectors)
@@ -103,7 +101,7 @@ class EMACodebook(Quantizer):
     @torch.no_grad()
     def _start(self, rows: Tensor, generator: torch.Generator | None) -> None:
         """Begin at the first batch ever seen; a no-op later, without asking which it is."""
-        first = self.metric.place(self.renewal.begin(self.vectors, rows, generator))
+        first = self.metric.project(self.dead_codes.begin(self.vectors, rows, generator))
         for buffer, start in ((self.vectors, first), (self.sums, first), (self.counts, torch.ones_like(self.counts))):
             buffer.copy_(torch.where(self.has_started, buffer, start))
         self.has_started.fill_(True)
@@ -116,6 +114,6 @@ class EMACodebook(Quantizer):
         self.sums.mul_(self.decay).add_(sums, alpha=1 - self.decay)
         total = self.counts.sum()
         smoothed = (self.counts + self.epsilon) / (total + n_codes * self.epsilon) * total
-        learned = self.metric.place(self.sums / smoothed[:, None])
+        learned = self.metric.project(self.sums / smoothed[:, None])
         # the averages of unused codes stay as they are while their vectors try rows of this batch
-        self.vectors.copy_(self.renewal.renew(learned, self.counts, rows, generator))
+        self.vectors.copy_(self.dead_codes.reset(learned, self.counts, rows, generator))

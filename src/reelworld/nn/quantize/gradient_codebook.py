@@ -12,16 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.nn.quantize.codebook_usage import count_codes, perplexity
-from reelworld.nn.quantize.dead_code_reset import Kept, Renewal
+from reelworld.nn.quantize.dead_code_reset import DeadCodeReset, NoReset
 from reelworld.nn.quantize.distances import Euclidean, Metric, nearest_codes
 from reelworld.nn.quantize.distributed import sum_ranks
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.straight_through import Estimator, straight_through
 
-__all__ = ["LearnedCodebook"]
 
-
-class LearnedCodebook(Quantizer):
+class GradientCodebook(Quantizer):
     """K vectors, a parameter; ``codebook_error`` pulls each towards the rows that chose it.
 
     Args:
@@ -30,7 +28,7 @@ class LearnedCodebook(Quantizer):
         decay: Of the moving average of how many rows choose each code, per batch.
         metric: Which code is near.
         estimator: How gradients pass to the rows.
-        renewal: How codes begin, and what becomes of those that are not used. Renewed codes count as used by their
+        reset: Initial codes, and the treatment of dead ones. Reset codes count as used by their
             share of a batch, so that they have time to learn.
     """
 
@@ -45,22 +43,22 @@ class LearnedCodebook(Quantizer):
         decay: float = 0.99,
         metric: Metric | None = None,
         estimator: Estimator = straight_through,
-        renewal: Renewal | None = None,
+        reset: DeadCodeReset | None = None,
     ) -> None:
         super().__init__()
         self.width, self.codebook_size, self.decay = width, n_codes, decay
-        self.metric, self.estimator, self.renewal = metric or Euclidean(), estimator, renewal or Kept()
-        self.vectors = nn.Parameter(self.metric.place(torch.randn(n_codes, width)))
+        self.metric, self.estimator, self.dead_codes = metric or Euclidean(), estimator, reset or NoReset()
+        self.vectors = nn.Parameter(self.metric.project(torch.randn(n_codes, width)))
         self.register_buffer("counts", torch.ones(n_codes))
         self.register_buffer("has_started", torch.tensor(False))
 
     def nearest(self, rows: Tensor) -> Tensor:
         """Return the nearest codes of rows (..., D), int64 (...)."""
-        return nearest_codes(self.metric, self.metric.place(rows.detach().float()), self.metric.place(self.vectors))
+        return nearest_codes(self.metric, self.metric.project(rows.detach().float()), self.metric.project(self.vectors))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """Return the vectors of codes (...), (..., D), with gradient."""
-        return self.metric.place(self.vectors)[codes]
+        return self.metric.project(self.vectors)[codes]
 
     def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Quantize rows (..., D); in training mode, renew unused codes beforehand.
@@ -70,10 +68,10 @@ class LearnedCodebook(Quantizer):
             generator: Of the vectors that start the codebook and restart unused codes.
         """
         with torch.autocast(rows.device.type, enabled=False):
-            rows = self.metric.place(rows.float())
+            rows = self.metric.project(rows.float())
             if self.training:
                 self._renew(rows, generator)
-            vectors = self.metric.place(self.vectors)
+            vectors = self.metric.project(self.vectors)
             codes = nearest_codes(self.metric, rows, vectors)
             chosen = vectors[codes]
             counts = count_codes(codes, len(self.counts), over_ranks=self.training)
@@ -95,9 +93,9 @@ class LearnedCodebook(Quantizer):
     @torch.no_grad()
     def _renew(self, rows: Tensor, generator: torch.Generator | None) -> None:
         """Begin at the first batch; later replace the codes that the batches before this one did not use."""
-        first = self.metric.place(self.renewal.begin(self.vectors, rows, generator))
-        renewed = self.renewal.renew(self.vectors, self.counts, rows, generator)
+        first = self.metric.project(self.dead_codes.begin(self.vectors, rows, generator))
+        reset = self.dead_codes.reset(self.vectors, self.counts, rows, generator)
         share = sum_ranks(self.counts.new_tensor(rows[..., 0].numel())) / len(self.counts)
-        self.vectors.copy_(torch.where(self.has_started, renewed, first))
-        self.counts.copy_(torch.where(self.has_started & ~self.renewal.is_dead(self.counts), self.counts, share))
+        self.vectors.copy_(torch.where(self.has_started, reset, first))
+        self.counts.copy_(torch.where(self.has_started & ~self.dead_codes.is_dead(self.counts), self.counts, share))
         self.has_started.fill_(True)

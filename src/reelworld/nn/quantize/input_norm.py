@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-__all__ = ["Spread"]
+__all__ = ["InputNorm"]
 
 
-class Spread(nn.Module):
+class InputNorm(nn.Module):
     """Give each dimension zero mean and unit variance before it is quantized, so that codes are used from the start.
 
     Batch statistics in training, running ones afterwards. Without it few codes are used for long (docs/log.md).

@@ -48,13 +48,13 @@ class BitQuantizer(Quantizer):
         self.register_buffer("places", 2 ** torch.arange(n_bits - 1, -1, -1), persistent=False)
 
     @abstractmethod
-    def place(self, rows: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Bring rows (..., K) into the space where codes live."""
 
     def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Quantize rows (..., K), straight-through; ``entropy_penalty`` of the result makes codes sure and used."""
         with torch.autocast(rows.device.type, enabled=False):
-            rows = self.place(rows.float())
+            rows = self.project(rows.float())
             codes = self._codes(rows)
             chosen = self.lookup(codes)
             odds_RK = (4 * self.inverse_temperature * self.scale) * rows.flatten(0, -2)
@@ -108,7 +108,7 @@ class LFQ(BitQuantizer):
     ) -> None:
         super().__init__(n_bits, scale=scale, inverse_temperature=inverse_temperature, entropy=entropy)
 
-    def place(self, rows: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Return the rows as they are."""
         return rows
 
@@ -136,7 +136,7 @@ class BSQ(BitQuantizer):
         self.length = length
         super().__init__(n_bits, scale=length * n_bits**-0.5, inverse_temperature=inverse_temperature, entropy=entropy)
 
-    def place(self, rows: Tensor) -> Tensor:
+    def project(self, rows: Tensor) -> Tensor:
         """Scale to one length; a row of zeros stays."""
         return F.normalize(rows, dim=-1) * self.length
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.nn.factored_codes import Factors
+from reelworld.systems.genie.factored_codes import Factors
 
-__all__ = ["CarriedCodes", "NothingCarried"]
+__all__ = ["CopyPrior", "NoCopyPrior"]
 
 FIRST_BIAS = 4.0
 """Head start of the code before, in nats."""
 
 
-class CarriedCodes(nn.Module):
+class CopyPrior(nn.Module):
     """A vector per digit of the code before, and a learned head start of it in the logits."""
 
     def __init__(self, factors: Factors, width: int, std: float = 0.02) -> None:
@@ -31,27 +31,27 @@ class CarriedCodes(nn.Module):
             nn.init.normal_(weight, std=std)
         self.stays = nn.Parameter(torch.tensor(FIRST_BIAS))
 
-    def tell(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def embed_previous(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
         """Add the vectors of the codes before, int64 (...), to x (..., D), where ``hidden`` (...) is true."""
         if hidden is None:
             return x
         assert before is not None
         return torch.where(hidden[..., None], x + self.factors.embed(self.tables, before), x)
 
-    def expect(self, logits: Tensor, before: Tensor) -> Tensor:
+    def add_to_logits(self, logits: Tensor, before: Tensor) -> Tensor:
         """Raise the logits (..., V) of the codes before, int64 (...)."""
         digits = self.factors.split(before).unbind(-1)
         same = [functional.one_hot(digit, size) for digit, size in zip(digits, self.factors.sizes, strict=True)]
         return logits + self.stays * torch.cat(same, -1).to(logits.dtype)
 
 
-class NothingCarried(nn.Module):
+class NoCopyPrior(nn.Module):
     """For models that are not told what stood there."""
 
-    def tell(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
+    def embed_previous(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
         """Change nothing."""
         return x
 
-    def expect(self, logits: Tensor, before: Tensor) -> Tensor:
+    def add_to_logits(self, logits: Tensor, before: Tensor) -> Tensor:
         """Change nothing."""
         return logits

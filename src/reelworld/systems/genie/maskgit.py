@@ -23,18 +23,19 @@ from torch import Tensor, nn
 
 from reelworld.config import require
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
-from reelworld.models.maskgit import CosineMasking, MaskedInput, UniformMasking, decode
+from reelworld.models.maskgit import decode
 from reelworld.models.parts import Dynamics
-from reelworld.nn.action_conditioning import NoAction, action_conditioning, leading_actions
-from reelworld.nn.action_embedding import ActionEmbedder
-from reelworld.nn.factored_codes import FactoredEmbedding, Factors
+from reelworld.nn.conditioning import ActionEmbedder
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.random import Generators
 from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.nn.streams import Streams
+from reelworld.systems.genie.action_conditioning import NoAction, action_conditioning, leading_actions
 from reelworld.systems.genie.config import DynamicsConfig
-from reelworld.systems.genie.copy_prior import CarriedCodes, NothingCarried
+from reelworld.systems.genie.copy_prior import CopyPrior, NoCopyPrior
+from reelworld.systems.genie.factored_codes import FactoredEmbedding, Factors
 from reelworld.systems.genie.learned_positions import FrameTable, History
+from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformMasking
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
 
 __all__ = ["MaskGIT", "MaskGITConfig", "MaskGITState"]
@@ -126,7 +127,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         self.embed = FactoredEmbedding(self.factors, width)
         is_table = config.positions == "table"
         self.table = FrameTable(stack.window, config.grid.n_tokens, width, config.kept_frames) if is_table else None
-        self.carried = CarriedCodes(self.factors, width) if config.copy_prior else NothingCarried()
+        self.carried = CopyPrior(self.factors, width) if config.copy_prior else NoCopyPrior()
         self.actions = ActionEmbedder(config.actions, width)
         self.first_action = nn.Parameter(0.02 * torch.randn(width)) if config.actions else None
         kind = config.conditioning
@@ -161,7 +162,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         weight_BTN = shown.hidden[:, 1:].float()
         if batch.valid is not None:
             weight_BTN = weight_BTN * batch.valid[:, 1:, None]
-        nats_BTN = self.factors.nats(logits_BTNV, next_BTN)
+        nats_BTN = self.factors.nll(logits_BTNV, next_BTN)
         is_right_BTN = self.factors.likeliest(logits_BTNV.detach()) == next_BTN
         terms = {name: ((x * weight_BTN).sum(), weight_BTN.sum()) for name, x in
                  (("codes", nats_BTN), ("accuracy", is_right_BTN))}  # fmt: skip
@@ -200,7 +201,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         for features_BTND, first, end in self._futures(codes.video, self._led_by(conditions, codes.video)):
             logits_BTNV = self._readout(features_BTND, codes.video[:, first - 1 : end - 1])
             next_BTN = codes.video[:, first:end]
-            nats_BT = self.factors.nats(logits_BTNV, next_BTN).sum(-1)
+            nats_BT = self.factors.nll(logits_BTNV, next_BTN).sum(-1)
             is_right_BT = (self.factors.likeliest(logits_BTNV) == next_BTN).all(-1)
             parts.append((nats_BT, is_right_BT, *self._expected(features_BTND)))
         return StepScores(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
@@ -271,7 +272,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         before: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """Turn frames into what the transformer is fed; ``before`` are the codes before those that are hidden."""
-        x_BTND = self.carried.tell(self.embed(codes, hidden), before, hidden)
+        x_BTND = self.carried.embed_previous(self.embed(codes, hidden), before, hidden)
         if self.table is not None:
             x_BTND = self.table(x_BTND, positions)
         return self.condition(x_BTND, led)
@@ -279,7 +280,7 @@ class MaskGIT(Dynamics[MaskGITState]):
     def _readout(self, features: Tensor, before: Tensor) -> Tensor:
         base = self.config.mup_base_width
         logits: Tensor = self.head(features * (base / features.shape[-1]) if base else features)
-        return self.carried.expect(logits, before)
+        return self.carried.add_to_logits(logits, before)
 
     def _expected(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Say what arriving at frames brings, (..., N, D) -> (...) each; nothing where it was not learned."""
@@ -370,7 +371,7 @@ class MaskGIT(Dynamics[MaskGITState]):
             self._readout(features_B1ND, before_B1N),
             predict,
             lambda logits: self.factors.draw(logits, sampler, generator),
-            lambda logits, codes, left: sampler.order(-self.factors.nats(logits, codes), generator, left),
+            lambda logits, codes, left: sampler.order(-self.factors.nll(logits, codes), generator, left),
             sampler.steps,
         )
         return codes_B1N[:, 0]

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from reelworld.models.latent_action import LatentActionConfig, LatentActionModel
-from reelworld.nn.action_conditioning import Conditioning, action_conditioning
 from reelworld.nn.spacetime import STConfig, STTransformer
+from reelworld.systems.genie.action_conditioning import Conditioning, action_conditioning
 
 __all__ = ["STLatentActions", "STLatentConfig"]
 

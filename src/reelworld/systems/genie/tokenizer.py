@@ -24,9 +24,9 @@ from reelworld.config import require
 from reelworld.models.parts import StatefulTokenizer
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
-from reelworld.nn.quantize.dead_code_reset import FromBatch
+from reelworld.nn.quantize.dead_code_reset import ResetFromBatch
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.input_norm import Spread
+from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
@@ -80,8 +80,8 @@ class STViViT(StatefulTokenizer[FrameCache]):
         self.patches = nn.Linear(flat, config.encoder_width)
         self.encoder = STTransformer(config.transformer("encoder")) if config.encoder_layers else nn.GELU()
         self.before = nn.Linear(config.encoder_width, config.code_width)
-        self.spread = Spread(config.code_width)
-        self.codebook = EMACodebook(config.n_codes, config.code_width, renewal=FromBatch(RENEWED_BELOW))
+        self.spread = InputNorm(config.code_width)
+        self.codebook = EMACodebook(config.n_codes, config.code_width, reset=ResetFromBatch(RENEWED_BELOW))
         self.after = nn.Linear(config.code_width, config.decoder_width)
         self.decoder = STTransformer(config.transformer("decoder"))
         self.pixels = nn.Linear(config.decoder_width, flat)

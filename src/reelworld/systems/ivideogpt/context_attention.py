@@ -24,7 +24,7 @@ from reelworld.nn.decoder import merge_heads, split_heads
 from reelworld.nn.streams import Streams
 from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 
-__all__ = ["ConditionalEncoder", "ContextMemory", "WatchingDecoder"]
+__all__ = ["ConditionalDecoder", "ConditionalEncoder", "ContextMemory"]
 
 HEADS = 4
 NORM_GROUPS = 32
@@ -64,7 +64,7 @@ class ContextAttention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def look_at(self, maps_BKCHW: Tensor) -> KeysValues:
+    def encode_context(self, maps_BKCHW: Tensor) -> KeysValues:
         """Project the context's maps; the norm is over all of them."""
         stacked_BCL = maps_BKCHW.transpose(1, 2).flatten(2)
         x_BLC = self.kv_norm(stacked_BCL).transpose(1, 2) + self.kv_pos_emb
@@ -116,9 +116,9 @@ class ConditionalEncoder(nn.Module):
             ContextAttention(channels[i], sizes[i][0] * sizes[i][1], n_context, dropout) for i in self.places
         )
 
-    def look_at(self, maps: Sequence[Tensor]) -> ContextMemory:
+    def encode_context(self, maps: Sequence[Tensor]) -> ContextMemory:
         """Project what ``FrameEncoder.maps`` yields for the context, each (B, K, C, H, W)."""
-        return ContextMemory(tuple(layer.look_at(maps[i + 1]) for i, layer in self._layers()))
+        return ContextMemory(tuple(layer.encode_context(maps[i + 1]) for i, layer in self._layers()))
 
     def forward(self, pixels: Tensor, memory: ContextMemory) -> Tensor:
         """Turn pixels (B * F, 3, H, W) into what is quantized."""
@@ -135,7 +135,7 @@ class ConditionalEncoder(nn.Module):
         return zip(self.places, cast("Iterable[ContextAttention]", self.cross_att_blocks), strict=True)
 
 
-class WatchingDecoder(nn.Module):
+class ConditionalDecoder(nn.Module):
     """A decoder that attends to the context's maps behind its middle, and behind blocks on small maps."""
 
     def __init__(
@@ -154,9 +154,9 @@ class WatchingDecoder(nn.Module):
             ContextAttention(widths[i], sizes[i][0] * sizes[i][1], n_context, dropout) for i in self.places
         )
 
-    def look_at(self, maps: Sequence[Tensor]) -> ContextMemory:
+    def encode_context(self, maps: Sequence[Tensor]) -> ContextMemory:
         """Project what ``FrameDecoder.maps`` yields for the context, each (B, K, C, H, W)."""
-        return ContextMemory(tuple(layer.look_at(maps[i]) for i, layer in self._layers()))
+        return ContextMemory(tuple(layer.encode_context(maps[i]) for i, layer in self._layers()))
 
     def forward(self, vectors: Tensor, memory: ContextMemory) -> Tensor:
         """Turn codes' vectors (B * F, E, h, w) into pixels (B * F, 3, H, W)."""

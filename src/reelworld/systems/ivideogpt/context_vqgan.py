@@ -26,17 +26,17 @@ from torch import Tensor, nn
 from reelworld.config import require
 from reelworld.models.parts import StatefulTokenizer
 from reelworld.nn.pixels import patchify, unpatchify
-from reelworld.nn.quantize.dead_code_reset import FromBatch, Kept
+from reelworld.nn.quantize.dead_code_reset import NoReset, ResetFromBatch
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.nn.quantize.quantizer import Quantized
 from reelworld.nn.quantize.straight_through import rotation
 from reelworld.systems.ivideogpt.config import TokenizerConfig
 from reelworld.systems.ivideogpt.context_attention import (
     NORM_GROUPS,
+    ConditionalDecoder,
     ConditionalEncoder,
     ContextMemory,
-    WatchingDecoder,
 )
 from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
@@ -130,7 +130,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         self.cond_encoder = ConditionalEncoder(
             *shape, **(watching | ({"largest": 0} if config.unconditional_encoder else {}))
         )
-        self.cond_decoder = WatchingDecoder(*shape, **watching)
+        self.cond_decoder = ConditionalDecoder(*shape, **watching)
         self.quant_conv = nn.Conv2d(config.latent, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.latent, 1)
         flat = config.patch * config.patch * config.latent
@@ -241,7 +241,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         return Rebuilt(context, self._decode_frames(quantized["video"].vectors, memory), quantized)
 
     @property
-    def codebooks(self) -> dict[str, LearnedCodebook | EMACodebook]:
+    def codebooks(self) -> dict[str, GradientCodebook | EMACodebook]:
         """Grid -> its codebook."""
         return {"context": self.context_codebook, "video": self.frame_codebook}
 
@@ -259,7 +259,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         clips = pixels.shape[0]
         maps = list(self.encoder.maps(_channels_first(pixels)))
         latents = self.quant_conv(self.encoder.read_out(maps[-1]))
-        memory = self.cond_encoder.look_at([m.unflatten(0, (clips, -1)) for m in maps])
+        memory = self.cond_encoder.encode_context([m.unflatten(0, (clips, -1)) for m in maps])
         return latents.flatten(2).transpose(1, 2).unflatten(0, (clips, -1)), memory
 
     def _frame_features(self, pixels: Tensor, memory: ContextMemory) -> Tensor:
@@ -275,7 +275,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         latents = self.post_quant_conv(vectors_BKNE.flatten(0, 1).transpose(1, 2).unflatten(2, size))
         maps = list(self.decoder.maps(latents))
         pixels = self.decoder.read_out(maps[-1]).permute(0, 2, 3, 1)
-        memory = self.cond_decoder.look_at([m.unflatten(0, (clips, -1)) for m in maps])
+        memory = self.cond_decoder.encode_context([m.unflatten(0, (clips, -1)) for m in maps])
         return pixels.unflatten(0, (clips, -1)), memory
 
     def _decode_frames(self, vectors_BFME: Tensor, memory: ContextMemory) -> Tensor:
@@ -311,17 +311,17 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
             )
 
 
-def make_codebook(config: ContextVQGANConfig, n_codes: int) -> LearnedCodebook | EMACodebook:
+def make_codebook(config: ContextVQGANConfig, n_codes: int) -> GradientCodebook | EMACodebook:
     """Make an untrained codebook of ``n_codes`` vectors (n_codes, E), of the kind that the config says.
 
     Source: the published one learns by gradients. Moving averages: van den Oord et al. 2017 (arXiv:1711.00937),
     appendix A.1; gradients that turn with the features: Fifty et al. 2024 (arXiv:2410.06424).
     """
-    renewal = FromBatch(config.dead_code_threshold) if config.dead_code_threshold else Kept()
+    renewal = ResetFromBatch(config.dead_code_threshold) if config.dead_code_threshold else NoReset()
     if config.codebook_decay:
         decay = config.codebook_decay
-        return EMACodebook(n_codes, config.code_width, decay=decay, estimator=rotation, renewal=renewal)
-    learned = LearnedCodebook(n_codes, config.code_width, renewal=renewal)
+        return EMACodebook(n_codes, config.code_width, decay=decay, estimator=rotation, reset=renewal)
+    learned = GradientCodebook(n_codes, config.code_width, reset=renewal)
     nn.init.uniform_(learned.vectors, -1 / n_codes, 1 / n_codes)
     return learned
 

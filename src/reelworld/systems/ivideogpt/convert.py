@@ -18,7 +18,7 @@ from reelworld.data.episodes import DataInfo
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.decoder import LlamaConfig
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig, with_context
-from reelworld.systems.ivideogpt.token_layout import SequenceLayout
+from reelworld.systems.ivideogpt.token_layout import TokenLayout
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
 from reelworld.types import ActionSpec, UserError
 from reelworld.worlds.assemble import make_world, with_origin
@@ -266,7 +266,7 @@ def load_transformer(
     has_actions = f"{ACTION}weight" in model.tensors
     stack = _llama_config(model, LLM if has_heads else "")
     grids = tokenizer.grids()
-    layout = SequenceLayout.of(grids["context"], grids["video"], tokenizer.context_frames)
+    layout = TokenLayout.of(grids["context"], grids["video"], tokenizer.context_frames)
     _check_vocabulary(model, LLM if has_heads else "", layout.vocabulary, tokenizer)
     found = model.shape(f"{ACTION}weight", 2)[1] if has_actions else action_dim
     if has_actions and action_dim not in (0, found):

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from reelworld.nn.action_bounds import accepted
+from reelworld.nn.conditioning import clip_range
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, with_context
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import ActionSpec, UserError
@@ -93,7 +93,7 @@ def _heads_of_other_actions(dynamics: IVideoGPTTransformer, theirs: IVideoGPTTra
 
 def _check_units(name: str, ours: ActionSpec, theirs: ActionSpec, path: Path) -> None:
     """Refuse actions in other units than those that a head was learned for."""
-    if (limits := accepted(theirs)) is None:
+    if (limits := clip_range(theirs)) is None:
         return
     for i, (low, high) in enumerate(zip(ours.low, ours.high, strict=True)):
         if low < limits[0][i] or high > limits[1][i]:

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from reelworld.types import Codes, GridSpec
 
-__all__ = ["SequenceLayout"]
+__all__ = ["TokenLayout"]
 
 IGNORED = -100
 """Label of a token that nobody has to predict."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceLayout:
+class TokenLayout:
     """Places and ids of tokens. Nothing else in the project does arithmetic on them."""
 
     context_frames: int
@@ -44,7 +44,7 @@ class SequenceLayout:
     """Size of the later frames' codebook."""
 
     @classmethod
-    def of(cls, context: GridSpec, frame: GridSpec, context_frames: int) -> SequenceLayout:
+    def of(cls, context: GridSpec, frame: GridSpec, context_frames: int) -> TokenLayout:
         """Lay out the codes of two grids."""
         return cls(
             context_frames=context_frames,

@@ -27,14 +27,14 @@ from torch.nn import functional
 
 from reelworld.config import require
 from reelworld.models.parts import WindowDynamics
-from reelworld.nn.action_embedding import ActionVector
+from reelworld.nn.conditioning import ActionVector
 from reelworld.nn.decode import gemv
 from reelworld.nn.decoder import INITIAL_STD, Llama, LlamaConfig
 from reelworld.nn.random import Generators
 from reelworld.systems.ivideogpt.config import DynamicsConfig
 from reelworld.systems.ivideogpt.frame_prior import FramePrior, FrameSizes, RewardHead, frames_before
-from reelworld.systems.ivideogpt.token_layout import SequenceLayout
-from reelworld.systems.ivideogpt.transformer_state import SlotTransformerState
+from reelworld.systems.ivideogpt.token_layout import TokenLayout
+from reelworld.systems.ivideogpt.transformer_state import IVideoGPTState
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
 
 
@@ -84,12 +84,12 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
             )
 
     @property
-    def layout(self) -> SequenceLayout:
+    def layout(self) -> TokenLayout:
         """Where tokens lie."""
-        return SequenceLayout.of(self.context_grid, self.grid, self.context_frames)
+        return TokenLayout.of(self.context_grid, self.grid, self.context_frames)
 
 
-class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
+class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     """Codes of a context and actions in, codes of the next frames and rewards out."""
 
     reward_scale: Tensor
@@ -363,7 +363,7 @@ class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
 
     # ------------------------------------------------------------------ stepping
 
-    def prefill(self, codes: Codes, conditions: Conditions) -> SlotTransformerState:
+    def prefill(self, codes: Codes, conditions: Conditions) -> IVideoGPTState:
         """Read T >= K frames, both grids (B, T, ...), and the T - 1 actions between them."""
         n_frames = codes.video.shape[1]
         if n_frames < self.layout.context_frames:
@@ -379,18 +379,18 @@ class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
         n_context = self.layout.context_frames
         past_BPM = frames_before(codes.video[:, n_context:], self.layout.frame_codes)[:, -1]
         led_BPA = frames_before(self._led(conditions, len(ids_BL), n_frames - n_context), 0.0)[:, -1]
-        return SlotTransformerState(
+        return IVideoGPTState(
             cache=cache, reward=nothing_B, terminated=nothing_B.clone(), past=past_BPM, led=led_BPA[:, :-1]
         )
 
-    def full(self, state: SlotTransformerState) -> Tensor:
+    def full(self, state: IVideoGPTState) -> Tensor:
         """Number the streams whose window has no room for a frame."""
         room = self.layout.length(self.config.frames) - state.cache.lengths
         return (room < self.layout.stride).nonzero().flatten()
 
     def step(
-        self, state: SlotTransformerState, conditions: Conditions, sampler: Sampler, generator: Generators
-    ) -> tuple[Codes, SlotTransformerState]:
+        self, state: IVideoGPTState, conditions: Conditions, sampler: Sampler, generator: Generators
+    ) -> tuple[Codes, IVideoGPTState]:
         """Take one action per stream and draw the next frame, code after code.
 
         The cache of ``state`` is written in place; ``select`` a copy first to keep the old one.
@@ -411,13 +411,13 @@ class IVideoGPTTransformer(WindowDynamics[SlotTransformerState]):
             self._told_of(past_BPM[:, None], led_BPA[:, None]),
         )
         reward_B1, ended_B1 = self._outcome(features_B1D, told_B1)
-        after = SlotTransformerState(
+        after = IVideoGPTState(
             cache=state.cache, reward=reward_B1[:, 0], terminated=ended_B1[:, 0], past=past_BPM, led=led_BPA[:, :-1]
         )
         return Codes({"video": codes_B1M}), after
 
     def _begin_frame(
-        self, state: SlotTransformerState, conditions: Conditions
+        self, state: IVideoGPTState, conditions: Conditions
     ) -> tuple[Tensor, Tensor | None, Tensor]:  # fmt: skip
         """Embed a frame slot and the action (B, 1, D), draft the frame (B, M, codes), and line up actions (B, P, A)."""
         now = Conditions(actions={name: stream[:, -1:] for name, stream in conditions.actions.items()})

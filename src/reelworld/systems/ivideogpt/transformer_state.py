@@ -14,7 +14,7 @@ from reelworld.nn.streams import Streams
 
 
 @dataclass(kw_only=True)
-class SlotTransformerState(Streams):
+class IVideoGPTState(Streams):
     """Where B streams stand."""
 
     cache: KVCache

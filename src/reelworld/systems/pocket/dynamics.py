@@ -27,8 +27,8 @@ from torch.nn import functional
 from reelworld.models.heads import OutcomeHead, expected_outcome, outcome_terms
 from reelworld.models.maskgit import decode
 from reelworld.models.parts import Dynamics
-from reelworld.nn.action_embedding import ActionEmbedder
 from reelworld.nn.attention import FrameMask, attention
+from reelworld.nn.conditioning import ActionEmbedder
 from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.quantize.fsq import code_digits

@@ -20,7 +20,7 @@ from reelworld.models.parts import Tokenizer
 from reelworld.nn.conv_mixer import ConvMixerBlock
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
-from reelworld.nn.quantize.input_norm import Spread
+from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.systems.pocket.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
@@ -73,7 +73,7 @@ class PatchTokenizer(Tokenizer):
             nn.LayerNorm(width),
             nn.Linear(width, len(config.levels)),
         )
-        self.spread = Spread(len(config.levels))
+        self.spread = InputNorm(len(config.levels))
         self.embed = nn.Linear(len(config.levels), width)
         self.unfold = PatchLayer(width)
         self.mix = nn.ModuleList([ConvMixerBlock(width) for _ in range(config.decoder_layers)])

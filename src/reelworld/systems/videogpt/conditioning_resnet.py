@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SPACE_STRIDE", "FrameNet"]
+__all__ = ["SPACE_STRIDE", "ConditioningResNet"]
 
 BLOCKS = (3, 4, 6, 3)
 STRIDES = (1, 2, 2, 1)
@@ -49,7 +49,7 @@ class Block(nn.Module):
         return functional.relu(self.shortcut(x) + h)
 
 
-class FrameNet(nn.Module):
+class ConditioningResNet(nn.Module):
     """Frames (B, T, H, W, 3) in [-1, 1] -> features (B, T, H / 4, W / 4, F)."""
 
     def __init__(self, width: int, features: int) -> None:

@@ -42,7 +42,7 @@ from reelworld.nn.random import Generators
 from reelworld.nn.streams import Streams
 from reelworld.systems.videogpt.block_sparse_layout import BLOCK, block_grid, strided_layout
 from reelworld.systems.videogpt.compiled_decoder import CompiledDecoder
-from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, FrameNet
+from reelworld.systems.videogpt.conditioning_resnet import SPACE_STRIDE, ConditioningResNet
 from reelworld.systems.videogpt.config import DynamicsConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D
 from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, Sampler, UserError
@@ -150,9 +150,9 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         self.embed = nn.Linear(config.embedding_dim, width, bias=False)
         self.start = nn.Parameter(0.02 * torch.randn(width))
         self.positions = AxisPositions(config.shape, width)
-        self.frame_net: FrameNet | None = None
+        self.frame_net: ConditioningResNet | None = None
         if config.cond_frames:
-            self.frame_net = FrameNet(config.resnet_width, config.resnet_dim)
+            self.frame_net = ConditioningResNet(config.resnet_width, config.resnet_dim)
             sides = (config.cond_height // SPACE_STRIDE, config.cond_width // SPACE_STRIDE)
             self.frame_positions = AxisPositions((config.cond_frames, *sides), config.resnet_dim)
         self.blocks = nn.ModuleList(make_block(config) for _ in range(config.layers))

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SameConv3d", "SameConvTranspose3d"]
+__all__ = ["SamePadConv3d", "SamePadConvTranspose3d"]
 
 Triple = tuple[int, int, int]
 
 
-class SameConv3d(nn.Conv3d):
+class SamePadConv3d(nn.Conv3d):
     """Convolution (B, C, T, H, W) -> (B, C', T / stride, H / stride, W / stride)."""
 
     def __init__(
@@ -32,7 +32,7 @@ class SameConv3d(nn.Conv3d):
         return super().forward(functional.pad(input, self._pads) if any(self._pads) else input)
 
 
-class SameConvTranspose3d(nn.ConvTranspose3d):
+class SamePadConvTranspose3d(nn.ConvTranspose3d):
     """Transposed convolution (B, C, T, H, W) -> (B, C', T * stride, H * stride, W * stride), kernel 4.
 
     The published form pads the input and crops kernel - 1 everywhere. Padding by p inputs and cropping less by

@@ -23,7 +23,7 @@ from reelworld.models.parts import Tokenizer
 from reelworld.nn.decoder import SelfAttention
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.systems.videogpt.config import TokenizerConfig
-from reelworld.systems.videogpt.same_pad_conv3d import SameConv3d, SameConvTranspose3d
+from reelworld.systems.videogpt.same_pad_conv3d import SamePadConv3d, SamePadConvTranspose3d
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 __all__ = ["VQVAE3D", "VQVAE3DConfig", "check_clip"]
@@ -97,10 +97,10 @@ class AttentionResidual(nn.Module):
         self.block = nn.Sequential(
             nn.BatchNorm3d(width),
             nn.ReLU(),
-            SameConv3d(width, width // 2, 3, bias=False),
+            SamePadConv3d(width, width // 2, 3, bias=False),
             nn.BatchNorm3d(width // 2),
             nn.ReLU(),
-            SameConv3d(width // 2, width, 1, bias=False),
+            SamePadConv3d(width // 2, width, 1, bias=False),
             nn.BatchNorm3d(width),
             nn.ReLU(),
             AxialBlock(width, 2),
@@ -124,8 +124,8 @@ class Encoder(nn.Module):
         super().__init__()
         steps = stride_steps(downsample)
         inputs = [3] + [width] * (len(steps) - 1)
-        self.down = nn.ModuleList(SameConv3d(i, width, 4, s) for i, s in zip(inputs, steps, strict=True))
-        self.last = SameConv3d(width, width, 3)
+        self.down = nn.ModuleList(SamePadConv3d(i, width, 4, s) for i, s in zip(inputs, steps, strict=True))
+        self.last = SamePadConv3d(width, width, 3)
         self.residuals = residual_stack(width, n_layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
         steps = stride_steps(downsample)
         outputs = [width] * (len(steps) - 1) + [3]
         self.residuals = residual_stack(width, n_layers)
-        self.up = nn.ModuleList(SameConvTranspose3d(width, o, s) for o, s in zip(outputs, steps, strict=True))
+        self.up = nn.ModuleList(SamePadConvTranspose3d(width, o, s) for o, s in zip(outputs, steps, strict=True))
 
     def forward(self, x: Tensor) -> Tensor:
         """Decode."""
@@ -162,9 +162,9 @@ class VQVAE3D(Tokenizer):
         self.config = config
         width, layers = config.n_hiddens, config.n_res_layers
         self.encoder = Encoder(width, layers, config.downsample)
-        self.before = SameConv3d(width, config.embedding_dim, 1)
+        self.before = SamePadConv3d(width, config.embedding_dim, 1)
         self.codebook = EMACodebook(config.n_codes, config.embedding_dim)
-        self.after = SameConv3d(config.embedding_dim, width, 1)
+        self.after = SamePadConv3d(config.embedding_dim, width, 1)
         self.decoder = Decoder(width, layers, config.downsample)
 
     def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:

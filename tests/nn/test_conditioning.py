@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from reelworld.nn.action_bounds import accepted
-from reelworld.nn.action_embedding import ActionEmbedder, ActionVector
+from reelworld.nn.conditioning import ActionEmbedder, ActionVector, clip_range
 from reelworld.types import ActionSpec, UserError
 
 
@@ -48,5 +47,7 @@ def test_a_dimension_that_never_moved_is_not_stretched() -> None:
 def test_what_a_world_accepts() -> None:
     """Half a width beyond each end."""
     spec = ActionSpec(kind="continuous", n=3, low=(0.0, -1.0, 5.0), high=(1.0, 1.0, 5.0))
-    assert accepted(spec) == ([-0.5, -2.0, 3.0], [1.5, 2.0, 7.0])
-    assert accepted(ActionSpec(kind="continuous", n=2)) is None and accepted(ActionSpec(kind="discrete", n=2)) is None
+    assert clip_range(spec) == ([-0.5, -2.0, 3.0], [1.5, 2.0, 7.0])
+    assert (
+        clip_range(ActionSpec(kind="continuous", n=2)) is None and clip_range(ActionSpec(kind="discrete", n=2)) is None
+    )

@@ -1,4 +1,7 @@
-"""The actions of a step as one vector: embedded, or just side by side.
+"""Actions of a step as one vector, embedded or concatenated, and the bounds of continuous actions.
+
+Bounds are learned from recordings or given by a simulator, and saved in ``ActionSpec``. Actions far outside of them
+are in other units or of another game.
 
 Shapes: B batch, T frames, A action width, K actions kept together per frame (frame stride), D width
 """
@@ -11,16 +14,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.nn.action_bounds import middle_and_half
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["ActionEmbedder", "ActionVector"]
+FAR = 2.0
+"""Greatest distance of an action from the middle of its range, in half widths."""
+CONSTANT = 1e-6
+"""Least half width of a dimension that is scaled: one that never moved would turn rounding into large actions."""
+
+
+def middle_and_half(spec: ActionSpec) -> tuple[list[float], list[float]]:
+    """Return middle and half width of each dimension's range, A numbers each; 0 and 1 where it is unknown."""
+    low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
+    halves = [(b - a) / 2 for a, b in zip(low, high, strict=True)]
+    return [(a + b) / 2 for a, b in zip(low, high, strict=True)], [h if h > CONSTANT else 1.0 for h in halves]
+
+
+def clip_range(spec: ActionSpec) -> tuple[list[float], list[float]] | None:
+    """Return the least and the greatest value that actions are clipped to, per dimension; None without bounds."""
+    if spec.kind == "discrete" or not spec.low or not spec.high:
+        return None
+    pairs = list(zip(*middle_and_half(spec), strict=True))
+    return [middle - FAR * half for middle, half in pairs], [middle + FAR * half for middle, half in pairs]
 
 
 class ActionEmbedder(nn.Module):
-    """Sum of one embedding per stream and per action that stays together with a frame.
+    """Sum of the embeddings of all streams and of all K actions of a frame.
 
-    Discrete actions use a table, continuous ones a two-layer perceptron on values scaled to [-1, 1].
+    Discrete actions use a table, continuous ones a two-layer MLP on values scaled to [-1, 1].
     """
 
     def __init__(self, specs: Mapping[str, ActionSpec], width: int) -> None:
@@ -59,7 +79,7 @@ class ActionEmbedder(nn.Module):
 
 
 class ActionVector(nn.Module):
-    """The numbers of all streams side by side: values scaled to [-1, 1], ids as ones among zeros."""
+    """Concatenation of all streams: values scaled to [-1, 1], ids one-hot."""
 
     def __init__(self, specs: Mapping[str, ActionSpec]) -> None:
         super().__init__()
@@ -70,7 +90,7 @@ class ActionVector(nn.Module):
                 self.register_buffer(f"range_{i}", _range(spec), persistent=False)
 
     def forward(self, actions: Mapping[str, Tensor]) -> Tensor:
-        """Join actions.
+        """Concatenate actions.
 
         Args:
             actions: Stream -> int64 (B, T) or float32 (B, T, A); with frame stride K, (B, T, K) or (B, T, K, A).
@@ -95,6 +115,6 @@ def _range(spec: ActionSpec) -> Tensor:
 
 
 def _scaled(given: Tensor, spec: ActionSpec, range_2A: Tensor) -> Tensor:
-    """Bring vectors to [-1, 1], those that stay together side by side: (B, T, K * A)."""
+    """Scale vectors to [-1, 1] and concatenate those of one frame: (B, T, K * A)."""
     centre, half_width = range_2A
     return ((given.reshape(*given.shape[:2], spec.repeat, spec.n) - centre) / half_width).flatten(2)

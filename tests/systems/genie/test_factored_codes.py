@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.factored_codes import FactoredEmbedding, Factors
+from reelworld.systems.genie.factored_codes import FactoredEmbedding, Factors
 from reelworld.types import UserError
 
 SIZES = [(7,), (3, 4), (4, 3, 2), (2, 5, 1)]
@@ -40,7 +40,7 @@ def test_surprise_and_likeliest_are_those_of_the_joint(sizes: tuple[int, ...]) -
     log = joint(factors, logits)
     torch.testing.assert_close(log.exp().sum(), torch.tensor(1.0))
     codes = torch.arange(factors.codebook_size)
-    torch.testing.assert_close(factors.nats(logits.expand(len(codes), -1), codes), -log)
+    torch.testing.assert_close(factors.nll(logits.expand(len(codes), -1), codes), -log)
     assert factors.likeliest(logits[None]).item() == log.argmax()
 
 

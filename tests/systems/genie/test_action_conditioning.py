@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelworld.nn.action_conditioning import (
+from reelworld.nn.spacetime import STConfig, STTransformer
+from reelworld.systems.genie.action_conditioning import (
     CONDITIONINGS,
     AddAction,
     ConcatAction,
@@ -16,7 +17,6 @@ from reelworld.nn.action_conditioning import (
     action_conditioning,
     leading_actions,
 )
-from reelworld.nn.spacetime import STConfig, STTransformer
 
 WIDTH, ACTION, LAYERS = 16, 5, 2
 

@@ -67,7 +67,7 @@ class Factors:
         """Cut logits (..., V) into those of each digit."""
         return logits.split(list(self.sizes), -1)
 
-    def nats(self, logits: Tensor, codes: Tensor) -> Tensor:
+    def nll(self, logits: Tensor, codes: Tensor) -> Tensor:
         """Return the surprise at codes (...): the sum over their digits."""
         total = torch.zeros(codes.shape, device=logits.device)
         for part, digit in zip(self.parts(logits), self.split(codes).unbind(-1), strict=True):
