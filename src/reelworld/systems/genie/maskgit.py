@@ -117,6 +117,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         reward_scale: Size of a typical reward, a scalar; rewards are learned in this unit. Set it before training.
     """
 
+    config: MaskGITConfig
     reward_scale: Tensor
 
     def __init__(self, config: MaskGITConfig) -> None:
@@ -204,7 +205,8 @@ class MaskGIT(Dynamics[MaskGITState]):
             nats_BT = self.factors.nll(logits_BTNV, next_BTN).sum(-1)
             is_right_BT = (self.factors.likeliest(logits_BTNV) == next_BTN).all(-1)
             parts.append((nats_BT, is_right_BT, *self._expected(features_BTND)))
-        return StepScores(*(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+        nll, correct, reward, terminated = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return StepScores(nll, correct, reward, terminated)
 
     def _futures(self, codes_BTN: Tensor, led_BTA: Tensor) -> Iterator[tuple[Tensor, int, int]]:
         """Yield features of all frames but the first, masked behind the true past, some at a time: from, to before."""

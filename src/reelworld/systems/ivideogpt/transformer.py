@@ -92,6 +92,7 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
 class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     """Codes of a context and actions in, codes of the next frames and rewards out."""
 
+    config: IVideoGPTTransformerConfig
     reward_scale: Tensor
     """Size of a typical reward: rewards are learned in this unit."""
 

@@ -145,6 +145,7 @@ class PocketDynamics(Dynamics[PocketState]):
         reward_scale: Size of a typical reward, a scalar; rewards are learned in this unit. Set it before training.
     """
 
+    config: PocketDynamicsConfig
     reward_scale: Tensor
 
     def __init__(self, config: PocketDynamicsConfig) -> None:
