@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+from contextlib import closing
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from reelworld.worlds.locate import SHIPPED, shipped_folder
+from reelworld.worlds.provenance import game_of
 from reelworld.worlds.world import World
 
 LARGEST = 8_000_000
@@ -55,3 +57,16 @@ def test_it_plays_by_its_keys_and_moves(name):
     assert moved >= 10
     new = {module.partition(".")[0] for module in sys.modules} - before
     assert not new & {"minigrid", "Box2D", "pygame"}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_simulator_of_its_recordings_has_its_size_and_actions(name):
+    for package in ("minigrid", "Box2D", "pygame"):
+        pytest.importorskip(package, reason="simulators need the extra 'envs'")
+    from reelworld.envs.simulator import Simulator
+
+    world = World.load(name)
+    game = game_of(world.info.provenance)
+    with closing(Simulator(game.simulator)) as simulator:
+        assert simulator.reset(0).shape == (world.spec.height, world.spec.width, 3)
+        assert simulator.action_spec == world.spec.actions["action"]
