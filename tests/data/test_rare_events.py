@@ -11,7 +11,7 @@ from reelworld.data.clip_index import ClipIndex
 from reelworld.data.code_store import CodeStoreWriter
 from reelworld.data.dataset import Dataset, write_episode
 from reelworld.data.episodes import DataInfo, Episode
-from reelworld.data.rare_events import PIECE, changes, event_weights, reward_scale
+from reelworld.data.rare_events import CHUNK, changes, event_weights, reward_scale
 from reelworld.types import Clip, GridSpec, TokenSpec
 
 N_FRAMES = 60
@@ -38,11 +38,11 @@ def test_rare_changes_outweigh_common_ones(tmp_path: Path) -> None:
     assert weights[has_rare].min() > 5 * weights[~has_rare].max() > 0
 
 
-@pytest.mark.parametrize("n_frames", [1, 2, PIECE, PIECE + 1, 2 * PIECE + 3])
+@pytest.mark.parametrize("n_frames", [1, 2, CHUNK, CHUNK + 1, 2 * CHUNK + 3])
 def test_steps_that_change_a_pixel_are_found_across_the_pieces(tmp_path: Path, n_frames: int) -> None:
     rng = np.random.default_rng(n_frames)
     is_changed = rng.random(n_frames - 1) < 0.5
-    is_changed[PIECE - 1 : PIECE + 1] = [True, False][: len(is_changed[PIECE - 1 : PIECE + 1])]  # at the seam
+    is_changed[CHUNK - 1 : CHUNK + 1] = [True, False][: len(is_changed[CHUNK - 1 : CHUNK + 1])]  # at the seam
     frames = np.zeros((n_frames, 8, 8, 3), np.uint8)
     frames[1:, 3, 5, 1] = np.cumsum(is_changed) % 256
     for name in ("a", "b", "c"):  # one recording alone is cut into stretches

@@ -1,11 +1,11 @@
-"""Look at recordings before training on them: what is there, what it looks like, what is wrong with it.
+"""Inspect recordings before training on them: contents, pictures and problems.
 
 DATA is a folder that `record` made, a folder of videos, .npz or HDF5 files, or one file. Writes a contact sheet and a
 histogram of the actions beside the table.
 
 Examples:
   reelworld inspect recordings/doors
-  reelworld inspect my-videos --size 64 --fit crop --out looks
+  reelworld inspect my-videos --size 64 --fit crop --out report
   reelworld inspect robot.npz --frames image --action action --action-shift 1 --json
 """
 

@@ -48,7 +48,7 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
         whose: Origin of the range, e.g. "the world learned".
 
     Raises:
-        UserError: If one lies further from the range's middle than ``FAR`` times half its width.
+        UserError: If one is further from the range's middle than ``FAR`` times half its width.
     """
     if (limits := clip_range(spec)) is None or not len(rows):
         return

@@ -1,7 +1,7 @@
 """Arrays of one file by name, read by window: uncompressed .npz files through a memory map.
 
-An .npz is a zip of .npy members. A member that is stored without compression lies in the file as it lies in memory, so
-a window of frames is one slice of a map of the file and costs no more than its own bytes.
+An .npz is a zip of .npy members. A member that is stored without compression has the same bytes in the file as in
+memory, so a window of frames is one slice of a map of the file and costs no more than its own bytes.
 """
 
 from __future__ import annotations

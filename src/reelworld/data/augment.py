@@ -1,7 +1,7 @@
 """Augmentation of clips: random crop and colour jitter, the same for every frame of a clip.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), appendix A.2, and the authors' code, which changes colours with
-Pillow as well. Differs: the crop is taken from frames that were already brought to the size of training; contrast pulls
+Pillow as well. Differs: the crop is taken from frames that already have the size of training; contrast pulls
 towards the mean grey of the whole clip, so that frames keep their differences.
 
 Shapes: T frames, H W pixel rows and columns

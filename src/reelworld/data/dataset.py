@@ -1,6 +1,6 @@
 """Data sets: episodes of one size, read lazily by window.
 
-Our own folders (``dataset.json`` and uncompressed .npz) are mapped where they lie. Anything else is turned into
+Our own folders (``dataset.json`` and uncompressed .npz) are mapped in place. Anything else is turned into
 such files once, in the cache; nothing is ever written into a user's folder.
 """
 

@@ -1,7 +1,7 @@
 """Mixtures: several data sets as one, each with its fraction of the training, its frame stride and read options.
 
 A window is drawn by first choosing a member by its fraction, then one of its windows, all alike. Members may differ
-in size (all are brought to one), frame rate and actions; actions that differ cannot be learned.
+in size (all are resized to one), frame rate and actions; actions that differ cannot be learned.
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), table 4, and the authors' code. There a file is drawn, then a
 window of it; here long recordings count by their length, and no window that would run beyond its recording is drawn.
 

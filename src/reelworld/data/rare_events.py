@@ -14,17 +14,17 @@ from reelworld.data.dataset import Dataset
 
 MIN_FRACTION = 1e-3
 """Kinds of change rarer than this fraction of all transitions weigh no more than that."""
-PIECE = 64
+CHUNK = 64
 """Steps whose frames are read at once."""
 
 
 def changes(recordings: Dataset, episode: int) -> np.ndarray:
     """Mark the steps of an episode that change any pixel, bool (T - 1,)."""
-    n_frames, found = recordings.episodes[episode].n_frames, [np.zeros(0, bool)]
-    for start in range(0, n_frames - 1, PIECE):
-        frames = recordings.arrays(episode, start, min(start + PIECE + 1, n_frames))["frames"]
-        found.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
-    return np.concatenate(found)
+    n_frames, is_changed = recordings.episodes[episode].n_frames, [np.zeros(0, bool)]
+    for start in range(0, n_frames - 1, CHUNK):
+        frames = recordings.arrays(episode, start, min(start + CHUNK + 1, n_frames))["frames"]
+        is_changed.append((frames[1:] != frames[:-1]).any((1, 2, 3)))
+    return np.concatenate(is_changed)
 
 
 def event_weights(windows: ClipIndex) -> np.ndarray:

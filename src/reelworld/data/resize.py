@@ -1,4 +1,4 @@
-"""Bring frames to one size: crop, stretch or pad, never silently."""
+"""Resizing of frames: crop, stretch or pad, never silently."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from reelworld.types import Fit, UserError
 
 
 def fit_frames(frames: np.ndarray, shape: tuple[int, int] | None, fit: Fit, name: str) -> np.ndarray:
-    """Bring all frames of a recording to one size.
+    """Resize all frames of a recording.
 
     Args:
         frames: uint8 (T, H, W, 3).
-        shape: Wanted height and width; None keeps the frames.
-        fit: What to do when the size differs.
+        shape: Target height and width; None keeps the frames.
+        fit: Treatment of another size.
         name: File, for the error.
 
     Returns:
@@ -29,7 +29,7 @@ def fit_frames(frames: np.ndarray, shape: tuple[int, int] | None, fit: Fit, name
 
 
 def check_fit(have: tuple[int, ...], want: tuple[int, int], fit: Fit, name: str) -> None:
-    """Raise a UserError when frames have another size and nobody said what to do about it."""
+    """Raise a UserError when frames have another size and ``fit`` names no way to change it."""
     if fit == "none" and tuple(have) != want:
         raise UserError(
             f"{name} has frames of {have[0]}x{have[1]} (height x width); {want[0]}x{want[1]} are wanted. "
@@ -53,7 +53,7 @@ def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
 
 
 def fit_frame(frame: np.ndarray, shape: tuple[int, int], fit: Fit) -> np.ndarray:
-    """Bring one frame, uint8 (H, W, 3), to a shape: averaged when it shrinks, bicubic when it grows."""
+    """Resize one frame, uint8 (H, W, 3): averaged when it shrinks, bicubic when it grows."""
     have, want = frame.shape[:2], shape
     if have == want:
         return frame

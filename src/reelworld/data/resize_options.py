@@ -18,16 +18,16 @@ class ReadOptions:
     """Treatment of frames of another size: none is an error, crop cuts the centre to the target shape and
     resizes, stretch ignores the shape, pad resizes the whole picture and fills the rest with black."""
     fps: float = 0.0
-    """Frames per second to resample videos to, and to assume for arrays; 0 keeps what the file says."""
+    """Frames per second to resample videos to, and to assume for arrays; 0 keeps the rate of the file."""
     frames: str = ""
-    """Name of the frames inside .npz files; empty looks for the usual names."""
+    """Name of the frames inside .npz files; empty searches for the usual names."""
     action: str = ""
-    """Name of the actions inside .npz files; empty looks for the usual names."""
+    """Name of the actions inside .npz files; empty searches for the usual names."""
     layout: Literal["auto", "channels-last", "channels-first"] = "auto"
     """Position of the channels of .npz frames: (T, H, W, C) or (T, C, H, W)."""
     action_shift: int | None = None
     """Row t + shift of the file's actions and rewards is the one taken after frame t: 0 when a row leads away
-    from its frame, 1 when it led to its frame; none detects it and says what was assumed."""
+    from its frame, 1 when it led to its frame; none detects it and notes the assumption."""
     split_seed: int = 0
     """Seed of the train/val/test split of files that are not our own recordings."""
     max_gigabytes: float = 4.0

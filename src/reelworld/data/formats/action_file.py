@@ -20,10 +20,10 @@ def action_file(path: Path) -> Path | None:
     Raises:
         UserError: If there are several.
     """
-    found = [p for p in (path.with_suffix(e) for e in ACTION_ENDINGS) if p.is_file()]
-    if len(found) > 1:
-        raise UserError(f"{path.name} has {len(found)} action files ({', '.join(p.name for p in found)}); keep one.")
-    return found[0] if found else None
+    files = [p for p in (path.with_suffix(e) for e in ACTION_ENDINGS) if p.is_file()]
+    if len(files) > 1:
+        raise UserError(f"{path.name} has {len(files)} action files ({', '.join(p.name for p in files)}); keep one.")
+    return files[0] if files else None
 
 
 def read_action_file(path: Path) -> np.ndarray:

@@ -104,7 +104,7 @@ def read_listed(request: FileRequest, info: DataInfo) -> Contents:
 
 
 def read_plain(request: FileRequest) -> Contents | None:
-    """Map a file that our recorder could have written where it lies; None for others."""
+    """Map a file in the layout of our recorder in place; None for others."""
     options, name = request.options, request.name
     try:
         store = NpzStore(request.path, request.maps)

@@ -18,14 +18,14 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "
 def split_folders(files: Iterable[str]) -> dict[str, str]:
     """Find the split that the outermost folder of each file names.
 
-    Folders count as splits when every file lies in one, or when there are at least two kinds: a lone folder
+    Folders count as splits when every file is in one, or when there are at least two kinds: a lone folder
     "train" among others may well hold films of trains.
 
     Args:
         files: Paths relative to the folder that was opened, with slashes.
 
     Returns:
-        File -> "train", "val" or "test"; "" for a file that lies in no such folder.
+        File -> "train", "val" or "test"; "" for a file that is in no such folder.
     """
     named = {f: SPLIT_FOLDERS.get(f.split("/")[0].lower(), "") if "/" in f else "" for f in files}
     is_meant = all(named.values()) or len(set(named.values()) - {""}) > 1
@@ -35,7 +35,7 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
 def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Find the class that the folder of each file names.
 
-    Folders are classes when every file lies exactly one folder deep, below the root or below its split's folder,
+    Folders are classes when every file is exactly one folder deep, below the root or below its split's folder,
     there are at least two of them, and not each holds a single file (those are recordings with a folder of their
     own). A class has the same number in every split, also where a split lacks another class.
 
@@ -57,7 +57,7 @@ def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str,
 def allowed_splits(named: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the splits each recording may be put into.
 
-    What is named val or test is that. The rest is shared among train and the splits that nobody named: with a
+    What is named val or test is that. The rest is divided among train and the splits that no name claims: with a
     test folder val comes out of train/, with val/ and test/ all of train/ is train.
 
     Args:

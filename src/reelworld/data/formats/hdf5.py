@@ -374,7 +374,7 @@ def _rows(store: SplitStore) -> Rows:
         if dataset.shape != store.shape or dataset.dtype != np.uint8:
             raise UserError(f"{store.name} was changed while it was in use; open it again.")
         offset = dataset.id.get_offset()
-        # space that was never written has no place in the file; chunks, filters and other files have none in this one
+        # unwritten space has no offset in the file; nor have chunks, filtered data and data in other files
         if offset is not None and dataset.id.get_storage_size() == math.prod(store.shape) and not dataset.external:
             return _Flat(store.path, store.shape, offset)
         block_bytes = _chunk_frames(dataset) * math.prod(store.shape[1:])

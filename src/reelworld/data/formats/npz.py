@@ -1,4 +1,4 @@
-"""Any .npz with frames and actions, brought to our layout and alignment.
+"""Any .npz with frames and actions, converted to our layout and alignment.
 
 Known by their keys: robot pushing samples (``image``, ``action``), dm_env style replays such as Meta-World
 demonstrations (``observation`` stacks channel-first, ``action``, ``reward``, ``discount``; each row led to its

@@ -27,5 +27,5 @@ def read_file(request: FileRequest) -> Contents:
         UserError: If it cannot be read as asked.
     """
     ending = request.path.suffix.lower()
-    found = (f.read(request) for f in FORMATS if ending in f.endings)
-    return next(contents for contents in found if contents is not None)
+    results = (f.read(request) for f in FORMATS if ending in f.endings)
+    return next(contents for contents in results if contents is not None)

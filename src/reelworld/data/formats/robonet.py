@@ -3,7 +3,7 @@
 ``env/camN_video`` holds a film (``frames``, uint8 bytes of an mp4), pictures (``frame0``, ``frame1``, ..., bytes of
 JPEGs) or plain frames (``frames``, (T, H, W, 3)); ``policy/actions`` (T - 1, A) lead from each frame to the next;
 ``env/state`` (T, S) ends with the gripper; attributes of ``metadata`` name the robot. Robots have actions of other
-widths: all are brought to five numbers, as for the published models.
+widths: all are converted to five numbers, as for the published models.
 Source: the loader of RoboNet (Dasari et al. 2019, arXiv:1910.11215) and iVideoGPT's preparation of it
 (arXiv:2405.15223). Differs: four numbers without a grip of their own get a zero (iVideoGPT's code returns nothing);
 colours of JPEGs are those of RoboNet's own loader.
@@ -82,12 +82,12 @@ def decode(path: Path, options: ReadOptions) -> Decoded:
     return {"frames": np.ascontiguousarray(frames[:n][kept]), **rows}, facts
 
 
-def _camera(cameras: list[str], wanted: str, name: str) -> str:
+def _camera(cameras: list[str], requested: str, name: str) -> str:
     if not cameras:
         raise Unreadable(f"{name} has no camera; wanted env/cam0_video")
-    if wanted and wanted not in cameras:
-        raise unknown(f"camera of {name}", wanted, cameras)
-    return wanted or cameras[0]
+    if requested and requested not in cameras:
+        raise unknown(f"camera of {name}", requested, cameras)
+    return requested or cameras[0]
 
 
 def _frames(group: Any, path: Path, camera: str, options: ReadOptions) -> np.ndarray:
@@ -106,7 +106,7 @@ def _frames(group: Any, path: Path, camera: str, options: ReadOptions) -> np.nda
 
 
 def _film(content: bytes, name: str, options: ReadOptions) -> np.ndarray:
-    """Decode an mp4; its own frame rate says nothing about the robot's."""
+    """Decode an mp4; its frame rate is not the robot's."""
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache_folder()) as folder:
         path = Path(folder) / f"{name}.mp4"
@@ -125,7 +125,7 @@ def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
         with Image.open(io.BytesIO(_bytes(dataset)), formats=["JPEG"]) as image:
             video.check_room(len(stored), image.size[::-1], path, options)
             images.append(np.asarray(image.convert("RGB")))
-    # the encoder took its input for BGR: an input of RGB lies in the file with red and blue exchanged
+    # the encoder took its input for BGR: an input of RGB is stored with red and blue exchanged
     is_exchanged = _text(stored[0].attrs.get("image_format", "BGR")) == "RGB"
     frames = fit_frames(np.stack(images), options.shape, options.fit, path.name)
     return frames[..., ::-1] if is_exchanged else frames

@@ -14,15 +14,15 @@ from typing import BinaryIO
 
 def _is_cut_mp4(file: BinaryIO, end: int) -> bool:
     """Walk the boxes of the outermost level: 4 bytes size, 4 bytes name; size 1 means 8 more bytes, 0 to the end."""
-    place = 0
-    while place + 8 <= end:
-        file.seek(place)
+    position = 0
+    while position + 8 <= end:
+        file.seek(position)
         size, _, long_size = struct.unpack(">I4sQ", file.read(16).ljust(16, b"\0"))
         size = long_size if size == 1 else size
         if size < 8:
             return False
-        place += size
-    return place > end
+        position += size
+    return position > end
 
 
 def _is_cut_matroska(file: BinaryIO, end: int) -> bool:
@@ -32,9 +32,9 @@ def _is_cut_matroska(file: BinaryIO, end: int) -> bool:
     return segment is not None and segment > end
 
 
-def _element_end(file: BinaryIO, place: int) -> int | None:
+def _element_end(file: BinaryIO, position: int) -> int | None:
     """Return the end of an EBML element: an id and a size whose first byte says how long each is."""
-    file.seek(place)
+    file.seek(position)
     head = file.read(12).ljust(12, b"\0")
     n_id = 9 - head[0].bit_length()
     n_size = 9 - head[n_id].bit_length() if n_id <= 4 else 9
@@ -42,7 +42,7 @@ def _element_end(file: BinaryIO, place: int) -> int | None:
         return None
     value = int.from_bytes(head[n_id : n_id + n_size], "big") & ((1 << 7 * n_size) - 1)
     is_unknown = value == (1 << 7 * n_size) - 1
-    return None if is_unknown else place + n_id + n_size + value
+    return None if is_unknown else position + n_id + n_size + value
 
 
 def _is_cut_avi(file: BinaryIO, end: int) -> bool:

@@ -39,7 +39,7 @@ class PatchPool:
         members = dataset.indices("train")
         total = sum(dataset.episodes[i].n_frames for i in members)
         stride = max(1, total // max_frames)
-        found: dict[int, int] = {}
+        seen: dict[int, int] = {}
         kept: list[np.ndarray] = []
         key = np.random.default_rng(0).integers(-(2**62), 2**62, patch * patch * 3)
         for i in members:
@@ -50,12 +50,12 @@ class PatchPool:
             hashes = np.concatenate([(piece.astype(np.int64) * key).sum(1) for piece in pieces])
             unique, first, counts = np.unique(hashes, return_index=True, return_counts=True)
             for value, row, count in zip(unique.tolist(), first.tolist(), counts.tolist(), strict=True):
-                if value not in found and len(kept) < max_patches:
+                if value not in seen and len(kept) < max_patches:
                     kept.append(flat[row])
-                    found[value] = 0
-                if value in found:
-                    found[value] += count
-        return cls(np.stack(kept), np.array(list(found.values())), patch)
+                    seen[value] = 0
+                if value in seen:
+                    seen[value] += count
+        return cls(np.stack(kept), np.array(list(seen.values())), patch)
 
     @property
     def distinct_fraction(self) -> float:
@@ -74,7 +74,7 @@ class PatchPool:
             assert batch.video is not None
             _, frames, height, width, _ = batch.video.shape
             rng = np.random.default_rng((loader.seed, 2, number))
-            made = self.mosaic(n * frames, height // self.patch, width // self.patch, rng)
+            mosaics = self.mosaic(n * frames, height // self.patch, width // self.patch, rng)
             video = batch.video.clone()
-            video[:n] = to_float(torch.from_numpy(made)).view(n, *video.shape[1:])
+            video[:n] = to_float(torch.from_numpy(mosaics)).view(n, *video.shape[1:])
             yield replace(batch, video=video)
