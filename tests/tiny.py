@@ -8,6 +8,7 @@ from typing import Any
 from reelworld.data.dataset import DataInfo
 from reelworld.models.system import SystemConfig
 from reelworld.systems import find_system
+from reelworld.train.world import untrained
 from reelworld.worlds.world import World
 
 
@@ -34,5 +35,7 @@ def tiny_world(name: str, info: DataInfo | None = None, seed: int = 0, **changes
 
 
 def untrained_world(name: str, config: SystemConfig, info: DataInfo, seed: int = 0) -> World:
-    world: World = find_system(name).module("train").untrained(config, info, seed)
-    return world
+    """Recordings without actions make a world without them."""
+    if not info.actions and getattr(config, "actions", "") == "given":
+        config = replace(config, actions="none")  # type: ignore[call-arg]
+    return untrained(find_system(name), config, info, seed)

@@ -19,9 +19,11 @@ from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
+from reelworld.systems import find_system
 from reelworld.systems.ivideogpt.model import build
-from reelworld.systems.ivideogpt.train import finish, stages
+from reelworld.systems.ivideogpt.train import stages
 from reelworld.train.data import TrainingData
+from reelworld.train.world import finish
 from reelworld.types import Clip, Conditions, UserError
 from reelworld.worlds.world import World
 
@@ -200,7 +202,9 @@ def test_windows_begin_with_their_last_frame(recorded: Dataset) -> None:
 
 def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: Path) -> None:
     config = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True, goal=True)
-    world = finish(config, build(config, recorded.info), TrainingData(recorded, config, tmp_path))
+    model, data = build(config, recorded.info), TrainingData(recorded, config, tmp_path)
+    list(stages(config, model, data))
+    world = finish(find_system("ivideogpt"), config, model, data)
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world")
     assert again.has_goal and again.info.context_frames == 1
@@ -214,11 +218,12 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
 def test_ends_are_expected_as_often_as_the_recordings_have_them(recorded: Dataset, tmp_path: Path) -> None:
     """One step of eight."""
     config = tiny_config("ivideogpt", clip_frames=6, tokenizer__sampled_frames=3, rewards=True, goal=True)
-    parts: Any = build(config, recorded.info)
+    model = build(config, recorded.info)
+    parts: Any = model.parts
     data = TrainingData(recorded, config, tmp_path)
-    assert [stage.name for stage in stages(config, parts, data)] == ["tokenizer", "dynamics"]
+    assert [stage.name for stage in stages(config, model, data)] == ["tokenizer", "dynamics"]
     assert parts["dynamics"].ended.bias.detach().sigmoid().item() == pytest.approx(1 / 8)
-    assert build(replace(config, rewards=False), recorded.info)["dynamics"].ended is None
+    assert build(replace(config, rewards=False), recorded.info).parts["dynamics"].ended is None
 
 
 def test_one_context_frame_is_too_few() -> None:

@@ -55,5 +55,5 @@ def count_parameters(system: System, config: SystemConfig) -> dict[str, int]:
     actions = {"action": ActionSpec(kind="discrete", n=7)}
     info = DataInfo(fps=10.0, height=height, width=width, actions=actions)
     with torch.device("meta"):
-        parts = system.module("model").build(config, info)
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+        model = system.module("model").build(config, info)
+    return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()}

@@ -179,9 +179,9 @@ def train_world(
     from reelworld.train.data import TrainingData
     from reelworld.train.loop import train
     from reelworld.train.run import Run
+    from reelworld.train.world import finish
 
     system, preset = find_preset(word)
-    module = system.module("train")
     members = members_of([str(data)]) if isinstance(data, Path) else list(data)
     path = only_data(members)
     if path is None and not system.multi_dataset:
@@ -197,7 +197,7 @@ def train_world(
         "read": to_json(read),
     }
     dataset = open_recordings(members, read, with_actions=config.uses_actions)
-    parts = system.module("model").build(config, dataset.info)
+    model = system.module("model").build(config, dataset.info)
     with Run.open(out, record) as training:
         world = training.folder / "world"
         if (world / "world.json").exists():
@@ -210,16 +210,16 @@ def train_world(
         set_threads(loop.threads)
         data = TrainingData(dataset, config, training.folder)
         train(
-            module.stages(config, parts, data),
+            system.module("train").stages(config, model, data),
             training,
-            parts,
+            model.parts,
             seed=config.seed,
             device=loop.device,
             checkpoint_every=loop.checkpoint_every,
             log_every=loop.log_every,
             console=console,
         )
-        finished = module.finish(config, parts, data)
+        finished = finish(system, config, model, data)
         made = {**finished.info.provenance, "training": _how_it_was_made(out)}
         finished.info = replace(finished.info, provenance=made)
         finished.save(world)

@@ -42,6 +42,11 @@ class SystemConfig:
         """True if the recorded actions are read."""
         return True
 
+    @property
+    def action_merge(self) -> Literal["stack", "last", "sum"]:
+        """Treatment of the recorded actions between two kept frames."""
+        return "stack"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DemoPlan:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from reelworld.data.clip_index import ClipIndex, Merge, check_lengths
+from reelworld.data.clip_index import ClipIndex, check_lengths
 from reelworld.data.code_store import CodeStore
 from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.models.parts import Tokenizer
@@ -23,7 +23,7 @@ class TrainingData:
     """The recordings of one training.
 
     Attributes:
-        dataset: The recordings.
+        dataset: The recordings; a system that labels them puts the labelled ones here.
         config: Of the system.
         folder: Of the run; stored codes go there.
     """
@@ -36,6 +36,7 @@ class TrainingData:
         """
         self.dataset, self.config, self.folder = dataset, config, folder
         self._time_left = 1.0
+        self._last: Stage | None = None
         stages = {
             f.name: value
             for f in dataclasses.fields(config)
@@ -67,9 +68,9 @@ class TrainingData:
         for split in splits:
             check_lengths(self.dataset, split, getattr(self.config, field), stride, field)
 
-    def clips(self, split: str, n_frames: int, stride: int = 1, merge: Merge = "stack") -> ClipIndex:
-        """Index the clips of a split."""
-        return ClipIndex(self.dataset, split, n_frames, stride, merge)
+    def clips(self, split: str, n_frames: int, stride: int = 1, goal_first: bool = False) -> ClipIndex:
+        """Index the clips of a split, ``stride`` recorded frames from one kept frame to the next."""
+        return ClipIndex(self.dataset, split, n_frames, stride, self.config.action_merge, goal_first=goal_first)
 
     def encode(self, tokenizer: Tokenizer) -> CodeStore:
         """Write the codes of all frames once; an encoded data set is opened as it is."""
@@ -101,7 +102,7 @@ class TrainingData:
         """
         fraction = config.time_fraction or self._time_left
         self._time_left -= config.time_fraction
-        return Stage(
+        self._last = Stage(
             name=name or part,
             part=part,
             module=module,
@@ -113,3 +114,10 @@ class TrainingData:
             frames_per_batch=n_joined * config.batch * clip_frames,
             validate=validate,
         )
+        return self._last
+
+    @property
+    def last_stage(self) -> Stage:
+        """The stage that was made last: after the training, that of the dynamics."""
+        assert self._last is not None, "no stage was made"
+        return self._last

@@ -14,15 +14,68 @@ from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.dataset import DataInfo, Dataset
 from reelworld.data.splits import SPLITS
 from reelworld.models.samplers import SamplerConfig
+from reelworld.models.world_model import WorldModel
 from reelworld.types import ActionSpec, ModelSpec
+from reelworld.worlds.continuation import context_of
 from reelworld.worlds.external_checkpoint import ExternalCheckpoint
 from reelworld.worlds.info import WorldInfo
 from reelworld.worlds.registry import file_hash, load_system
 from reelworld.worlds.world import World
 
-__all__ = ["make_world", "with_data", "with_origin"]
+N_CONTEXTS = 16
+"""Most clips that a world ships to start from."""
 
-N_STARTS = 16
+
+def spec_of(
+    info: DataInfo,
+    *,
+    actions: Mapping[str, ActionSpec],
+    stride: int = 1,
+    context_frames: int = 1,
+    classes: Sequence[str] = (),
+) -> ModelSpec:
+    """Describe a model of recordings; its composition fills in what depends on the parts.
+
+    Args:
+        info: Of the recordings.
+        actions: Streams that the dynamics read.
+        stride: Recorded frames per frame of the model.
+        context_frames: Usual number of frames that a session starts from.
+        classes: Class names of a class-conditional model.
+    """
+    return ModelSpec(
+        height=info.height,
+        width=info.width,
+        fps=info.fps / stride,
+        actions=actions,
+        classes=tuple(classes),
+        frame_stride=stride,
+        context=(0, context_frames, None),
+    )
+
+
+def world_of(
+    system: str, config: Any, model: WorldModel, info: DataInfo, sampler: SamplerConfig | None = None
+) -> World:
+    """Name a model and record where it comes from.
+
+    Args:
+        system: Name of the system.
+        config: Its config, kept in the provenance.
+        model: Trained, untrained or imported.
+        info: Of the recordings.
+        sampler: Default sampler settings; None takes the model's.
+    """
+    simulator = info.provenance.get("simulator")
+    game = simulator.get("env_id") if isinstance(simulator, Mapping) else None
+    world_info = WorldInfo(
+        name=str(game or f"{system} world"),
+        system=system,
+        spec=model.spec,
+        sampler=sampler or model.default_sampler(),
+        provenance={"data": dict(info.provenance), "config": to_json(config)},
+    )
+    return World(world_info, model)
 
 
 def make_world(
@@ -32,47 +85,23 @@ def make_world(
     info: DataInfo,
     *,
     actions: Mapping[str, ActionSpec],
-    stride: int = 1,
     context_frames: int = 1,
     sampler: SamplerConfig | None = None,
 ) -> World:
-    """Assemble trained or untrained parts.
+    """Assemble a world from imported parts; the arguments are those of ``spec_of`` and ``world_of``.
 
-    Args:
-        system: Its name.
-        config: Its config, kept in the provenance.
-        parts: "tokenizer" and "dynamics", and "latent_actions" where there are some.
-        info: Of the recordings; their classes become the world's where the dynamics are told the class of a clip.
-        actions: Streams as the dynamics reads them.
-        stride: Recorded frames per frame of the world.
-        context_frames: Frames a session should begin with.
-        sampler: How frames are drawn unless asked otherwise.
+    The classes of ``info`` become the world's where the dynamics have any.
     """
-    simulator = info.provenance.get("simulator")
-    game = simulator.get("env_id") if isinstance(simulator, Mapping) else None
-    spec = ModelSpec(
-        height=info.height,
-        width=info.width,
-        fps=info.fps / stride,
-        actions=actions,
-        classes=info.classes if getattr(parts["dynamics"].config, "n_classes", 0) else (),
-        frame_stride=stride,
-        context=(0, context_frames, None),
-    )
-    model = load_system(system).assemble(spec, parts)
-    world_info = WorldInfo(
-        name=str(game or f"{system} world"),
-        system=system,
-        spec=model.spec,
-        sampler=sampler or SamplerConfig(),
-        provenance={"data": dict(info.provenance), "config": to_json(config)},
-    )
-    return World(world_info, model, other_parts=parts)
+    classes = info.classes if getattr(parts["dynamics"].config, "n_classes", 0) else ()
+    spec = spec_of(info, actions=actions, context_frames=context_frames, classes=classes)
+    return world_of(system, config, load_system(system).assemble(spec, parts), info, sampler)
 
 
-def with_data(world: World, dataset: Dataset, starts: ClipIndex, statistics: Mapping[str, float]) -> World:
-    """Add what comes from the recordings: start clips spread over ``starts``, the splits, and measured numbers."""
-    world.initial_contexts = [starts.clip(i) for i in evenly_spaced(len(starts), N_STARTS)]
+def with_data(world: World, dataset: Dataset, contexts: ClipIndex, statistics: Mapping[str, float]) -> World:
+    """Add what comes from the recordings: contexts spread over ``contexts``, the splits, and validation metrics."""
+    n_frames = world.spec.context[1]
+    clips = (contexts.clip(i) for i in evenly_spaced(len(contexts), N_CONTEXTS))
+    world.initial_contexts = [context_of(clip, n_frames) for clip in clips]
     splits = {s: tuple(dict.fromkeys(dataset.episodes[i].source for i in dataset.indices(s))) for s in SPLITS}
     world.info = replace(world.info, splits=splits, statistics=dict(statistics))
     return world

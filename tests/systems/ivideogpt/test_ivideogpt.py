@@ -20,16 +20,19 @@ from tests.conformance.conftest import ACTIONS, actions, frames, untrained
 from tests.tiny import tiny_config, tiny_world
 
 from reelworld.data.dataset import DataInfo, Dataset
+from reelworld.systems import find_system
 from reelworld.systems.ivideogpt.config import PRESETS
 from reelworld.systems.ivideogpt.model import build
-from reelworld.systems.ivideogpt.train import assemble, finish, perceptual_loss
+from reelworld.systems.ivideogpt.train import perceptual_loss
 from reelworld.systems.ivideogpt.train import stages as stages_of
 from reelworld.train import autotune as probe
 from reelworld.train.data import TrainingData
 from reelworld.train.loop import Interrupted, train
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
+from reelworld.train.world import finish
 from reelworld.types import ActionSpec, Batch, Losses, UserError
+from reelworld.worlds.assemble import world_of
 from reelworld.worlds.world import World
 
 ROBOT = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS["continuous"])
@@ -48,7 +51,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters(
 ) -> None:
     """As counted in the published models."""
     with torch.device("meta"):
-        parts = build(PRESETS[size], DataInfo(height=pixels, width=pixels))
+        parts = build(PRESETS[size], DataInfo(height=pixels, width=pixels)).parts
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
     assert counts == {"tokenizer": tokenizer, "dynamics": transformer}
 
@@ -56,7 +59,7 @@ def test_published_sizes_have_the_published_numbers_of_parameters(
 def test_published_sizes_have_the_published_sequence() -> None:
     config = PRESETS["oxe_64"]
     with torch.device("meta"):
-        layout: Any = build(config, DataInfo(height=64, width=64))["dynamics"]
+        layout: Any = build(config, DataInfo(height=64, width=64)).parts["dynamics"]
     assert layout.layout.length(config.clip_frames) == 751 and layout.layout.vocabulary == 16_386
 
 
@@ -74,7 +77,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def begun(path: Path, info: DataInfo = ROBOT, **changed: Any) -> World:
     config = tiny_config("ivideogpt", pretrained=str(path), **changed)
-    return assemble(config, build(config, info), info)
+    return world_of("ivideogpt", config, build(config, info), info)
 
 
 def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -152,7 +155,7 @@ def test_the_settings_of_codes_and_first_weights_arrive() -> None:
     for alone, std in ((False, 0.02), (True, 0.1)):
         changes = {"tokenizer__unconditional_encoder": alone, "dynamics__initial_std": std}
         config = tiny_config("ivideogpt", actions="none", **changes)
-        parts: Any = build(config, ROBOT)
+        parts: Any = build(config, ROBOT).parts
         assert bool(parts["tokenizer"].cond_encoder.cross_att_blocks) is not alone
         matrices = [block.mlp.gate_up.weight for block in parts["dynamics"].transformer.blocks]
         assert float(torch.cat(matrices).std()) == pytest.approx(std, rel=0.1)
@@ -168,7 +171,8 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
     config = tiny_config("ivideogpt", frame_prior__width=8, precision="fp32", **steps, **batches)
 
     def learn(folder: Path, stop_at: int | None = None) -> dict[str, torch.Tensor]:
-        parts = build(config, dataset.info)
+        model = build(config, dataset.info)
+        parts: Any = model.parts
         dynamics: Any = parts["dynamics"]
         inner, drafts, calls = dynamics.draft_loss, [dynamics.draft.guess.weight.detach().clone()], []
 
@@ -179,7 +183,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
             return inner(batch, generator)
 
         def stages(run: Run) -> Iterator[Stage]:
-            for stage in stages_of(config, parts, TrainingData(dataset, config, run.folder)):
+            for stage in stages_of(config, model, TrainingData(dataset, config, run.folder)):
                 yield stage
                 drafts.append(dynamics.draft.guess.weight.detach().clone())
 
@@ -212,7 +216,9 @@ def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
     dataset = recorded(tmp_path, actions=np.zeros((20, 2), np.float32))
     for start_frames, n in ((None, 2), (4, 4)):
         config = tiny_config("ivideogpt", start_frames=start_frames)
-        world = finish(config, build(config, dataset.info), TrainingData(dataset, config, tmp_path))
+        model, data = build(config, dataset.info), TrainingData(dataset, config, tmp_path)
+        list(stages_of(config, model, data))
+        world = finish(find_system("ivideogpt"), config, model, data)
         assert world.info.context_frames == n and {len(clip.frames) for clip in world.starts} == {n}
 
 

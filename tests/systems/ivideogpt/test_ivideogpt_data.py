@@ -64,7 +64,7 @@ def test_a_stopped_training_on_a_mixture_goes_on_bit_for_bit(
     monkeypatch.chdir(folders)
     members = '[{"data": "arm", "weight": 3}, {"data": "film", "weight": 1, "frame_stride": 3}]'
     Path("mixture.json").write_text(f'{{"members": {members}}}')
-    words = ["--data", "mixture.json", "--actions", "none", "--crop-area", "0.7", "--colour-change", "0.2"]
+    words = ["--data", "mixture.json", "--actions", "none", "--crop-area", "0.7", "--colour-jitter", "0.2"]
     assert train(folders, "straight", *words) == 0
     said = capsys.readouterr().out
     assert " 75.0% from arm: " in said and " 25.0% from film: " in said and "one of 3 kept" in said

@@ -40,7 +40,7 @@ def make_parts(seed: int = 0, **fields: Any) -> tuple[Config, Any, Any]:
     """Build a VQ-VAE and a prior in which every number is random, also those that start as zeros or ones."""
     config = tiny_config("videogpt", **fields)
     classes = ("a", "b", "c") if config.class_cond else ()
-    built = build(config, DataInfo(height=SIDE, width=SIDE, classes=classes))
+    built = build(config, DataInfo(height=SIDE, width=SIDE, classes=classes)).parts
     rng = torch.Generator().manual_seed(seed)
     for part in built.values():
         for name, tensor in part.eval().state_dict(keep_vars=True).items():

@@ -18,6 +18,7 @@ from reelworld.data.dataset import DataInfo
 from reelworld.models.frame_model import FrameModel
 from reelworld.models.latent_action import STREAM, LatentActionModel
 from reelworld.models.parts import ActionInference, Tokenizer, take
+from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import WorldModel
 from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.config import Config
@@ -28,6 +29,7 @@ from reelworld.systems.genie.spacetime_latent_action import STLatentActions, STL
 from reelworld.systems.genie.tokenizer import STViViT, STViViTConfig
 from reelworld.train.pseudo_label import latent_spec
 from reelworld.types import ActionSpec, ModelSpec, UserError
+from reelworld.worlds.assemble import spec_of
 
 PARTS: dict[str, type[nn.Module]] = {
     kind.__name__: kind for kind in (STViViT, MissingTokenizer, STLatentActions, GridLatentActions, MaskGIT)
@@ -41,8 +43,8 @@ def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     return FrameModel(spec, take(parts, "tokenizer", Tokenizer), take(parts, "dynamics", MaskGIT), latent_actions)
 
 
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size."""
+def build(config: Config, info: DataInfo) -> WorldModel:
+    """Make the untrained model for recordings of this size."""
     torch.manual_seed(config.seed)
     tokenizer = STViViT(
         derive(STViViTConfig, config.tokenizer, height=info.height, width=info.width, window=config.clip_frames)
@@ -58,8 +60,10 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     )
     actions = action_specs(config, info)
     dynamics = MaskGIT(derive(MaskGITConfig, config.dynamics, grid=grid, actions=actions, transformer=stack))
-    parts: dict[str, nn.Module] = {"tokenizer": tokenizer, "dynamics": dynamics}
-    return {**parts, "latent_actions": latent_model(config, info)} if config.actions == "latent" else parts
+    latent_actions = latent_model(config, info) if config.actions == "latent" else None
+    sampler = SamplerConfig(steps=config.decoding_steps, temperature=config.temperature)
+    spec = spec_of(info, actions=actions, context_frames=config.context_frames)
+    return FrameModel(spec, tokenizer, dynamics, latent_actions, sampler)
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:

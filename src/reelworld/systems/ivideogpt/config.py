@@ -157,7 +157,7 @@ class Config(SystemConfig):
     """Frames of a training clip and of a session's window, context included."""
     crop_area: float = 0.8
     """Least fraction of a frame's area that training clips are cut to, all frames of a clip alike; 1 cuts nothing."""
-    colour_change: float = 0.1
+    colour_jitter: float = 0.1
     """Greatest change of training clips' brightness, contrast and saturation, half as much of the hue; 0 for none."""
     temperature: float = 1.0
     """Sampling temperature of the world unless another one is asked for; 0 takes the likeliest code."""
@@ -180,7 +180,7 @@ class Config(SystemConfig):
         require(self, "frame_stride context_frames", lambda v: v >= 1, "at least 1")
         require(self, "top_k", lambda v: v >= 0, "at least 0")
         require(self, "crop_area", lambda v: 0 < v <= 1, "above 0, at most 1")
-        require(self, "colour_change", lambda v: 0 <= v < 1, "from 0 to below 1")
+        require(self, "colour_jitter", lambda v: 0 <= v < 1, "from 0 to below 1")
         require(self, "temperature", lambda v: 0 <= v <= 10, "from 0 to 10")
         if self.goal and self.context_frames < 2:
             raise UserError("context_frames is 1; with goal it must be at least 2: the goal and a frame to begin with.")
@@ -213,7 +213,7 @@ TINY = replace(
     PUBLISHED,
     clip_frames=12,
     crop_area=1.0,
-    colour_change=0.0,
+    colour_jitter=0.0,
     tokenizer=replace(
         PUBLISHED.tokenizer,
         channels=(32, 32, 32, 32),
@@ -245,7 +245,7 @@ SMALL = replace(
     PUBLISHED,
     clip_frames=12,
     crop_area=1.0,  # one game looks the same everywhere; changed clips are for many robots and rooms
-    colour_change=0.0,
+    colour_jitter=0.0,
     temperature=0.5,  # chosen on validation episodes of a pole on a cart
     tokenizer=TokenizerStage(
         channels=(32, 32, 64, 64),

@@ -20,6 +20,7 @@ from reelworld.data.clip_index import merged_specs
 from reelworld.data.dataset import DataInfo
 from reelworld.models.context_model import ContextModel
 from reelworld.models.parts import take
+from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import WorldModel
 from reelworld.nn.decoder import LlamaConfig
 from reelworld.systems.ivideogpt.config import Config
@@ -27,6 +28,7 @@ from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGAN
 from reelworld.systems.ivideogpt.pretrained import begin_from
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer, IVideoGPTTransformerConfig
 from reelworld.types import ActionSpec, ModelSpec, UserError
+from reelworld.worlds.assemble import spec_of
 
 PARTS: dict[str, type[nn.Module]] = {"ContextVQGAN": ContextVQGAN, "IVideoGPTTransformer": IVideoGPTTransformer}
 """Type name in world.json -> class."""
@@ -37,8 +39,8 @@ def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     return ContextModel(spec, take(parts, "tokenizer", ContextVQGAN), take(parts, "dynamics", IVideoGPTTransformer))
 
 
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size."""
+def build(config: Config, info: DataInfo) -> WorldModel:
+    """Make the untrained model for recordings of this size."""
     torch.manual_seed(config.seed)
     shape = derive(
         ContextVQGANConfig,
@@ -48,7 +50,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         context_frames=config.context_frames,
         code_width=config.tokenizer.latent,
     )
-    stack = config.dynamics
+    stack, actions = config.dynamics, action_specs(config, info)
     dynamics = derive(
         IVideoGPTTransformerConfig,
         stack,
@@ -56,7 +58,7 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         context_grid=shape.grids()["context"],
         context_frames=config.context_frames,
         frames=config.clip_frames,
-        actions=action_specs(config, info),
+        actions=actions,
         transformer=LlamaConfig(
             width=stack.width,
             inner=stack.inner,
@@ -72,10 +74,12 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         has_rewards=config.rewards,
         has_ends=config.rewards,
     )
-    parts = {"tokenizer": ContextVQGAN(shape), "dynamics": IVideoGPTTransformer(dynamics)}
+    tokenizer, transformer = ContextVQGAN(shape), IVideoGPTTransformer(dynamics)
     if config.pretrained is not None:
-        begin_from(Path(config.pretrained), parts)
-    return parts
+        begin_from(Path(config.pretrained), tokenizer, transformer)
+    spec = spec_of(info, actions=actions, stride=config.frame_stride, context_frames=config.given_frames)
+    sampler = SamplerConfig(temperature=config.temperature, top_k=config.top_k)
+    return ContextModel(spec, tokenizer, transformer, sampler)
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from reelworld.nn.conditioning import clip_range
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, with_context
@@ -36,22 +33,23 @@ HEADS = {
 }
 
 
-def begin_from(path: Path, parts: Mapping[str, nn.Module]) -> None:
+def begin_from(path: Path, tokenizer: ContextVQGAN, dynamics: IVideoGPTTransformer) -> None:
     """Copy the weights of a world into parts.
 
     Args:
         path: The world, trained or imported.
-        parts: "tokenizer" and "dynamics" of an iVideoGPT world.
+        tokenizer: Tokenizer to fill.
+        dynamics: Transformer to fill.
 
     Raises:
         UserError: If it is no such world, or has other shapes.
     """
     world = World.load(path)
-    if not isinstance(world.tokenizer, ContextVQGAN) or not isinstance(world.dynamics, IVideoGPTTransformer):
+    theirs, their_dynamics = world.parts.get("tokenizer"), world.parts.get("dynamics")
+    if not isinstance(theirs, ContextVQGAN) or not isinstance(their_dynamics, IVideoGPTTransformer):
         raise UserError(f"{path} is a world of {world.info.system}; --pretrained wants one of ivideogpt.")
-    ours: Any = parts
-    _begin_tokenizer(ours["tokenizer"], world.tokenizer, path)
-    _begin_dynamics(ours["dynamics"], world.dynamics, path)
+    _begin_tokenizer(tokenizer, theirs, path)
+    _begin_dynamics(dynamics, their_dynamics, path)
 
 
 def _begin_tokenizer(tokenizer: ContextVQGAN, theirs: ContextVQGAN, path: Path) -> None:

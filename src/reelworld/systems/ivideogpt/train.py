@@ -9,45 +9,39 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from reelworld.data.augment import Augmentation
 from reelworld.data.clip_index import ClipIndex
-from reelworld.data.dataset import DataInfo
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import end_fraction, reward_scale
-from reelworld.models.samplers import SamplerConfig
+from reelworld.models.parts import take
+from reelworld.models.world_model import WorldModel
 from reelworld.nn.perceptual import SquaredDifference, load_lpips
 from reelworld.systems.ivideogpt.config import Config
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
 from reelworld.systems.ivideogpt.frame_prior import DraftTraining
 from reelworld.systems.ivideogpt.gan_loss import GANLossConfig, ShuffledTraining, VQGANTraining
-from reelworld.systems.ivideogpt.model import action_specs, build
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.train.data import TrainingData
 from reelworld.train.precompute_codes import encoded_batches, replay_batches
 from reelworld.train.stage import Stage
 from reelworld.train.validation import clip_check, coded_check, loss_check
 from reelworld.types import Batch, UserError
-from reelworld.worlds.assemble import make_world, with_data
-from reelworld.worlds.continuation import context_of
-from reelworld.worlds.world import World
 
 log = logging.getLogger(__name__)
 
 
-def stages(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> Iterator[Stage]:
+def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[Stage]:
     """Train the tokenizer on clips, then the transformer on their codes, with actions and rewards."""
     data.require_length("clip_frames", stride=config.frame_stride)
     clips, held_out = training_clips(config, data, "train"), training_clips(config, data, "val")
     if config.rewards and "rewards" not in clips[0]:
         raise UserError(f"{data.dataset.path} has no rewards to learn from; leave out --rewards.")
-    tokenizer: Any = parts["tokenizer"]
-    dynamics: Any = parts["dynamics"]
+    tokenizer = take(model.parts, "tokenizer", ContextVQGAN)
+    dynamics = take(model.parts, "dynamics", IVideoGPTTransformer)
     yield tokenizer_stage(config, tokenizer, data, clips, held_out)
     dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
     dynamics.expect_ends(end_fraction(clips) if config.rewards else 0.0)
@@ -114,12 +108,12 @@ def frame_prior_stage(
 
 def training_clips(config: Config, data: TrainingData, split: str) -> ClipIndex:
     """Cut recordings into clips of kept frames, the goal first where there is one."""
-    return ClipIndex(data.dataset, split, config.clip_frames, config.frame_stride, goal_first=config.goal)
+    return data.clips(split, config.clip_frames, config.frame_stride, goal_first=config.goal)
 
 
 def augmented_batches(config: Config, clips: ClipIndex, batch: int) -> Callable[[int], Iterator[Batch]]:
     """Draw augmented clips; batch number -> endless batches from there on."""
-    augment = Augmentation(least_area=config.crop_area, colour=config.colour_change)
+    augment = Augmentation(min_area=config.crop_area, jitter=config.colour_jitter)
     return Loader(clips, batch, config.seed, augment=augment).batches
 
 
@@ -129,33 +123,3 @@ def perceptual_loss(config: Config) -> nn.Module:
         return load_lpips(Path(config.tokenizer.lpips))
     log.warning("no weights of LPIPS were given (--tokenizer.lpips FILE): squared differences stand in for it.")
     return SquaredDifference()
-
-
-def finish(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> World:
-    """Assemble the world, with clips to start from."""
-    held_out = training_clips(config, data, "val")
-    check = coded_check(parts["tokenizer"], parts["dynamics"], held_out)()
-    starts = held_out if config.goal else data.clips("val", config.given_frames, config.frame_stride)
-    world = with_data(assemble(config, parts, data.info), data.dataset, starts, check)
-    world.starts = [context_of(clip, world.info.context_frames) for clip in world.starts]  # not what leads to a goal
-    return world
-
-
-def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo) -> World:
-    """Give trained or untrained parts the form of a world."""
-    return make_world(
-        "ivideogpt",
-        config,
-        parts,
-        info,
-        actions=action_specs(config, info),
-        stride=config.frame_stride,
-        context_frames=config.given_frames,
-        sampler=SamplerConfig(temperature=config.temperature, top_k=config.top_k),
-    )
-
-
-def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
-    """Make a world with random weights, for tests."""
-    config = replace(config, seed=seed, actions=config.actions if info.actions else "none")
-    return assemble(config, build(config, info), info)

@@ -111,6 +111,11 @@ class Config(SystemConfig):
         """True if the recorded actions are learned."""
         return self.actions == "given"
 
+    @property
+    def action_merge(self) -> Literal["stack", "last", "sum"]:
+        """Treatment of the recorded actions between two kept frames."""
+        return self.merge
+
 
 SMALL = Config()
 

@@ -22,6 +22,7 @@ from reelworld.systems.pocket.config import Config
 from reelworld.systems.pocket.dynamics import PocketDynamics, PocketDynamicsConfig
 from reelworld.systems.pocket.tokenizer import PatchTokenizer, PatchTokenizerConfig
 from reelworld.types import ActionSpec, ModelSpec, UserError
+from reelworld.worlds.assemble import spec_of
 
 PATCH = 8
 LARGEST_SIDE = 256
@@ -35,8 +36,8 @@ def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     return FrameModel(spec, take(parts, "tokenizer", PatchTokenizer), take(parts, "dynamics", PocketDynamics))
 
 
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size and with these actions."""
+def build(config: Config, info: DataInfo) -> WorldModel:
+    """Make the untrained model for recordings of this size and with these actions."""
     check_divisible(info.height, info.width, PATCH)
     if max(info.height, info.width) > LARGEST_SIDE:
         raise UserError(
@@ -46,11 +47,10 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
     torch.manual_seed(config.seed)
     rows, columns = info.height // PATCH, info.width // PATCH
     tokenizer = PatchTokenizer(derive(PatchTokenizerConfig, config.tokenizer, rows=rows, columns=columns, patch=PATCH))
-    grid = tokenizer.spec(1, info.height, info.width).video
-    dynamics = PocketDynamics(
-        derive(PocketDynamicsConfig, config.dynamics, grid=grid, actions=action_specs(config, info))
-    )
-    return {"tokenizer": tokenizer, "dynamics": dynamics}
+    grid, actions = tokenizer.spec(1, info.height, info.width).video, action_specs(config, info)
+    dynamics = PocketDynamics(derive(PocketDynamicsConfig, config.dynamics, grid=grid, actions=actions))
+    spec = spec_of(info, actions=actions, stride=config.frame_stride, context_frames=config.context_frames)
+    return FrameModel(spec, tokenizer, dynamics)
 
 
 def action_specs(config: Config, info: DataInfo) -> dict[str, ActionSpec]:

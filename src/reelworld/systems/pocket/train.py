@@ -9,36 +9,32 @@ system; the parts it borrows name their sources.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
-
-from torch import nn
 
 from reelworld.data.clip_index import ClipIndex
-from reelworld.data.code_store import CodeStore
-from reelworld.data.dataset import DataInfo, Dataset
+from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import event_weights, reward_scale
-from reelworld.models.samplers import SamplerConfig, suited_sampler
+from reelworld.models.parts import take
+from reelworld.models.world_model import WorldModel
 from reelworld.systems.pocket.config import Config
-from reelworld.systems.pocket.model import PATCH, action_specs, build
+from reelworld.systems.pocket.dynamics import PocketDynamics
+from reelworld.systems.pocket.model import PATCH
 from reelworld.systems.pocket.patch_pool import PatchPool
+from reelworld.systems.pocket.tokenizer import PatchTokenizer
 from reelworld.train.data import TrainingData
 from reelworld.train.stage import Stage
 from reelworld.train.validation import dynamics_check, tokenizer_check
-from reelworld.worlds.assemble import make_world, with_data
-from reelworld.worlds.world import World
 
 TILE_FRACTION = 0.02
 """Recordings with fewer distinct patches than this fraction count as drawn from tiles."""
 
 
-def stages(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> Iterator[Stage]:
+def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[Stage]:
     """Train the tokenizer on frames, write the recordings as codes, train the dynamics on those."""
     data.require_length("clip_frames", stride=config.frame_stride)
     data.require_length("context_frames", ("val",), config.frame_stride)
-    tokenizer: Any = parts["tokenizer"]
-    dynamics: Any = parts["dynamics"]
+    tokenizer = take(model.parts, "tokenizer", PatchTokenizer)
+    dynamics = take(model.parts, "dynamics", PocketDynamics)
     frames = Loader(data.clips("train", 1), config.tokenizer.batch, config.seed)
     pool = PatchPool.of(data.dataset, PATCH)
     prob = config.tokenizer.mosaic_prob if pool.distinct_fraction < TILE_FRACTION else 0.0
@@ -73,33 +69,3 @@ def stages(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> I
 def code_clips(config: Config, store: Dataset, split: str) -> ClipIndex:
     """Cut stored codes into training clips."""
     return ClipIndex(store, split, config.clip_frames, config.frame_stride, config.merge)
-
-
-def finish(config: Config, parts: dict[str, nn.Module], data: TrainingData) -> World:
-    """Assemble the world: clips to start from, and a sampler that suits what was learned."""
-    check = dynamics_check(
-        parts["dynamics"], code_clips(config, CodeStore.open(data.folder / "codes").dataset, "val")
-    )()
-    world = assemble(config, parts, data.info, suited_sampler(check["val_exact"]))
-    starts = data.clips("val", config.context_frames, config.frame_stride, config.merge)
-    return with_data(world, data.dataset, starts, check)
-
-
-def assemble(config: Config, parts: dict[str, nn.Module], info: DataInfo, sampler: SamplerConfig | None) -> World:
-    """Give trained or untrained parts the form of a world."""
-    return make_world(
-        "pocket",
-        config,
-        parts,
-        info,
-        actions=action_specs(config, info),
-        stride=config.frame_stride,
-        context_frames=config.context_frames,
-        sampler=sampler,
-    )
-
-
-def untrained(config: Config, info: DataInfo, seed: int = 0) -> World:
-    """Make a world with random weights, for tests."""
-    config = replace(config, seed=seed, actions="given" if info.actions else "none")
-    return assemble(config, build(config, info), info, None)

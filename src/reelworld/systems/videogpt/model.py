@@ -15,11 +15,13 @@ from reelworld.config import derive
 from reelworld.data.dataset import DataInfo
 from reelworld.models.clip_model import ClipModel
 from reelworld.models.parts import take
+from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import WorldModel
 from reelworld.systems.videogpt.config import Config
 from reelworld.systems.videogpt.prior import AutoregressivePrior, PriorConfig
 from reelworld.systems.videogpt.vqvae import VQVAE3D, VQVAE3DConfig
 from reelworld.types import ModelSpec, UserError
+from reelworld.worlds.assemble import spec_of
 
 PARTS: dict[str, type[nn.Module]] = {"VQVAE3D": VQVAE3D, "AutoregressivePrior": AutoregressivePrior}
 """Type name in world.json -> class."""
@@ -30,8 +32,8 @@ def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     return ClipModel(spec, take(parts, "tokenizer", VQVAE3D), take(parts, "dynamics", AutoregressivePrior))
 
 
-def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
-    """Make the untrained parts for recordings of this size."""
+def build(config: Config, info: DataInfo) -> WorldModel:
+    """Make the untrained model for recordings of this size."""
     if config.class_cond and not info.classes:
         raise UserError(
             "the recordings have no classes, so the prior cannot be told one: put each class into a folder of its own "
@@ -53,4 +55,6 @@ def build(config: Config, info: DataInfo) -> dict[str, nn.Module]:
         )
     )
     prior.codebook.copy_(tokenizer.codebook.vectors)
-    return {"tokenizer": tokenizer, "dynamics": prior}
+    classes = info.classes if config.class_cond else ()
+    spec = spec_of(info, actions={}, stride=config.frame_stride, context_frames=config.context_frames, classes=classes)
+    return ClipModel(spec, tokenizer, prior, SamplerConfig(temperature=config.temperature))

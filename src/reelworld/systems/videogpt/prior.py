@@ -196,7 +196,8 @@ class AutoregressivePrior(ClipPrior[PriorState]):
                 f"{config.cond_height}x{config.cond_width}: restore world.json."
             )
         vectors = tokenizer.codebook.vectors if isinstance(tokenizer, VQVAE3D) else self.codebook
-        if vectors.shape != self.codebook.shape or not torch.equal(vectors, self.codebook.to(vectors)):
+        is_same = vectors.shape == self.codebook.shape
+        if not is_same or not (vectors.is_meta or torch.equal(vectors, self.codebook.to(vectors))):
             raise UserError(
                 f"the dynamics learned on another codebook {tuple(self.codebook.shape)} than its tokenizer has "
                 f"{tuple(vectors.shape)}; the two parts do not belong together."
