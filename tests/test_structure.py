@@ -45,8 +45,8 @@ def parsed(monkeypatch: pytest.MonkeyPatch, room: str, source: str) -> None:
 @pytest.mark.parametrize(
     ("measure", "source"),
     [
-        ("seam_reads", "x = world.tokenizer"),
-        ("seam_reads", "x = session.world.dynamics.step"),
+        ("seam_reads", "x = world.model.tokenizer"),
+        ("seam_reads", "x = session.world.model.dynamics.step"),
         ("seam_reads", "x = world.model.config.width"),
         ("probes", "x = hasattr(self.model, 'score')"),
         ("probes", "x = getattr(world, 'goal', None)"),

@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("generate")
     toy_world().save(folder / "free")
     world = toy_world(1, CLASSES)
-    world.starts = start_clips(4, CLASSES)
+    world.initial_contexts = start_clips(4, CLASSES)
     world.save(folder / "classes")
     tiny_world("pocket", DataInfo(height=SIDE, width=SIDE)).save(folder / "pocket")
     steered = DataInfo(height=SIDE, width=SIDE, actions={"action": ActionSpec(kind="discrete", n=3)})

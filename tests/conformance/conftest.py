@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,13 @@ import numpy as np
 import pytest
 import torch
 from tests.tiny import tiny_config, untrained_world
+from torch import nn
 
 from reelworld.data.dataset import DataInfo
 from reelworld.models.system import System
 from reelworld.nn.pixels import to_float
+from reelworld.nn.quantize.ema import EMACodebook
+from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
 from reelworld.systems import SYSTEMS, find_system
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
@@ -28,19 +30,17 @@ ACTIONS = {
 CLASSES = ("walk", "run", "jump")
 
 
-def kinds() -> list[tuple[str, str]]:
-    """Every system with every kind of recording that makes another world of it.
+GIVEN = ("discrete", "continuous", "none")
+CASES: dict[str, dict[str, dict[str, Any]]] = {
+    "genie": {**{kind: {"actions": "given"} for kind in GIVEN}, "latent": {}},
+    "videogpt": {"discrete": {}, "classes": {"class_cond": True}},
+}
+"""System -> kind of recording that makes another world of it -> changes of the preset tiny."""
 
-    Recipes that learn no actions take recordings with and without them, and make the same world of both.
-    """
-    pairs = []
-    for name in sorted(SYSTEMS):
-        fields = {f.name for f in dataclasses.fields(find_system(name).config)}
-        pairs += [(name, kind) for kind in ("discrete", "continuous", "none") if "actions" in fields]
-        pairs += [(name, "discrete")] if "actions" not in fields else []
-        pairs += [(name, "classes")] if "class_cond" in fields else []
-        pairs += [(name, "latent")] if "latent_actions" in fields else []
-    return pairs
+
+def kinds() -> list[tuple[str, str]]:
+    """Every system with every kind of recording; a system that is not listed takes recordings with any actions."""
+    return [(name, kind) for name in sorted(SYSTEMS) for kind in CASES.get(name, dict.fromkeys(GIVEN))]
 
 
 def untrained(name: str, kind: str, config: Any = None) -> World:
@@ -49,21 +49,14 @@ def untrained(name: str, kind: str, config: Any = None) -> World:
     Fresh weights copy the current frame, whatever the action: tests on them could not fail.
     """
     info = DataInfo(fps=10.0, height=64, width=64, actions=ACTIONS[kind], classes=CLASSES if kind == "classes" else ())
-    config = config or tiny_config(name)
-    if kind == "classes":
-        config = replace(config, class_cond=True)
-    elif kind != "latent" and hasattr(config, "latent_actions"):
-        config = replace(config, actions="given")
-    world = untrained_world(name, config, info)
+    changes = CASES.get(name, {}).get(kind) or {}
+    world = untrained_world(name, replace(config or tiny_config(name), **changes), info)
     generator = torch.Generator().manual_seed(1)
     for part in world.parts.values():
         for weight in part.parameters():
             fan_in = weight[0].numel() if weight.ndim > 1 else 4
             weight.data.add_(torch.randn(weight.shape, generator=generator) / fan_in**0.5)
-    if hasattr(world.tokenizer, "codebook"):
-        spread_codebook(world)
-    if hasattr(world.tokenizer, "codebooks"):
-        spread_codebooks(world)
+    spread_codebooks(world)
     rows, ids = actions(world, 3, 2, seed=8), classes(world, 3)
     world.initial_contexts = [
         Clip(
@@ -79,23 +72,27 @@ def untrained(name: str, kind: str, config: Any = None) -> World:
 
 
 @torch.no_grad()
-def spread_codebook(world: World) -> None:
-    """Put the codes where features lie; of random vectors far from them one is the nearest to all."""
-    tokenizer, codebook = world.tokenizer, world.tokenizer.codebook.vectors
-    features = tokenizer.features(to_float(torch.from_numpy(frames(4, clip_frames(world) or 4, seed=3)))).flatten(0, -2)
-    codebook.copy_(features[torch.randperm(len(features), generator=torch.Generator().manual_seed(2))[: len(codebook)]])
-    if hasattr(world.dynamics, "codebook"):
-        world.dynamics.codebook.copy_(codebook)
-
-
-@torch.no_grad()
 def spread_codebooks(world: World) -> None:
-    """The same for a tokenizer with several: grid -> codebook, grid -> features."""
-    features = world.tokenizer.features(to_float(torch.from_numpy(frames(4, 24, seed=3))))
-    for name, codebook in world.tokenizer.codebooks.items():
-        rows = features[name].flatten(0, -2)
-        picks = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2))[: len(codebook.vectors)]
-        codebook.vectors.copy_(rows[picks])
+    """Set codes to features of a video; of random vectors far from all features one is the nearest to all."""
+    seen: dict[nn.Module, list[torch.Tensor]] = {}
+    books = [m for m in world.model.modules() if isinstance(m, EMACodebook | LearnedCodebook)]
+    with pytest.MonkeyPatch.context() as patch:
+        for book in books:
+
+            def nearest(rows: torch.Tensor, book: Any = book, original: Any = book.nearest) -> torch.Tensor:
+                seen.setdefault(book, []).append(rows)
+                return original(rows)
+
+            patch.setattr(book, "nearest", nearest)
+        n_frames = world.spec.chunk if world.spec.chunk > 1 else 4 if world.spec.window is None else 24
+        world.model.encode(to_float(torch.from_numpy(frames(4, n_frames, seed=3))))
+    for book, parts in seen.items():
+        rows = torch.cat(parts, 1).flatten(0, -2)
+        picks = torch.randperm(len(rows), generator=torch.Generator().manual_seed(2))[: len(book.vectors)]
+        book.vectors.copy_(rows[picks])
+        for name, buffer in world.model.named_buffers():
+            if name.endswith("dynamics.codebook"):  # a prior's copy
+                buffer.copy_(book.vectors)
 
 
 @pytest.fixture(scope="session", params=sorted(SYSTEMS))
@@ -110,14 +107,9 @@ def world(request: pytest.FixtureRequest) -> World:
     return untrained(*request.param)
 
 
-def clip_frames(world: World) -> int:
-    """Frames that the world's tokenizer codes together; 0 for worlds that make frame after frame."""
-    return int(world.tokenizer.spec(1, world.info.height, world.info.width).clip_frames)
-
-
 def classes(world: World, n: int) -> list[int] | None:
     """A class for each of n streams, where the world has some."""
-    return [(i + 1) % len(world.info.classes) for i in range(n)] if world.info.classes else None
+    return [(i + 1) % len(world.spec.classes) for i in range(n)] if world.spec.classes else None
 
 
 def frames(n: int, n_frames: int, seed: int = 0) -> np.ndarray:
@@ -133,5 +125,5 @@ def actions(world: World, n: int, n_steps: int, seed: int = 0) -> dict[str, Any]
         name: rng.integers(0, spec.n, (n, n_steps))
         if spec.kind == "discrete"
         else rng.uniform(-1, 1, (n, n_steps, spec.n)).astype(np.float32)
-        for name, spec in world.info.actions.items()
+        for name, spec in world.spec.actions.items()
     }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.conformance.conftest import actions, classes, clip_frames, frames
+from tests.conformance.conftest import actions, classes, frames
 from tests.rollout.plain import plain_run
 
 from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import Context
 from reelworld.nn.pixels import to_float
 from reelworld.rollout.session import Session, Snapshot
-from reelworld.types import Clip, Codes, Conditions, UserError
+from reelworld.types import Clip, Codes, StepScores, UserError
 from reelworld.worlds.world import World
 
 N_CONTEXT, N_STEPS = 4, 6
@@ -61,7 +62,7 @@ def test_worlds_of_these_tests_react(world: World) -> None:
     if world.info.classes:
         runs = [continued(world, frames(1, N_CONTEXT), None, N_STEPS, class_id=i) for i in range(3)]
         assert len({r.tobytes() for r in runs}) == 3
-    assert len(np.unique(encode(world, frames(1, clip_frames(world) or N_STEPS)).video)) > 8
+    assert len(np.unique(encode(world, frames(1, world.spec.window or N_STEPS)).video)) > 8
 
 
 def test_context_comes_back_as_given(world: World) -> None:
@@ -74,7 +75,7 @@ def test_every_context_frame_and_action_counts(world: World) -> None:
     steps, past = actions(world, 1, N_STEPS), actions(world, 1, N_CONTEXT - 1)
     given = frames(1, N_CONTEXT)
     run = continued(world, given, past, steps or N_STEPS)
-    window = N_CONTEXT - (not clip_frames(world))  # pocket:tiny looks back three frames
+    window = N_CONTEXT - (world.spec.chunk == 1)  # pocket:tiny looks back three frames
     for t in range(N_CONTEXT - window, N_CONTEXT):
         other = given.copy()
         other[:, t] = frames(1, 1, seed=9)[:, 0]
@@ -84,137 +85,122 @@ def test_every_context_frame_and_action_counts(world: World) -> None:
         assert not np.array_equal(run, continued(world, given, other_past, steps))
 
 
-def test_context_is_context(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Change all frames and actions after the context: neither codes, nor scores, nor frames may move."""
-    n_frames = clip_frames(world) or N_CONTEXT + N_STEPS
+def clips_of(world: World, video: np.ndarray, moves: dict[str, Any]) -> Context:
+    """Clips to score, (n, T, H, W, 3), with actions (n, T, ...)."""
+    ids = classes(world, len(video))
+    return Context(
+        frames=video,
+        actions={k: torch.from_numpy(v[:, :-1].copy()) for k, v in moves.items()},
+        class_id=None if ids is None else torch.tensor(ids),
+    )
+
+
+@torch.inference_mode()
+def scores(world: World, video: np.ndarray, moves: dict[str, Any], n_context: int) -> StepScores:
+    """Score clips behind a context."""
+    found = world.model.score(clips_of(world, video, moves), n_context)
+    assert found is not None
+    return found
+
+
+@torch.inference_mode()
+def encode(world: World, video: np.ndarray) -> Codes:
+    """Encode clips."""
+    codes = world.model.encode(to_float(torch.from_numpy(video)))
+    assert codes is not None
+    return codes
+
+
+def n_frames_of(world: World) -> int:
+    """Length of a clip that is scored in one piece, and longer than every attention window."""
+    return min(N_CONTEXT + N_STEPS, world.spec.window or N_CONTEXT + N_STEPS)
+
+
+def test_context_is_context(world: World) -> None:
+    """Change all frames and actions after the context: neither scores of the context, nor frames may move."""
+    n_frames = n_frames_of(world)
     video, other = frames(1, n_frames), frames(1, n_frames)
     other[:, N_CONTEXT:] = frames(1, n_frames - N_CONTEXT, seed=9)
     moves, other_moves = actions(world, 1, n_frames), actions(world, 1, n_frames)
     for name in moves:
         other_moves[name][:, N_CONTEXT - 1 :] = actions(world, 1, n_frames - N_CONTEXT + 1, seed=9)[name]
-    read = [scored(world, v, m, monkeypatch) for v, m in ((video, moves), (other, other_moves))]
-    (codes, nats), (other_codes, other_nats) = read
-    stride = n_frames // codes.shape[1]
-    known = N_CONTEXT // stride
-    assert torch.equal(codes[:, :known], other_codes[:, :known])
-    assert not torch.equal(codes[:, known:], other_codes[:, known:])
-    about = known - (codes.shape[1] - nats.shape[1])  # where frames follow each other, nothing is said of the first
-    torch.testing.assert_close(nats[:, :about], other_nats[:, :about])
-    assert not torch.allclose(nats[:, about:], other_nats[:, about:])
+    nll, other_nll = (scores(world, v, m, N_CONTEXT).nll for v, m in ((video, moves), (other, other_moves)))
+    n_scored = (n_frames - N_CONTEXT) // world.spec.time_stride  # behind the context; the rest lies within it
+    within = nll.shape[1] - n_scored
+    torch.testing.assert_close(nll[:, :within], other_nll[:, :within])
+    assert not torch.allclose(nll[:, within:], other_nll[:, within:])
     past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
     future = actions(world, 1, N_STEPS, seed=3) or N_STEPS
     run = continued(world, video[:, :N_CONTEXT], past, future)
     assert np.array_equal(run, continued(world, other[:, :N_CONTEXT], past, future))
 
 
-def scored(
-    world: World, video: np.ndarray, moves: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Let the world score a clip; return the codes (1, P, N) it looked at and nats per latent frame, as it did."""
-    method = "nll" if clip_frames(world) else "score"
-    original, seen = getattr(world.dynamics, method), []
-
-    def spy(codes: Codes, conditions: Conditions) -> Any:
-        seen.append((torch.cat([*codes.grids.values()], 2), original(codes, conditions)))
-        return seen[-1][1]
-
-    ids = classes(world, 1)
-    clips = Context(
-        frames=video,
-        actions={k: torch.from_numpy(v[:, :-1]) for k, v in moves.items()},
-        class_id=None if ids is None else torch.tensor(ids),
-    )
-    with monkeypatch.context() as patch, torch.inference_mode():
-        patch.setattr(world.dynamics, method, spy)
-        world.model.score(clips, N_CONTEXT)
-    ((codes, said),) = seen
-    return codes, said.sum(-1) if clip_frames(world) else said.nll
-
-
-def encode(world: World, video: np.ndarray) -> Codes:
-    """Codes of clips."""
-    with torch.inference_mode():
-        codes: Codes = world.tokenizer.encode(to_float(torch.from_numpy(video)))
-    return codes
-
-
-def conditions(world: World, moves: dict[str, Any], video: np.ndarray) -> Conditions:
-    """What the dynamics are told of a clip besides its codes."""
-    n_shown, ids = getattr(world.dynamics.config, "cond_frames", 0), classes(world, len(video))
-    return Conditions(
-        actions={k: torch.from_numpy(v) for k, v in moves.items()},
-        context_video=to_float(torch.from_numpy(video[:, :n_shown])) if n_shown else None,
-        class_id=None if ids is None else torch.tensor(ids),
-    )
+def test_scores_do_not_see_later_frames(world: World) -> None:
+    """Causality by perturbation: a later frame moves no earlier score."""
+    n_frames = n_frames_of(world)
+    if world.spec.chunk > 1:  # codes of whole clips depend on all their frames; the order of codes is tested below
+        return
+    video, moves = frames(1, n_frames), actions(world, 1, n_frames)
+    other = video.copy()
+    other[:, -1] = frames(1, 1, seed=9)[:, 0]
+    nll, other_nll = scores(world, video, moves, 1).nll, scores(world, other, moves, 1).nll
+    torch.testing.assert_close(nll[:, :-1], other_nll[:, :-1])
+    assert not torch.allclose(nll[:, -1], other_nll[:, -1])
 
 
 class Forced:
     """A sampler that answers with the true next codes and keeps the surprise at them."""
 
-    steps = 1
+    steps, on_progress = 1, None
 
     def __init__(self, codes_BL: torch.Tensor) -> None:
-        self.codes, self.nats, self.place = codes_BL, [], 0
+        self.codes, self.nll, self.place = codes_BL, [], 0
 
     def __call__(self, logits: torch.Tensor, generator: object) -> torch.Tensor:
         n = logits[0, ..., 0].numel()  # a whole frame, or one code
         wanted = self.codes[:, self.place : self.place + n].reshape(logits.shape[:-1])
         log = logits.log_softmax(-1).gather(-1, wanted[..., None])
-        self.nats.append(-log.flatten(1))
+        self.nll.append(-log.flatten(1))
         self.place += n
         return wanted
 
 
 def test_cached_steps_equal_the_parallel_pass(world: World) -> None:
-    """Frame after frame: longer than the attention window, so that the ring has wrapped."""
-    if clip_frames(world):
-        for known in range(clip_frames(world) // stride_of(world)):
-            cached_clip_equals_the_parallel_pass(world, known)
-        return
-    video, moves = frames(2, N_CONTEXT + N_STEPS), actions(world, 2, N_CONTEXT + N_STEPS)
+    """Steps that are made to sample the recorded codes find them as likely as the parallel pass does.
+
+    Longer than the attention window of the tiny presets, so that rings have wrapped.
+    """
+    n_frames, stride = n_frames_of(world), world.spec.time_stride
+    video, moves = frames(2, n_frames), actions(world, 2, n_frames)
+    expected = scores(world, video, moves, N_CONTEXT)
+    codes_BPN = encode(world, video).video[:, N_CONTEXT // stride :]
+    clips, sampler = clips_of(world, video, moves), Forced(codes_BPN.flatten(1))
+    context = replace(
+        clips, frames=video[:, :N_CONTEXT], actions={k: v[:, : N_CONTEXT - 1] for k, v in clips.actions.items()}
+    )
+    outcomes = []
     with torch.inference_mode():
-        codes = encode(world, video)
-        judged = world.dynamics.score(codes, conditions(world, moves, video))
-        past = {k: v[:, : N_CONTEXT - 1] for k, v in moves.items()}
-        state = world.dynamics.prefill(codes[:N_CONTEXT], conditions(world, past, video))
-        sampler, brought = Forced(codes.video[:, N_CONTEXT:].flatten(1)), []
-        for t in range(N_STEPS):
-            now = {k: v[:, N_CONTEXT - 1 + t : N_CONTEXT + t] for k, v in moves.items()}
-            made, state = world.dynamics.step(state, conditions(world, now, video), sampler, None)
-            assert torch.equal(made.video[:, 0], codes.video[:, N_CONTEXT + t])
-            brought.append(torch.stack([state.reward, state.terminated]))
-    later = slice(-N_STEPS, None)
-    nats = torch.cat(sampler.nats, 1).unflatten(1, (N_STEPS, -1)).sum(-1)  # of a whole frame, or one code after another
-    torch.testing.assert_close(nats, judged.nll[:, later], rtol=1e-4, atol=1e-3)
-    expected = torch.stack([judged.reward, judged.terminated])[..., later]
-    torch.testing.assert_close(torch.stack(brought, -1), expected, rtol=1e-4, atol=1e-5)
-
-
-def cached_clip_equals_the_parallel_pass(world: World, known: int) -> None:
-    video = frames(2, clip_frames(world))
-    told = conditions(world, {}, video)
-    with torch.inference_mode():
-        codes = encode(world, video).video
-        expected = world.dynamics.nll(Codes.of(codes), told)
-        state = world.dynamics.prefill(Codes.of(codes[:, :known]), told)
-        sampler = Forced(codes[:, known:].flatten(1))
-        for p in range(known, codes.shape[1]):
-            made, state = world.dynamics.step(state, told, sampler, None)
-            assert torch.equal(made.video[:, 0], codes[:, p])
-    nats = torch.cat(sampler.nats, 1)
-    torch.testing.assert_close(nats, expected[:, known:].flatten(1), rtol=1e-4, atol=1e-4)
-
-
-def stride_of(world: World) -> int:
-    """Frames per latent frame."""
-    return int(world.tokenizer.spec(1, world.info.height, world.info.width).time_stride)
+        rng = [torch.Generator(), torch.Generator()]
+        _, state = world.model.begin(context, sampler, rng)
+        for t in range(N_CONTEXT, n_frames):
+            now = {k: v[:, t - 1 : t] for k, v in clips.actions.items()}
+            output, state = world.model.step(state, now, sampler, rng)
+            assert np.array_equal(output.codes, codes_BPN[:, (t - N_CONTEXT) // stride].numpy())
+            outcomes.append(np.stack([output.reward, output.terminated]))
+    n_latents = codes_BPN.shape[1]
+    nll = torch.cat(sampler.nll, 1).unflatten(1, (n_latents, -1)).sum(-1)
+    torch.testing.assert_close(nll.double(), expected.nll[:, -n_latents:].double(), rtol=1e-4, atol=1e-3)
+    for row, name in enumerate(("reward", "terminated")):
+        if (found := getattr(expected, name)) is not None:
+            steps = np.stack(outcomes, -1)[row]
+            np.testing.assert_allclose(steps, found[:, -n_latents:].numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_whole_clips_slide_as_a_plain_program_says(world: World) -> None:
     """Beyond the first window, against the parallel pass, one token after the other."""
-    if not clip_frames(world):
+    if world.spec.chunk == 1:
         return
-    n_steps, ids = clip_frames(world) - N_CONTEXT + stride_of(world), classes(world, 1)
+    n_steps, ids = world.spec.chunk - N_CONTEXT + world.spec.time_stride, classes(world, 1)
     session = started(world, 1)
     (state,) = session.snapshot().generators
     made, codes = play_codes(session, {}, stop=n_steps)
@@ -347,9 +333,9 @@ def test_codes_continue_as_frames_do(world: World) -> None:
     given, past, steps = frames(2, N_CONTEXT), actions(world, 2, N_CONTEXT - 1), actions(world, 2, N_STEPS)
     grids = encode(world, given)
     codes = grids.video
-    if clip_frames(world) or "context" in grids.grids:
+    if world.spec.chunk > 1 or "context" in grids.grids:
         for call in (lambda: world.generate_codes(codes, n_frames=1), lambda: world.score_codes(codes[0])):
-            with pytest.raises(UserError, match="whole clips" if clip_frames(world) else "another grid"):
+            with pytest.raises(UserError, match="whole clips" if world.spec.chunk > 1 else "another grid"):
                 call()
         return
     _, drawn = play_codes(started(world, 2), steps)

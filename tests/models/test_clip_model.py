@@ -291,10 +291,10 @@ def plain_rest(world: World, shown: np.ndarray, session: Session, generator: tor
         return plain_run(world, shown, 2, generator)[0]
     tokens = [*known[0].flatten().tolist()]
     for _ in range(N_TOKENS):
-        row = world.dynamics.row(torch.tensor([tokens]), len(tokens), Conditions())
+        row = world.model.dynamics.row(torch.tensor([tokens]), len(tokens), Conditions())
         tokens.append(int(TokenSampler(world.info.sampler)(row, [generator])[0]))
     codes = torch.tensor(tokens).view(1, N_LATENTS, N_TOKENS)
-    return to_uint8(world.tokenizer.decode(Codes.of(codes)))[0, -STRIDE:].numpy()
+    return to_uint8(world.model.tokenizer.decode(Codes.of(codes)))[0, -STRIDE:].numpy()
 
 
 # ------------------------------------------------------------------ scores
@@ -307,10 +307,10 @@ def test_a_score_is_that_of_the_latent_frames_after_the_context() -> None:
     total, n_frames = 0.0, 0
     for window in (film[:CLIP], film[CLIP : 2 * CLIP]):
         given = np.stack([*window[:2], *[window[1]] * (CLIP - 2)])  # of 3 frames 2 are whole latent frames
-        codes = world.tokenizer.encode(to_float(torch.from_numpy(window))[None]).video
-        codes[:, :1] = world.tokenizer.encode(to_float(torch.from_numpy(given))[None]).video[:, :1]
+        codes = world.model.tokenizer.encode(to_float(torch.from_numpy(window))[None]).video
+        codes[:, :1] = world.model.tokenizer.encode(to_float(torch.from_numpy(given))[None]).video[:, :1]
         conditions = Conditions(context_video=to_float(torch.from_numpy(window[None, :1])), class_id=torch.tensor([1]))
-        total += float(world.dynamics.nll(Codes.of(codes), conditions)[:, 1:].sum())
+        total += float(world.model.dynamics.nll(Codes.of(codes), conditions)[:, 1:].sum())
         n_frames += CLIP - 2
     score = world.score(Clip(frames=film, class_id=1))
     assert score.nats_per_frame == pytest.approx(total / n_frames, rel=1e-6)
@@ -445,7 +445,7 @@ def test_two_codebooks_are_one_line(tmp_path: Path) -> None:
     world = tiny_world("videogpt", DataInfo(height=64, width=64))
     world.save(tmp_path / "one")
     assert World.load(tmp_path / "one").info.system == "videogpt"
-    world.dynamics.codebook[3, 2] += 1
+    world.model.dynamics.codebook[3, 2] += 1
     world.save(tmp_path / "two")
     with pytest.raises(UserError, match=r"learned on another codebook \(32, 8\) than its tokenizer has"):
         World.load(tmp_path / "two")

@@ -39,7 +39,7 @@ def saved(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Greedy frames and rewards from whole parallel passes, a window after the other; actions (T, A)."""
-    model, tokenizer = world.dynamics, world.tokenizer
+    model, tokenizer = world.model.dynamics, world.model.tokenizer
     shown, taken, rewards, first = list(given), np.concatenate([past, future]), [], 0
     drawn: dict[int, torch.Tensor] = {}  # frame of this window -> its codes
     for _ in range(len(future)):
@@ -77,7 +77,11 @@ def test_a_run_over_several_windows_is_as_a_plain_program_says(world: World) -> 
 
 def test_a_context_is_read_once_for_any_number_of_candidates(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
-    for part, name in ((world.dynamics, "prefill"), (world.tokenizer, "watch"), (world.tokenizer, "init_state")):
+    for part, name in (
+        (world.model.dynamics, "prefill"),
+        (world.model.tokenizer, "watch"),
+        (world.model.tokenizer, "init_state"),
+    ):
         original = getattr(part, name)
         monkeypatch.setattr(part, name, lambda *a, name=name, original=original: (calls.append(name), original(*a))[1])
     session = world.session(1, 0)
@@ -135,8 +139,8 @@ def test_long_clips_are_scored_window_after_window(world: World) -> None:
     known = world.info.context_frames
     firsts = {2: (0, 4, 8), 4: (0, 2, 4, 6, 8)}[known]  # the last frames of each window begin the next one
     for first in firsts:
-        part = world.dynamics.score(
-            world.tokenizer.encode(to_float(torch.from_numpy(video[None, first : first + 6]))),
+        part = world.model.dynamics.score(
+            world.model.tokenizer.encode(to_float(torch.from_numpy(video[None, first : first + 6]))),
             Conditions(actions={k: torch.from_numpy(v[None, first : first + 6]) for k, v in moves.items()}),
         )
         nats += part.nll[0, known - 2 if first else 0 :].tolist()

@@ -141,8 +141,8 @@ def test_all_frames_see_the_goal_and_none_sees_what_comes_later(world: World) ->
     video, told = frames(1, 6, seed=2), {k: torch.from_numpy(v) for k, v in actions(world, 1, 6).items()}
 
     def nats(shown: np.ndarray) -> torch.Tensor:
-        codes = world.tokenizer.encode(to_float(torch.from_numpy(shown)))
-        judged: torch.Tensor = world.dynamics.score(codes, Conditions(actions=told)).nll[0]
+        codes = world.model.tokenizer.encode(to_float(torch.from_numpy(shown)))
+        judged: torch.Tensor = world.model.dynamics.score(codes, Conditions(actions=told)).nll[0]
         return judged
 
     before = nats(video)
@@ -207,7 +207,7 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
     world = finish(find_system("ivideogpt"), config, model, data)
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world")
-    assert again.has_goal and again.info.context_frames == 1
+    assert again.spec.goal and again.info.context_frames == 1
     shown = {frame.tobytes() for frame in recorded.arrays(recorded.indices("val")[0], 5, 9)["frames"]}
     for clip in again.initial_contexts:
         assert len(clip.frames) == 1 and clip.goal is not None and clip.goal.tobytes() in shown

@@ -34,15 +34,15 @@ def plain_run(
     Returns:
         Frames, uint8 (n_frames, H, W, 3), and the codes of the latent frame that each belongs to, (n_frames, N).
     """
-    spec = world.tokenizer.spec(1, world.info.height, world.info.width)
+    spec = world.model.tokenizer.spec(1, world.info.height, world.info.width)
     size, stride, n_tokens = spec.clip_frames, spec.time_stride, spec.video.n_tokens
-    n_latents, n_shown = size // stride, world.dynamics.config.cond_frames
+    n_latents, n_shown = size // stride, world.model.dynamics.config.cond_frames
     draw = TokenSampler(sampler or world.info.sampler)
     film = list(context)
     codes: list[torch.Tensor] = []
     if len(context) >= stride:
         padded = np.stack([*context, *[context[-1]] * (size - len(context))])
-        coded = world.tokenizer.encode(to_float(torch.from_numpy(padded))[None]).video[0]
+        coded = world.model.tokenizer.encode(to_float(torch.from_numpy(padded))[None]).video[0]
         codes = list(coded[: len(context) // stride])
     made_frames, made_codes = [], []
     first = 0  # of the window, in frames of the film
@@ -59,10 +59,10 @@ def plain_run(
             for _ in range(n_tokens):
                 known = torch.cat([*codes, torch.tensor(tokens, dtype=torch.int64)])
                 padded = torch.cat([known, known.new_zeros(n_latents * n_tokens - len(known))])
-                logits = world.dynamics.logits(Codes.of(padded.view(1, n_latents, n_tokens)), conditions)
+                logits = world.model.dynamics.logits(Codes.of(padded.view(1, n_latents, n_tokens)), conditions)
                 tokens.append(int(draw(logits.flatten(1, 2)[:, len(known)], [generator])[0]))
             codes.append(torch.tensor(tokens))
-        video = to_uint8(world.tokenizer.decode(Codes.of(torch.stack(codes)[None])))[0].numpy()
+        video = to_uint8(world.model.tokenizer.decode(Codes.of(torch.stack(codes)[None])))[0].numpy()
         for i in range(len(film) - first, size):
             film.append(video[i])
             made_frames.append(video[i])

@@ -163,6 +163,6 @@ def test_a_map_of_another_world_is_refused(bare: World) -> None:
     same_name = fit_map(np.arange(4), np.arange(4), SPECS["discrete"], 4, stream="latent")
     with pytest.raises(UserError, match="its map is for the stream 'latent'"):
         with_real_actions(bare, same_name)
-    without = World(bare.info, FrameModel(bare.spec, bare.tokenizer, bare.dynamics), bare.initial_contexts)
+    without = World(bare.info, FrameModel(bare.spec, bare.model.tokenizer, bare.model.dynamics), bare.initial_contexts)
     with pytest.raises(UserError, match="no part that infers latent actions"):
         with_real_actions(without, fit_map(np.arange(4), np.arange(4), SPECS["discrete"], 4))

@@ -77,7 +77,7 @@ def test_figures_of_other_weights_are_refused_and_dropped_on_saving(folder: Path
     with pytest.raises(UserError, match="measured on other weights of dynamics than are here"):
         World.load(folder)
     with torch.no_grad():
-        next(world.dynamics.parameters()).add_(1)
+        next(world.model.dynamics.parameters()).add_(1)
     world.save(folder)
     assert World.load(folder).info.metrics is None
 
@@ -102,7 +102,7 @@ def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) 
     size, before = ((path / "dynamics.safetensors").stat().st_size for path in (copy, folder))
     assert size < 0.6 * before
     for (name, mine), theirs in zip(
-        packed.dynamics.state_dict().items(), whole.dynamics.state_dict().values(), strict=True
+        packed.model.dynamics.state_dict().items(), whole.model.dynamics.state_dict().values(), strict=True
     ):
         wanted = theirs.bfloat16().float() if theirs.is_floating_point() else theirs
         assert mine.dtype == theirs.dtype and torch.equal(mine, wanted), name

@@ -33,7 +33,7 @@ def make() -> World:
 
 def test_a_score_is_that_of_the_steps_of_a_clip() -> None:
     world, rng = make(), np.random.default_rng(1)
-    for weight in world.dynamics.outcome.parameters():
+    for weight in world.model.dynamics.outcome.parameters():
         weight.data += 0.1  # fresh ones are all but blind
     frames = rng.integers(0, 256, (5, 64, 64, 3)).astype(np.uint8)
     clip = Clip(frames=frames, actions={"action": np.array([1, 3, 0, 2, 0])})

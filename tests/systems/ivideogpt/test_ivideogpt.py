@@ -97,20 +97,20 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
     old = World.load(before)
     told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)
     assert np.array_equal(told, old.generate(frames(1, 2), None, 3, seed=1))
-    theirs = old.dynamics.state_dict()
-    assert all(torch.equal(v, theirs[k]) for k, v in world.dynamics.state_dict().items() if k in theirs)
+    theirs = old.model.dynamics.state_dict()
+    assert all(torch.equal(v, theirs[k]) for k, v in world.model.dynamics.state_dict().items() if k in theirs)
 
 
 def test_heads_for_the_same_actions_are_kept_and_others_left_behind(
     before: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = begun(before, rewards=True)
-    for head in (world.dynamics.action, world.dynamics.reward):
+    for head in (world.model.dynamics.action, world.model.dynamics.reward):
         torch.nn.init.normal_(head.weight)
     world.save(tmp_path / "told")
     caplog.clear()
     same = begun(tmp_path / "told", rewards=True)
-    assert torch.equal(same.dynamics.action.weight, world.dynamics.action.weight) and not caplog.messages
+    assert torch.equal(same.dynamics.action.weight, world.model.dynamics.action.weight) and not caplog.messages
     other = replace(ROBOT, actions={"action": ActionSpec(kind="discrete", n=2)})  # as wide, and another thing
     with caplog.at_level(logging.WARNING):
         changed = begun(tmp_path / "told", other)
