@@ -1,4 +1,4 @@
-"""What a step brings besides a frame: the reward and the end of the episode, read off the features of a frame.
+"""Reward and termination head: both are predicted from the features of a frame.
 
 Shapes: ... any leading shape, B batch, T frames of which each but the first is arrived at, N tokens, D width
 """
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.types import Batch
-
-__all__ = ["OutcomeHead", "expected_outcome", "outcome_terms"]
 
 
 class OutcomeHead(nn.Sequential):
@@ -29,7 +27,7 @@ def expected_outcome(outcome: Tensor, reward_scale: Tensor) -> tuple[Tensor, Ten
     """Turn outcomes (..., 3) into the expected reward and the probability that the episode ends, (...) each.
 
     Args:
-        outcome: What the head says.
+        outcome: Output of the head.
         reward_scale: Size of a typical reward, a scalar.
     """
     rewarded, reward, ended = outcome.float().unbind(-1)

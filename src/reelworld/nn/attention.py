@@ -19,14 +19,14 @@ from torch.nn import functional
 
 
 class Mask(Protocol):
-    """Which keys a query may see."""
+    """Visible keys of each query."""
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor | None:
-        """Build what is added to the scores (float) or says who is seen (bool); None hides nothing."""
+        """Build a mask that is added to the scores (float) or marks visible keys (bool); None hides nothing."""
         ...
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
-        """Say whether query i sees exactly the keys up to i, which kernels know without a mask."""
+        """Return whether query i sees exactly the keys up to i, for which kernels need no mask."""
         ...
 
 
@@ -71,9 +71,8 @@ class WindowMask:
     window: int
     """A query sees keys of lag 0 <= q - k < window."""
     drafts: tuple[Tensor, Tensor] | None = None
-    """Which queries and which keys are drafts, bool (Q,) and (K,). A draft stands beside the settled frame of the same
-    number: it sees itself and settled frames before it, and nothing else sees it. None: there are none, or they come
-    last."""
+    """Drafts among queries and keys, bool (Q,) and (K,). A draft has the number of a settled frame: it sees itself and
+    settled frames before it, and nothing else sees it. None: there are none, or they come last."""
     group: int = 1
     """G: consecutive rows of the batch that share a mask (e.g. the positions of one frame)."""
     is_row: bool = False
@@ -81,7 +80,7 @@ class WindowMask:
 
     @cached_property
     def added(self) -> Tensor:
-        """What is added to the scores, float32, (Q, K) or (B, 1, Q, K)."""
+        """Additive mask, float32, (Q, K) or (B, 1, Q, K)."""
         lags = self.q_positions.unsqueeze(-1) - self.k_positions.unsqueeze(-2)
         hidden = _beyond(lags, self.k_positions, self.window, self.drafts)
         added = torch.zeros(hidden.shape, device=hidden.device).masked_fill(hidden, float("-inf"))
@@ -92,12 +91,12 @@ class WindowMask:
         return self.added.to(q.dtype)
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
-        """True where the maker says so."""
+        """Return ``is_row``."""
         return self.is_row
 
 
 def _beyond(lags: Tensor, k_positions: Tensor, window: int, drafts: tuple[Tensor, Tensor] | None) -> Tensor:
-    """Say which keys lie in the future, before the window or in an empty slot, or are another's draft; like lags."""
+    """Mark keys of the future, before the window, in an empty slot, or of another frame's draft, bool, like lags."""
     hidden = (lags < 0) | (lags >= window) | (k_positions < 0).unsqueeze(-2)
     if drafts is None:
         return hidden
@@ -173,13 +172,13 @@ class BlockMask:
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Mask | None = None, dropout: float = 0.0, scale: float | None = None
 ) -> Tensor:
-    """Attend; who sees whom is told by a mask.
+    """Attend to the keys that a mask leaves visible.
 
     Args:
         q: Queries, (B, H, Q, D).
         k: Keys, (B, H, K, D).
         v: Values, (B, H, K, E).
-        mask: Who sees whom; None lets every query see every key.
+        mask: Visible keys; None lets every query see every key.
         dropout: Probability that a weight is dropped; 0 outside training.
         scale: Of the scores; None is D ** -0.5.
 
@@ -198,7 +197,7 @@ FEW_QUERIES, FEW_KEYS = 4, 64
 
 
 def _is_short(q: Tensor, k: Tensor, dropout: float) -> bool:
-    """Say whether two batched products are faster than the fused kernel: twice for a frame's step on a CPU."""
+    """Return whether two batched products are faster than the fused kernel: twice for a frame's step on a CPU."""
     is_step = q.device.type == "cpu" and q.dtype == torch.float32 and not torch.is_grad_enabled() and not dropout
     is_short = 0 < q.shape[-2] <= FEW_QUERIES and 0 < k.shape[-2] <= FEW_KEYS
     return is_step and is_short and q.dim() == 4

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["ConvMixerBlock"]
-
 
 class ConvMixerBlock(nn.Module):
     """Pre-norm residual block: 3x3 convolution plus the grid's mean and maximum, then a pointwise layer.

@@ -204,7 +204,7 @@ TINY = 1e-20
 
 
 def late_epsilon_norm(x: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-    """Normalise the last dimension as ``LateEpsilonNorm`` says, in float32."""
+    """Normalise the last dimension as ``LateEpsilonNorm`` does, in float32."""
     normed, _, inverse_std = torch.native_layer_norm(x.float(), [x.shape[-1]], None, None, TINY)
     late = torch.addcdiv(normed, normed, inverse_std, value=1e-5)
     return torch.addcmul(bias, late, gain).to(x.dtype)

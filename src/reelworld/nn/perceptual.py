@@ -1,4 +1,4 @@
-"""How different two pictures look: LPIPS from published weights, and what stands in for it where there are none.
+"""Perceptual distance of two pictures: LPIPS from published weights, and a substitute without them.
 
 Shapes: B pictures, C channels, H W rows and columns
 """
@@ -16,12 +16,10 @@ from torch.nn import functional
 
 from reelworld.types import UserError
 
-__all__ = ["LPIPS", "SquaredDifference", "load_lpips"]
-
 BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 """Channels of the convolutions of VGG-16, block by block; features are read at the end of each."""
 FIRST_LAYERS = (0, 5, 10, 17, 24)
-"""Number of each block's first layer in the published weights; convolutions lie two apart."""
+"""Number of each block's first layer in the published weights; convolutions are two apart."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
@@ -62,10 +60,10 @@ class LPIPS(nn.Module):
 
 
 class SquaredDifference(nn.Module):
-    """What stands in for LPIPS: squared differences of pixels and of their differences to neighbours, at three sizes.
+    """Substitute for LPIPS: squared differences of pixels and of their differences to neighbours, at three sizes.
 
     Ours. Absolute errors alone are least when whatever is thin, bright and rare is left out; squared ones are not. It
-    does not know what people see.
+    is no model of human vision.
     """
 
     def forward(self, found: Tensor, wanted: Tensor) -> Tensor:

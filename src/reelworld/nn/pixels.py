@@ -9,8 +9,6 @@ from torch import Tensor
 
 from reelworld.types import UserError
 
-__all__ = ["check_divisible", "patchify", "rarity_weights", "to_float", "to_uint8", "unpatchify"]
-
 
 def to_float(pixels: Tensor) -> Tensor:
     """Turn uint8 pixels (any shape) into float32 in [-1, 1]."""

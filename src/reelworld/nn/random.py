@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["Generators", "uniform"]
-
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 

@@ -1,8 +1,8 @@
-"""Rotary positions: queries and keys are turned by an angle that grows with their place, so scores see differences.
+"""Rotary positions: queries and keys are rotated by an angle that grows with their position.
 
 Source: Su et al. 2021 (arXiv:2104.09864), section 3.2, as in ``GeometricRotary``. The others differ: all angles are
 whole multiples of a turn divided by ``PERIOD``, so that they come from a small table and are exact however many frames
-have passed; wavelengths reach from 2 pi to four times the distance that is looked over, not to 10,000.
+have passed; wavelengths reach from 2 pi to four times the distance of the window, not to 10,000.
 
 Shapes: ... any leading shape, E width of a head (even), R C rows and columns of a grid, S tokens of a frame
 """
@@ -16,14 +16,12 @@ from torch import Tensor, nn
 
 from reelworld.types import UserError
 
-__all__ = ["GeometricRotary", "GridRotary", "Rotary", "rotate"]
-
 PERIOD = 4096
-"""Places after which angles repeat; windows are far shorter."""
+"""Positions after which angles repeat; windows are far shorter."""
 
 
 def _turns(pairs: int, distance: int) -> Tensor:
-    """Choose how often each pair of channels turns in PERIOD places: 1 radian a place and slower, int64 (pairs,)."""
+    """Choose the rotations of each pair of channels in PERIOD positions: 1 radian each and slower, int64 (pairs,)."""
     if not 1 <= distance <= PERIOD // 4:
         raise UserError(f"rotary positions reach over {distance} places; wanted 1 to {PERIOD // 4}.")
     fast, slow = PERIOD / (2 * math.pi), PERIOD / (4 * distance)
@@ -45,7 +43,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class Rotary(nn.Module):
-    """Turns by a place on a line, e.g. the number of a frame."""
+    """Rotates by a position on a line, e.g. the number of a frame."""
 
     turns: Tensor
 
@@ -54,7 +52,7 @@ class Rotary(nn.Module):
 
         Args:
             width: E, even.
-            distance: Places between the farthest two that see each other.
+            distance: Positions between the farthest two that see each other.
         """
         super().__init__()
         if width % 2:
@@ -62,12 +60,12 @@ class Rotary(nn.Module):
         self.register_buffer("turns", _turns(width // 2, distance), persistent=False)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Turn (..., E) by places, int64, broadcast to (...)."""
+        """Rotate (..., E) by positions, int64, broadcast to (...)."""
         return _turn(x, positions.unsqueeze(-1) * self.turns)
 
 
 class GeometricRotary(nn.Module):
-    """Turns by a place on a line, with the wavelengths of the paper: published transformers were trained with these."""
+    """Rotates by a position on a line, with the wavelengths of the paper, as published transformers do."""
 
     cos: Tensor
     sin: Tensor
@@ -77,7 +75,7 @@ class GeometricRotary(nn.Module):
 
         Args:
             width: E, even.
-            places: Number of places there are.
+            places: Number of positions.
             base: The longest wavelength is about 2 pi times this.
         """
         super().__init__()
@@ -89,16 +87,16 @@ class GeometricRotary(nn.Module):
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, x: Tensor, places: Tensor) -> Tensor:
-        """Turn (..., E) by places, int64, broadcast to (...)."""
+        """Rotate (..., E) by positions, int64, broadcast to (...)."""
         return rotate(x, *self.at(places))
 
     def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Look up places once for a stack of layers: what ``rotate`` takes, (..., E / 2) each."""
+        """Look up positions once for a stack of layers: what ``rotate`` takes, (..., E / 2) each."""
         return self.cos[places], self.sin[places]
 
 
 class GridRotary(nn.Module):
-    """Turns by row (half of the channels) and column (the other half); tokens before the grid are not turned."""
+    """Rotates by row (half of the channels) and column (the other half); tokens before the grid are not turned."""
 
     angles: Tensor
 

@@ -1,11 +1,11 @@
 """The spacetime transformer: attention within each frame, causal attention over time at each place, one feed-forward.
 
-It maps embeddings to embeddings and knows nothing of codes or pixels, so that masked dynamics, tokenizers that are
+It maps embeddings to embeddings, independent of codes and pixels: masked dynamics, tokenizers that are
 causal in time and latent action models share it. Frames can be read all at once (``forward``) or as they come
 (``prefill``, ``step``): the past is kept as keys and values of the last frames per layer, so a step costs the frames
 that it is given. Both give the same numbers: ``forward`` looks back over the same window in every layer.
 
-Source: Bruce et al. 2024 (arXiv:2402.15391), section 2 and figure 4. Differs: time is told by rotary angles or by a
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2 and figure 4. Differs: time is given by rotary angles or by a
 bias per lag where the paper has tables, so that the window can slide for ever; ``time="none"``, ``space="none"`` and
 ``norms`` leave room for published weights whose tables belong to the dynamics.
 
@@ -50,26 +50,26 @@ class STConfig:
     window: int = 16
     """Frames that attention in time reaches back to, the current one included."""
     time: Literal["rotary", "lags", "none"] = "rotary"
-    """How attention in time knows how long ago a frame was: rotary angles, a learned bias per lag, or not at all."""
+    """Positions of attention in time: rotary angles, a learned bias per lag, or none."""
     space: Literal["learned", "rotary", "none"] = "learned"
-    """How tokens know their place: a learned table that is added at the entrance, rotary angles, or not at all."""
+    """Positions within a frame: a learned table that is added to the input, rotary angles, or none."""
     norms: Literal["pre", "no_time", "none"] = "pre"
-    """Where layer norms stand: before each part and at the end; before attention in space and the feed-forward only
+    """Position of layer norms: before each part and at the end; before attention in space and the feed-forward only
     (1xgpt); nowhere (1xgpt with qk_norm)."""
     qk_norm: bool = True
-    """Whether queries and keys are normed per head."""
+    """Norm queries and keys per head."""
     qkv_bias: bool = False
-    """Whether queries, keys and values have a bias."""
+    """Add a bias to queries, keys and values."""
     proj_bias: bool = True
-    """Whether the outputs of attention have a bias."""
+    """Add a bias to the outputs of attention."""
     mlp_bias: bool = True
-    """Whether the feed-forward has biases."""
+    """Add biases to the feed-forward."""
     mlp_ratio: float = 4.0
     """Width of the feed-forward's inside, in widths."""
     dropout: float = 0.0
-    """Share of the feed-forward's numbers that training drops."""
+    """Probability that a number of the feed-forward is dropped in training."""
     attn_dropout: float = 0.0
-    """Share of attention weights that training drops."""
+    """Probability that an attention weight is dropped in training."""
     is_mup: bool = False
     """Scale scores by 8 / E instead of E ** -0.5 (muP)."""
 
@@ -90,23 +90,23 @@ class STConfig:
         return self.width // self.heads
 
 
-# ------------------------------------------------------------------ how time is told
+# ------------------------------------------------------------------ positions in time
 
 
-class TimeSense(Protocol):
-    """How one layer's attention in time knows how long ago a frame was."""
+class TimePositions(Protocol):
+    """Positions of one layer's attention in time."""
 
     def turn(self, x: Tensor, positions: Tensor) -> Tensor:
         """Change queries or keys (B, S, H, T, E) for frames of these numbers, (T,) or (B, T)."""
         ...
 
     def mask(self, seen: WindowMask) -> Mask:
-        """Add to who sees whom."""
+        """Complete the mask of visible frames."""
         ...
 
 
-class NoTime(nn.Module):
-    """Frames before are a set: what tells their order is added to the embeddings."""
+class NoTimePositions(nn.Module):
+    """No positions: they are part of the embeddings."""
 
     def turn(self, x: Tensor, positions: Tensor) -> Tensor:
         """Leave them as they are."""
@@ -118,7 +118,7 @@ class NoTime(nn.Module):
 
 
 class RotaryTime(nn.Module):
-    """Queries and keys are turned by the number of their frame."""
+    """Queries and keys are rotated by the number of their frame."""
 
     def __init__(self, width: int, window: int) -> None:
         super().__init__()
@@ -155,21 +155,21 @@ class LagTime(nn.Module):
         )
 
 
-def _time_sense(config: STConfig) -> nn.Module:
+def _time_positions(config: STConfig) -> nn.Module:
     match config.time:
         case "rotary":
             return RotaryTime(config.head_width, config.window)
         case "lags":
             return LagTime(config.heads, config.window)
         case "none":
-            return NoTime()
+            return NoTimePositions()
 
 
 # ------------------------------------------------------------------ the block
 
 
 class Heads(nn.Module):
-    """What both kinds of attention are made of: one matrix for queries, keys and values, norms, the way out."""
+    """Projections of both kinds of attention: one matrix for queries, keys and values, norms, output."""
 
     def __init__(self, config: STConfig) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class TimeAttention(nn.Module):
     def __init__(self, config: STConfig) -> None:
         super().__init__()
         self.heads = Heads(config)
-        self.sense = _time_sense(config)
+        self.sense = _time_positions(config)
 
     def forward(self, x_BTSD: Tensor, seen: WindowMask) -> tuple[Tensor, Tensor, Tensor]:
         """Mix each place over the frames that are given; also return keys and values, (B * S, H, T, E)."""
@@ -226,8 +226,8 @@ class TimeAttention(nn.Module):
         return self._merge(x_BQSD, self.heads.mix(q, keys, values, self._sense.mask(seen)))
 
     @property
-    def _sense(self) -> TimeSense:
-        return cast(TimeSense, self.sense)
+    def _sense(self) -> TimePositions:
+        return cast(TimePositions, self.sense)
 
     def _project(self, x_BTSD: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         q, k, v = (part.permute(0, 2, 3, 1, 4) for part in self.heads.project(x_BTSD))  # (B, S, H, T, E)
@@ -288,7 +288,7 @@ class STTransformer(nn.Module):
 
         Args:
             config: Its shape. Tokens of a frame are its ``rows * columns`` in raster order; others (an action, say)
-                may stand before them.
+                may come before them.
         """
         super().__init__()
         self.config = config
@@ -321,7 +321,7 @@ class STTransformer(nn.Module):
             x: Embeddings, (B, T, S, D).
             film: Scales and shifts of each block's feed-forward, (B, T, L, 2, D); None changes nothing.
             positions: Numbers of the frames, int64, (T,); None for frames that follow each other.
-            drafts: Which frames are drafts, bool, (T,): a draft stands beside the settled frame of the same number
+            drafts: Which frames are drafts, bool, (T,): a draft has the number of a settled frame
                 and sees itself and settled frames before it; nothing else sees it.
 
         Returns:
@@ -331,7 +331,7 @@ class STTransformer(nn.Module):
         return self._read(x, film, self._seen(x, positions, drafts))[0]
 
     def prefill(self, x: Tensor, film: Tensor | None = None, ahead: int = 1) -> tuple[Tensor, FrameCache]:
-        """Read the first frames of streams and keep what later ones look at.
+        """Read the first frames of streams and keep what later ones attend to.
 
         Args:
             x: Embeddings, (B, T, S, D); T may be 0.

@@ -1,6 +1,6 @@
 """Base class of state dataclasses: tensors with one row per stream.
 
-A stream is one of the sequences that a model continues side by side. Models keep what they know of their streams in
+A stream is one of the sequences that a model continues side by side. Models keep the state of their streams in
 dataclasses; copying, joining and overwriting streams is the same for all of them and is written here once.
 """
 
@@ -12,8 +12,6 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor
-
-__all__ = ["Streams"]
 
 
 class Streams:

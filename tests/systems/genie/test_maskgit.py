@@ -270,7 +270,7 @@ def test_long_clips_are_judged_as_short_ones(form: str, monkeypatch: pytest.Monk
     model = make(form)
     codes, actions = draw(model, 2, 9)
     at_once = model.score(Codes.of(codes), rows(actions, 0, 9))
-    monkeypatch.setattr("reelworld.systems.genie.maskgit.LONGEST_AT_ONCE", 8)
+    monkeypatch.setattr("reelworld.systems.genie.maskgit.MAX_PARALLEL_FRAMES", 8)
     reads = []
     hook = model.transformer.blocks[0].mlp.register_forward_hook(lambda _, inputs, out: reads.append(out.shape[1]))
     one_by_one = model.score(Codes.of(codes), rows(actions, 0, 9))

@@ -79,10 +79,10 @@ def test_one_frame_at_a_time_is_as_all_at_once() -> None:
     codes, pixels = model.encode(video), model.decode(model.encode(video))
     of_context, watched = model.watch(video[:, :2])
     assert torch.equal(of_context, codes.grids["context"][:, :2])
-    memory = model.begin(codes[:3])
+    memory = model.init_state(codes[:3])
     for t in range(2, 6):
         assert torch.equal(model.encode_frames(video[:, t : t + 1], watched), codes.video[:, t : t + 1])
-        frame = model.advance(codes[t : t + 1], memory)
+        frame = model.decode_step(codes[t : t + 1], memory)
         torch.testing.assert_close(frame[:, 0], pixels[:, t], atol=1e-5, rtol=1e-5)
 
 
@@ -98,14 +98,14 @@ def test_decoded_frames_know_the_context() -> None:
 def test_memories_can_be_copied_and_replaced() -> None:
     model = made()
     codes = model.encode(clips(3))
-    memory = model.begin(codes)
-    whole = model.advance(codes[4:5], memory)
+    memory = model.init_state(codes)
+    whole = model.decode_step(codes[4:5], memory)
     turned = memory.index_select(torch.tensor([2, 0]))
     swapped = Codes({"video": codes.video[[2, 0], 4:5]})
-    torch.testing.assert_close(model.advance(swapped, turned), whole[[2, 0]])
+    torch.testing.assert_close(model.decode_step(swapped, turned), whole[[2, 0]])
     turned.index_copy_(torch.tensor([1]), memory.index_select(torch.tensor([1])))
-    torch.testing.assert_close(model.advance(Codes({"video": codes.video[[2, 1], 4:5]}), turned), whole[[2, 1]])
-    torch.testing.assert_close(model.advance(codes[4:5], memory), whole)
+    torch.testing.assert_close(model.decode_step(Codes({"video": codes.video[[2, 1], 4:5]}), turned), whole[[2, 1]])
+    torch.testing.assert_close(model.decode_step(codes[4:5], memory), whole)
 
 
 @torch.no_grad()

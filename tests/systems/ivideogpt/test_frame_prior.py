@@ -8,7 +8,7 @@ import torch
 from tests.systems.ivideogpt.test_transformer import SMALL, codes, made, told
 
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.systems.ivideogpt.frame_prior import DraftTraining, FramePrior, FrameSizes, frames_before
+from reelworld.systems.ivideogpt.frame_prior import FramePrior, FramePriorTraining, FrameSizes, frames_before
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.systems.ivideogpt.transformer_state import IVideoGPTState
 from reelworld.types import Batch, Codes, Conditions
@@ -29,7 +29,7 @@ def test_a_draft_knows_three_frames_and_the_actions_between_and_behind_them() ->
 
     def drafts(video: torch.Tensor, arm: torch.Tensor) -> torch.Tensor:
         conditions = Conditions(actions={**told(frames=8).actions, "arm": arm})
-        return model._draft(video[:, 2:], model._led(conditions, 2, 6))[0]
+        return model._predict_frames(video[:, 2:], model._led(conditions, 2, 6))[0]
 
     video, arm = codes(frames=8).video, told(frames=8).actions["arm"]
     before = drafts(video, arm)
@@ -62,7 +62,7 @@ def test_codes_with_the_same_vector_are_the_same_and_one_unknown_is_none_of_them
     draft = FramePrior(FrameSizes(n_cells=3, n_codes=5, code_width=4, n_numbers=0, width=8)).eval()
     vectors = torch.randn(5, 4)
     vectors[3] = vectors[1]
-    draft.reader.know_codes(10 * vectors)
+    draft.reader.load_code_vectors(10 * vectors)
     torch.testing.assert_close(draft.reader.vectors[:-1], vectors / vectors.std())
     past, none = torch.tensor([[[[0, 1, 2], [1, 4, 0], [2, 1, 1]]]]), torch.zeros(1, 1, 3, 0)
     guesses = [draft(torch.where(past == 1, code, past), none)[1] for code in (1, 3, 5)]
@@ -77,7 +77,7 @@ def test_at_first_things_stay_and_a_silent_draft_says_nothing() -> None:
     draft.guess.bias.zero_()
     past, actions = torch.tensor([[[[0, 1, 2], [3, 4, 5], [2, 2, 0]]]]), torch.rand(1, 1, 3, 2)
     assert draft(past, actions)[0].argmax(-1).tolist() == [[[0, 1, 2]]]
-    draft.be_silent()
+    draft.zero_scores()
     assert not draft(past, actions)[0].any()
     assert draft.train().reader.training and not draft.requires_grad_(False).train().reader.training
 
@@ -86,22 +86,22 @@ def test_at_first_things_stay_and_a_silent_draft_says_nothing() -> None:
 def test_scores_are_those_of_the_draft_and_of_the_transformer() -> None:
     """A transformer with a silent draft is one without; what a draft says of a code is added to its score."""
     model = made(DRAFTING)
-    assert model.draft is not None and model.hint is not None
+    assert model.frame_prior is not None and model.hint is not None
     bare = IVideoGPTTransformer(replace(SMALL, has_rewards=False)).eval()
     bare_names = {k.split(".")[0] for k in bare.state_dict()}
     bare.load_state_dict({k: v for k, v in model.state_dict().items() if k.split(".")[0] in bare_names})
     ids = model.layout.pack(codes())
     model.hint.weight.zero_()
     model.hint.bias.zero_()
-    scores = model._draft(codes().video[:, 2:], model._led(told(), 2, 4))[0]
+    scores = model._predict_frames(codes().video[:, 2:], model._led(told(), 2, 4))[0]
     added = (model.logits(ids, told()) - bare.logits(ids, told()))[:, model.layout.prelude :].unflatten(1, (4, 4))
     torch.testing.assert_close(added[:, :, :3, model.layout.frame_ids], scores)
     added[:, :, :3, model.layout.frame_ids] = 0
     assert not added.any()
     batch = Batch(codes=codes(), conditions=told())
     expected = torch.nn.functional.cross_entropy(scores.flatten(0, 2), codes().video[:, 2:].flatten())
-    torch.testing.assert_close(torch.tensor(model.draft_loss(batch).mean()["draft"]), expected)
-    model.draft.be_silent()
+    torch.testing.assert_close(torch.tensor(model.frame_prior_loss(batch).mean()["draft"]), expected)
+    model.frame_prior.zero_scores()
     assert torch.equal(model.logits(ids, told()), bare.logits(ids, told()))
 
 
@@ -138,10 +138,10 @@ def test_drafts_and_verdicts_learn_alone() -> None:
     """The codes of a frame are those of the one before, moved on by its action; one of them is rewarded."""
     torch.manual_seed(0)
     model, generator = IVideoGPTTransformer(replace(DRAFTING, frame_prior_width=32)), torch.Generator().manual_seed(0)
-    assert model.draft is not None and model.verdict is not None
-    model.measure_rewards_in(10.0)
-    training = DraftTraining([model.draft, model.verdict], model.draft_loss)
-    assert {*training.parameters()} == {*model.draft.parameters(), *model.verdict.parameters()}
+    assert model.frame_prior is not None and model.reward_head is not None
+    model.set_reward_scale(10.0)
+    training = FramePriorTraining([model.frame_prior, model.reward_head], model.frame_prior_loss)
+    assert {*training.parameters()} == {*model.frame_prior.parameters(), *model.reward_head.parameters()}
     optimizer = torch.optim.Adam(training.parameters(), 3e-3)
 
     def batch(n: int) -> Batch:
@@ -163,7 +163,7 @@ def test_drafts_and_verdicts_learn_alone() -> None:
         held_out = batch(64)
         assert held_out.codes is not None
         later = held_out.codes.video[:, 2:]
-        guessed = model._draft(later, model._led(held_out.conditions, 64, 4))[0].argmax(-1)
+        guessed = model._predict_frames(later, model._led(held_out.conditions, 64, 4))[0].argmax(-1)
     right = (guessed == later)[:, 1:].float().mean()  # the first one has nothing before it
     assert right > 0.95, float(right)
     assert held_out.rewards is not None

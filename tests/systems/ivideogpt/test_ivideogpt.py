@@ -87,12 +87,12 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
             before, rewards=True, dynamics__cell_positions=True, frame_prior__width=8, dynamics__initial_std=0.1
         )
     assert sorted(message.split(": ", 1)[1] for message in caplog.messages) == [
-        "the draft of frames is new, and begins at zero.",
+        "the frame prior is new, and begins at zero.",
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
         "the table of cells is new, and begins at zero.",
-        "what codes tell of rewards is new, and begins at zero.",
-        "what slots are told of drafts is new, and begins at zero.",
+        "the reward head that reads codes is new, and begins at zero.",
+        "the projection of the frame prior to slots is new, and begins at zero.",
     ]
     old = World.load(before)
     told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)
@@ -174,7 +174,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
         model = build(config, dataset.info)
         parts: Any = model.parts
         dynamics: Any = parts["dynamics"]
-        inner, drafts, calls = dynamics.draft_loss, [dynamics.draft.guess.weight.detach().clone()], []
+        inner, drafts, calls = dynamics.frame_prior_loss, [dynamics.frame_prior.guess.weight.detach().clone()], []
 
         def loss(batch: Batch, generator: torch.Generator | None = None) -> Losses:
             calls.append(1)
@@ -185,9 +185,9 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
         def stages(run: Run) -> Iterator[Stage]:
             for stage in stages_of(config, model, TrainingData(dataset, config, run.folder)):
                 yield stage
-                drafts.append(dynamics.draft.guess.weight.detach().clone())
+                drafts.append(dynamics.frame_prior.guess.weight.detach().clone())
 
-        dynamics.draft_loss = loss
+        dynamics.frame_prior_loss = loss
         with Run.open(folder, {"seed": 0}) as run:
             train(stages(run), run, parts, seed=0, device="cpu", console=Console(quiet=True))
         moved = [not torch.equal(*two) for two in pairwise(drafts)]
@@ -195,7 +195,7 @@ def test_drafts_learn_first_then_stay_and_a_stopped_training_goes_on(tmp_path: P
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         assert [line["stage"] for line in lines if "val_draft" in line.get("validation", {})] == ["draft"]
         known = parts["tokenizer"].frame_codebook.vectors
-        torch.testing.assert_close(dynamics.draft.reader.vectors[:-1] * known.std(), known)
+        torch.testing.assert_close(dynamics.frame_prior.reader.vectors[:-1] * known.std(), known)
         return dict(dynamics.state_dict())
 
     whole = learn(tmp_path / "whole")

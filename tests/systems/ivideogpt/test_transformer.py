@@ -48,11 +48,11 @@ def told(n: int = 2, frames: int = 6) -> Conditions:
 def test_an_action_moves_the_frames_it_leads_to() -> None:
     """Action t leads to frame t + 1: it moves that frame and those behind it, unless it lies between context frames."""
     model = made()
-    before = model.score(codes(), told()).nats
+    before = model.score(codes(), told()).nll
     for t in range(6):
         other = told()
         other.actions["arm"][:, t] += 1
-        moved = ((model.score(codes(), other).nats - before).abs() > 1e-6).all(0).tolist()  # of frames 2 to 5
+        moved = ((model.score(codes(), other).nll - before).abs() > 1e-6).all(0).tolist()  # of frames 2 to 5
         assert moved == [1 <= t < frame for frame in range(2, 6)], t
 
 
@@ -138,7 +138,7 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at(frame_prior_width: int) 
     model = made(replace(SMALL, frame_prior_width=frame_prior_width))
     rewards = torch.randn(2, 6, generator=torch.Generator().manual_seed(4))
     batch = Batch(codes=codes(), conditions=told(), rewards=rewards)
-    total, count = (model.draft_loss if frame_prior_width else model.loss)(batch).terms["reward"]
+    total, count = (model.frame_prior_loss if frame_prior_width else model.loss)(batch).terms["reward"]
     expected = (model.score(codes(), told()).reward - rewards[:, 1:5]).square()  # steps 1 to 4 lead to frames 2 to 5
     torch.testing.assert_close(total / count, expected.mean())
 
@@ -148,7 +148,7 @@ def test_rewards_belong_to_the_frame_that_is_arrived_at(frame_prior_width: int) 
 def test_rewards_stay_what_they_were_in_another_unit(frame_prior_width: int) -> None:
     model = made(replace(SMALL, frame_prior_width=frame_prior_width))
     before = model.score(codes(), told()).reward
-    model.measure_rewards_in(8.0)
+    model.set_reward_scale(8.0)
     assert model.reward_scale == 8
     torch.testing.assert_close(model.score(codes(), told()).reward, before)
 
@@ -174,11 +174,11 @@ def test_a_new_head_for_ends_expects_as_many_as_there_are() -> None:
     torch.manual_seed(0)
     model = IVideoGPTTransformer(replace(SMALL, has_ends=True))
     assert (model.score(codes(), told()).terminated < 2e-6).all()  # where recordings say nothing of ends
-    model.expect_ends(0.1)
+    model.set_termination_rate(0.1)
     torch.testing.assert_close(model.score(codes(), told()).terminated, torch.full((2, 4), 0.1))
     trained = made(replace(SMALL, has_ends=True))
     before = trained.score(codes(), told()).terminated
-    trained.expect_ends(0.1)
+    trained.set_termination_rate(0.1)
     assert torch.equal(trained.score(codes(), told()).terminated, before)
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 
-__all__ = ["ChannelsFirst", "Projected", "project"]
-
 
 class Projected(Quantizer):
     """Quantizes what ``before`` makes of the rows and gives what ``after`` makes of the codes' vectors.

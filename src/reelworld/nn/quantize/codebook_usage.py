@@ -1,4 +1,4 @@
-"""How evenly codes are used.
+"""Codebook usage: perplexity of the codes.
 
 Shapes: K codes, ... any shape
 """
@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 
 from reelworld.nn.quantize.distributed import gather_ranks, sum_ranks
-
-__all__ = ["count_codes", "perplexity", "perplexity_of"]
 
 MOST_BINS = 2**20
 """Larger codebooks are counted by sorting what was used, not by one bin per code."""

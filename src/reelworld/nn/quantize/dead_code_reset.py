@@ -1,4 +1,4 @@
-"""Where codes come from and what happens to codes that nothing chooses: siblings for codebooks that are learned.
+"""Initialization of codebooks, and reset of dead codes.
 
 Shapes: R rows, K codes, D width
 """

@@ -1,4 +1,4 @@
-"""Which code is near: siblings that place vectors in the space where codes live and measure there.
+"""Distances between rows and codes, in the space that both are projected to.
 
 Shapes: R rows, K codes, D width, ... any leading shape
 """
@@ -10,8 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-__all__ = ["Cosine", "Euclidean", "Metric", "nearest_codes"]
 
 CHUNK = 8192
 """Rows compared with the codebook at once."""
@@ -40,7 +38,7 @@ class Euclidean:
 
 
 class Cosine:
-    """Directions: everything lies on the unit sphere.
+    """Directions: rows and codes are projected to the unit sphere.
 
     Source: Yu et al. 2021 (arXiv:2110.04627), section 3.2 (l2-normalized codes).
     """

@@ -13,8 +13,6 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["first_rank", "gather_ranks", "sum_ranks"]
-
 
 def _is_alone() -> bool:
     return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1

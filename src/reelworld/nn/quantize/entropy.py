@@ -17,10 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from reelworld.nn.quantize.distributed import sum_ranks
 
-__all__ = ["FullEntropy", "GroupedEntropy", "SoftEntropy", "code_probabilities", "default_entropy"]
-
 FULL_BITS = 12
-"""Up to here every code of every row is looked at by default."""
+"""Up to here every code of every row is counted by default."""
 ENTRIES = 2**20
 """Probabilities of one piece of rows: 4 MiB."""
 FLOOR = 1e-5

@@ -19,8 +19,6 @@ from reelworld.nn.quantize.codebook_usage import perplexity_of
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.straight_through import straight_through
 
-__all__ = ["FSQ", "FiniteScalar", "NotebookFSQ", "SymmetricFSQ", "code_digits"]
-
 MARGIN = 1e-3
 """Share by which the squashed range differs from the levels' range."""
 MOST_LEVELS = 1000
@@ -40,7 +38,7 @@ def code_digits(levels: Sequence[int]) -> Tensor:
 class FiniteScalar(Quantizer):
     """Round each of K dimensions to ``levels[k]`` values in [-1, 1], straight-through; nothing is learned.
 
-    Siblings differ in how a dimension is squashed and where its levels lie.
+    Siblings differ in how a dimension is squashed and where its levels are.
     """
 
     levels: Tensor
@@ -61,7 +59,7 @@ class FiniteScalar(Quantizer):
 
     @abstractmethod
     def bound(self, latent: Tensor) -> Tensor:
-        """Squash (..., K) to positions; neighbouring levels lie 1 apart."""
+        """Squash (..., K) to positions; neighbouring levels are 1 apart."""
 
     @abstractmethod
     def to_level(self, position: Tensor) -> Tensor:
@@ -127,7 +125,7 @@ class _Centred(FiniteScalar):
 
 
 class FSQ(_Centred):
-    """The form in common use: an input of 0 lies at the value 0.
+    """The form in common use: an input of 0 has the value 0.
 
     Source: arXiv:2309.15505, section 3, and the bound with its shift for even levels of the authors' notebook. Differs:
     the shift undoes the squashing (atanh), and the squashed range is a little wider than the levels, not narrower.
@@ -144,7 +142,7 @@ class FSQ(_Centred):
 class NotebookFSQ(_Centred):
     """As the authors' notebook has it, for weights that were trained with it.
 
-    Source: arXiv:2309.15505, appendix A.1. Its shift for even levels is tan, not atanh: an input of 0 lies near the
+    Source: arXiv:2309.15505, appendix A.1. Its shift for even levels is tan, not atanh: an input of 0 is near the
     value 0, not on it.
     """
 
@@ -157,7 +155,7 @@ class NotebookFSQ(_Centred):
 
 
 class SymmetricFSQ(FiniteScalar):
-    """Levels lie evenly from -1 to 1, also where their number is even: two levels make a sign.
+    """Levels are spaced evenly from -1 to 1, also where their number is even: two levels make a sign.
 
     Source: the bottleneck of Parker et al. 2024 (arXiv:2411.19842). Differs: no noise stands in for rounding.
     """

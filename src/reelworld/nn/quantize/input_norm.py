@@ -1,4 +1,4 @@
-"""Numbers of one size before they are quantized.
+"""Normalization of the input of quantizers.
 
 Shapes: ... any leading shape, K dimensions
 """
@@ -6,8 +6,6 @@ Shapes: ... any leading shape, K dimensions
 from __future__ import annotations
 
 from torch import Tensor, nn
-
-__all__ = ["InputNorm"]
 
 
 class InputNorm(nn.Module):

@@ -16,8 +16,6 @@ from reelworld.nn.quantize.entropy import SoftEntropy, default_entropy
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 from reelworld.nn.quantize.straight_through import straight_through
 
-__all__ = ["BSQ", "LFQ", "BitQuantizer", "entropy_penalty"]
-
 MOST_BITS = 62
 """Codes are int64."""
 

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer, side_by_side
 
-__all__ = ["ProductQuantizer", "SharedProductQuantizer"]
-
 
 class ProductQuantizer(Quantizer):
     """Each piece has a quantizer of its own, with numbers and statistics of its own.

@@ -1,4 +1,4 @@
-"""What every quantizer promises: vectors in; codes, the codes' vectors and how far they were apart out.
+"""Interface of quantizers: vectors in; codes, the codes' vectors and the distance to them out.
 
 Quantizers compose. A leaf (a codebook, FSQ, LFQ, BSQ) has one codebook; ``product.py`` and ``residual.py`` put several
 together; ``layout.py`` adds projections and the channel order of video.
@@ -15,11 +15,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Quantized", "Quantizer", "side_by_side"]
-
 
 class Quantized(NamedTuple):
-    """What became of some rows. Numbers per codebook are scalars, or (C,) where a quantizer has C codebooks."""
+    """Result of quantizing some rows. Numbers per codebook are scalars, or (C,) where a quantizer has C codebooks."""
 
     codes: Tensor
     """int64, (...), or (..., C)."""
@@ -31,7 +29,7 @@ class Quantized(NamedTuple):
     perplexity: Tensor
     """exp(entropy) of the codes of this batch; in training, of all ranks' batches together."""
     n_entries: int
-    """How many numbers each entry of ``squared_error`` and ``codebook_error`` sums up."""
+    """Count of the numbers that each entry of ``squared_error`` and ``codebook_error`` sums up."""
     codebook_error: Tensor
     """The same sum, for the (fixed) input; moves codebooks that learn by gradients, 0 for all others."""
     row_entropy: Tensor

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from reelworld.nn.quantize.quantizer import Quantized, Quantizer, side_by_side
 
-__all__ = ["ResidualQuantizer"]
-
 
 class ResidualQuantizer(Quantizer):
     """Q quantizers, one after the other; the vector of Q codes is the sum of theirs.

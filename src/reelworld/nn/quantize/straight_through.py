@@ -1,4 +1,4 @@
-"""How gradients pass a choice that has none: siblings of one form, (rows, chosen) -> vectors.
+"""Straight-through gradient estimators, (rows, chosen) -> vectors.
 
 The value is that of ``chosen`` (to rounding); the gradient goes to ``rows`` alone.
 
@@ -12,8 +12,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-__all__ = ["Estimator", "rotation", "straight_through"]
 
 SHORT = 1e-6
 """Length below which a row has no direction to rotate from."""

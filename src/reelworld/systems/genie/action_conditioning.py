@@ -1,4 +1,4 @@
-"""Ways to tell a spacetime transformer which action belongs to a frame: add, prepend a token, concatenate, or FiLM.
+"""Action conditioning of a spacetime transformer: add, prepend a token, concatenate, or FiLM.
 
 All four take embeddings of frames and one vector per frame, and give what the transformer is fed. The published
 systems disagree on which is best (Genie adds, its reproductions prepend or concatenate), so it is a choice.
@@ -18,25 +18,12 @@ from typing import Literal, NamedTuple, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "ActionConditioning",
-    "AddAction",
-    "ConcatAction",
-    "Conditioned",
-    "Conditioning",
-    "FiLMAction",
-    "NoAction",
-    "PrependAction",
-    "action_conditioning",
-    "leading_actions",
-]
-
 Conditioning = Literal["add", "prepend", "concat", "film"]
 INIT_STD = 0.02
 
 
 class Conditioned(NamedTuple):
-    """What a spacetime transformer is fed."""
+    """Input of a spacetime transformer."""
 
     x: Tensor
     """Embeddings, (B, T, S, D); one token more per frame where the action is one."""
@@ -45,18 +32,18 @@ class Conditioned(NamedTuple):
 
 
 class ActionConditioning(Protocol):
-    """A way to tell the transformer of actions."""
+    """Conditions the transformer's input on actions."""
 
     def __call__(self, x: Tensor, action: Tensor) -> Conditioned:
-        """Tell each frame (B, T, S, D) of its action (B, T, A)."""
+        """Condition frames (B, T, S, D) on their actions (B, T, A)."""
         ...
 
     def strip(self, x: Tensor) -> Tensor:
-        """Take what the transformer made of (B, T, S, D) without tokens that were added."""
+        """Remove added tokens from the output (B, T, S, D)."""
         ...
 
 
-class _AtTheEntrance(nn.Module):
+class _NoToken(nn.Module):
     """No token is added."""
 
     def strip(self, x: Tensor) -> Tensor:
@@ -64,7 +51,7 @@ class _AtTheEntrance(nn.Module):
         return x
 
 
-class NoAction(_AtTheEntrance):
+class NoAction(_NoToken):
     """For worlds that run by themselves."""
 
     def forward(self, x: Tensor, action: Tensor) -> Conditioned:
@@ -72,7 +59,7 @@ class NoAction(_AtTheEntrance):
         return Conditioned(x)
 
 
-class AddAction(_AtTheEntrance):
+class AddAction(_NoToken):
     """The projected action is added to every token of its frame."""
 
     def __init__(self, width: int, action_width: int, layers: int) -> None:
@@ -100,8 +87,8 @@ class PrependAction(nn.Module):
         return x[:, :, 1:]
 
 
-class ConcatAction(_AtTheEntrance):
-    """The action stands beside every token's channels, and one matrix mixes both."""
+class ConcatAction(_NoToken):
+    """The action is concatenated to every token's channels, and one matrix mixes both."""
 
     def __init__(self, width: int, action_width: int, layers: int) -> None:
         super().__init__()
@@ -117,7 +104,7 @@ class ConcatAction(_AtTheEntrance):
         return Conditioned(self.mix(torch.cat([x, beside], -1)))
 
 
-class FiLMAction(_AtTheEntrance):
+class FiLMAction(_NoToken):
     """The action scales and shifts what each block's feed-forward reads."""
 
     def __init__(self, width: int, action_width: int, layers: int) -> None:
@@ -158,7 +145,7 @@ def leading_actions(actions: Tensor, first: Tensor) -> Tensor:
 
     Args:
         actions: Vectors of the actions taken after each frame but the last, (B, T - 1, A).
-        first: Stands for what led to the first frame, which nobody knows, (A,).
+        first: Vector of the unknown action that led to the first frame, (A,).
 
     Returns:
         Vectors of the actions that led to each frame, (B, T, A).

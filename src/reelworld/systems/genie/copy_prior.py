@@ -1,7 +1,6 @@
-"""What stood at a place before, told to the code that is to be predicted there.
+"""Copy prior: a masked code sees the code of the frame before at its position, and its logits start as a copy.
 
-Most of a picture stands still. A masked code that is told the code before it, and is taken for that code until
-something else is learned, leaves to the model what changes.
+Most of a picture does not change: what is left to the model are the changes.
 
 Shapes: ... any leading shape, V = sum of the sizes of a code's digits, D width
 """
@@ -13,8 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.systems.genie.factored_codes import Factors
-
-__all__ = ["CopyPrior", "NoCopyPrior"]
 
 FIRST_BIAS = 4.0
 """Head start of the code before, in nats."""
@@ -46,7 +43,7 @@ class CopyPrior(nn.Module):
 
 
 class NoCopyPrior(nn.Module):
-    """For models that are not told what stood there."""
+    """For models without a copy prior."""
 
     def embed_previous(self, x: Tensor, before: Tensor | None, hidden: Tensor | None) -> Tensor:
         """Change nothing."""

@@ -1,6 +1,6 @@
 """Large codebooks as several small ones: a code is a mixed-radix number, each digit has a vocabulary of its own.
 
-A codebook of 2^18 codes becomes two of 512: embeddings are sums over digits, logits stand side by side, digits are
+A codebook of 2^18 codes becomes two of 512: embeddings are sums over digits, logits are concatenated, digits are
 independent given the features. With one factor all of it is the ordinary thing.
 
 Source: 1xgpt (1X Technologies), as Open-MAGVIT2 (arXiv:2409.04410), section 3.2. Differs: any number of factors of any
@@ -21,8 +21,6 @@ from torch.nn import functional
 
 from reelworld.nn.random import Generators
 from reelworld.types import Sampler, UserError
-
-__all__ = ["FactoredEmbedding", "Factors"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class FactoredEmbedding(nn.Module):
 
         Args:
             codes: int64, (...).
-            hidden: Where the mask stands instead of the code, bool, (...); None for nowhere.
+            hidden: Masked codes, bool, (...); None for none.
 
         Returns:
             Vectors, (..., D).

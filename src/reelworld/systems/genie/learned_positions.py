@@ -1,7 +1,7 @@
 """Learned positions of a window of frames, and how a longer run slides it: a full window is read again from its end.
 
 A table has no entry for a frame beyond it, so the cache of a full window is of no use: its last frames are read once
-more as the first ones of a new window. Models that are told time by the transformer need none of this.
+more as the first ones of a new window. Models whose transformer has positions in time need none of this.
 
 Shapes: B streams, T frames of the window, N tokens per frame, D width, A width of an action's vector
 """
@@ -16,11 +16,9 @@ from torch import Tensor, nn
 from reelworld.nn.streams import Streams
 from reelworld.types import UserError
 
-__all__ = ["FrameTable", "History"]
-
 
 class FrameTable(nn.Module):
-    """A learned vector per frame of the window and place.
+    """A learned vector per frame of the window and position.
 
     Attributes:
         frames: T.

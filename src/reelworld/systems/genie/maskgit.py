@@ -5,7 +5,7 @@ the frame that is decoded, once per pass. The frame before it enters the cache i
 one forward, so there is no pass for writing alone.
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1, and 1xgpt (1X Technologies, ``STMaskGIT``). Differs: frame t
-is told the action that leads to it; factors of any sizes; what a step brings (reward, end) may be learned too; a
+is conditioned on the action that leads to it; factors of any sizes; reward and termination may be learned too; a
 window that is full slides.
 
 Shapes: B batch, T frames, P context frames, N tokens per frame, D width, A width of an action's vector, V sum of the
@@ -38,10 +38,8 @@ from reelworld.systems.genie.learned_positions import FrameTable, History
 from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformMasking
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
 
-__all__ = ["MaskGIT", "MaskGITConfig", "MaskGITState"]
-
-LONGEST_AT_ONCE = 64
-"""Frames that are judged at once; longer clips go through the cache, frame after frame, in little memory."""
+MAX_PARALLEL_FRAMES = 64
+"""Frames that are scored at once; longer clips go through the cache frame by frame, in little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +55,13 @@ class MaskGITConfig(DynamicsConfig):
     factors: tuple[int, ...] = ()
     """Sizes of the digits of a code, the fastest first; their product is the codebook. Empty: one of all codes."""
     masking: UniformMasking | CosineMasking = field(default_factory=UniformMasking)
-    """Which codes training masks."""
+    """Mask schedule of training."""
     positions: Literal["transformer", "table"] = "transformer"
-    """Who tells frames and places apart: the transformer, or a learned vector per frame of the window and place."""
+    """Positions: of the transformer, or a learned vector per frame of the window and position."""
     kept_frames: int = 0
     """Frames that are read again when a window with a table is full; 0 for half of it."""
     has_outcomes: bool = True
-    """Whether rewards and ends of episodes are learned."""
+    """Learn rewards and ends of episodes."""
     outcome_weight: float = 0.1
     """Weight of rewards and ends of episodes beside the codes."""
     mup_base_width: int = 0
@@ -94,7 +92,7 @@ class MaskGITConfig(DynamicsConfig):
 
 @dataclass(kw_only=True)
 class MaskGITState(Streams):
-    """Where a session of B streams stands; the cache holds everything before the current frame."""
+    """State of B streams; the cache holds everything before the current frame."""
 
     codes: Tensor
     """Codes of the current frame, int64, (B, N)."""
@@ -143,7 +141,7 @@ class MaskGIT(Dynamics[MaskGITState]):
     # ------------------------------------------------------------------ whole clips
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None, shown: MaskedInput | None = None) -> Losses:
-        """Cross-entropy of masked codes, summed over their digits, and what steps bring.
+        """Cross-entropy of masked codes, summed over their digits, and losses of reward and termination.
 
         Args:
             batch: ``codes`` (B, T, N), ``conditions.actions`` (B, T, ...), optionally rewards, terminated, valid.
@@ -195,8 +193,8 @@ class MaskGIT(Dynamics[MaskGITState]):
             conditions: Actions (B, P, ...); the last row is not used.
 
         Returns:
-            Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and what the steps
-            are expected to bring.
+            Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and expected reward
+            and termination.
         """
         parts = []
         for features_BTND, first, end in self._futures(codes.video, self._led_by(conditions, codes.video)):
@@ -212,7 +210,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         """Yield features of all frames but the first, masked behind the true past, some at a time: from, to before."""
         frames = codes_BTN.shape[1]
         masked_BTN = torch.ones_like(codes_BTN, dtype=torch.bool)
-        if self.table is None and frames > LONGEST_AT_ONCE:
+        if self.table is None and frames > MAX_PARALLEL_FRAMES:
             x_BTND, film = self._enter(codes_BTN[:, :0], None, led_BTA[:, :0])
             _, cache = self.transformer.prefill(x_BTND, film, ahead=2)
             hidden_B2N = torch.stack([~masked_BTN[:, 0], masked_BTN[:, 0]], 1)
@@ -232,7 +230,7 @@ class MaskGIT(Dynamics[MaskGITState]):
     def _features(self, shown: MaskedInput, led_BTA: Tensor, past_BTN: Tensor | None) -> Tensor:
         """Features of all frames but the first, (B, T - 1, N, D), as they are shown.
 
-        With ``past_BTN``, each frame stands as a draft beside the true one, and sees the true ones before it.
+        With ``past_BTN``, each frame is a draft beside the true one, and sees the true ones before it.
         """
         if past_BTN is None:
             return self.condition.strip(self.transformer(*self._enter(*shown, led_BTA)))[:, 1:]
@@ -285,7 +283,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         return self.carried.add_to_logits(logits, before)
 
     def _expected(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Say what arriving at frames brings, (..., N, D) -> (...) each; nothing where it was not learned."""
+        """Predict reward and termination, (..., N, D) -> (...) each; zeros where they were not learned."""
         if self.outcome is None:
             nothing = features.new_zeros(features.shape[:-2])
             return nothing, nothing.clone()

@@ -4,8 +4,8 @@ A frame's codes depend on that frame and those before it, and so do the pixels t
 can be told from what stands. Frames that come one after the other are decoded with a memory of the ones before
 (``begin``, ``advance``), which gives the same pixels as decoding them at once.
 
-Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: time is told by rotary angles, so
-that clips of any length are coded; the codebook follows the data by moving averages (the paper does not say how it
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: time is given by rotary angles, so
+that clips of any length are coded; the codebook follows the data by moving averages (the paper does not state how it
 learns), and features are spread to unit variance before they are quantized; patches that are rare in a batch may weigh
 more in the loss; the encoder may code each patch by itself.
 
@@ -30,8 +30,6 @@ from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.config import TokenizerConfig
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
-
-__all__ = ["STViViT", "STViViTConfig"]
 
 COMMITMENT = 0.25
 RENEWED_BELOW = 0.1
@@ -120,7 +118,7 @@ class STViViT(StatefulTokenizer[FrameCache]):
     # ------------------------------------------------------------------ frame by frame
 
     def init_state(self, codes: Codes) -> FrameCache:
-        """Read the codes of the first frames, (B, T, N), and keep what later frames look at."""
+        """Read the codes of the first frames, (B, T, N), and keep what later frames attend to."""
         return self.decoder.prefill(self._embed(codes))[1]
 
     def decode_step(self, codes: Codes, state: FrameCache) -> Tensor:

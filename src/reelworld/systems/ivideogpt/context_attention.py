@@ -1,12 +1,12 @@
-"""Networks for single frames that look at the features of a context: what has not changed need not be coded.
+"""Encoder and decoder of single frames with cross attention to a context: what has not changed need not be coded.
 
-The context's features are projected to keys and values once (``ContextMemory``), however many frames look at them.
+The context's features are projected to keys and values once (``ContextMemory``), however many frames attend to them.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code, from which the names of layers
 are.
 
 Shapes: B clips, F frames of each that are coded or decoded at once, K context frames, C channels, H W rows and columns
-  of a feature map, L = K * H * W places that are looked at, S heads, E = C / S
+  of a feature map, L = K * H * W positions that are attended to, S heads, E = C / S
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from reelworld.nn.decoder import merge_heads, split_heads
 from reelworld.nn.streams import Streams
 from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 
-__all__ = ["ConditionalDecoder", "ConditionalEncoder", "ContextMemory"]
-
 HEADS = 4
 NORM_GROUPS = 32
 """Groups of the norms before the attention to the context, whatever those of the other norms."""
@@ -35,13 +33,13 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ContextMemory(Streams):
-    """What frames look at: keys and values (B, S, L, E) of every layer that attends to the context."""
+    """Keys and values (B, S, L, E) of every layer that attends to the context."""
 
     layers: tuple[KeysValues, ...]
 
 
 class ContextAttention(nn.Module):
-    """Every place of a frame's map attends to all places of the context's maps."""
+    """Every position of a frame's map attends to all positions of the context's maps."""
 
     def __init__(self, channels: int, n_places: int, n_context: int, dropout: float) -> None:
         """Make the layer.
@@ -74,7 +72,7 @@ class ContextAttention(nn.Module):
         return k, v
 
     def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
-        """Add what the context says to maps (B * F, C, H, W), and apply SiLU.
+        """Add cross attention to the context to maps (B * F, C, H, W), and apply SiLU.
 
         All frames of a clip see the same keys, so that their places are the queries of one attention.
         """

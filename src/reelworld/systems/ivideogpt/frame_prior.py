@@ -1,13 +1,12 @@
-"""A draft of a whole frame at once, before its codes are drawn one after the other, and what the drawn frame brings.
+"""Frame prior and reward head: a whole frame is predicted at once before its codes are drawn one after the other.
 
-Perceptrons read the codes of three frames, by the vectors that their tokenizer knows them by, and actions. One guesses
-every code of the next frame, none in the light of the others; a transformer over single codes adds its own scores, and
-with them what the codes of one frame have to do with each other. The other tells the reward of a frame that is there. A
-frame costs a perceptron a fraction of what its codes cost a transformer, so that it sees many more of them in the same
-time; and codes that look alike are alike to it from the beginning, so that it needs fewer. They learn first, and stay
-as they are while the transformer learns, whose few clips they would learn by heart.
+MLPs read the codes of three frames as the tokenizer's vectors, and actions. The frame prior predicts every code of the
+next frame independently; the transformer adds its own scores, which model the dependence of the codes. The reward head
+predicts the reward of a given frame. A frame costs an MLP a fraction of its cost in the transformer, so it sees many
+more frames in the same time. Both are trained first and then frozen: trained jointly they overfit the small set of
+clips that the transformer sees.
 
-Source: ours. Related: Gloeckle et al. 2024 (arXiv:2404.19737), several tokens foretold at once from one state.
+Source: ours. Related: Gloeckle et al. 2024 (arXiv:2404.19737), several tokens predicted at once from one state.
 
 Shapes: B clips, F later frames, P frames that are read, M codes of a frame, A numbers of all actions of a step,
   E width, V codes of the codebook, C numbers of a code's vector
@@ -24,13 +23,11 @@ from torch.nn import functional
 
 from reelworld.types import Batch, Losses
 
-__all__ = ["DraftTraining", "FramePrior", "FrameReader", "FrameSizes", "RewardHead", "frames_before"]
-
 PAST = 3
 """P: two frames show how things move; codes are coarse, and a third one makes it clearer."""
 LAYERS = 3
-VERDICT_LAYERS = 2
-"""What a frame brings is told from less."""
+REWARD_LAYERS = 2
+"""Layers of the reward head."""
 WIDENING = 2
 DROPPED = 0.1
 """Share of what is read, and of what each layer adds, that training drops; twice that inside the layers."""
@@ -61,17 +58,17 @@ class FrameReader(nn.Module):
     """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
 
     def __init__(self, sizes: FrameSizes, layers: int) -> None:
-        """Make the perceptron, so many layers behind the first; until ``know_codes``, the vectors are random."""
+        """Make the MLP, so many layers after the first; until ``load_code_vectors``, the vectors are random."""
         super().__init__()
         self.register_buffer("vectors", torch.zeros(sizes.n_codes + 1, sizes.code_width))
         self.read = nn.Linear(PAST * sizes.n_cells * sizes.code_width, sizes.width)
         self.act = nn.Linear(PAST * sizes.n_numbers, sizes.width) if sizes.n_numbers else None
         self.drop = nn.Dropout(DROPPED)
         self.layers = nn.ModuleList(_layer(sizes.width) for _ in range(layers))
-        self.know_codes(torch.randn(sizes.n_codes, sizes.code_width))
+        self.load_code_vectors(torch.randn(sizes.n_codes, sizes.code_width))
 
     @torch.no_grad()
-    def know_codes(self, vectors: Tensor) -> None:
+    def load_code_vectors(self, vectors: Tensor) -> None:
         """Read codes by the vectors (V, C) of their codebook, in units of these vectors' spread."""
         self.vectors[:-1] = vectors / vectors.std().clamp(min=1e-6)
 
@@ -98,23 +95,23 @@ class FrameReader(nn.Module):
 
 
 class FramePrior(nn.Module):
-    """Codes of the last frames and actions in; scores of the next frame's codes, and what they are read off, out."""
+    """Codes of the last frames and actions in, scores of the next frame's codes and features out."""
 
     def __init__(self, sizes: FrameSizes) -> None:
-        """Make the perceptron."""
+        """Make the MLP."""
         super().__init__()
         self.n_codes = sizes.n_codes
         self.reader = FrameReader(sizes, LAYERS)
         self.guess = nn.Linear(sizes.width, sizes.n_cells * sizes.n_codes)
         self.copied = nn.Parameter(torch.tensor(COPIED))
 
-    def be_silent(self) -> None:
-        """Say nothing until it has learned: what it is added to goes on as it was."""
+    def zero_scores(self) -> None:
+        """Start from zero scores: the scores that they are added to stay the same."""
         for parameter in (*self.guess.parameters(), self.copied):
             nn.init.zeros_(parameter)
 
     def forward(self, past: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        """Guess frames.
+        """Predict frames.
 
         Args:
             past: Codes of the P frames before each, as ``FrameReader`` takes them.
@@ -130,18 +127,18 @@ class FramePrior(nn.Module):
 
 
 class RewardHead(nn.Module):
-    """Codes of a frame and of those before in; what arriving at the frame brings, out."""
+    """Codes of a frame and of those before in, reward of arriving at the frame out."""
 
     def __init__(self, sizes: FrameSizes) -> None:
-        """Make the perceptron; it says nothing until it has learned."""
+        """Make the MLP; untrained, it predicts 0."""
         super().__init__()
-        self.reader = FrameReader(sizes, VERDICT_LAYERS)
+        self.reader = FrameReader(sizes, REWARD_LAYERS)
         self.reward = nn.Linear(sizes.width, 1)
         for parameter in self.reward.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
-        """Tell the rewards of frames that are there.
+        """Predict the rewards of given frames.
 
         Args:
             frames: Each frame's codes and those of the frames before, as ``FrameReader`` takes them.
@@ -154,8 +151,8 @@ class RewardHead(nn.Module):
         return rewards_BF
 
 
-class DraftTraining(nn.Module):
-    """Drafts and verdicts in training, without the transformer that they are for."""
+class FramePriorTraining(nn.Module):
+    """Training of the frame prior and reward head without their transformer."""
 
     def __init__(self, parts: Iterable[nn.Module], loss: Callable[[Batch, torch.Generator | None], Losses]) -> None:
         """Put them together.
@@ -168,7 +165,7 @@ class DraftTraining(nn.Module):
         self.parts, self._loss = nn.ModuleList(parts), loss
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """What the dynamics say of their drafts and verdicts; ``batch`` has codes, actions and perhaps rewards."""
+        """Losses of the frame prior and reward head; ``batch`` has codes, actions and perhaps rewards."""
         return self._loss(batch, generator)
 
 

@@ -27,9 +27,9 @@ HEADS = {
     "reward": "the head for rewards",
     "ended": "the head for ends",
     "recall": "the head that recalls actions",
-    "draft": "the draft of frames",
-    "hint": "what slots are told of drafts",
-    "verdict": "what codes tell of rewards",
+    "frame_prior": "the frame prior",
+    "hint": "the projection of the frame prior to slots",
+    "reward_head": "the reward head that reads codes",
 }
 
 
@@ -69,8 +69,8 @@ def _begin_dynamics(dynamics: IVideoGPTTransformer, theirs: IVideoGPTTransformer
     dynamics.load_state_dict({name: found[name] if name in shared else mine[name] for name in mine})
     if dynamics.cell is not None and "cell.weight" not in shared:
         dynamics.cell.weight.data.zero_()
-    if dynamics.draft is not None and "draft.copied" not in shared:
-        dynamics.draft.be_silent()
+    if dynamics.frame_prior is not None and "frame_prior.copied" not in shared:
+        dynamics.frame_prior.zero_scores()
     for what, names in (("new, and begins at zero", mine.keys() - shared), ("not used", found.keys() - shared)):
         for head in sorted({HEADS[name.split(".")[0]] for name in names}):
             log.warning("%s: %s is %s.", path, head, what)

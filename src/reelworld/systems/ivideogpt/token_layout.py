@@ -1,11 +1,11 @@
-"""How the codes of a clip lie in one row of tokens: which place is whose, and where slots stand between frames.
+"""Token layout of a clip: ids and positions of codes and of the slots between frames.
 
 A clip of K context frames and F later ones is
 
     c c c S c c c Z d d Z d d Z d d
 
 with the codes c of context frames and d of later frames, a context slot S between two context frames, and a frame slot
-Z before every later frame. A goal is the first frame of the context, and has no place of another kind. Codes of later
+Z before every later frame. A goal is the first frame of the context. Codes of later
 frames follow those of the context in the vocabulary, then come S and Z.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.2, appendix A.2 (goals) and the authors' code.
@@ -22,15 +22,13 @@ from torch import Tensor
 
 from reelworld.types import Codes, GridSpec
 
-__all__ = ["TokenLayout"]
-
 IGNORED = -100
-"""Label of a token that nobody has to predict."""
+"""Label of a token that is not predicted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """Places and ids of tokens. Nothing else in the project does arithmetic on them."""
+    """Positions and ids of tokens. Nothing else in the project does arithmetic on them."""
 
     context_frames: int
     """K."""
@@ -76,7 +74,7 @@ class TokenLayout:
         """The ids that the codes of later frames have."""
         return slice(self.context_codes, self.context_codes + self.frame_codes)
 
-    # ------------------------------------------------------------------ places
+    # ------------------------------------------------------------------ positions
 
     @property
     def prelude(self) -> int:
@@ -104,12 +102,12 @@ class TokenLayout:
 
     def cells(self, n_tokens: int, device: torch.device | None = None) -> Tensor:
         """Number the cell within its frame of each token of a sequence, (L,)."""
-        places_L = torch.arange(n_tokens, device=device)
-        later_L = self.frame_cell + (places_L - self.prelude) % self.stride
-        return torch.where(places_L < self.prelude, (places_L + 1) % self.frame_cell, later_L)
+        positions_L = torch.arange(n_tokens, device=device)
+        later_L = self.frame_cell + (positions_L - self.prelude) % self.stride
+        return torch.where(positions_L < self.prelude, (positions_L + 1) % self.frame_cell, later_L)
 
     def frames(self, n_tokens: int) -> int:
-        """Count the frames, context included, that have a place in so many tokens; 0 where not even the context has."""
+        """Count the frames, context included, that fit into so many tokens; 0 where not even the context has."""
         if n_tokens < self.prelude:
             return 0
         return self.context_frames + (n_tokens - self.prelude) // self.stride
@@ -140,7 +138,7 @@ class TokenLayout:
         return Codes({"context": context, "video": video})
 
     def labels(self, ids: Tensor) -> Tensor:
-        """Hide what nobody has to predict: the context and the first frame slot."""
+        """Ignore what is not predicted: the context and the first frame slot."""
         labels = ids.clone()
         labels[:, : self.prelude + 1] = IGNORED
         return labels

@@ -22,7 +22,7 @@ from reelworld.models.world_model import WorldModel
 from reelworld.nn.perceptual import SquaredDifference, load_lpips
 from reelworld.systems.ivideogpt.config import Config
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
-from reelworld.systems.ivideogpt.frame_prior import DraftTraining
+from reelworld.systems.ivideogpt.frame_prior import FramePriorTraining
 from reelworld.systems.ivideogpt.gan_loss import GANLossConfig, ShuffledTraining, VQGANTraining
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.train.data import TrainingData
@@ -43,9 +43,9 @@ def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[St
     tokenizer = take(model.parts, "tokenizer", ContextVQGAN)
     dynamics = take(model.parts, "dynamics", IVideoGPTTransformer)
     yield tokenizer_stage(config, tokenizer, data, clips, held_out)
-    dynamics.measure_rewards_in(reward_scale(clips) if config.rewards else 1.0)
-    dynamics.expect_ends(end_fraction(clips) if config.rewards else 0.0)
-    if dynamics.draft is not None:
+    dynamics.set_reward_scale(reward_scale(clips) if config.rewards else 1.0)
+    dynamics.set_termination_rate(end_fraction(clips) if config.rewards else 0.0)
+    if dynamics.frame_prior is not None:
         yield from frame_prior_stage(config, tokenizer, dynamics, data, clips, held_out)
     encoded = encoded_batches(augmented_batches(config, clips, config.dynamics.batch), tokenizer)
     yield data.stage(
@@ -88,10 +88,10 @@ def frame_prior_stage(
 
     Trained jointly they overfit the few clips that the transformer sees.
     """
-    heads = [part for part in (dynamics.draft, dynamics.verdict) if part is not None]
+    heads = [part for part in (dynamics.frame_prior, dynamics.reward_head) if part is not None]
     for part in heads:
-        part.reader.know_codes(tokenizer.frame_codebook.vectors)
-    training = DraftTraining(heads, dynamics.draft_loss)
+        part.reader.load_code_vectors(tokenizer.frame_codebook.vectors)
+    training = FramePriorTraining(heads, dynamics.frame_prior_loss)
     encoded = encoded_batches(augmented_batches(config, clips, config.frame_prior.batch), tokenizer)
     yield data.stage(
         "dynamics",

@@ -1,18 +1,17 @@
-"""The dynamics of iVideoGPT: a causal transformer over the codes of a context and of the few-coded frames behind it.
+"""Dynamics of iVideoGPT: a causal transformer over the codes of a context and of the frames after it.
 
-Before every later frame stands a slot; the action that leads to the frame is added to it, and the reward of arriving is
-read off the frame's last code, and so is whether the episode ends there. Keys and values of all tokens are kept, so
-that a frame costs its own tokens, however many came before. While a session runs, slots are given and codes are drawn
-among those of later frames alone, which also spares the rest of the last matrix; ``free_ids`` draws any id, as the
-published code does.
+A slot precedes every later frame; the action that leads to the frame is added to it. Reward and termination are
+predicted from the frame's last code. Keys and values of all tokens are kept, so a frame costs its own tokens only. In a
+session slots are given, and codes are drawn among those of later frames, which also spares the rest of the last matrix;
+``free_ids`` draws any id, as the published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
-kept across frames; actions are brought to [-1, 1] where their range is known, ids become ones among zeros; rewards are
-learned in units of a typical one; ends of episodes are learned where asked for; tokens may be told their cell; a draft
-of the whole frame may be added to the scores of its codes, and rewards are then told by these codes.
+kept across frames; actions are scaled to [-1, 1] where their range is known, ids are one-hot; rewards are learned in
+units of a typical one; termination may be learned; tokens may have embeddings of their cell; the scores of a frame
+prior may be added to those of the codes, and rewards are then predicted from the codes.
 
 Shapes: B clips, T frames, K context frames, F = T - K later frames, M codes of a later frame, L tokens, D width,
-  V vocabulary, A numbers of all actions of a step, P frames that a draft reads
+  V vocabulary, A numbers of all actions of a step, P frames that the frame prior reads
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Loss
 
 @dataclass(frozen=True, kw_only=True)
 class IVideoGPTTransformerConfig(DynamicsConfig):
-    """Shape of the dynamics and what they learn."""
+    """Shape of the dynamics and their losses."""
 
     grid: GridSpec
     """The tokenizer's grid for a later frame."""
@@ -57,11 +56,11 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
     frame_prior_width: int = 0
     """Width of the frame prior and of the reward head that reads codes; 0 has none, as published."""
     code_width: int = 1
-    """Numbers of the vectors that the tokenizer knows codes of later frames by; drafts read codes by them."""
+    """Width of the tokenizer's vectors of later frames' codes, as which the frame prior reads them."""
     has_goal: bool = False
     """The first context frame is the goal: the last frame of a training clip, a given picture in a session."""
     has_rewards: bool = True
-    """Learn what reward arriving at a frame brings."""
+    """Learn the reward of arriving at a frame."""
     has_ends: bool = False
     """Learn whether arriving at a frame ends the episode; published models do not."""
 
@@ -85,7 +84,7 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
 
     @property
     def layout(self) -> TokenLayout:
-        """Where tokens lie."""
+        """Layout of tokens."""
         return TokenLayout.of(self.context_grid, self.grid, self.context_frames)
 
 
@@ -117,8 +116,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
             n_numbers=n_numbers,
             width=config.frame_prior_width,
         )
-        self.draft = FramePrior(sizes) if config.frame_prior_width else None
-        self.verdict = RewardHead(sizes) if config.frame_prior_width and config.has_rewards else None
+        self.frame_prior = FramePrior(sizes) if config.frame_prior_width else None
+        self.reward_head = RewardHead(sizes) if config.frame_prior_width and config.has_rewards else None
         self.hint = nn.Linear(config.frame_prior_width, width) if config.frame_prior_width else None
         self.register_buffer("reward_scale", torch.ones(()))
         for layer in (self.embed, self.head, self.cell):
@@ -128,18 +127,18 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
             if head is not None:  # a trained transformer that gets new heads goes on as it was
                 nn.init.zeros_(head.weight)
                 nn.init.zeros_(head.bias)
-        self.expect_ends(0.0)
+        self.set_termination_rate(0.0)
 
-    def expect_ends(self, share: float) -> None:
-        """Let a new head for ends begin with the share of steps that end an episode, one in a million to a half."""
+    def set_termination_rate(self, share: float) -> None:
+        """Initialize a new termination head with the fraction of steps that end an episode, 1e-6 to 0.5."""
         if self.ended is not None and not self.ended.weight.any():
             share = min(max(share, 1e-6), 0.5)
             nn.init.constant_(self.ended.bias, math.log(share / (1 - share)))
 
     @torch.no_grad()
-    def measure_rewards_in(self, unit: float) -> None:
-        """Learn rewards in another unit; what a trained head says of them stays the same."""
-        head = self.reward if self.verdict is None else self.verdict.reward
+    def set_reward_scale(self, unit: float) -> None:
+        """Learn rewards in another unit; predictions of a trained head stay the same."""
+        head = self.reward if self.reward_head is None else self.reward_head.reward
         for parameter in head.parameters() if head is not None else ():
             parameter.mul_(self.reward_scale / unit)
         self.reward_scale.fill_(unit)
@@ -147,7 +146,7 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     # ------------------------------------------------------------------ whole clips
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of all tokens behind the first frame slot, and what frames bring.
+        """Cross-entropy of all tokens after the first frame slot, and losses of reward and termination.
 
         Args:
             batch: ``codes`` of T > K frames, ``conditions.actions`` (B, T, ...), optionally rewards, valid.
@@ -155,19 +154,19 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
 
         Returns:
             Terms ``codes`` (per token, slots between later frames included), ``accuracy`` (logged only), ``reward``
-            (unless codes tell it) and ``terminated`` (per frame) and ``recall`` (per number of an action).
+            (unless it is predicted from codes) and ``terminated`` (per frame) and ``recall`` (per number of an action).
         """
         assert batch.codes is not None
         ids_BL = self.layout.pack(batch.codes)
-        framed_BFSD, draft_BFMV = self._later(ids_BL, batch.conditions)
+        framed_BFSD, prior_BFMV = self._later(ids_BL, batch.conditions)
         labels_BL = self.layout.labels(ids_BL)[:, self.layout.prelude + 1 :]
-        logits_BLV = self._scored(framed_BFSD, draft_BFMV).flatten(1, 2)[:, :-1].float()
-        nats_BL = functional.cross_entropy(logits_BLV.flatten(0, 1), labels_BL.flatten(), reduction="none")
+        logits_BLV = self._scored(framed_BFSD, prior_BFMV).flatten(1, 2)[:, :-1].float()
+        nll_BL = functional.cross_entropy(logits_BLV.flatten(0, 1), labels_BL.flatten(), reduction="none")
         is_right_BL = (logits_BLV.detach().argmax(-1) == labels_BL).float()
         valid_BF = self._valid(batch)
         weight_BL = valid_BF.repeat_interleave(self.layout.stride, 1)[:, 1:]
         terms = {
-            "codes": ((nats_BL.view_as(weight_BL) * weight_BL).sum(), weight_BL.sum()),
+            "codes": ((nll_BL.view_as(weight_BL) * weight_BL).sum(), weight_BL.sum()),
             "accuracy": ((is_right_BL * weight_BL).sum(), weight_BL.sum()),
         }
         if self.reward is not None and batch.rewards is not None:
@@ -186,22 +185,22 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
             return batch.valid[:, n_context:].float()
         return torch.ones((len(codes), codes.shape[1] - n_context), device=codes.device)
 
-    def _reward_term(self, said_BF: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
+    def _reward_term(self, predicted_BF: Tensor, rewards_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Squared error of the reward of arriving at each later frame."""
-        wanted_BF = rewards_BT[:, self.layout.context_frames - 1 : -1]
-        error_BF = ((said_BF - wanted_BF) / self.reward_scale).square()
+        expected_BF = rewards_BT[:, self.layout.context_frames - 1 : -1]
+        error_BF = ((predicted_BF - expected_BF) / self.reward_scale).square()
         return (error_BF * valid_BF).sum(), valid_BF.sum()
 
     def _end_term(self, framed_BFSD: Tensor, terminated_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """Nats of whether arriving at each later frame ends the episode."""
+        """Negative log-likelihood of termination on arriving at each later frame."""
         assert self.ended is not None
-        wanted_BF = terminated_BT[:, self.layout.context_frames - 1 : -1].float()
-        said_BF = self.ended(framed_BFSD[:, :, -1]).squeeze(-1).float()
-        nats_BF = functional.binary_cross_entropy_with_logits(said_BF, wanted_BF, reduction="none")
-        return (nats_BF * valid_BF).sum(), valid_BF.sum()
+        expected_BF = terminated_BT[:, self.layout.context_frames - 1 : -1].float()
+        predicted_BF = self.ended(framed_BFSD[:, :, -1]).squeeze(-1).float()
+        nll_BF = functional.binary_cross_entropy_with_logits(predicted_BF, expected_BF, reduction="none")
+        return (nll_BF * valid_BF).sum(), valid_BF.sum()
 
-    def draft_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of drafts alone, and what codes tell of rewards: what is learned before the rest.
+    def frame_prior_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
+        """Losses of the frame prior and reward head, which are trained before the rest.
 
         Args:
             batch: As for ``loss``.
@@ -214,25 +213,25 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         assert batch.codes is not None
         next_BFM, valid_BF = batch.codes.video[:, self.layout.context_frames :], self._valid(batch)
         led_BFA = self._led(batch.conditions, *next_BFM.shape[:2])
-        draft_BFMV, _ = self._draft(next_BFM, led_BFA)
-        nats_BFM = functional.cross_entropy(draft_BFMV.float().movedim(-1, 1), next_BFM, reduction="none")
+        prior_BFMV, _ = self._predict_frames(next_BFM, led_BFA)
+        nll_BFM = functional.cross_entropy(prior_BFMV.float().movedim(-1, 1), next_BFM, reduction="none")
         weight_BFM = valid_BF[:, :, None].expand_as(next_BFM)
-        terms = {"draft": ((nats_BFM * weight_BFM).sum(), weight_BFM.sum())}
-        told_BF = self._told(next_BFM, led_BFA)
-        if told_BF is not None and batch.rewards is not None:
-            terms["reward"] = self._reward_term(told_BF, batch.rewards, valid_BF)
+        terms = {"draft": ((nll_BFM * weight_BFM).sum(), weight_BFM.sum())}
+        given_BF = self._clip_rewards(next_BFM, led_BFA)
+        if given_BF is not None and batch.rewards is not None:
+            terms["reward"] = self._reward_term(given_BF, batch.rewards, valid_BF)
         return Losses(terms)
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared error of the action as each token of a later frame tells it."""
+        """Squared error of the action that each token of a later frame recalls."""
         assert self.recall is not None
-        wanted_BFA = self.action_vector(batch.conditions.actions)[:, self.layout.context_frames - 1 : -1]
-        error_BFSA = (self.recall(framed_BFSD).float() - wanted_BFA[:, :, None]).square()
+        expected_BFA = self.action_vector(batch.conditions.actions)[:, self.layout.context_frames - 1 : -1]
+        error_BFSA = (self.recall(framed_BFSD).float() - expected_BFA[:, :, None]).square()
         weight_BFSA = valid_BF[:, :, None, None].expand_as(error_BFSA)
         return (error_BFSA * weight_BFSA).sum(), weight_BFSA.sum()
 
     def logits(self, ids: Tensor, conditions: Conditions) -> Tensor:
-        """Score every id behind every token.
+        """Score every id after every token.
 
         Args:
             ids: As the layout packs them, (B, L).
@@ -241,10 +240,10 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         Returns:
             (B, L, V).
         """
-        features_BLD, draft_BFMV = self._read(ids, conditions)
+        features_BLD, prior_BFMV = self._read(ids, conditions)
         logits: Tensor = self.head(features_BLD)
-        if draft_BFMV is not None:
-            self._add_draft(logits[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), draft_BFMV)
+        if prior_BFMV is not None:
+            self._add_prior(logits[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), prior_BFMV)
         return logits
 
     def features(self, ids: Tensor, conditions: Conditions) -> Tensor:
@@ -252,9 +251,9 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         return self._read(ids, conditions)[0]
 
     def _read(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
-        """Read whole sequences: features (B, L, D), and drafts of the frames whose slots are there."""
-        x_BLD, draft_BFMV = self._enter(ids, conditions)
-        return self.transformer(x_BLD), draft_BFMV
+        """Read whole sequences: features (B, L, D), and scores of the frame prior."""
+        x_BLD, prior_BFMV = self._enter(ids, conditions)
+        return self.transformer(x_BLD), prior_BFMV
 
     def score(self, codes: Codes, conditions: Conditions) -> StepScores:
         """Compare every later frame with its prediction from the true past, among the codes of later frames.
@@ -264,17 +263,17 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
             conditions: Actions (B, T, ...); the last row is not used.
 
         Returns:
-            Each (B, T - K): nothing is said of context frames.
+            Each (B, T - K): context frames have no scores.
         """
         self._check_window(codes.video.shape[1])
-        framed_BFSD, draft_BFMV = self._later(self.layout.pack(codes), conditions)
+        framed_BFSD, prior_BFMV = self._later(self.layout.pack(codes), conditions)
         next_BFM = codes.video[:, self.layout.context_frames :]
-        logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1], draft_BFMV).float()
-        nats_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
+        logits_BFMV = self._legal_logits(framed_BFSD[:, :, :-1], prior_BFMV).float()
+        nll_BFM = functional.cross_entropy(logits_BFMV.flatten(0, 2), next_BFM.flatten(), reduction="none")
         is_right_BF = (logits_BFMV.argmax(-1) == next_BFM).all(-1)
-        told_BF = self._told(next_BFM, self._led(conditions, *next_BFM.shape[:2]))
+        given_BF = self._clip_rewards(next_BFM, self._led(conditions, *next_BFM.shape[:2]))
         return StepScores(
-            nats_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1], told_BF)
+            nll_BFM.view_as(next_BFM).sum(-1), is_right_BF, *self._outcome(framed_BFSD[:, :, -1], given_BF)
         )
 
     def _check_window(self, n_frames: int) -> None:
@@ -291,35 +290,35 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         return x_BLD if self.cell is None else x_BLD + self.cell(cells)
 
     def _enter(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
-        """Embed ids (B, L), tell slots of the actions that lead to their frames; draft these, (B, F, M, codes)."""
+        """Embed ids (B, L), add actions to slots, and apply the frame prior, (B, F, M, codes)."""
         x_BLD = self._embed(ids, self.layout.cells(ids.shape[1], ids.device))
         n_context, prelude = self.layout.context_frames, self.layout.prelude
         slots = torch.arange(prelude, ids.shape[1], self.layout.stride, device=ids.device)
-        if not len(slots) or (self.action is None and self.draft is None):
+        if not len(slots) or (self.action is None and self.frame_prior is None):
             return x_BLD, None
         led_BFA = self._led(conditions, len(ids), len(slots))
         if self.action is not None:
             x_BLD = x_BLD.index_add(1, slots, self.action(led_BFA.to(x_BLD.dtype)).to(x_BLD.dtype))
-        if self.draft is None:
+        if self.frame_prior is None:
             return x_BLD, None
-        draft_BFMV, hint_BFD = self._draft(self.layout.unpack(ids).video[:, n_context:], led_BFA)
-        return x_BLD.index_add(1, slots, hint_BFD.to(x_BLD.dtype)), draft_BFMV
+        prior_BFMV, hint_BFD = self._predict_frames(self.layout.unpack(ids).video[:, n_context:], led_BFA)
+        return x_BLD.index_add(1, slots, hint_BFD.to(x_BLD.dtype)), prior_BFMV
 
-    def _draft(self, later_BFM: Tensor, led_BFA: Tensor) -> tuple[Tensor, Tensor]:
-        """Draft later frames from the true ones before: scores (B, F, M, codes) and hints for slots (B, F, D)."""
-        assert self.draft is not None and self.hint is not None
+    def _predict_frames(self, later_BFM: Tensor, led_BFA: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the frame prior to the true past: scores (B, F, M, codes) and hints for slots (B, F, D)."""
+        assert self.frame_prior is not None and self.hint is not None
         past_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, :-1]
-        scores_BFMV, features_BFE = self.draft(past_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
+        scores_BFMV, features_BFE = self.frame_prior(past_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
         return scores_BFMV, self.hint(features_BFE)
 
-    def _told(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor | None:
-        """Rewards of arriving at true later frames as codes tell them, float32 (B, F); None: the transformer does."""
+    def _clip_rewards(self, later_BFM: Tensor, led_BFA: Tensor) -> Tensor | None:
+        """Predict rewards of true later frames from codes, float32 (B, F); None where the transformer predicts them."""
         frames_BFPM = frames_before(later_BFM, self.layout.frame_codes)[:, 1:]
-        return self._told_of(frames_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
+        return self._frame_rewards(frames_BFPM, frames_before(led_BFA, 0.0)[:, 1:])
 
-    def _told_of(self, frames_BFPM: Tensor, led_BFPA: Tensor) -> Tensor | None:
-        """Rewards of frames with those before and the actions that led to them, as ``_told`` gives them."""
-        return None if self.verdict is None else self.verdict(frames_BFPM, led_BFPA).float() * self.reward_scale
+    def _frame_rewards(self, frames_BFPM: Tensor, led_BFPA: Tensor) -> Tensor | None:
+        """Predict rewards of frames from those before and the actions that led to them, as ``_clip_rewards``."""
+        return None if self.reward_head is None else self.reward_head(frames_BFPM, led_BFPA).float() * self.reward_scale
 
     def _led(self, conditions: Conditions, n_streams: int, n_later: int) -> Tensor:
         """Return the numbers of the actions that lead to the first F later frames, (B, F, A)."""
@@ -329,25 +328,25 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         return self.action_vector(conditions.actions)[:, first : first + n_later]
 
     def _later(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
-        """Features of the tokens from the first frame slot on, (B, F, M + 1, D), and drafts (B, F, M, codes)."""
-        features_BLD, draft_BFMV = self._read(ids, conditions)
-        return features_BLD[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), draft_BFMV
+        """Features from the first frame slot on, (B, F, M + 1, D), and scores of the frame prior (B, F, M, codes)."""
+        features_BLD, prior_BFMV = self._read(ids, conditions)
+        return features_BLD[:, self.layout.prelude :].unflatten(1, (-1, self.layout.stride)), prior_BFMV
 
-    def _scored(self, framed_BFSD: Tensor, draft_BFMV: Tensor | None) -> Tensor:
-        """Score every id behind every token of later frames, (B, F, M + 1, V)."""
+    def _scored(self, framed_BFSD: Tensor, prior_BFMV: Tensor | None) -> Tensor:
+        """Score every id after every token of later frames, (B, F, M + 1, V)."""
         logits_BFSV: Tensor = self.head(framed_BFSD)
-        if draft_BFMV is not None:
-            self._add_draft(logits_BFSV, draft_BFMV)
+        if prior_BFMV is not None:
+            self._add_prior(logits_BFSV, prior_BFMV)
         return logits_BFSV
 
-    def _add_draft(self, logits_BFSV: Tensor, draft_BFMV: Tensor) -> None:
-        """Add drafts, in place, to the scores behind the tokens that codes follow."""
-        logits_BFSV[:, :, :-1, self.layout.frame_ids] += draft_BFMV
+    def _add_prior(self, logits_BFSV: Tensor, prior_BFMV: Tensor) -> None:
+        """Add the frame prior, in place, to the scores after the tokens that codes follow."""
+        logits_BFSV[:, :, :-1, self.layout.frame_ids] += prior_BFMV
 
-    def _legal_logits(self, features: Tensor, draft: Tensor | None) -> Tensor:
+    def _legal_logits(self, features: Tensor, prior: Tensor | None) -> Tensor:
         """Score the codes of later frames, (..., D) -> (..., codes)."""
         logits = gemv(features, self.head.weight[self.layout.frame_ids])
-        return logits if draft is None else logits + draft
+        return logits if prior is None else logits + prior
 
     def _rewards(self, features: Tensor) -> Tensor:
         """Read rewards off the last tokens of frames, (..., D) -> float32 (...)."""
@@ -355,9 +354,9 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
         return self.reward(features).squeeze(-1).float() * self.reward_scale
 
-    def _outcome(self, features: Tensor, told: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Read probabilities of an end, and rewards unless codes told them, off the last tokens: float32 (...) each."""
-        rewards = self._rewards(features) if told is None else told
+    def _outcome(self, features: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Predict termination, and rewards unless given, from the last tokens: float32 (...) each."""
+        rewards = self._rewards(features) if given is None else given
         if self.ended is None:
             return rewards, torch.zeros_like(rewards)
         return rewards, self.ended(features).squeeze(-1).float().sigmoid()
@@ -394,24 +393,24 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     ) -> tuple[Codes, IVideoGPTState]:
         """Take one action per stream and draw the next frame, code after code.
 
-        The cache of ``state`` is written in place; ``select`` a copy first to keep the old one.
+        The cache of ``state`` is written in place; ``index_select`` a copy first to keep the old one.
         """
         if len(self.full(state)):
             raise UserError(f"a window of {self.config.frames} frames is full; begin anew with the last ones.")
-        x_B1D, draft_BMV, led_BPA = self._begin_frame(state, conditions)
+        x_B1D, prior_BMV, led_BPA = self._begin_frame(state, conditions)
         drawn: list[Tensor] = []
         for i, cell in enumerate(self._frame_cells()[1:].split(1)):
             features_B1D = self.transformer.step(x_B1D, state.cache)
-            logits_BV = self._legal_logits(features_B1D[:, 0], None if draft_BMV is None else draft_BMV[:, i])
+            logits_BV = self._legal_logits(features_B1D[:, 0], None if prior_BMV is None else prior_BMV[:, i])
             drawn.append(sampler(logits_BV, generator))
             x_B1D = self._embed(drawn[-1][:, None] + self.layout.context_codes, cell)
         codes_B1M = torch.stack(drawn, 1)[:, None]
         past_BPM = torch.cat([codes_B1M, state.past[:, :-1]], 1)
-        features_B1D, told_B1 = (
+        features_B1D, given_B1 = (
             self.transformer.step(x_B1D, state.cache),
-            self._told_of(past_BPM[:, None], led_BPA[:, None]),
+            self._frame_rewards(past_BPM[:, None], led_BPA[:, None]),
         )
-        reward_B1, ended_B1 = self._outcome(features_B1D, told_B1)
+        reward_B1, ended_B1 = self._outcome(features_B1D, given_B1)
         after = IVideoGPTState(
             cache=state.cache, reward=reward_B1[:, 0], terminated=ended_B1[:, 0], past=past_BPM, led=led_BPA[:, :-1]
         )
@@ -420,14 +419,14 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     def _begin_frame(
         self, state: IVideoGPTState, conditions: Conditions
     ) -> tuple[Tensor, Tensor | None, Tensor]:  # fmt: skip
-        """Embed a frame slot and the action (B, 1, D), draft the frame (B, M, codes), and line up actions (B, P, A)."""
+        """Embed a slot and the action (B, 1, D), apply the frame prior (B, M, codes), line up actions (B, P, A)."""
         now = Conditions(actions={name: stream[:, -1:] for name, stream in conditions.actions.items()})
         x_B1D = self._slot(len(state.reward), now)
         now_B1A = self.action_vector(now.actions) if self.config.actions else state.led[:, :1]
         led_BPA = torch.cat([now_B1A, state.led], 1)
-        if self.draft is None or self.hint is None:
+        if self.frame_prior is None or self.hint is None:
             return x_B1D, None, led_BPA
-        scores_B1MV, features_B1E = self.draft(state.past[:, None], led_BPA[:, None])
+        scores_B1MV, features_B1E = self.frame_prior(state.past[:, None], led_BPA[:, None])
         return x_B1D + self.hint(features_B1E).to(x_B1D.dtype), scores_B1MV[:, 0], led_BPA
 
     def _frame_cells(self) -> Tensor:
@@ -459,8 +458,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         Returns:
             int64, (B, L + F * (M + 1)).
         """
-        if self.draft is not None:
-            raise ValueError("drafts are of codes that a frame can have; free ids are for published models alone")
+        if self.frame_prior is not None:
+            raise ValueError("free ids are for published models alone: they have no frame prior")
         cells = self.layout.cells(ids.shape[1] + n_frames * self.layout.stride, ids.device)
         cache = self.transformer.cache(len(ids), len(cells), self.head.weight)
         features_BLD, made = self.transformer.step(self._embed(ids, cells[: ids.shape[1]]), cache), [ids]

@@ -1,6 +1,6 @@
-"""Where streams of a transformer over slots and codes stand between two frames.
+"""State of the dynamics between two frames.
 
-Shapes: B streams, P frames that a draft reads, M codes of a later frame, A numbers of all actions of a step
+Shapes: B streams, P frames that the frame prior reads, M codes of a later frame, A numbers of all actions of a step
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reelworld.nn.streams import Streams
 
 @dataclass(kw_only=True)
 class IVideoGPTState(Streams):
-    """Where B streams stand."""
+    """State of B streams."""
 
     cache: KVCache
     reward: Tensor

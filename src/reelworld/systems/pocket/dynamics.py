@@ -54,7 +54,7 @@ class PocketDynamicsConfig(DynamicsConfig):
 
 @dataclass(kw_only=True)
 class PocketState(Streams):
-    """Where a session of B streams stands; the cache holds everything before the current frame."""
+    """State of B streams; the cache holds everything before the current frame."""
 
     codes: Tensor
     """Codes of the current frame, int64, (B, N)."""
@@ -173,7 +173,7 @@ class PocketDynamics(Dynamics[PocketState]):
     # ------------------------------------------------------------------ training
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Cross-entropy of masked codes of every next frame, and what the step brings: reward and end of episode.
+        """Cross-entropy of masked codes of every next frame, and losses of reward and termination.
 
         Args:
             batch: ``codes`` (B, T, N), ``conditions.actions`` (B, T, ...), optionally rewards, terminated, valid.
@@ -208,7 +208,7 @@ class PocketDynamics(Dynamics[PocketState]):
         return torch.where(hit_BTN, codes_BTN.flatten()[order].view_as(codes_BTN), codes_BTN)
 
     def _draw_known(self, codes_BTN: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw which codes of each next frame the head is told, bool (B, T, N)."""
+        """Draw the codes of each next frame that the head sees, bool (B, T, N)."""
         batch, frames, _ = codes_BTN.shape
         draw_BT = uniform((batch, frames), generator, codes_BTN.device)
         share = self.config.full_mask_prob
@@ -223,8 +223,8 @@ class PocketDynamics(Dynamics[PocketState]):
             conditions: Actions (B, P, ...); the last row is not used.
 
         Returns:
-            Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and what the steps
-            are expected to bring.
+            Nats under one-pass decoding at temperature 1, whether the likeliest codes are right, and expected reward
+            and termination.
         """
         now_BTN, next_BTN = codes.video[:, :-1], codes.video[:, 1:]
         actions = {name: stream[:, : now_BTN.shape[1]] for name, stream in conditions.actions.items()}

@@ -1,4 +1,4 @@
-"""Which blocks of tokens see each other in block-sparse attention over a grid.
+"""Layout of block-sparse attention over a grid of tokens.
 
 Source: Child et al. 2019 (arXiv:1904.10509) as VideoGPT (arXiv:2104.10157, authors' code) uses it.
 
@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 
 from reelworld.types import UserError
-
-__all__ = ["BLOCK", "block_grid", "strided_layout"]
 
 BLOCK = 32
 """Consecutive tokens that form a block."""
@@ -51,12 +49,12 @@ def strided_layout(shape: Sequence[int], block: int = BLOCK, n_local: int = LOCA
     the blocks before it with the same other coordinates.
     """
     grid = block_grid(shape, block)
-    places = torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(-1, len(grid))
-    numbers = torch.arange(len(places))
+    cells = torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(-1, len(grid))
+    numbers = torch.arange(len(cells))
     lag = numbers[:, None] - numbers
     layout = (lag >= 0) & (lag <= n_local)
     for axis in range(len(grid) - 1):
-        is_same = places[:, None] == places[None]
-        is_same[..., axis] = places[:, None, axis] >= places[None, :, axis]
+        is_same = cells[:, None] == cells[None]
+        is_same[..., axis] = cells[:, None, axis] >= cells[None, :, axis]
         layout |= is_same.all(-1)
     return layout

@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["SPACE_STRIDE", "ConditioningResNet"]
-
 BLOCKS = (3, 4, 6, 3)
 STRIDES = (1, 2, 2, 1)
 SPACE_STRIDE = 4

@@ -125,7 +125,7 @@ def make_norm(config: PriorConfig) -> nn.Module:
 def make_block(config: PriorConfig) -> DecoderBlock:
     """Make a block of the prior."""
     width, heads, layers = config.hidden_dim, config.heads, config.layers
-    # the published sparse kernels know no dropout
+    # the published sparse kernels have no dropout
     dropout = config.attn_dropout if config.attention == "full" else 0.0
     return DecoderBlock(
         partial(make_norm, config),
@@ -223,14 +223,14 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
 
     def nll(self, codes: Codes, conditions: Conditions) -> Tensor:
-        """Return the surprise at every code of whole clips, (B, P, N)."""
+        """Return the negative log-likelihood of every code of whole clips, (B, P, N)."""
         logits = self.logits(codes, conditions)
         return functional.cross_entropy(logits.flatten(0, 2), codes.video.flatten(), reduction="none").view_as(
             codes.video
         )
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Mean surprise per code, in nats.
+        """Mean negative log-likelihood per code, in nats.
 
         Args:
             batch: With ``codes`` of whole clips and the conditions that the model wants.
@@ -325,7 +325,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
     def step(
         self, state: PriorState, conditions: Conditions, sampler: Sampler, generator: Generators
     ) -> tuple[Codes, PriorState]:
-        """Draw one latent frame, code by code, in place of nothing: the caches are extended.
+        """Draw one latent frame, code by code; the caches are extended.
 
         Args:
             state: Of ``prefill`` or of the last step; not to be used again.

@@ -1,7 +1,7 @@
 """3D convolutions with zero padding that keeps or divides (multiplies) a size exactly; the odd rest goes left.
 
 Source: VideoGPT (arXiv:2104.10157) as its authors' code has it. PyTorch's own "same" padding puts the odd rest on
-the right and knows no strides.
+the right and has no strides.
 
 Shapes: B batch, C channels, T H W frames, pixel rows and columns
 """
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 from torch.nn import functional
-
-__all__ = ["SamePadConv3d", "SamePadConvTranspose3d"]
 
 Triple = tuple[int, int, int]
 

@@ -26,10 +26,8 @@ from reelworld.systems.videogpt.config import TokenizerConfig
 from reelworld.systems.videogpt.same_pad_conv3d import SamePadConv3d, SamePadConvTranspose3d
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["VQVAE3D", "VQVAE3DConfig", "check_clip"]
-
 DATA_VARIANCE = 0.06
-"""What the published code divides the squared error by."""
+"""Divisor of the squared error in the published code."""
 COMMITMENT = 0.25
 
 
