@@ -15,7 +15,7 @@ from reelworld.data.dataset import DataInfo
 from reelworld.models.system import System
 from reelworld.nn.pixels import to_float
 from reelworld.nn.quantize.ema import EMACodebook
-from reelworld.nn.quantize.gradient_codebook import LearnedCodebook
+from reelworld.nn.quantize.gradient_codebook import GradientCodebook
 from reelworld.systems import SYSTEMS, find_system
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
@@ -75,7 +75,7 @@ def untrained(name: str, kind: str, config: Any = None) -> World:
 def spread_codebooks(world: World) -> None:
     """Set codes to features of a video; of random vectors far from all features one is the nearest to all."""
     seen: dict[nn.Module, list[torch.Tensor]] = {}
-    books = [m for m in world.model.modules() if isinstance(m, EMACodebook | LearnedCodebook)]
+    books = [m for m in world.model.modules() if isinstance(m, EMACodebook | GradientCodebook)]
     with pytest.MonkeyPatch.context() as patch:
         for book in books:
 

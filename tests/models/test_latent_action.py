@@ -120,7 +120,7 @@ def test_every_weight_gets_a_gradient(kind: str, fields: dict[str, Any]) -> None
     losses = model.loss(Batch(video=clips()), torch.Generator().manual_seed(0))
     sum(s / n for k, (s, n) in losses.terms.items() if k != "perplexity").backward()  # type: ignore[union-attr]
     missing = [k for k, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
-    # a constant before Spread is taken away again
+    # a constant before InputNorm is taken away again
     assert [k for k in missing if k not in ("before.bias", "encoder.norm.bias")] == []
 
 

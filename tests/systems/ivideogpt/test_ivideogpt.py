@@ -90,9 +90,9 @@ def test_a_world_goes_on_where_the_other_stopped(before: Path, caplog: pytest.Lo
         "the frame prior is new, and begins at zero.",
         "the head for actions is new, and begins at zero.",
         "the head for ends is new, and begins at zero.",
-        "the table of cells is new, and begins at zero.",
-        "the reward head that reads codes is new, and begins at zero.",
         "the projection of the frame prior to slots is new, and begins at zero.",
+        "the reward head that reads codes is new, and begins at zero.",
+        "the table of cells is new, and begins at zero.",
     ]
     old = World.load(before)
     told = world.generate(frames(1, 2), actions(world, 1, 1), actions(world, 1, 3), seed=1)
