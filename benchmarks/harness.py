@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-
-from reelworld.config import to_json
 from reelworld.evaluate.bench import BenchResult, check_idle
 from reelworld.evaluate.figures import Figure
+
+from reelworld.config import to_json
 from reelworld.evaluate.results import plain
 from reelworld.files import write_json
 from reelworld.nn.decode import compile_c, huge_page_zeros

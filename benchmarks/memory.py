@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 from harness import flags, keep, reelworld, trained
+from reelworld.evaluate.figures import share_interval
 
 from reelworld.envs.policies.minigrid import DONE, LEFT, RIGHT, glancer
 from reelworld.envs.presets import WrapperConfig
 from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
-from reelworld.evaluate.figures import share_interval
 from reelworld.worlds.world import World
 
 ENV = "MiniGrid-Fetch-8x8-N3-v0"

@@ -20,14 +20,14 @@ from typing import Any
 
 import torch
 from harness import figures_to_keep, flags, keep, minutes, trained
-
-from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
 from reelworld.evaluate.control import control_starts, measure_control
 from reelworld.evaluate.figures import Figure
 from reelworld.evaluate.outcomes import measure_outcomes
 from reelworld.evaluate.prediction import score_clips
 from reelworld.evaluate.reconstruction import measure_tokenizer
+
+from reelworld.data.dataset import Dataset
 from reelworld.evaluate.samples import draw_samples, samples_section
 from reelworld.files import write_json
 from reelworld.worlds.world import World

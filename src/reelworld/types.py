@@ -341,6 +341,8 @@ class Score:
 
     nats_per_frame: float
     kind: Literal["exact", "bound", "pseudo"]
+    n_frames: int = 1
+    """Number of frames that the mean is over."""
     rewards: np.ndarray | None = None
     """float32, (T - 1,): expected reward of each step, from the true past; of the last steps, where the first frames of
     a clip are the context of all others."""

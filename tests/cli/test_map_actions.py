@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reelworld.evaluate.clips import choose_clips, draw_starts, open_for, roll
 from tests.cli.test_bad_input import contents, refused
 from tests.models.counting import ALLOWED, TO_LATENT, counting_world, write
 from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
-from reelworld.evaluate.clips import choose_clips, draw_starts, open_for, roll
 from reelworld.types import ActionSpec
 from reelworld.worlds.world import World
 

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from reelworld.evaluate.clips import open_for
 
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.formats import video
-from reelworld.evaluate.clips import open_for
 from reelworld.media import encode_mp4
 from reelworld.types import UserError
 

@@ -10,6 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from reelworld.evaluate.clips import Starts
+from reelworld.evaluate.closeness import Compared, closeness_section, collate, future_frames
+from reelworld.evaluate.prediction import COPY
+from reelworld.evaluate.published import published_beside
 from safetensors.torch import save_file
 from tests.nn.test_perceptual import plain, weights
 from tests.tiny import tiny_config, tiny_world
@@ -18,10 +22,6 @@ from evaluate import toy, toy_clips
 from evaluate.test_fvd import I3D, by_eigenvalues, script
 from reelworld.cli.main import main
 from reelworld.evaluate import closeness, fvd, published
-from reelworld.evaluate.clips import Starts
-from reelworld.evaluate.closeness import Compared, closeness_section, collate, future_frames
-from reelworld.evaluate.prediction import COPY
-from reelworld.evaluate.published import published_beside
 from reelworld.nn.perceptual import load_lpips
 from reelworld.types import UserError
 from reelworld.worlds.world import World

@@ -8,11 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from reelworld.evaluate.codes import COPY, PLACE, UNIFORM, UNIGRAM, CodePredictors, code_section, measure_codes
+from reelworld.evaluate.windows import WholeClips
 
 from evaluate import toy, toy_clips
 from reelworld.evaluate import codes as module
-from reelworld.evaluate.codes import COPY, PLACE, UNIFORM, UNIGRAM, CodePredictors, code_section, measure_codes
-from reelworld.evaluate.windows import WholeClips
 
 K, N = 5, 3
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-
-from evaluate import toy
 from reelworld.evaluate.clips import roll
 from reelworld.evaluate.control import control_starts, measure_control
+
+from evaluate import toy
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-
-from evaluate import toy
-from evaluate.toy_clips import OpenWorld, random_walk
 from reelworld.evaluate.clips import Starts
 from reelworld.evaluate.drift import (
     BLOCK,
@@ -19,6 +16,9 @@ from reelworld.evaluate.drift import (
     drift_section,
     run_on,
 )
+
+from evaluate import toy
+from evaluate.toy_clips import OpenWorld, random_walk
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.types import Clip, UserError
 

@@ -7,12 +7,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from evaluate.test_road import picture
-from reelworld.config import to_json
-from reelworld.envs.policies.carracing import BRAKE, COAST, GAS
-from reelworld.envs.recorder import record_config, record_episode
-from reelworld.evaluate import driving
 from reelworld.evaluate.driving import (
     GAME,
     Drives,
@@ -22,6 +16,12 @@ from reelworld.evaluate.driving import (
     driving_figures,
     driving_section,
 )
+
+from evaluate.test_road import picture
+from reelworld.config import to_json
+from reelworld.envs.policies.carracing import BRAKE, COAST, GAS
+from reelworld.envs.recorder import record_config, record_episode
+from reelworld.evaluate import driving
 from reelworld.types import ActionSpec, StepResult, UserError
 
 SPEC = ActionSpec(kind="discrete", n=9)

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
 from reelworld.evaluate.figures import bootstrap, db, gain_figure, per_clip, psnr_figure, ratio_figure, share_figure
 from reelworld.evaluate.words import WORDS, words
 

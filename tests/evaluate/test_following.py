@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-
-from evaluate import toy
-from reelworld.data.clip_index import ClipIndex
-from reelworld.data.dataset import Dataset
 from reelworld.evaluate.clips import Starts, roll
 from reelworld.evaluate.control import control_starts
 from reelworld.evaluate.following import DECODED, FREQUENT, MEAN, RECORDED, compare_readings, measure_following
 from reelworld.evaluate.inverse import InverseDynamics, trained
+
+from evaluate import toy
+from reelworld.data.clip_index import ClipIndex
+from reelworld.data.dataset import Dataset
 from reelworld.types import ActionSpec
 
 STEPS = 150

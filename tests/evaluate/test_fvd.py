@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reelworld.evaluate.fvd import check_enough, frechet_distance, load_detector
+from reelworld.evaluate.prediction import COPY
 
 from evaluate import toy, toy_clips
 from reelworld.evaluate import fvd
-from reelworld.evaluate.fvd import check_enough, frechet_distance, load_detector
-from reelworld.evaluate.prediction import COPY
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.types import UserError
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 
 from evaluate import toy
 from reelworld.data.dataset import Dataset
 from reelworld.data.transforms import with_actions
-from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 from reelworld.types import ActionSpec
 
 

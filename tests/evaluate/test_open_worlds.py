@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
-from evaluate import toy, toy_clips
-from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate.clips import Starts, choose_clips, read_episode, roll
 from reelworld.evaluate.codes import COPY as COPY_CODES
 from reelworld.evaluate.pictures import futures_grid
 from reelworld.evaluate.prediction import COPY
+
+from evaluate import toy, toy_clips
+from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import headlines, render_report
 from reelworld.evaluate.run import evaluate_to_folder

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-
 from reelworld.evaluate.outcomes import measure_outcomes
+
 from reelworld.types import Clip, Score
 
 

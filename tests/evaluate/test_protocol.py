@@ -8,9 +8,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from reelworld.evaluate.prediction import COPY, FROZEN
 
 from evaluate import toy
-from reelworld.evaluate.prediction import COPY, FROZEN
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.types import UserError
 

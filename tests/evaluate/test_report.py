@@ -13,16 +13,16 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from reelworld.evaluate.pictures import report_videos
+from reelworld.evaluate.runs import FreeRun
 
 from evaluate import toy
 from reelworld.charts import line_chart, nice_ticks
 from reelworld.config import read_json
-from reelworld.evaluate.pictures import report_videos
 from reelworld.evaluate.protocol import EvalConfig, evaluate
 from reelworld.evaluate.report import render_report, value_text
 from reelworld.evaluate.results import plain, read_training_log
 from reelworld.evaluate.run import evaluate_to_folder
-from reelworld.evaluate.runs import FreeRun
 from reelworld.types import UserError
 
 CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12, inverse_steps=2, drift_steps=50, drift_runs=2)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reelworld.evaluate.same_game import check_same_game
 
 from evaluate import toy, toy_clips
 from reelworld.evaluate.protocol import EvalConfig, evaluate
-from reelworld.evaluate.same_game import check_same_game
 from reelworld.types import Clip, UserError
 
 

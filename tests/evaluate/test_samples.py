@@ -8,12 +8,12 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-
-from evaluate import toy, toy_clips
 from reelworld.evaluate.agent import AgentFinder
 from reelworld.evaluate.clips import draw_starts
 from reelworld.evaluate.figures import db
 from reelworld.evaluate.prediction import COPY
+
+from evaluate import toy, toy_clips
 from reelworld.evaluate.samples import OTHERS, SINGLE, TRUTH, draw_samples, find_cells, samples_section
 from reelworld.evaluate.tiles import TileAtlas
 

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from reelworld.evaluate.prediction import COPY
+from reelworld.evaluate.simulated import fresh_clips, has_simulator, open_simulator, played, simulated_section
 
 from evaluate import toy
 from evaluate.test_minigrid import CONFIG
 from reelworld.config import to_json
-from reelworld.evaluate.prediction import COPY
-from reelworld.evaluate.simulated import fresh_clips, has_simulator, open_simulator, played, simulated_section
 from reelworld.types import StepResult, UserError
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reelworld.evaluate.tile_scores import OneStep, tile_section
 
 from evaluate import toy
-from reelworld.evaluate.tile_scores import OneStep, tile_section
 from reelworld.evaluate.tiles import TileAtlas, rare_changes, tile_hashes
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reelworld.evaluate.codes import world_nats
+from reelworld.evaluate.windows import cut_whole_clips, encode_whole
 from tests.tiny import tiny_world
 
 from evaluate import toy
@@ -16,8 +18,6 @@ from evaluate.test_fvd import I3D, script
 from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset, write_info
 from reelworld.evaluate import fvd
-from reelworld.evaluate.codes import world_nats
-from reelworld.evaluate.windows import cut_whole_clips, encode_whole
 from reelworld.types import Codes, Conditions
 from reelworld.worlds.world import World
 

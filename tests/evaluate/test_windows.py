@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from reelworld.evaluate.windows import cut_whole_clips, encode_whole, training_clips
 
 from evaluate import toy, toy_clips
-from reelworld.evaluate.windows import cut_whole_clips, encode_whole, training_clips
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reelworld.evaluate.clips import draw_starts, roll
 from tests.conformance.conftest import actions, frames, untrained
 from tests.tiny import tiny_config
 
 from reelworld.cli.main import main
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
-from reelworld.evaluate.clips import draw_starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
 from reelworld.systems import find_system

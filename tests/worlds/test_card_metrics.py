@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from reelworld.evaluate.onto_card import measured_from
 from tests.rollout.toy import start_clips, toy_world
 from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
-from reelworld.evaluate.onto_card import measured_from
 from reelworld.types import UserError
 from reelworld.worlds import locate as finding
 from reelworld.worlds.card import rewrite_card

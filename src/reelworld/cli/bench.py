@@ -20,8 +20,6 @@ import tyro
 from reelworld.cli.load_options import check_folder, load_world
 from reelworld.types import UserError
 
-__all__ = ["Options", "run"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -32,7 +30,7 @@ class Options:
     out: Path | None = None
     """JSON file for the results; without it they are only printed."""
     steps: int = 200
-    """Repetitions per thing measured."""
+    """Repetitions of each measurement."""
     warmup: int = 20
     """Repetitions before, not counted."""
     threads: tuple[int, ...] = ()
@@ -49,7 +47,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Measure, print a table, and keep the results."""
-    from reelworld.evaluate.bench import BenchConfig, bench
+    from reelworld.evaluate.speed import BenchConfig, bench
     from reelworld.files import write_json
     from reelworld.train.console import Display
 

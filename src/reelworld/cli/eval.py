@@ -1,22 +1,23 @@
 """Measure a world on episodes it has not seen, and write a report that opens in any browser.
 
-Writes results.json, report.html and videos of the world beside the recording. What is measured depends on the world:
+Writes results.json, report.html and videos of the world beside the recording. The sections depend on the world:
 
-  every world             how pictures survive the tokenizer, prediction by
-                          horizon, a free run, surprise at recorded clips
-  with actions            what other actions do; whether a network that
-                          learned from recordings can read the action off
-                          the world's frames; expected rewards and ends
-  coding frame by frame   long runs in blocks of 50 frames beside the range
-                          of recorded blocks
-  recorded from a         closeness to the live game under the same actions;
-  simulator               in CarRacing, a driver that steers on the pixels
+  every world             reconstruction by the tokenizer, prediction by
+                          horizon, open-loop rollout, likelihood of recorded
+                          clips
+  with actions            delta PSNR under other actions; action recovery by
+                          an inverse-dynamics model; reward and termination
+  of single frames        stability of long rollouts: blocks of 50 frames
+                          within the range of recorded blocks
+  recorded from a         PSNR against the live simulator under the same
+  simulator               actions; in CarRacing, a driver that steers on pixels
   drawn from 8x8 tiles    single steps tile by tile; the carried key (DoorKey)
   without actions         several futures of each start: their mean beside
-                          repeating the last frame, how far apart they are,
-                          the agent's cell in grid games
-  coding whole clips      exact nats per code beside predictors fitted on
-  (videogpt)              training clips; no single steps, shorter free runs
+                          repeating the last frame, their diversity, the
+                          agent's cell in grid games
+  of whole clips          exact likelihood of each code beside predictors
+                          fitted on training clips; no single steps, shorter
+                          rollouts
   with --i3d FILE         Frechet video distance (FVD), beside that of
                           training clips and of repeating the last frame
   with --lpips FILE       LPIPS of predicted clips, beside PSNR and SSIM
@@ -29,24 +30,25 @@ docs/evaluation.md defines every figure.
 Examples:
   reelworld eval runs/doors/world --data recordings/doors
   reelworld eval runs/doors --data recordings/fresh --split all --train-data recordings/doors --out runs/doors/fresh
-  reelworld eval runs/car --data recordings/car --drift-steps 1000 --out runs/car/long
+  reelworld eval runs/car --data recordings/car --stability-steps 1000 --out runs/car/long
   reelworld eval runs/robot --data robots --protocol published --clips 256 --samples 100 --lpips lpips.safetensors
   reelworld eval runs/film --data films/fresh --split all --train-data films/mine --i3d i3d_torchscript.pt
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from dataclasses import dataclass, replace
+from html import unescape
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from reelworld.cli.load_options import check_folder, load_world, set_threads
-
-__all__ = ["Options", "run"]
+from reelworld.evaluate.report.values import baseline_texts, headlines, interval_text, protocol_text, value_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,16 +68,16 @@ class Options:
     single_steps: int = 2000
     """Single steps from true frames (worlds drawn from tiles)."""
     free_run_steps: int = 100
-    """Length of the run on the world's own predictions; at most three whole clips where those are coded."""
+    """Length of the open-loop rollout; at most three whole clips for models of these."""
     control_starts: int = 200
     """Starts from which wrong actions are tried (worlds with actions), 1, 4 and 8 steps ahead."""
     inverse_steps: int = 800
-    """Training steps of the network that reads actions off frames; 0 leaves that out. It learns from episodes that are
-    not measured: give --train-data where --data is a test recording. Kept beside the report."""
-    drift_steps: int = 300
-    """Length of the runs that are looked at in blocks of 50 frames, and of the drives; 0 leaves them out."""
-    drift_runs: int = 8
-    """Number of those runs."""
+    """Training steps of the inverse-dynamics model; 0 leaves action recovery out. It learns from episodes that are not
+    measured: give --train-data where --data is a test recording. Kept beside the report."""
+    stability_steps: int = 300
+    """Length of the long rollouts, judged in blocks of 50 frames, and of the drives; 0 leaves them out."""
+    stability_runs: int = 8
+    """Number of those rollouts."""
     simulator_episodes: int = 16
     """Fresh episodes of the simulator that --data was recorded from; 0 leaves them out."""
     key_tests: int = 64
@@ -84,11 +86,11 @@ class Options:
     """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
     samples: int | None = None
     """Futures drawn from every start. Default: 8 in worlds without actions, 1 in worlds with them."""
-    protocol: Literal["honest", "published"] = "honest"
-    """How predicted clips are counted. honest: future frames, mean over all samples. published: as papers do, context
+    protocol: Literal["default", "published"] = "default"
+    """Protocol of the video metrics. default: future frames, mean over all samples. published: as papers do, context
     included, the best sample for each measure; papers take 256 clips and 100 samples."""
     train_clips: int = 512
-    """Training clips for the predictors beside nats per code (worlds that code whole clips)."""
+    """Training clips for the predictors beside the likelihood per code (models of whole clips)."""
     train_data: Path | None = None
     """Recordings to take training clips from; give the ones the world was trained on where --data is a fresh test
     recording. Default: --data."""
@@ -97,7 +99,7 @@ class Options:
     lpips: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Weights of LPIPS-VGG as .safetensors (the state of lpips.LPIPS(net="vgg"))."""
     card: bool = False
-    """Write the figures on the world's card too (README.md and world.json)."""
+    """Write the metrics to the world's card too (README.md and world.json)."""
     seed: int = 0
     """Of every draw: clips, starts, noise, bootstrap."""
     allow_train: bool = False
@@ -112,12 +114,8 @@ class Options:
 
 def run(options: Options) -> None:
     """Evaluate, write, and print the headlines."""
-    import dataclasses
-
-    from reelworld.evaluate.clips import open_for
-    from reelworld.evaluate.onto_card import measured_from
-    from reelworld.evaluate.protocol import EvalConfig
-    from reelworld.evaluate.run import evaluate_to_folder
+    from reelworld.evaluate.protocol import EvalConfig, open_for
+    from reelworld.evaluate.run import card_metrics, evaluate_to_folder
     from reelworld.train.console import Display
     from reelworld.worlds.card import rewrite_card
     from reelworld.worlds.card_metrics import check_measured, weights_of
@@ -142,7 +140,7 @@ def run(options: Options) -> None:
             progress=lambda what, share: display.update(share, lambda: what),
         )
     if options.card:
-        metrics = measured_from(results, weights_of(world.info.parts))
+        metrics = card_metrics(results, weights_of(world.info.parts))
         check_measured(metrics, world.info.parts, str(folder / "world.json"))
         rewrite_card(folder, replace(world.info, metrics=metrics))
     for line in _headlines(results):
@@ -151,13 +149,9 @@ def run(options: Options) -> None:
 
 
 def _headlines(results: dict) -> list[str]:
-    """A line for each number that the report shows large, and one for each simple thing beside it."""
-    from html import unescape
-
-    from reelworld.evaluate.report import beside_text, headlines, interval_text, protocol_text, value_text
-
+    """Return a line for each headline metric, and one for each of its baselines."""
     lines = [text] if (text := protocol_text(results)) else []
-    for figure in headlines(results):
-        lines.append(f"{figure['label']:<42} {value_text(figure):>9}  ({interval_text(figure)}; n={figure['n']})")
-        lines += [f"    {text}" for text in beside_text(figure)]
+    for metric in headlines(results):
+        lines.append(f"{metric['label']:<42} {value_text(metric):>9}  ({interval_text(metric)}; n={metric['n']})")
+        lines += [f"    {text}" for text in baseline_texts(metric)]
     return [unescape(line) for line in lines]

@@ -210,7 +210,7 @@ def _clip(options: Options, world: World, class_id: int | None) -> tuple[Clip, i
 
 
 def _episode(options: Options, world: World, data: Path, n_context: int) -> Clip:
-    from reelworld.evaluate.clips import open_for, read_episode
+    from reelworld.evaluate.protocol import open_for, read_episode
 
     dataset = open_for(world, data)
     indices = dataset.indices(options.split)

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
+from rich.console import Console
+from rich.table import Table
 
 from reelworld.cli.load_options import check_folder, load_world, set_threads
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from reelworld.models.action_mapping import ActionMap
 
 
@@ -72,7 +72,7 @@ def run(options: Options) -> None:
     if options.out and folder.exists() and any(folder.iterdir()) and folder.resolve() != options.world.resolve():
         raise UserError(f"{folder} is not empty; choose another folder, or leave out --out to change the world itself.")
 
-    from reelworld.worlds.action_mapping import with_latent_actions, with_real_actions
+    from reelworld.worlds.action_mapping import no_latent_actions, with_latent_actions, with_real_actions
 
     set_threads(options.threads)
     world = load_world(options.world, options.device, options.allow_code)
@@ -81,18 +81,17 @@ def run(options: Options) -> None:
         print(f"{folder} takes its latent actions again")
         return
 
-    from reelworld.evaluate.action_map import MapConfig, fit_on_recordings
-
+    if world.system is None or not world.system.evaluation:
+        raise no_latent_actions(world)
+    module = world.system.module(world.system.evaluation)
     fields = {name: getattr(options, name) for name in ("labels", "stream", "split", "seed")}
-    action_map = fit_on_recordings(world, options.data, MapConfig(**fields))
+    action_map = module.fit_on_recordings(world, options.data, module.MapConfig(**fields))
     with_real_actions(world, action_map).save(folder)
     _show(action_map)
     print(f"\n{folder} now takes real actions (--undo takes the map away)\nnext:\n  reelworld play {folder}")
 
 
 def _show(action_map: ActionMap) -> None:
-    from rich.console import Console
-
     Console().print(_table(action_map))
     held_out = action_map.held_out
     assert held_out is not None
@@ -110,8 +109,6 @@ def _show(action_map: ActionMap) -> None:
 
 
 def _table(action_map: ActionMap) -> Table:
-    from rich.table import Table
-
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("latent action", "stands for", "of its labels", "labels"):
         table.add_column(name, justify="right" if "labels" in name else "left")

@@ -1,1 +1,1 @@
-"""Numbers about quality and speed with their intervals and baselines, and the report that shows them."""
+"""Evaluation of worlds: sections of metrics with intervals and baselines, a report, and speed."""

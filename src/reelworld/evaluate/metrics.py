@@ -1,31 +1,32 @@
-"""Distances between two clips; all on uint8 frames, as a person would see them."""
+"""Distances between frames on 8-bit pixels, and statistics with bootstrap intervals over clips.
+
+Every statistic is a function of totals that add up over clips (hits and trials, squared error and frames), so that
+thousands of resamples are one matrix product. Clips are resampled, not frames: frames of one episode resemble each
+other and would make intervals far too narrow.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from reelworld.nn.perceptual import LPIPS
 from reelworld.nn.pixels import to_float
 
-if TYPE_CHECKING:
-    from reelworld.nn.perceptual import LPIPS
-
-__all__ = [
-    "exact_frames",
-    "inner_ssim",
-    "lpips",
-    "patch_means",
-    "patches_equal",
-    "squared_error",
-    "ssim",
-    "worst_patch_error",
-]
-
-
 CHUNK_FRAMES = 64
+N_RESAMPLES = 2000
+LEVEL = 0.95
+COPY = "copy of the last frame seen"
+FROZEN = "first frame of the clip"
+
+Interval = tuple[float, float, float]
+"""Value, lower and upper end; the ends are NaN for fewer than two clips."""
+
+
+# ---------------------------------------------------------------------- frames
 
 
 def squared_error(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -47,8 +48,19 @@ def squared_error(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
     return errors.reshape(lead)
 
 
+def db(mean_squared_error: np.ndarray | float) -> np.ndarray:
+    """Turn the mean squared error of pixels in 0..255 into PSNR in dB; 0 becomes infinity."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 10 * np.log10(255.0**2 / np.asarray(mean_squared_error, np.float64))
+
+
+def psnr(frames: np.ndarray, other: np.ndarray) -> float:
+    """Return the PSNR of clips in dB, uint8 (..., H, W, 3) twice: squared errors are averaged over frames first."""
+    return float(db(squared_error(frames, other).mean()))
+
+
 def exact_frames(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return, per frame, whether every pixel is the same; bool (...)."""
+    """Return True for each frame whose pixels are all the same, bool (...)."""
     return (frames == other).all((-3, -2, -1))
 
 
@@ -69,18 +81,18 @@ def worst_patch_error(frames: np.ndarray, other: np.ndarray, size: int = 8) -> n
     return patches.max((1, 2))
 
 
-def ssim(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the structural similarity per frame (torchmetrics, 11x11 Gaussian window); float64 (T,)."""
-    return _ssim(frames, other, 0)
+def ssim(frames: np.ndarray, other: np.ndarray, border: int = 0) -> np.ndarray:
+    """Return the structural similarity per frame (torchmetrics, 11x11 Gaussian window).
 
+    Args:
+        frames: uint8, (T, H, W, 3).
+        other: uint8, same shape.
+        border: Rows and columns to leave out at each side; 5 keeps the positions of whole windows, as papers do.
 
-def inner_ssim(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the same of the places where whole windows fit, as papers do; both sides 11 or more, float64 (T,)."""
-    return _ssim(frames, other, 5)
-
-
-def _ssim(frames: np.ndarray, other: np.ndarray, border: int) -> np.ndarray:
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    Returns:
+        float64, (T,).
+    """
+    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
 
     def batch(x: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(x)).permute(0, 3, 1, 2).float()
@@ -88,27 +100,27 @@ def _ssim(frames: np.ndarray, other: np.ndarray, border: int) -> np.ndarray:
     values = []
     for i in range(0, len(frames), CHUNK_FRAMES):
         rows = slice(i, i + CHUNK_FRAMES)
-        _, places = structural_similarity_index_measure(
+        _, image = structural_similarity_index_measure(
             batch(frames[rows]), batch(other[rows]), data_range=255.0, reduction="none", return_full_image=True
         )
-        inner = places[..., border : places.shape[-2] - border, border : places.shape[-1] - border]
+        inner = image[..., border : image.shape[-2] - border, border : image.shape[-1] - border]
         values.append(inner.flatten(1).mean(1))
     return torch.cat(values).double().numpy()
 
 
 @torch.inference_mode()
 def lpips(frames: np.ndarray, other: np.ndarray, network: LPIPS) -> np.ndarray:
-    """Return how different frames look, each by LPIPS; uint8 (T, H, W, 3) twice -> float64 (T,)."""
+    """Return LPIPS per frame, uint8 (T, H, W, 3) twice -> float64 (T,)."""
     values = []
     for i in range(0, len(frames), CHUNK_FRAMES):
         pair = (torch.from_numpy(np.ascontiguousarray(x[i : i + CHUNK_FRAMES])) for x in (frames, other))
-        one, wanted = (to_float(x.to(network.shift.device)).permute(0, 3, 1, 2) for x in pair)
-        values.append(network(one, wanted).double().cpu().numpy())
+        one, two = (to_float(x.to(network.shift.device)).permute(0, 3, 1, 2) for x in pair)
+        values.append(network(one, two).double().cpu().numpy())
     return np.concatenate(values)
 
 
 def patch_means(frames: np.ndarray, size: int = 8) -> np.ndarray:
-    """Replace every aligned patch by its mean colour: what a tokenizer without any detail would give."""
+    """Replace every aligned patch by its mean colour: the output of a tokenizer without any detail."""
     n, height, width = frames.shape[:3]
     rows, columns = height // size, width // size
     inner = frames[:, : rows * size, : columns * size].reshape(n, rows, size, columns, size, 3)
@@ -121,7 +133,7 @@ def patch_means(frames: np.ndarray, size: int = 8) -> np.ndarray:
 
 
 def patches_equal(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.ndarray:
-    """Return, per aligned patch, whether all its pixels are the same; bool (T, rows, columns)."""
+    """Return True for each aligned patch whose pixels are all the same, bool (T, rows, columns)."""
     rows, columns = frames.shape[1] // size, frames.shape[2] // size
     same = (frames == other)[:, : rows * size, : columns * size]
     return same.reshape(len(frames), rows, size, columns, size, 3).all((2, 4, 5))
@@ -129,3 +141,77 @@ def patches_equal(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.nd
 
 def _difference(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
     return frames.astype(np.float32) - other.astype(np.float32)
+
+
+# ---------------------------------------------------------------------- statistics
+
+
+def bootstrap(
+    totals: np.ndarray,
+    statistic: Callable[[np.ndarray], np.ndarray],
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> Interval:
+    """Compute a statistic of column totals and its percentile interval over clips.
+
+    Args:
+        totals: float, (clips, K); row c holds what clip c adds to each of K totals.
+        statistic: Maps totals (..., K) to values (...).
+        seed: Of the resampling.
+        n_resamples: Fewer for statistics that are slow to compute.
+    """
+    totals = np.asarray(totals, np.float64)
+    n_clips = len(totals)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(statistic(totals.sum(0)))
+        if n_clips < 2:
+            return value, math.nan, math.nan
+        rng = np.random.default_rng(seed)
+        draws = rng.multinomial(n_clips, np.full(n_clips, 1 / n_clips), n_resamples)
+        values = statistic(draws @ totals)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return value, math.nan, math.nan
+    # linear interpolation between two infinities is NaN; order statistics are not
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return value, float(low), float(high)
+
+
+def fraction_interval(hits: np.ndarray, trials: np.ndarray, seed: int = 0) -> Interval:
+    """Compute a fraction and its interval from hits and trials per clip, (clips,) each.
+
+    When every trial agrees, resampling shows no doubt; the interval then ends at the exact binomial (Clopper-Pearson)
+    bound for that many trials.
+    """
+    totals = np.stack([np.asarray(x, np.float64) for x in (hits, trials)], -1)
+    totals = totals[totals[:, 1] > 0]
+    value, low, high = bootstrap(totals, ratio, seed)
+    n = int(totals[:, 1].sum())
+    if n and value in (0.0, 1.0):
+        bound = ((1 - LEVEL) / 2) ** (1 / n)
+        low, high = (bound, 1.0) if value == 1.0 else (0.0, 1 - bound)
+    return value, low, high
+
+
+def per_clip(values: np.ndarray, clip: np.ndarray, n_clips: int) -> np.ndarray:
+    """Add up values (n,) or (n, ...) by the clip they belong to, clip (n,) -> float64 (n_clips,)."""
+    flat = np.asarray(values, np.float64).reshape(len(clip), -1).sum(1)
+    return np.bincount(clip, flat, minlength=n_clips)
+
+
+def ratio(totals: np.ndarray) -> np.ndarray:
+    """Divide the first column of totals (..., 2) by the second."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return totals[..., 0] / totals[..., 1]
+
+
+def entropy(fractions: np.ndarray) -> np.ndarray:
+    """Return the entropy of distributions (..., K) in nats, (...)."""
+    logs = np.log(fractions, out=np.zeros_like(fractions), where=fractions > 0)
+    result: np.ndarray = -(fractions * logs).sum(-1)
+    return result
+
+
+def perplexity(counts: np.ndarray) -> np.ndarray:
+    """Return the perplexity of counts (..., K): the number of codes if all were used equally often, (...)."""
+    return np.exp(entropy(counts / counts.sum(-1, keepdims=True)))

@@ -1,239 +1,454 @@
-"""Several futures of one start: their mean, each alone, how far apart they are, and where they put the agent.
+"""Rollouts of many clips side by side, what a model makes of recorded frames, and the state of an evaluation.
 
-Where nothing says what will be done, the future is open: a single sample may be good and yet another than what was
-recorded. The per-pixel mean of several samples is the best guess that the world's own uncertainty allows, so that it
-is the mean that should beat repeating the last frame; single samples stand beside it without a bar.
-
-Shapes: n starts, K samples, S steps, H W pixel rows and columns
+Shapes: n rollouts side by side, T context frames, S steps, K samples, H W pixel rows and columns, P latent frames,
+  N codes per latent frame
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import torch
 
-from reelworld.evaluate import metrics
-from reelworld.evaluate.agent import NOWHERE, SEVERAL, AgentFinder, most_frequent
-from reelworld.evaluate.clips import Starts, roll
-from reelworld.evaluate.figures import (
-    Curve,
-    Figure,
-    Section,
-    Unit,
-    bootstrap,
-    db,
-    gain_figure,
-    per_clip,
-    psnr_figure,
-    ratio_figure,
-    share_figure,
+from reelworld.data.dataset import Dataset
+from reelworld.data.episodes import DataInfo
+from reelworld.evaluate.metrics import CHUNK_FRAMES, exact_frames
+from reelworld.evaluate.protocol import (
+    EvalConfig,
+    count_tokens,
+    fixed_clip,
+    future_frames,
+    given_frames,
+    training_clips,
 )
-from reelworld.evaluate.prediction import COPY
+from reelworld.evaluate.results import MetricBuilder, Text
+from reelworld.evaluate.tiles import TileAtlas
+from reelworld.nn.perceptual import LPIPS
+from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.rollout.rollout import rollout
+from reelworld.rollout.session import Session
+from reelworld.types import ActionSpec, Clip, Codes, ModelSpec, Score
+from reelworld.worlds.world import World
 
-if TYPE_CHECKING:
-    from reelworld.evaluate.tiles import TileAtlas
-    from reelworld.worlds.world import World
+HORIZONS = (1, 2, 4, 8, 16)
+CONTROL_HORIZONS = (1, 4, 8)
+OPEN_SAMPLES = 8
+"""Futures drawn from each start in worlds without actions."""
+SAMPLE_TOKENS = 512
+"""More starts are drawn, up to four times as many, where the future of one start has fewer codes than this."""
+STARTS_PER_CLIP = 4
+MAX_SCORED = 3072  # frames
+MAX_SCORED_WHOLE = 512  # frames, where each whole clip is read twice
+BATCH = 64
+MAX_BATCH = 128
+BATCH_TOKENS = 65536
+"""Codes of all streams side by side, for models of whole clips: they keep keys and values of each."""
+FREE_RUN_CLIPS = 8
+FREE_RUN_WINDOWS = 3
+"""Length of the free run of models of whole clips, in such clips."""
 
-__all__ = ["Cells", "draw_samples", "find_cells", "samples_section"]
+Detector = Callable[[np.ndarray], np.ndarray]
+"""Videos, uint8 (n, T, H, W, 3) -> features, float64 (n, D)."""
+T = TypeVar("T")
+Progress = Callable[[str, float], Any]
+"""Called with the name of the present step and the fraction of the evaluation that is done."""
 
-SINGLE = "single samples"
-BEST = "best of the samples, chosen knowing the answer"
-TRUTH = "sample and what happened"
-OTHERS = "recordings of two starts"
+
+@dataclass(frozen=True)
+class Starts:
+    """Positions in clips from which to predict: the frames and actions around them, padded to one length."""
+
+    clip: np.ndarray
+    """int64, (n,): index into the list of clips."""
+    context: np.ndarray
+    """uint8, (n, T, H, W, 3)."""
+    context_actions: Mapping[str, np.ndarray]
+    """Stream -> (n, T-1, ...)."""
+    actions: Mapping[str, np.ndarray]
+    """Stream -> (n, S, ...): the recorded actions; past the end of a clip its last one is repeated."""
+    future: np.ndarray
+    """uint8, (n, S, H, W, 3): the recorded frames those actions lead to; past the end the last one."""
+    valid: np.ndarray
+    """bool, (n, S): False past the end of the clip."""
+    first: np.ndarray
+    """uint8, (n, H, W, 3): the first frame of each clip."""
+    class_id: np.ndarray | None = None
+    """int64, (n,); None where recordings have no classes."""
+
+    @classmethod
+    def at(cls, clips: Sequence[Clip], positions: Sequence[tuple[int, int]], context: int, n_steps: int) -> Starts:
+        """Cut starts out of clips.
+
+        Args:
+            clips: Recorded clips.
+            positions: (clip index, index of the last context frame) for each start.
+            context: Context frames T.
+            n_steps: Steps S to predict.
+        """
+        frames, before, after, future, valid, first = [], [], [], [], [], []
+        streams = list(clips[0].actions)
+        classes = [clips[c].class_id for c, _ in positions]
+        for c, last in positions:
+            clip = clips[c]
+            # row T-1 of the actions is padding, so the last action is row T-2
+            steps = np.arange(last, last + n_steps)
+            inside = steps.clip(max=len(clip.frames) - 2)
+            frames.append(clip.frames[last - context + 1 : last + 1])
+            before.append({k: clip.actions[k][last - context + 1 : last] for k in streams})
+            after.append({k: clip.actions[k][inside] for k in streams})
+            future.append(clip.frames[inside + 1])
+            valid.append(steps <= len(clip.frames) - 2)
+            first.append(clip.frames[0])
+        return cls(
+            clip=np.array([c for c, _ in positions]),
+            context=np.stack(frames),
+            context_actions={k: np.stack([a[k] for a in before]) for k in streams},
+            actions={k: np.stack([a[k] for a in after]) for k in streams},
+            future=np.stack(future),
+            valid=np.stack(valid),
+            first=np.stack(first),
+            class_id=None if None in classes else np.array(classes, np.int64),
+        )
+
+    @classmethod
+    def drawn(cls, clips: Sequence[Clip], context: int, n_steps: int, per_clip: int, seed: int) -> Starts:
+        """Draw ``per_clip`` starts in every clip, early enough for all steps where the clip is long enough."""
+        rng = np.random.default_rng(seed)
+        positions = []
+        for c, clip in enumerate(clips):
+            earliest = context - 1
+            latest = max(earliest, len(clip.frames) - 1 - n_steps)
+            positions += [(c, int(p)) for p in rng.integers(earliest, latest + 1, per_clip)]
+        return cls.at(clips, positions, context, n_steps)
+
+    @classmethod
+    def at_beginning(cls, clips: Sequence[Clip], context: int, n_steps: int) -> Starts:
+        """Start every clip once, right after its first ``context`` frames."""
+        return cls.at(clips, [(c, context - 1) for c in range(len(clips))], context, n_steps)
+
+    def take(self, rows: np.ndarray) -> Starts:
+        """Return the starts of these numbers, in this order; a number may occur more than once."""
+
+        def some(value: Any) -> Any:
+            return {k: v[rows] for k, v in value.items()} if isinstance(value, Mapping) else value[rows]
+
+        return Starts(**{name: None if value is None else some(value) for name, value in vars(self).items()})
 
 
-def draw_samples(world: World, starts: Starts, n_samples: int, seed: int) -> np.ndarray:
-    """Draw several futures from every start, each with noise of its own.
+# ---------------------------------------------------------------------- rollouts
+
+
+def reset(session: Session, world: World, starts: Starts, rows: np.ndarray, **options: Any) -> None:
+    """Begin streams at the given starts; worlds with goals go towards the last recorded frame."""
+    before = {k: starts.context_actions[k][rows] for k in world.spec.actions}
+    if world.spec.classes and starts.class_id is not None:
+        options["class_id"] = starts.class_id[rows]
+    if world.spec.goal:
+        options["goal"] = starts.future[rows, -1]
+    session.reset(starts.context[rows], before or None, **options)
+
+
+def roll(
+    world: World, starts: Starts, seed: int, actions: Mapping[str, np.ndarray] | None = None, n_samples: int = 1
+) -> np.ndarray:
+    """Predict from every start under recorded or other actions.
+
+    Args:
+        world: The world.
+        starts: Beginnings of the rollouts.
+        seed: Equal seeds give equal noise, whatever the actions.
+        actions: Stream -> (n, S, ...); None takes the recorded ones.
+        n_samples: Rollouts of each start, each with noise of its own.
 
     Returns:
         uint8, (n, K, S, H, W, 3).
     """
-    rows = np.repeat(np.arange(len(starts.clip)), n_samples)
-    drawn = roll(world, starts.take(rows), seed)
-    return drawn.reshape(len(starts.clip), n_samples, *drawn.shape[1:])
+    taken, n = starts.actions if actions is None else actions, len(starts.clip)
+    rows, n_steps = np.repeat(np.arange(n), n_samples), starts.future.shape[1]
+    frames = np.empty((len(rows), *starts.future.shape[1:]), np.uint8)
+    batch = _batch(world.spec)
+    for i in range(0, len(rows), batch):
+        some = rows[i : i + batch]
+        session = world.session(n=len(some))
+        reset(session, world, starts, some, seed=seed + i)
+        steps = rollout(session, {k: taken[k][some] for k in world.spec.actions} or n_steps)
+        for s, result in enumerate(steps):
+            frames[i : i + batch, s] = result.frame
+    return frames.reshape(n, n_samples, *frames.shape[1:])
+
+
+def roll_long(world: World, starts: Starts, actions: Mapping[str, np.ndarray], n_steps: int, seed: int) -> np.ndarray:
+    """Let a world run; a stream whose episode ends begins again at its start.
+
+    Args:
+        world: The world.
+        starts: Beginnings of the runs.
+        actions: Stream -> (n, S, ...).
+        n_steps: Steps S.
+        seed: Of the noise.
+
+    Returns:
+        uint8, (n, S, H, W, 3).
+    """
+    session, frames = world.session(n=len(starts.clip)), []
+    reset(session, world, starts, np.arange(len(starts.clip)), seed=seed)
+    for result in rollout(session, {k: actions[k][:, :n_steps] for k in world.spec.actions} or n_steps):
+        frames.append(result.frame)
+        if (over := np.flatnonzero(result.terminated)).size:
+            reset(session, world, starts, over, streams=over.tolist())
+    return np.stack(frames, 1)
+
+
+def _batch(spec: ModelSpec) -> int:
+    """Return the number of streams side by side."""
+    n_frames = fixed_clip(spec)
+    return min(MAX_BATCH, max(1, BATCH_TOKENS // count_tokens(spec, n_frames))) if n_frames else BATCH
+
+
+def uniform_actions(starts: Starts, specs: Mapping[str, ActionSpec], seed: int) -> dict[str, np.ndarray]:
+    """Draw actions uniformly: ids over all ids, vectors between the bounds (the data's own where unknown)."""
+    rng = np.random.default_rng(seed)
+    result = {}
+    for name, spec in specs.items():
+        like = starts.actions[name]
+        if spec.kind == "discrete":
+            result[name] = rng.integers(0, spec.n, like.shape)
+            continue
+        axes = tuple(range(like.ndim - 1))
+        low = np.array(spec.low) if spec.low else like.min(axes)
+        high = np.array(spec.high) if spec.high else like.max(axes)
+        result[name] = rng.uniform(low, high, like.shape).astype(np.float32)
+    return result
+
+
+def shuffled_actions(starts: Starts, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Give every start the recorded actions of a start in another clip: held keys, but the wrong ones.
+
+    Args:
+        starts: Sorted by clip, as ``Starts.drawn`` makes them.
+        seed: Of the permutation of clips.
+
+    Returns:
+        Stream -> (n, S, ...), and bool (n, S): steps in which the other clip still has an action. With one clip the
+        actions stay its own.
+    """
+    rng = np.random.default_rng(seed)
+    clips = np.unique(starts.clip)
+    order = rng.permutation(clips)
+    partner = dict(zip(order.tolist(), np.roll(order, 1).tolist(), strict=True))
+    rows = {c: np.flatnonzero(starts.clip == c) for c in clips.tolist()}
+    take = np.concatenate([np.resize(rows[partner[c]], len(rows[c])) for c in clips.tolist()])
+    return {k: v[take] for k, v in starts.actions.items()}, starts.valid[take]
+
+
+# ---------------------------------------------------------------------- frames through the tokenizer
+
+
+@torch.inference_mode()
+def encode(world: World, frames: np.ndarray) -> list[np.ndarray]:
+    """Return the codes of a clip, uint8 (T, H, W, 3), stretch by stretch: int64 (P, N) each, all grids side by side.
+
+    Of models with a grid for context frames, codes are those of the other frames.
+    """
+    parts: list[np.ndarray] = []
+    for video in _stretches(world, frames):
+        codes = world.model.encode(video)
+        if codes is not None:
+            parts += _latent_frames(codes)
+    return parts
+
+
+def _latent_frames(codes: Codes) -> list[np.ndarray]:
+    grids = codes.grids
+    if "video" in codes.keep:  # rows of context frames hold no codes of this grid
+        grids = {"video": codes.video[:, codes.keep["video"].flatten(2).any(-1)[0]]}
+    return list(torch.cat([g.flatten(2) for g in grids.values()], 2).cpu().numpy())
+
+
+@torch.inference_mode()
+def reconstruct(world: World, frames: np.ndarray) -> np.ndarray:
+    """Encode and decode a clip, uint8 (T, H, W, 3); frames at its end that fill no window are dropped."""
+    parts = [frames[:0]]
+    for video in _stretches(world, frames):
+        decoded = world.model.reconstruct(video)
+        if decoded is not None:
+            parts.append(to_uint8(decoded).flatten(0, 1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _stretches(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
+    """Yield the stretches of a clip, float in [-1, 1], (1, T, H, W, 3), or several whole clips (B, T, H, W, 3)."""
+    windows, whole = world.spec.windows(len(frames)), fixed_clip(world.spec)
+    together = max(1, CHUNK_FRAMES // whole) if whole else 1
+    for i in range(0, len(windows), together):
+        video = np.stack([frames[window] for window in windows[i : i + together]])
+        yield to_float(torch.from_numpy(video).to(world.device))
+
+
+# ---------------------------------------------------------------------- evaluation
 
 
 @dataclass(frozen=True)
-class Cells:
-    """Where the agent is at the horizons of a section, as cell numbers; negative where there is not one agent."""
+class EvalData:
+    """Recordings, as far as the choice of sections depends on them."""
 
-    before: np.ndarray
-    """int64, (n,): in the last frame seen."""
-    true: np.ndarray
-    """int64, (n, horizons): in the recorded frames."""
-    samples: np.ndarray
-    """int64, (n, K, horizons)."""
-
-
-def find_cells(
-    finder: AgentFinder, atlas: TileAtlas, starts: Starts, samples: np.ndarray, horizons: Sequence[int]
-) -> Cells:
-    """Find the agent in true frames, and in samples by the nearest tile of the game."""
-    at = np.array(horizons) - 1
-    return Cells(
-        before=finder.cells(atlas.true_ids(starts.context[:, -1])),
-        true=finder.cells(atlas.true_ids(starts.future[:, at])),
-        samples=finder.cells(atlas.nearest_ids(samples[:, :, at])),
-    )
+    info: DataInfo
+    has_tiles: bool = False
+    """Frames are drawn from 8x8 tiles."""
+    is_labelled: bool = False
+    """Actions are latent ones that the world's model found in the frames."""
 
 
-def samples_section(
-    starts: Starts, samples: np.ndarray, horizons: Sequence[int], cells: Cells | None, seed: int
-) -> Section:
-    """Turn samples into figures and curves.
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """World, recordings, settings and rollouts that the sections of an evaluation share."""
 
-    Args:
-        starts: Where the samples began, with the recorded future.
-        samples: uint8, (n, K, S, H, W, 3), K at least 2.
-        horizons: Steps at which to report, at most S.
-        cells: Where the agent is at these horizons, for games whose agent can be found.
-        seed: Of the bootstrap.
-    """
-    n_samples = samples.shape[1]
-    figures: list[Figure] = []
-    errors = {h: _errors(starts, samples, h) for h in horizons}
-    reached = [h for h in horizons if starts.valid[:, h - 1].any()]
-    for h in reached:
-        figures += _pixel_figures(starts, errors[h], h, n_samples, seed)
-    names = {"world": f"mean of {n_samples} samples", COPY: COPY, SINGLE: SINGLE, BEST: BEST}
-    curves = [_curve("samples_psnr", "How close they come", "dB", starts, errors, reached, names, seed)]
-    if cells is not None:
-        right = {h: _right(cells, i) for i, h in enumerate(horizons)}
-        for h in reached:
-            figures += _agent_figures(starts, right[h], h, n_samples, seed)
-        names = {"world": f"cell that most of {n_samples} samples show", COPY: COPY, SINGLE: SINGLE}
-        curves.append(_curve("samples_agent", "Agent in the right cell", "share", starts, right, reached, names, seed))
-    return Section(
-        name="samples",
-        label="What might happen next?",
-        explanation=f"Nothing tells this world what will be done, so the future is open. From each of "
-        f"{len(starts.clip)} starts {n_samples} futures are drawn. Their per-pixel mean is the world's best guess and "
-        "should beat repeating the last frame; a single sample may be right in itself and still not be what happened.",
-        figures=tuple(figures),
-        curves=tuple(curves),
-    )
+    world: World
+    dataset: Dataset
+    train: Dataset
+    """Recordings that training clips are taken from."""
+    config: EvalConfig
+    wide: Sequence[Clip]
+    """All clips that may be used."""
+    data: EvalData
+    atlas: TileAtlas | None = None
+    """Tiles of the game, for worlds drawn from tiles."""
+    detect: Detector | None = None
+    """Features for FVD."""
+    lpips: LPIPS | None = None
+    progress: Progress = lambda _name, _fraction: None
+    cache: Path | None = None
+    """Folder for models that are trained to measure with."""
+    published: Sequence[Mapping[str, Any]] = ()
+    """Tables of published numbers of the world's system."""
+    _memo: dict[str, object] = field(default_factory=dict)
+    _rollouts: dict[tuple[int, int, int], tuple[Starts, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ModelSpec:
+        """Spec of the world."""
+        return self.world.spec
+
+    @property
+    def seed(self) -> int:
+        """Seed of every draw."""
+        return self.config.seed
+
+    @property
+    def clips(self) -> Sequence[Clip]:
+        """Clips that are rolled out."""
+        return self.wide[: self.config.clips]
+
+    @property
+    def n_samples(self) -> int:
+        """Futures drawn from every start."""
+        return count_samples(self.spec, self.config)
+
+    @property
+    def used(self) -> Sequence[Clip]:
+        """Clips that are used for anything."""
+        if self.atlas is not None or fixed_clip(self.spec) or self.spec.actions:
+            return self.wide
+        return self.start_clips if self.n_samples > 1 else self.clips
+
+    @property
+    def start_clips(self) -> Sequence[Clip]:
+        """Clips that several futures are drawn from, one start in each: more where a future is cheap."""
+        if self.config.protocol == "published":
+            return self.clips
+        n_tokens = count_tokens(self.spec, fixed_clip(self.spec) or max(HORIZONS))
+        return self.wide[: max(1, min(4, SAMPLE_TOKENS // n_tokens)) * self.config.clips]
+
+    @cached_property
+    def horizons(self) -> tuple[int, ...]:
+        """Steps at which predictions are judged: as far as one window reaches, and its last."""
+        if not fixed_clip(self.spec) and self.config.protocol == "default":
+            return HORIZONS
+        reach = min(future_frames(self.spec), max(HORIZONS))
+        return tuple(sorted({*(h for h in HORIZONS if h <= reach), reach}))
+
+    @cached_property
+    def starts(self) -> Starts:
+        """Starts of the predictions that are compared with the recording."""
+        context, whole = given_frames(self.spec), fixed_clip(self.spec)
+        if self.config.protocol == "published":  # papers begin with the first frames of a clip
+            return Starts.at_beginning(self.clips, context, future_frames(self.spec))
+        if draws_futures(self.spec, self.config):
+            n_steps = future_frames(self.spec) if whole else max(HORIZONS)
+            return Starts.drawn(self.start_clips, context, n_steps, 1, self.seed)
+        # steps of a tile game are judged one by one; where pictures are smooth, this is the main measure
+        per_clip = STARTS_PER_CLIP if self.atlas is None else STARTS_PER_CLIP // 2
+        per_clip = 1 if whole or self.n_samples > 1 else per_clip
+        return Starts.drawn(self.clips, context, max(self.horizons), per_clip, self.seed)
+
+    @cached_property
+    def free_run_starts(self) -> Starts:
+        """Starts of the open-loop rollouts, one per clip."""
+        clips, n_steps = self.clips, self.config.free_run_steps
+        if whole := fixed_clip(self.spec):
+            clips, n_steps = clips[:FREE_RUN_CLIPS], min(n_steps, FREE_RUN_WINDOWS * whole)
+        return Starts.at_beginning(clips, given_frames(self.spec), n_steps)
+
+    @cached_property
+    def control_starts(self) -> Starts:
+        """At least ``config.control_starts`` starts, as many in each clip; the first clips alone where these
+        suffice."""
+        n_starts = self.config.control_starts
+        chosen = self.wide[:n_starts]
+        per_clip = math.ceil(n_starts / len(chosen))
+        return Starts.drawn(chosen, given_frames(self.spec), max(CONTROL_HORIZONS), per_clip, self.seed)
+
+    @cached_property
+    def scores(self) -> list[tuple[Clip, Score]]:
+        """Recorded clips with their scores: the first ones up to a number of frames."""
+        most = MAX_SCORED_WHOLE if fixed_clip(self.spec) else MAX_SCORED
+        ends = np.cumsum([len(clip.frames) for clip in self.clips])
+        pairs = zip(self.clips, ends, strict=True)
+        return [(clip, self.world.score(clip)) for clip, end in pairs if end <= max(most, ends[0])]
+
+    def rollouts(self, starts: Starts, n_samples: int = 1) -> np.ndarray:
+        """Predict from starts under the recorded actions, uint8 (n, K, S, H, W, 3); equal requests are rolled once."""
+        key = (id(starts), n_samples, starts.future.shape[1])
+        if key not in self._rollouts:
+            frames = roll(self.world, starts, self.seed, n_samples=n_samples)
+            self._rollouts[key] = starts, frames  # kept with its starts, whose id is then not used again
+        return self._rollouts[key][1]
+
+    def memo(self, name: str, compute: Callable[[Evaluation], T]) -> T:
+        """Return a value that several sections share, computed once."""
+        if name not in self._memo:
+            self._memo[name] = compute(self)
+        return cast(T, self._memo[name])
+
+    def frames_right(self, actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+        """Return True for each frame that is exactly right, bool (...): all tiles where there are tiles, else
+        pixels."""
+        if self.atlas is None:
+            return exact_frames(actual, predicted)
+        right: np.ndarray = (self.atlas.true_ids(actual) == self.atlas.nearest_ids(predicted)).all((-2, -1))
+        return right
+
+    def training_clips(self, n_frames: int, most: int) -> tuple[Iterator[np.ndarray], int]:
+        """Draw training clips that are not measured, uint8 (T, H, W, 3), and their number."""
+        measured = {clip.source for clip in self.wide}
+        return training_clips(self.world, self.train, n_frames, most, measured, self.seed)
+
+    def build(self, texts: Mapping[str, Text], clip: np.ndarray) -> MetricBuilder:
+        """Return a builder of metrics for trials that come from the given clips, int64 (n,)."""
+        return MetricBuilder(texts, clip, self.seed)
 
 
-def _errors(starts: Starts, samples: np.ndarray, h: int) -> dict[str, np.ndarray]:
-    """Return mean squared errors at one horizon, float64 (n,) each, and 'valid', bool (n,)."""
-    true, drawn = starts.future[:, h - 1], samples[:, :, h - 1]
-    single = metrics.squared_error(np.broadcast_to(true[:, None], drawn.shape), drawn)
-    mean = drawn.mean(1, dtype=np.float32)
-    n_samples = drawn.shape[1]
-    # the mean over pairs of |a - b|^2 is 2 K / (K - 1) times the mean of |a - mean|^2
-    around = metrics.squared_error(np.broadcast_to(mean[:, None], drawn.shape), drawn).mean(1)
-    return {
-        "world": metrics.squared_error(true, mean),
-        COPY: metrics.squared_error(true, starts.context[:, -1]),
-        SINGLE: single.mean(1),
-        BEST: single.min(1),
-        "apart": 2 * n_samples / (n_samples - 1) * around,
-        OTHERS: _to_other_starts(true, starts.clip),
-    }
+def count_samples(spec: ModelSpec, config: EvalConfig) -> int:
+    """Return the number of futures drawn from every start."""
+    return config.samples or (1 if spec.actions else OPEN_SAMPLES)
 
 
-def _to_other_starts(true: np.ndarray, clip: np.ndarray) -> np.ndarray:
-    """Return each recorded frame's mean squared distance to those of starts in other clips; NaN with one clip."""
-    flat = true.reshape(len(true), -1).astype(np.float64)
-    square = (flat**2).sum(1)
-    distance = (square[:, None] + square - 2 * flat @ flat.T) / flat.shape[1]
-    distance[clip[:, None] == clip] = np.nan
-    n = (~np.isnan(distance)).sum(1)
-    return np.where(n > 0, np.nansum(distance, 1) / np.maximum(n, 1), np.nan)
-
-
-def _right(cells: Cells, i: int) -> dict[str, np.ndarray]:
-    """Return whether the agent's cell is right at horizon number i, float64 (n,) each; NaN where it is not known."""
-    true, drawn = cells.true[:, i], cells.samples[:, :, i]
-    known = (true >= 0) & (cells.before >= 0)
-    right = {
-        "world": most_frequent(drawn) == true,
-        COPY: cells.before == true,
-        SINGLE: (drawn == true[:, None]).mean(1),
-        "none": (drawn == NOWHERE).mean(1),
-        "several": (drawn == SEVERAL).mean(1),
-    }
-    return {k: np.where(known, v, np.nan) for k, v in right.items()}
-
-
-def _pixel_figures(starts: Starts, error: Mapping[str, np.ndarray], h: int, k: int, seed: int) -> list[Figure]:
-    valid = starts.valid[:, h - 1]
-    n_clips = int(starts.clip.max()) + 1
-    sums = {name: per_clip(np.where(valid, e, 0), starts.clip, n_clips) for name, e in error.items()}
-    count = per_clip(valid, starts.clip, n_clips)
-    copied = {COPY: float(db(error[COPY][valid].mean()))}
-    both = {TRUTH: float(db(error[SINGLE][valid].mean())), OTHERS: float(db(error[OTHERS][valid].mean()))}
-    words = {"k": str(k)}
-    return [
-        psnr_figure(f"psnr_mean_h{h}", sums["world"], count, "starts", seed, copied, **words),
-        gain_figure(f"gain_mean_h{h}", sums["world"], sums[COPY], count, seed, "starts", **words),
-        psnr_figure(f"psnr_single_h{h}", sums[SINGLE], count, "starts", seed, copied, **words),
-        psnr_figure(f"psnr_best_h{h}", sums[BEST], count, "starts", seed, copied, **words),
-        psnr_figure(f"samples_apart_h{h}", sums["apart"], count, "starts", seed, both, **words),
-    ]
-
-
-def _agent_figures(starts: Starts, right: Mapping[str, np.ndarray], h: int, k: int, seed: int) -> list[Figure]:
-    valid = starts.valid[:, h - 1] & ~np.isnan(right[COPY])
-    if not valid.any():
-        return []
-    n_clips = int(starts.clip.max()) + 1
-    hits = {name: per_clip(np.where(valid, r, 0), starts.clip, n_clips) for name, r in right.items()}
-    share = {name: float(r[valid].mean()) for name, r in right.items()}
-    count = per_clip(valid, starts.clip, n_clips)
-    words = {"k": str(k)}
-    beside = {COPY: share[COPY], SINGLE: share[SINGLE]}
-    lost = {"none": share["none"], "several": share["several"]}
-    not_one, each = hits["none"] + hits["several"], f"starts of {k} samples"  # samples of one start are not independent
-    more = hits["world"] - hits[COPY]
-    gain = ratio_figure(f"gain_agent_h{h}", more, count, "starts", "points", seed, baselines=None, **words)
-    return [
-        share_figure(f"agent_h{h}", hits["world"], count, "starts", seed, beside, **words),
-        gain,
-        share_figure(f"agent_single_h{h}", hits[SINGLE], count, each, seed, {COPY: share[COPY]}, **words),
-        share_figure(f"agent_lost_h{h}", not_one, count, each, seed, lost, **words),
-    ]
-
-
-def _curve(
-    name: str,
-    label: str,
-    unit: Unit,
-    starts: Starts,
-    at: Mapping[int, Mapping[str, np.ndarray]],
-    horizons: Sequence[int],
-    names: Mapping[str, str],
-    seed: int,
-) -> Curve:
-    """Draw means over starts by horizon; squared errors become dB, starts with NaN are left out."""
-    finish: Callable[[np.ndarray], np.ndarray] = db if unit == "dB" else np.asarray
-    n_clips = int(starts.clip.max()) + 1
-    series: dict[str, list[float]] = {shown: [] for shown in names.values()}
-    low, high, n = [], [], []
-    for h in horizons:
-        valid = starts.valid[:, h - 1] & ~np.isnan(at[h]["world"])
-        for key, shown in names.items():
-            mean = at[h][key][valid].mean(keepdims=True) if valid.any() else np.array([np.nan])
-            series[shown].append(float(finish(mean)[0]))
-        sums = per_clip(np.where(valid, at[h]["world"], 0), starts.clip, n_clips)
-        totals = np.stack([sums, per_clip(valid, starts.clip, n_clips)], 1)
-        totals = totals[totals[:, 1] > 0]
-        _, lower, upper = bootstrap(totals, lambda t: finish(t[..., 0] / t[..., 1]), seed)
-        low.append(lower)
-        high.append(upper)
-        n.append(int(valid.sum()))
-    return Curve(
-        name=name,
-        label=label,
-        x_label="steps ahead",
-        y_label="PSNR" if unit == "dB" else "share of starts",
-        unit=unit,
-        x=tuple(map(float, horizons)),
-        series={k: tuple(v) for k, v in series.items()},
-        low=tuple(low),
-        high=tuple(high),
-        n=tuple(n),
-    )
+def draws_futures(spec: ModelSpec, config: EvalConfig) -> bool:
+    """Return True if several futures are drawn because no actions decide the future."""
+    return not spec.actions and count_samples(spec, config) > 1

@@ -1,8 +1,8 @@
-"""Worlds drawn from tiles: which tile is shown where, in true frames and in predicted ones.
+"""Atlas of the tiles that frames are drawn from, and lookup of tiles in true and in predicted frames.
 
-Mean PSNR cannot see a small agent: with the agent erased a grid game still scores above 30 dB. Where every
-frame is made of a few distinct aligned patches, each predicted patch can be read as the nearest true one, and
-a frame is then right or wrong. The atlas (the distinct patches) comes from the training split alone.
+Mean PSNR cannot see a small agent: with the agent erased a grid game still scores above 30 dB. Where every frame is
+made of a few distinct aligned patches, each predicted patch is read as the nearest true one, and a frame is then right
+or wrong. The atlas (the distinct patches) comes from the training split alone.
 
 Shapes: T frames, R C tile rows and columns, S tile side in pixels, K tiles in the atlas
 """
@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-
-__all__ = ["TileAtlas", "rare_changes", "tile_hashes"]
 
 MAX_TILES = 512
 UNKNOWN = -1
@@ -52,7 +50,7 @@ class TileAtlas:
     hashes: np.ndarray
     """uint64, (K,)."""
     counts: np.ndarray
-    """int64, (K,): how often each tile was met."""
+    """int64, (K,): occurrences of each tile."""
 
     @classmethod
     def build(cls, clips: Iterable[np.ndarray], size: int = 8, max_tiles: int = MAX_TILES) -> TileAtlas | None:
@@ -139,30 +137,6 @@ class TileAtlas:
         known = self.tiles.reshape(len(self.tiles), -1).astype(np.float32)
         distance = (known**2).sum(1) - 2 * patches.astype(np.float32) @ known.T
         return distance.argmin(1)
-
-
-def rare_changes(clips: Iterable[np.ndarray], max_share: float = 0.03) -> set[tuple[int, int]]:
-    """Find the kinds of change that a game shows seldom: what happens, as against what moves.
-
-    Args:
-        clips: Tile ids (T, R, C) of training clips.
-        max_share: A kind (tile before, tile after) is rare when it occurs in fewer than this share of the
-            steps that change anything.
-
-    Returns:
-        The rare kinds that occur at all.
-    """
-    steps: dict[tuple[int, int], int] = {}
-    n_changing = 0
-    for ids in clips:
-        before, after = ids[:-1], ids[1:]
-        changed = before != after
-        n_changing += int(changed.any((1, 2)).sum())
-        t, _, _ = changed.nonzero()
-        kinds = np.unique(np.stack([t, before[changed], after[changed]], 1), axis=0)
-        for _, old, new in kinds.tolist():
-            steps[old, new] = steps.get((old, new), 0) + 1
-    return {kind for kind, n in steps.items() if n < max_share * n_changing}
 
 
 def _patches(frames: np.ndarray, size: int) -> np.ndarray:

@@ -7,11 +7,13 @@ A system is a package with ``SYSTEM = System(...)`` in its ``__init__``, which m
 from __future__ import annotations
 
 import importlib
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from reelworld.config import require, unknown
 from reelworld.types import Fit
@@ -94,6 +96,8 @@ class System:
     """Set if ``reelworld demo`` can show it."""
     multi_dataset: bool = False
     """True if it can be trained on a mixture of data sets."""
+    evaluation: str = ""
+    """Module of the package with ``SECTIONS`` that only this system's worlds have; empty if it has none."""
 
     def __post_init__(self) -> None:
         if self.presets.keys() != self.about.keys() or self.default not in self.presets:
@@ -112,3 +116,12 @@ class System:
         if (name or self.default) not in self.presets:
             raise unknown(f"preset of {self.name}", name, self.presets)
         return self.presets[name or self.default]
+
+    def sections(self) -> Sequence[Any]:
+        """Import the system's own sections of an evaluation."""
+        return self.module(self.evaluation).SECTIONS if self.evaluation else ()
+
+    def published(self) -> Sequence[Mapping[str, Any]]:
+        """Read the tables of published numbers, ``published.json`` of the package; empty if it has none."""
+        file = resources.files(self.package) / "published.json"
+        return json.loads(file.read_text(encoding="utf-8"))["tables"] if file.is_file() else ()

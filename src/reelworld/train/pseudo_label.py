@@ -12,9 +12,10 @@ from rich.console import Console
 from reelworld.data.dataset import Dataset
 from reelworld.data.transforms import with_actions
 from reelworld.models.latent_action import STREAM, LatentActionModel
+from reelworld.models.world_model import WorldModel
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
-from reelworld.types import ActionSpec
+from reelworld.types import ActionSpec, UserError
 
 CHUNK = 64
 """Frames that are read at once."""
@@ -32,7 +33,9 @@ def latent_spec(n_codes: int) -> ActionSpec:
     )
 
 
-def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Console | None = None) -> Dataset:
+def with_pseudo_labels(
+    dataset: Dataset, model: LatentActionModel | WorldModel, console: Console | None = None
+) -> Dataset:
     """Infer the latent actions of every episode; recorded actions are left out.
 
     Args:
@@ -49,11 +52,12 @@ def with_pseudo_labels(dataset: Dataset, model: LatentActionModel, console: Cons
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
-    return with_actions(dataset, STREAM, latent_spec(model.config.n_codes), rows)
+    n_codes = model.spec.actions[STREAM].n if isinstance(model, WorldModel) else model.config.n_codes
+    return with_actions(dataset, STREAM, latent_spec(n_codes), rows)
 
 
 @torch.inference_mode()
-def infer_latent_actions(dataset: Dataset, model: LatentActionModel, episode: int) -> np.ndarray:
+def infer_latent_actions(dataset: Dataset, model: LatentActionModel | WorldModel, episode: int) -> np.ndarray:
     """Infer the latent actions of one episode chunk by chunk, int64 (T,); the last is padding."""
     n_frames = dataset.episodes[episode].n_frames
     actions = np.zeros(n_frames, np.int64)
@@ -61,6 +65,9 @@ def infer_latent_actions(dataset: Dataset, model: LatentActionModel, episode: in
     for start in range(0, n_frames - 1, CHUNK):
         first, stop = max(0, start - LEAD_IN), min(start + CHUNK + 1, n_frames)
         frames = torch.from_numpy(dataset.arrays(episode, first, stop)["frames"]).to(device)
-        codes = model.encode(to_float(frames)[None])[0].cpu().numpy()
-        actions[start : stop - 1] = codes[start - first : -1]
+        video = to_float(frames)[None]
+        codes = model.infer_actions(video) if isinstance(model, WorldModel) else model.encode(video)
+        if codes is None:
+            raise UserError("the world has no part that infers latent actions; give recordings that name them.")
+        actions[start : stop - 1] = codes[0, start - first : -1].cpu().numpy()
     return actions

@@ -47,3 +47,11 @@ def with_latent_actions(world: World) -> World:
         raise UserError("this world has no map to real actions; there is nothing to undo.")
     contexts = [replace(clip, actions={STREAM: clip.actions[STREAM]}) for clip in world.initial_contexts]
     return World(replace(world.info, action_map=None), world.model.model, contexts, world.parts)
+
+
+def no_latent_actions(world: World) -> UserError:
+    """Return the error for worlds whose actions were not learned from video."""
+    kind = "takes the actions that were recorded" if world.spec.actions else "runs by itself"
+    return UserError(
+        f"{world.info.name} has no latent actions to map: it {kind}. Give a world that found its actions in video."
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.config import from_json, to_json, unknown
+from reelworld.models.system import System
 from reelworld.models.world_model import WorldModel
 from reelworld.types import ModelSpec, UserError
 
@@ -69,6 +71,13 @@ def load_system(name: str, allow_code: Sequence[str] = ()) -> SystemModule:
         return cast(SystemModule, importlib.import_module(f"{package.removesuffix('.train')}.model"))
     except ImportError as error:
         raise UserError(f"the code of the system {name!r} cannot be imported ({error}); install it.") from None
+
+
+def find_record(name: str) -> System | None:
+    """Return the record of a system that is loaded or comes with reelworld; None for systems without one."""
+    systems = importlib.import_module("reelworld.systems").SYSTEMS
+    package = importlib.import_module(systems[name]) if name in systems else sys.modules.get(name)
+    return getattr(package, "SYSTEM", None)
 
 
 def _check_allowed(module: str, allow_code: Sequence[str]) -> None:

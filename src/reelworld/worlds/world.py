@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from reelworld.files import atomic_folder
 from reelworld.models.samplers import SamplerConfig, TokenSampler
+from reelworld.models.system import System
 from reelworld.models.world_model import Context, WorldModel
 from reelworld.rollout.rollout import rollout
 from reelworld.rollout.session import Session
@@ -27,6 +28,7 @@ from reelworld.types import Clip, ModelSpec, Score, StepScores, UserError
 from reelworld.worlds.card import preview, write_card
 from reelworld.worlds.info import WorldInfo
 from reelworld.worlds.locate import world_folder
+from reelworld.worlds.registry import find_record
 from reelworld.worlds.store import read_world, write_world
 
 
@@ -66,6 +68,11 @@ class World:
     def parts(self) -> dict[str, nn.Module]:
         """Part name -> module, all that is saved."""
         return {**self.model.parts, **self._other_parts}
+
+    @property
+    def system(self) -> System | None:
+        """Record of the system; None for systems without one."""
+        return find_record(self.info.system)
 
     # Old names, until no room uses them.
 
@@ -243,6 +250,7 @@ class World:
         return Score(
             nats_per_frame=total / n_frames,
             kind=kind,
+            n_frames=n_frames,
             rewards=None if scores.reward is None else scores.reward[0].cpu().numpy(),
             terminated=None if scores.terminated is None else scores.terminated[0].cpu().numpy(),
         )

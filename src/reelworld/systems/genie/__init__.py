@@ -14,5 +14,6 @@ SYSTEM = System(
     about=ABOUT,
     examples=("genie --data my-videos --out runs/found --size 64 --fit crop",),
     package=__name__,
+    evaluation="evaluate",
     importers={"genie-1x": "importer:Genie1X"},
 )

@@ -1,47 +1,143 @@
-"""Fit the map from latent to real actions on labelled recordings, and measure it on episodes held out.
+"""Latent actions beside the recorded ones: sections of an evaluation, and the map from latent to real actions.
 
-Only steps that change the picture are used: where nothing is seen to happen, nobody could tell what was done.
+The map is fitted on labelled steps of training episodes and measured on other episodes. Only steps that change the
+picture are used: the others show nothing of an action.
 
-Shapes: T frames, S steps, A action width, H W pixel rows and columns
+Shapes: T frames, S steps, A action width, K latent actions, L latent actions of a map
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from rich.console import Console
 
 from reelworld.config import unknown
+from reelworld.data.dataset import Dataset
 from reelworld.data.rare_events import changes
-from reelworld.evaluate.clips import open_like
-from reelworld.evaluate.figures import share_interval
-from reelworld.evaluate.latents import purity
+from reelworld.evaluate.metrics import Interval, bootstrap, entropy, fraction_interval, perplexity
+from reelworld.evaluate.protocol import open_like
+from reelworld.evaluate.results import Metric, MetricBuilder, Text, Unit
+from reelworld.evaluate.samples import Evaluation
+from reelworld.evaluate.sections.section import Item, Section
 from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.models.latent_action import STREAM
 from reelworld.train.console import Display
 from reelworld.train.pseudo_label import infer_latent_actions
-from reelworld.types import UserError
+from reelworld.types import ActionSpec, UserError
+from reelworld.worlds.action_mapping import no_latent_actions, with_latent_actions
+from reelworld.worlds.world import World
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from reelworld.data.dataset import Dataset
-    from reelworld.types import ActionSpec
-    from reelworld.worlds.world import World
-
+MAX_EPISODES = 128
 FIT_EPISODES = 32
 """Training episodes that labels are drawn from; more where these hold too few."""
 HELD_OUT_EPISODES = 64
-"""At most so many held-out episodes are looked at."""
+"""Largest number of held-out episodes."""
+
+TEXTS = {
+    "latent_purity": Text(
+        "Purity",
+        "Steps whose recorded action is the most frequent one of their latent action. Steps that change nothing in the "
+        "picture are left out: they show nothing of an action.",
+    ),
+    "latent_information": Text(
+        "Information about the recorded action",
+        "Mutual information of latent and recorded actions as a fraction of the entropy of the recorded ones.",
+    ),
+    "latent_codes_used": Text("Latent actions in use", "Fraction of the latent actions that occur at all.", ""),
+    "latent_perplexity": Text(
+        "Perplexity of latent actions", "Number of latent actions if all were used equally often; 1 is a collapse.", ""
+    ),
+}
+
+
+# ---------------------------------------------------------------------- sections
+
+
+def measure_latent_actions(evaluation: Evaluation) -> Iterator[Item]:
+    """Compare latent and recorded actions on the steps of the evaluation's split."""
+    if evaluation.dataset.recorded is not None:
+        yield from latent_metrics(
+            evaluation.dataset, evaluation.dataset.recorded, evaluation.config.split, evaluation.seed
+        )
+
+
+def latent_metrics(dataset: Dataset, recorded: Dataset, split: str, seed: int) -> Iterator[Metric]:
+    """Compare latent and recorded actions on steps that change the picture.
+
+    Nothing is yielded if the recordings have no actions, several streams of them, or vectors.
+
+    Args:
+        dataset: Recordings with latent actions in place of their own.
+        recorded: The same with their own actions.
+        split: Episodes to use.
+        seed: Of the choice of episodes (at most 128) and of the intervals.
+    """
+    specs = recorded.info.actions
+    spec = next(iter(specs.values()), None)
+    if spec is None or len(specs) > 1 or spec.kind != "discrete" or spec.repeat > 1:
+        return
+    n_codes, n_actions = next(iter(dataset.info.actions.values())).n, spec.n
+    chosen = np.random.default_rng(seed).permutation(dataset.indices(split))[:MAX_EPISODES]
+    tables_CKA = np.stack([_count(dataset, recorded, int(i), n_codes, n_actions) for i in chosen])
+    totals, table_KA = tables_CKA.reshape(len(tables_CKA), -1), tables_CKA.sum(0)
+    make, n = MetricBuilder(TEXTS, np.arange(len(totals)), seed), int(table_KA.sum())
+
+    def interval(statistic: Callable[[np.ndarray], np.ndarray]) -> Interval:
+        return bootstrap(totals, lambda t: statistic(t.reshape(*t.shape[:-1], n_codes, n_actions)), seed)
+
+    def metric(name: str, interval: Interval, unit: Unit, one_for_all: float | None = None) -> Metric:
+        beside = {} if one_for_all is None else {"one code for all": one_for_all}
+        return make.build(name, interval, unit, n, "steps that change the picture", beside, len(totals))
+
+    pure, informed = interval(purity), interval(information)
+    if pure[0] == 1:  # resampling cannot show any doubt: the fraction has an exact bound, the information has none
+        pure = fraction_interval(totals.sum(1), totals.sum(1), seed)
+        informed = (informed[0], math.nan, math.nan)
+    yield metric("latent_purity", pure, "share", float(table_KA.sum(0).max() / max(n, 1)))
+    yield metric("latent_information", informed, "share", 0.0)
+    yield metric("latent_codes_used", interval(lambda table: (table.sum(-1) > 0).mean(-1)), "share")
+    yield metric("latent_perplexity", interval(lambda table: perplexity(table.sum(-1))), "")
+
+
+def _count(dataset: Dataset, original: Dataset, episode: int, n_codes: int, n_actions: int) -> np.ndarray:
+    """Count pairs of code and recorded action in an episode, float64 (K, A)."""
+    codes, recorded = (
+        next(rows for name, rows in source.steps(episode).items() if name.startswith("actions/"))
+        for source in (dataset, original)
+    )
+    is_seen = changes(dataset, episode)
+    table = np.zeros((n_codes, n_actions))
+    np.add.at(table, (codes[:-1][is_seen], recorded[:-1][is_seen]), 1)
+    return table
+
+
+def purity(table: np.ndarray) -> np.ndarray:
+    """Return the fraction of steps whose action is the most frequent one of their code; tables (..., K, A) -> (...)."""
+    result: np.ndarray = table.max(-1).sum(-1) / table.sum((-1, -2))
+    return result
+
+
+def information(table: np.ndarray) -> np.ndarray:
+    """Return the mutual information of codes and actions as a fraction of the entropy of actions, (...)."""
+    joint = table / table.sum((-1, -2), keepdims=True)
+    of_codes, of_actions = entropy(joint.sum(-1)), entropy(joint.sum(-2))
+    together = entropy(joint.reshape(*joint.shape[:-2], -1))
+    result: np.ndarray = (of_codes + of_actions - together) / of_actions
+    return result
+
+
+# ---------------------------------------------------------------------- map to real actions
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapConfig:
-    """How a map is fitted and measured."""
+    """Settings of fitting and measuring a map."""
 
     labels: int = 200
     """Labelled steps, drawn from steps of the training split that change the picture."""
@@ -62,14 +158,14 @@ class Steps:
     """The steps of one episode."""
 
     latent: np.ndarray
-    """What the world's model finds in the frames, int64 (S,)."""
+    """Inferred from the frames, int64 (S,)."""
     real: np.ndarray
-    """What was recorded, int64 (S,) or float32 (S, A)."""
+    """Recorded, int64 (S,) or float32 (S, A)."""
     changes: np.ndarray
-    """bool (S,): whether the picture changes."""
+    """bool (S,): the picture changes."""
 
     @classmethod
-    def joined(cls, episodes: Sequence[Steps]) -> Steps:
+    def cat(cls, episodes: Sequence[Steps]) -> Steps:
         """Put the steps of several episodes one after the other."""
         return cls(*(np.concatenate([getattr(e, name) for e in episodes]) for name in ("latent", "real", "changes")))
 
@@ -84,8 +180,8 @@ def fit_on_recordings(world: World, path: Path, config: MapConfig, console: Cons
     Args:
         world: With latent actions.
         path: Recordings of the same game, with its real actions.
-        config: How.
-        console: Where progress is shown; the terminal by default.
+        config: Settings.
+        console: Of the progress; the terminal by default.
 
     Returns:
         The map with its figures. The world is not changed.
@@ -94,13 +190,10 @@ def fit_on_recordings(world: World, path: Path, config: MapConfig, console: Cons
         UserError: If the world has no latent actions, or the recordings or their labels are not such that they say
             what a latent action means.
     """
-    if world.latent_actions is None:
-        raise UserError(
-            f"{world.info.name} has no latent actions to map: it "
-            f"{'takes the actions that were recorded' if world.info.actions else 'runs by itself'}. Give a world that "
-            "found its actions in video (reelworld train genie)."
-        )
-    n_latents = int(world.latent_actions.config.n_codes)
+    world = with_latent_actions(world) if world.info.action_map else world
+    if STREAM not in world.spec.actions:
+        raise no_latent_actions(world)
+    n_latents = world.spec.actions[STREAM].n
     if config.labels < n_latents:
         raise UserError(f"{config.labels} labels are few for {n_latents} latent actions: give --labels {n_latents} up.")
     dataset, rng = open_like(world, path), np.random.default_rng(config.seed)
@@ -125,7 +218,7 @@ def fit_on_recordings(world: World, path: Path, config: MapConfig, console: Cons
         for episode in held_out:
             tested.append(_steps(dataset, world, episode, stream))
             show(1.0)
-    every, moving = Steps.joined(fitting), Steps.joined(fitting).moving()
+    every, moving = Steps.cat(fitting), Steps.cat(fitting).moving()
     drawn = rng.choice(len(moving.latent), config.labels, replace=False)
     at_rest = np.bincount(every.latent[~every.changes], minlength=n_latents)
     still = int(at_rest.argmax()) if at_rest.any() else None
@@ -157,9 +250,9 @@ def measure(action_map: ActionMap, episodes: Sequence[Steps], frequent: int, spl
     kinds = [action_map.kinds(steps.real) for steps in moving]
     named = [action_map.meanings[steps.latent] for steps in moving]
     hits = np.array([(a == b).sum() for a, b in zip(kinds, named, strict=True)])
-    accuracy, low, high = share_interval(hits, np.array([len(k) for k in kinds]), seed)
+    accuracy, low, high = fraction_interval(hits, np.array([len(k) for k in kinds]), seed)
     counts_LK = np.zeros((len(action_map.to_real), action_map.n_kinds), np.int64)
-    np.add.at(counts_LK, (Steps.joined(moving).latent, np.concatenate(kinds)), 1)
+    np.add.at(counts_LK, (Steps.cat(moving).latent, np.concatenate(kinds)), 1)
     return HeldOut(
         accuracy=accuracy,
         low=None if math.isnan(low) else low,
@@ -234,5 +327,17 @@ def _steps(dataset: Dataset, world: World, episode: int, stream: str) -> Steps:
             f"{dataset.episodes[episode].source} has no actions {stream!r}, other recordings have: add them, or take "
             "it away."
         )
-    latent = infer_latent_actions(dataset, world.latent_actions, episode)
+    latent = infer_latent_actions(dataset, world.model, episode)
     return Steps(latent[:-1], real[: n_frames - 1], changes(dataset, episode))
+
+
+SECTIONS = (
+    Section(
+        name="latent_actions",
+        title="Latent actions",
+        description="The actions of this world were learned from video alone. They are compared with the recorded "
+        "ones, which training never saw.",
+        applies=lambda _spec, data, _config: data.is_labelled,
+        measure=measure_latent_actions,
+    ),
+)

@@ -1,9 +1,9 @@
-"""Where the agent is, read off the frames of a grid game: nobody says which tile is the agent, so it is found out.
+"""Location of the agent in tile-based games without labels: the agent is the tile that moves.
 
-An agent is what moves. In a step that changes exactly two cells, the tile that leaves one and appears in the other is
-an agent's, unless it fills many cells of one picture, as the floor does. Tiles that an agent turns into (other
-directions, an agent in a doorway, on the goal) follow from steps that change one cell, or two. What was found is
-trusted only when nearly every recorded frame shows exactly one such tile.
+In a step that changes exactly two cells, the tile that leaves one and appears in the other is an agent's, unless it
+fills many cells of one picture, as the floor does. Tiles that an agent turns into (other directions, an agent in a
+doorway, on the goal) follow from steps that change one cell, or two. The result is used only when nearly every recorded
+frame shows exactly one such tile.
 
 Shapes: T frames, R C tile rows and columns, K tiles of the atlas
 """
@@ -12,23 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from reelworld.evaluate.tiles import TileAtlas
-
-__all__ = ["NOWHERE", "SEVERAL", "AgentFinder", "most_frequent"]
+from reelworld.evaluate.tiles import TileAtlas
 
 NOWHERE, SEVERAL = -1, -2
 """In place of a cell's number: no agent was found, or more than one."""
-MIN_SHARE = 0.99
+MIN_FRACTION = 0.99
 
 
 @dataclass(frozen=True)
 class AgentFinder:
-    """Knows which tiles show the agent."""
+    """Tiles that show the agent."""
 
     is_agent: np.ndarray
     """bool, (K + 1,): per tile of the atlas; the last stands for unknown tiles and is False."""
@@ -57,11 +53,11 @@ class AgentFinder:
             singles.append(_changes(ids, changed, n_changed == 1, 1))
         is_agent = _grow(np.concatenate(pairs), np.concatenate(singles), often)
         finder = cls(is_agent=np.append(is_agent, False))
-        found = np.concatenate([finder.cells(ids[:, None]) for ids in recordings])
-        return finder if is_agent.any() and (found >= 0).mean() >= MIN_SHARE else None
+        cells = np.concatenate([finder.cells(ids[:, None]) for ids in recordings])
+        return finder if is_agent.any() and (cells >= 0).mean() >= MIN_FRACTION else None
 
     def cells(self, ids: np.ndarray) -> np.ndarray:
-        """Say in which cell the agent is.
+        """Return the cell of the agent.
 
         Args:
             ids: int64, (..., R, C), as the atlas gives them.
@@ -75,7 +71,7 @@ class AgentFinder:
 
 
 def most_frequent(cells: np.ndarray) -> np.ndarray:
-    """Let samples vote where the agent is.
+    """Return the agent's cell in most samples.
 
     Args:
         cells: int64, (n, S): a cell per sample; negative where a sample shows no agent or several, which is no vote.
@@ -107,7 +103,7 @@ def _changes(ids: np.ndarray, changed: np.ndarray, steps: np.ndarray, n: int) ->
 
 
 def _grow(pairs: np.ndarray, singles: np.ndarray, often: np.ndarray) -> np.ndarray:
-    """Begin with the tiles that move, then add what they turn into and come from; bool (K,)."""
+    """Begin with the tiles that move, then add the tiles that they turn into and come from; bool (K,)."""
     is_agent = np.zeros(len(often), bool)
     for (left, right), (left_after, right_after) in pairs.tolist():
         for leaves, arrives in ((left, right_after), (right, left_after)):
@@ -126,7 +122,7 @@ def _grow(pairs: np.ndarray, singles: np.ndarray, often: np.ndarray) -> np.ndarr
 
 
 def _pass_on(is_agent: np.ndarray, here: list[int], there: list[int], often: np.ndarray) -> None:
-    """Where an agent is in one cell ``here``, it is ``there`` too: in the other cell if this one changed."""
+    """Mark the agent's tile ``there`` if exactly one cell ``here`` shows it: the other cell if two changed."""
     agents = [i for i, tile in enumerate(here) if tile >= 0 and is_agent[tile]]
     if len(agents) != 1 or any(tile >= 0 and is_agent[tile] for tile in there):
         return

@@ -1,4 +1,4 @@
-"""Frechet video distance: how far the features of the world's clips lie from those of recorded clips, as a whole.
+"""Frechet video distance between the world's clips and recorded ones, and its detector.
 
 The features are those of a network for actions in video (I3D) that is not part of this project: a TorchScript file,
 called as ``detector(video, rescale=True, resize=True, return_features=True)`` with video float (B, 3, T, H, W) in
@@ -16,24 +16,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from reelworld.evaluate.figures import Figure, Section, build
+from reelworld.evaluate.results import Metric, MetricBuilder
+from reelworld.evaluate.samples import Detector
 from reelworld.types import UserError
-
-if TYPE_CHECKING:
-    import torch
-
-    from reelworld.evaluate.closeness import Compared
-
-__all__ = ["MIN_CLIPS", "Detector", "check_enough", "frechet_distance", "fvd_section", "load_detector", "missing_fvd"]
-
-Detector = Callable[[np.ndarray], np.ndarray]
-"""Videos, uint8 (n, T, H, W, 3) -> features, float64 (n, D)."""
 
 N_FEATURES = 400
 MIN_CLIPS = 16
@@ -52,8 +43,6 @@ def load_detector(path: Path, device: torch.device | str = "cpu", n_frames: int 
     Raises:
         UserError: If the file is missing, is no TorchScript, or cannot be called this way.
     """
-    import torch
-
     if not path.is_file():
         raise UserError(f"{path} is no file; --i3d wants the TorchScript file of an I3D network (i3d_torchscript.pt).")
     try:
@@ -78,18 +67,18 @@ def load_detector(path: Path, device: torch.device | str = "cpu", n_frames: int 
 
 def _try(detect: Detector, path: Path, n_frames: int) -> None:
     """Refuse a network that cannot be called with clips of this length, before anything else is measured."""
-    wanted = f"wanted detector(video, rescale=True, resize=True, return_features=True) -> (n, {N_FEATURES})"
+    expected = f"wanted detector(video, rescale=True, resize=True, return_features=True) -> (n, {N_FEATURES})"
     try:
         features = detect(np.zeros((2, n_frames, 64, 64, 3), np.uint8))
     except Exception as error:  # noqa: BLE001 (code from the file may raise anything)
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise UserError(f"{path} cannot read clips of {n_frames} frames ({reason[:120]}); {wanted}.") from None
+        raise UserError(f"{path} cannot read clips of {n_frames} frames ({reason[:120]}); {expected}.") from None
     if features.shape != (2, N_FEATURES) or not np.isfinite(features).all():
-        raise UserError(f"{path} gives features of shape {features.shape} for two clips; {wanted}, finite.")
+        raise UserError(f"{path} gives features of shape {features.shape} for two clips; {expected}, finite.")
 
 
 def check_enough(n_clips: int) -> None:
-    """Refuse to compare so few clips that the distance would say nothing."""
+    """Refuse numbers of clips whose distance would say nothing."""
     if n_clips < MIN_CLIPS:
         raise UserError(
             f"FVD over {n_clips} clips says nothing; give --clips {MIN_CLIPS} or more and as many recordings, "
@@ -122,51 +111,41 @@ def _fit(features: np.ndarray, is_biased: bool) -> tuple[np.ndarray, np.ndarray]
     return mean, factor
 
 
-def fvd_section(
-    detect: Detector, clips: Compared, others: Mapping[str, np.ndarray], is_published: bool, beside: Mapping[str, float]
-) -> Section:
+def fvd_metric(
+    make: MetricBuilder,
+    detect: Detector,
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    others: Mapping[str, np.ndarray],
+    is_published: bool,
+    published: Mapping[str, float],
+) -> Metric:
     """Compare clips of the world with recorded ones.
 
     Args:
-        detect: Gives features.
-        clips: Held-out clips and the world's, from the same first frames.
+        make: Builder with the texts.
+        detect: Computes features.
+        actual: Recorded clips, uint8 (n, T, H, W, 3).
+        predicted: The world's, from the same first frames, uint8 (n, K, T, H, W, 3).
         others: Name -> clips, uint8 (n, T, H, W, 3), that the recorded ones are compared with in the same way.
         is_published: All samples are one set. Otherwise those of one number are, and the mean over numbers is taken.
-        beside: Numbers of others.
+        published: Numbers of others.
     """
-    true, n_samples = detect(clips.true), clips.made.shape[1]
-    made = [detect(clips.made[:, k]) for k in range(n_samples)]
+    features, n_samples = detect(actual), predicted.shape[1]
+    made = [detect(predicted[:, k]) for k in range(n_samples)]
     sets = [np.concatenate(made)] if is_published else made
-    distance = float(np.mean([frechet_distance(some, true, is_published) for some in sets]))
-    apart = {k: frechet_distance(detect(some), true, is_published) for k, some in others.items() if len(some) > 1}
-    n = len(true)
-    figure = build(
+    distance = float(np.mean([frechet_distance(some, features, is_published) for some in sets]))
+    beside = {k: frechet_distance(detect(some), features, is_published) for k, some in others.items() if len(some) > 1}
+    n = len(features)
+    return make.build(
         "fvd_published" if is_published else "fvd",
         (distance, math.nan, math.nan),
-        unit="distance",
-        n=n,
-        trials="recorded clips",
+        "distance",
+        n,
+        "recorded clips",
+        {**beside, **published},
         n_clips=n,
-        baselines={**apart, **beside},
         many=str(n),
         k=str(n_samples),
         usual=f"{USUAL_CLIPS:,}",
-    )
-    return _section(figure)
-
-
-def missing_fvd() -> Section:
-    """Say what is needed to measure it."""
-    return _section(
-        build("fvd_missing", (math.nan,) * 3, unit="distance", n=0, trials="clips", n_clips=0, baselines={})
-    )
-
-
-def _section(figure: Figure) -> Section:
-    return Section(
-        name="fvd",
-        label="Do its clips look like recordings, as a whole?",
-        explanation="FVD compares clips of the world with recorded ones by the features of a network for actions in "
-        "video. It is what papers report, sees pictures better than motion, and depends on the number of clips.",
-        figures=(figure,),
     )

@@ -1,7 +1,6 @@
-"""A small network that sees three frames and says which action was taken: it is trained on recordings alone.
+"""Inverse-dynamics model: a small network that reads the action off three frames, trained on recordings alone.
 
-What it reads off the frames of a world shows whether the world did what it was told, in the one sense that matters to
-a player: somebody who looks at the pictures can tell which key was pressed.
+Actions that it reads off a world's frames show how much of them a player sees.
 
 Source: inverse dynamics models as in Baker et al. 2022 (arXiv:2206.11795), here a few convolutions on three frames.
 
@@ -16,7 +15,7 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,15 +30,10 @@ from reelworld.train.config import OptimConfig
 from reelworld.train.loop import train
 from reelworld.train.run import Run
 from reelworld.train.stage import Stage
-from reelworld.types import Batch, Losses, UserError
-
-if TYPE_CHECKING:
-    from reelworld.types import ActionSpec
-
-__all__ = ["N_FRAMES", "InverseDynamics", "trained"]
+from reelworld.types import ActionSpec, Batch, Losses, UserError
 
 N_FRAMES = 3
-"""The frame before, the one in which the action is taken, the one it leads to."""
+"""Frame before the action, frame of the action, next frame."""
 WIDTHS = (32, 64, 64, 128)
 HIDDEN = 128
 CELLS = 4
@@ -47,12 +41,12 @@ CELLS = 4
 BATCH = 64
 READ_FRAMES = 1024
 MIN_WINDOWS = 256
-"""Fewer windows to learn from say nothing about what can be seen."""
+"""Fewer training windows are refused."""
 FORMAT = 1
 
 
 class InverseDynamics(nn.Module):
-    """Three frames -> the action between the last two."""
+    """Network from three frames to the action between the last two."""
 
     def __init__(self, specs: Mapping[str, ActionSpec]) -> None:
         """Build the network for these action streams."""
@@ -80,23 +74,23 @@ class InverseDynamics(nn.Module):
         """
         before, now, after = video.movedim(-1, 2).unbind(1)
         features_BD = self.trunk(torch.cat([now, now - before, after - now], 1))
-        made = {name: self.heads[f"head_{name}"](features_BD) for name in self.specs}
+        outputs = {name: self.heads[f"head_{name}"](features_BD) for name in self.specs}
         return {
             name: out.unflatten(1, (self.specs[name].repeat, -1)) if self.specs[name].kind == "discrete" else out
-            for name, out in made.items()
+            for name, out in outputs.items()
         }
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Compare with the recorded actions, where the picture changes: elsewhere nobody can tell what was pressed."""
+        """Compare with the recorded actions of steps that change the picture; the others show nothing of an action."""
         assert batch.video is not None
         seen_B = (batch.video[:, 2] != batch.video[:, 1]).flatten(1).any(1)
         terms: dict[str, tuple[Tensor, Tensor]] = {}
         for name, out in self(batch.video).items():
-            wanted_BK = batch.conditions.actions[name][:, 1].reshape(len(seen_B), -1)
+            actual_BK = batch.conditions.actions[name][:, 1].reshape(len(seen_B), -1)
             if self.specs[name].kind == "discrete":
-                each = F.cross_entropy(out.flatten(0, 1), wanted_BK.flatten(), reduction="none").view_as(wanted_BK)
+                each = F.cross_entropy(out.flatten(0, 1), actual_BK.flatten(), reduction="none").view_as(actual_BK)
             else:
-                each = (out - wanted_BK).square()
+                each = (out - actual_BK).square()
             terms[name] = ((each.mean(1) * seen_B).sum(), seen_B.sum())
         return Losses(terms)
 
@@ -118,8 +112,8 @@ class InverseDynamics(nn.Module):
         for i in range(0, len(flat), READ_FRAMES):
             video = torch.from_numpy(np.array(flat[i : i + READ_FRAMES])).to(device)  # a view cannot be written to
             for name, out in self(to_float(video)).items():
-                said = out.argmax(-1) if self.specs[name].kind == "discrete" else out
-                parts[name].append(said.cpu().numpy())
+                ids = out.argmax(-1) if self.specs[name].kind == "discrete" else out
+                parts[name].append(ids.cpu().numpy())
         return {name: np.concatenate(rows).reshape(n, n_windows, -1) for name, rows in parts.items()}
 
 
@@ -127,15 +121,15 @@ class InverseDynamics(nn.Module):
 def trained(
     windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int, cache: Path, device: torch.device
 ) -> InverseDynamics:
-    """Train the network on windows of recordings, or take it from the folder where it was kept.
+    """Train the network on windows of recordings, or load it from its folder in the cache.
 
     Args:
         windows: Of three frames.
         specs: The actions of the windows.
         steps: Optimizer steps.
         seed: Decides the weights at the start and every batch.
-        cache: Folder for what is trained; other recordings, actions, steps or seeds get folders of their own in it.
-        device: Where to train.
+        cache: Folder; other recordings, actions, steps or seeds get folders of their own in it.
+        device: Of the training.
 
     Raises:
         UserError: If there are too few windows.
@@ -166,7 +160,7 @@ def trained(
 
 
 def _described(windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, Any]:
-    """Say what decides the weights."""
+    """Return everything that the weights depend on."""
     episodes = [windows.source.episodes[i] for i in np.unique(windows.index[:, 0]).tolist()]
     names = "".join(f"{e.source} {e.n_frames}\n" for e in episodes)
     info = windows.source.info

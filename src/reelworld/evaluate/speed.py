@@ -1,10 +1,9 @@
-"""How fast a world is, beside the limit of the machine measured in the same run.
+"""Speed of a world beside the limit of the machine, measured in the same run.
 
-One result per thing measured, all in one schema: what, unit, median, p95, limit, fraction of it, and everything
-needed to compare it with another day: command, commit, hardware, threads, load, dtype, seed. Times are medians
-of many repetitions after a warm-up. The limit of a step is the time to read the weights it uses once at the
-speed at which this machine copies memory; at one frame a step is often bound by starting operators instead,
-and then its fraction is small.
+One result per measurement, all in one schema: what, unit, median, p95, limit, fraction of it, and everything needed to
+compare it with another day: command, commit, hardware, threads, load, dtype, seed. Times are medians of many
+repetitions after a warm-up. The limit of a step is the time to read its weights once at the speed at which this machine
+copies memory; at one frame a step is often bound by starting operators instead, and then its fraction is small.
 """
 
 from __future__ import annotations
@@ -14,36 +13,37 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from reelworld.config import to_json
+from reelworld.evaluate.protocol import fixed_clip
+from reelworld.evaluate.samples import Progress
 from reelworld.media import encode_png
 from reelworld.nn.pixels import to_float
 from reelworld.rollout.actions import random_actions
+from reelworld.rollout.session import Session
 from reelworld.system_info import commit, describe_machine, load_average, now, peak_memory_mb
-from reelworld.types import Batch, Codes, Conditions, UserError
-
-if TYPE_CHECKING:
-    from reelworld.rollout.session import Session
-    from reelworld.worlds.world import World
-
-__all__ = ["FORMAT_VERSION", "BenchConfig", "BenchResult", "bench", "check_idle"]
+from reelworld.types import ActionSpec, Batch, Codes, Conditions, UserError
+from reelworld.worlds.world import World
 
 FORMAT_VERSION = 1
-BUSY_SHARE = 0.5
+BUSY_FRACTION = 0.5
 COPY_BYTES = 256 * 2**20
 PROBE_SECONDS = 0.5
+N_CLIPS, FRAMES = 4, 8
+"""Of a training step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchConfig:
-    """How much is measured."""
+    """Number of repetitions and threads."""
 
     steps: int = 200
-    """Repetitions per thing measured."""
+    """Repetitions of each measurement."""
     warmup: int = 20
     """Repetitions before, not counted."""
     threads: tuple[int, ...] = ()
@@ -62,12 +62,12 @@ class BenchConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchResult:
-    """One thing measured."""
+    """One measurement."""
 
     what: str
-    """encode and decode: one frame, or one clip (window) where frames are coded together. frame step: dynamics and
-    decoding of one frame (the mean of a latent frame where those come at once). training step: forward, backward and
-    AdamW of the dynamics on 4 clips of 8 frames, or 4 whole clips. memory copy: bytes read and written."""
+    """encode and decode: one frame, or one window where frames are encoded together. frame step: dynamics and decoding
+    of one frame (the mean of a latent frame where those are made at once). training step: forward, backward and AdamW
+    of the dynamics on 4 clips of 8 frames, or 4 windows. memory copy: bytes read and written."""
     unit: str
     """"ms", "frames/s", "GB/s" or "MiB"."""
     threads: int
@@ -84,20 +84,20 @@ class BenchResult:
 
 
 def check_idle(allow_busy: bool) -> dict[str, Any]:
-    """Look whether other programs use the machine.
+    """Check that no other programs use the machine.
 
     Args:
         allow_busy: Report a busy machine instead of refusing it.
 
     Returns:
-        load_average, share of the cores that was in use just now, is_busy.
+        load_average, cores in use, is_busy.
 
     Raises:
-        UserError: If more than half of the cores are in use, or were wanted during the last minute.
+        UserError: If more than half of the cores are in use, or in demand during the last minute.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     load, used = load_average(), _used_cores()
-    is_busy = max(load or 0.0, used or 0.0) > BUSY_SHARE * cores
+    is_busy = max(load or 0.0, used or 0.0) > BUSY_FRACTION * cores
     if is_busy and not allow_busy:
         raise UserError(
             f"the machine is busy (load average {load}, {used} of {cores} cores in use just now); wait until it is "
@@ -107,7 +107,7 @@ def check_idle(allow_busy: bool) -> dict[str, Any]:
 
 
 def _used_cores() -> float | None:
-    """ProgressCallback for half a second how many cores are busy; this process sleeps meanwhile, so others use them."""
+    """Count the cores that other programs use for half a second, while this process sleeps."""
 
     def ticks() -> tuple[int, int]:
         with open("/proc/stat", encoding="ascii") as file:  # noqa: PTH123 (a Path cannot be read piecewise)
@@ -120,20 +120,20 @@ def _used_cores() -> float | None:
         total_after, idle_after = ticks()
     except (OSError, ValueError):
         return None
-    share = 1 - (idle_after - idle) / max(1, total_after - total)
-    return round(share * (os.cpu_count() or 1), 2)
+    fraction = 1 - (idle_after - idle) / max(1, total_after - total)
+    return round(fraction * (os.cpu_count() or 1), 2)
 
 
 def bench(
-    world: World, config: BenchConfig, command: str, progress: Callable[[str, float], Any] = lambda _name, _share: None
+    world: World, config: BenchConfig, command: str, progress: Progress = lambda _name, _fraction: None
 ) -> dict[str, Any]:
     """Measure a world.
 
     Args:
         world: The world.
-        config: How much.
+        config: Repetitions and threads.
         command: Kept in the results.
-        progress: Told what is being done and the share that is finished.
+        progress: Called with the name of each measurement and the fraction that is done.
 
     Returns:
         JSON values: circumstances and ``results``, a list of ``BenchResult``.
@@ -166,9 +166,9 @@ def bench(
         "seed": config.seed,
         "world": {
             "name": world.info.name,
-            "recipe": world.info.system,
-            "height": world.info.height,
-            "width": world.info.width,
+            "system": world.info.system,
+            "height": world.spec.height,
+            "width": world.spec.width,
             "sampler": to_json(world.info.sampler),
             "parameters": {k: sum(p.numel() for p in part.parameters()) for k, part in world.parts.items()},
         },
@@ -179,7 +179,7 @@ def bench(
 def _measure(world: World, config: BenchConfig, threads: int) -> Iterable[BenchResult]:
     """Yield one result after the other, at the current number of threads."""
     rng = np.random.default_rng(config.seed)
-    dtype = str(next(world.dynamics.parameters()).dtype).removeprefix("torch.")
+    dtype = str(next(world.model.parameters()).dtype).removeprefix("torch.")
 
     def result(what: str, unit: str, values: np.ndarray, limit: float | None = None) -> BenchResult:
         slow = 5 if unit in ("frames/s", "GB/s") else 95  # the slow end of a speed is its low end
@@ -198,33 +198,29 @@ def _measure(world: World, config: BenchConfig, threads: int) -> Iterable[BenchR
     def limit_ms(work: Callable[[], object]) -> float:
         return 1e3 * _bytes_read(world.parts.values(), work) / speed
 
-    height, width = world.info.height, world.info.width
-    spec = world.tokenizer.spec(1, height, width)
-    clip_frames, n_frames = spec.clip_frames, spec.clip_frames or 1
-    if spec.context_frames:
-        n_frames = int(world.dynamics.config.frames)
-    frame = torch.from_numpy(rng.integers(0, 256, (1, n_frames, height, width, 3), dtype=np.uint8)).to(world.device)
+    frames = rng.integers(0, 256, (1, world.spec.window or 1, world.spec.height, world.spec.width, 3), dtype=np.uint8)
+    video = to_float(torch.from_numpy(frames).to(world.device))
     with torch.inference_mode():
-        codes = world.tokenizer.encode(to_float(frame))
-        for what, work in (
-            ("encode", lambda: world.tokenizer.encode(to_float(frame))),
-            ("decode", lambda: world.tokenizer.decode(codes)),
-        ):
-            yield result(what, "ms", _times(work, config), limit_ms(work))
+        codes = world.model.encode(video)
+        if codes is not None:
+            for what, work in (
+                ("encode", lambda: world.model.encode(video)),
+                ("decode", lambda: world.model.decode(codes)),
+            ):
+                yield result(what, "ms", _times(work, config), limit_ms(work))
     session = _begin(world, config)
     # a model of whole clips reads its weights for every code: its limit is measured in benchmarks/
-    limit = None if clip_frames else limit_ms(session.step)
-    step, whole = (_bursts(times, spec.time_stride) for times in _play(world, session, config, rng))
+    limit = None if fixed_clip(world.spec) else limit_ms(session.step)
+    step, whole = (_bursts(times, world.spec.time_stride) for times in _play(world, session, config, rng))
     yield result("frame step", "ms", step, limit)
     yield result("frame step and PNG", "ms", whole, limit)
     yield result("play with PNG", "frames/s", 1e3 / whole, limit and 1e3 / limit)
-    video = to_float(frame[:, : getattr(world.dynamics.config, "cond_frames", 0)]) if clip_frames else None
-    yield result("training step", "ms", _training(world, config, codes, video))
+    yield result("training step", "ms", _training(world, config, video, codes))
     yield result("peak memory", "MiB", np.array([peak_memory_mb()]))
 
 
 def _times(work: Callable[[], object], config: BenchConfig, n: int | None = None) -> np.ndarray:
-    """Run something often; milliseconds of each repetition."""
+    """Return the milliseconds of each repetition."""
     for _ in range(config.warmup):
         work()
     times = []
@@ -238,7 +234,7 @@ def _times(work: Callable[[], object], config: BenchConfig, n: int | None = None
 
 
 def _copy_speed() -> np.ndarray:
-    """Copy memory too large for any cache; GB/s read and written, of each repetition."""
+    """Copy memory larger than any cache; return GB/s read and written, of each repetition."""
     source = torch.ones(COPY_BYTES // 4)
     target = torch.empty_like(source)
     target.copy_(source)
@@ -250,9 +246,9 @@ def _copy_speed() -> np.ndarray:
     return np.array(speeds)
 
 
-def _bytes_read(parts: Iterable[torch.nn.Module], work: Callable[[], object]) -> int:
+def _bytes_read(parts: Iterable[nn.Module], work: Callable[[], object]) -> int:
     """Count the bytes of the weights that a piece of work uses: those of every layer that runs in it."""
-    ran: set[torch.nn.Module] = set()
+    ran: set[nn.Module] = set()
     hooks = [m.register_forward_hook(lambda m, *_: ran.add(m)) for part in parts for m in part.modules()]
     try:
         work()
@@ -264,11 +260,11 @@ def _bytes_read(parts: Iterable[torch.nn.Module], work: Callable[[], object]) ->
 
 def _begin(world: World, config: BenchConfig) -> Session:
     session = world.session(n=1, seed=config.seed)
-    if world.starts:
+    if world.initial_contexts:
         session.reset(seed=config.seed)
     else:
-        shape = (1, world.info.context_frames, world.info.height, world.info.width, 3)
-        goal = np.zeros(shape[2:], np.uint8) if world.has_goal else None
+        shape = (1, world.spec.context[1], world.spec.height, world.spec.width, 3)
+        goal = np.zeros(shape[2:], np.uint8) if world.spec.goal else None
         session.reset(np.zeros(shape, np.uint8), seed=config.seed, goal=goal)
     return session
 
@@ -278,7 +274,7 @@ def _play(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Step a session under random actions; milliseconds per frame without and with PNG encoding."""
     n = config.warmup + config.steps
-    actions = {k: random_actions(spec, n, rng) for k, spec in world.info.actions.items()}
+    actions = {k: random_actions(spec, n, rng) for k, spec in world.spec.actions.items()}
     step, whole = [], []
     for s in range(n):
         action = {k: v[s][None] for k, v in actions.items()} or None
@@ -296,42 +292,35 @@ def _bursts(times: np.ndarray, size: int) -> np.ndarray:
     return times[: max(1, len(times) // size) * size].reshape(-1, min(size, len(times))).mean(1)
 
 
-def _training(world: World, config: BenchConfig, codes: Codes, video: torch.Tensor | None) -> np.ndarray:
-    """Take training steps of a copy of the dynamics, 4 clips each; milliseconds of each.
+def _training(world: World, config: BenchConfig, video: torch.Tensor, codes: Codes | None) -> np.ndarray:
+    """Take training steps of a copy of the model on 4 clips; return the milliseconds of each.
 
     Args:
-        world: Its dynamics learn.
-        config: How often.
-        codes: Of one frame, which stands still for 8 frames; or of one clip.
-        video: The conditioning frames of a clip, (1, T, H, W, 3); None for worlds that code single frames.
+        world: With the model.
+        config: Repetitions.
+        video: One frame, which is repeated for 8 frames; or one window.
+        codes: Codes of the video; without any the model learns from the video itself.
     """
-    module = copy.deepcopy(world.dynamics).train()
-    optimizer = torch.optim.AdamW(module.parameters(), lr=0.0)
-    n_frames = codes.video.shape[1] if video is not None or "context" in codes.grids else 8
-    grids = {name: grid.expand(4, n_frames, *grid.shape[2:]).clone() for name, grid in codes.grids.items()}
-    codes_BPN = grids["video"]
+    model = copy.deepcopy(world.model).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    n_frames = world.spec.window or FRAMES
     conditions = Conditions(
-        context_video=None if video is None else video.expand(4, -1, -1, -1, -1),
-        class_id=torch.zeros(4, dtype=torch.int64, device=codes_BPN.device) if world.info.classes else None,
-        actions={
-            name: torch.zeros(
-                (
-                    4,
-                    n_frames,
-                    *((spec.repeat,) if spec.repeat > 1 else ()),
-                    *((spec.n,) if spec.kind == "continuous" else ()),
-                ),
-                dtype=torch.int64 if spec.kind == "discrete" else torch.float32,
-                device=codes_BPN.device,
-            )
-            for name, spec in getattr(module.config, "actions", world.info.actions).items()
-        },
+        context_video=video[:, : world.spec.context[0]].expand(N_CLIPS, -1, -1, -1, -1)
+        if world.spec.chunk > 1
+        else None,
+        class_id=torch.zeros(N_CLIPS, dtype=torch.int64, device=video.device) if world.spec.classes else None,
+        actions={name: _zeros(spec, n_frames, video.device) for name, spec in world.info.spec.actions.items()},
     )
-    batch = Batch(codes=Codes(grids), conditions=conditions)
-    generator = torch.Generator(device=codes_BPN.device).manual_seed(config.seed)
+    if codes is None:
+        batch = Batch(video=video.expand(N_CLIPS, n_frames, -1, -1, -1), conditions=conditions)
+    else:
+        n_latent = codes.video.shape[1] if world.spec.window else n_frames
+        grids = {name: grid.expand(N_CLIPS, n_latent, *grid.shape[2:]).clone() for name, grid in codes.grids.items()}
+        batch = Batch(codes=Codes(grids), conditions=conditions)
+    generator = torch.Generator(device=video.device).manual_seed(config.seed)
 
     def work() -> None:
-        losses = module.loss(batch, generator)
+        losses = model.loss(batch, generator)
         total = sum(
             (losses.weights.get(k, 1.0) * s / n for k, (s, n) in losses.terms.items() if float(n)), torch.zeros(())
         )
@@ -340,3 +329,10 @@ def _training(world: World, config: BenchConfig, codes: Codes, video: torch.Tens
         optimizer.step()
 
     return _times(work, BenchConfig(steps=5, warmup=2), n=max(5, config.steps // 10))
+
+
+def _zeros(spec: ActionSpec, n_frames: int, device: torch.device) -> torch.Tensor:
+    """Return actions of all clips, int64 or float32, (4, T, ...)."""
+    repeat, width = (spec.repeat,) if spec.repeat > 1 else (), (spec.n,) if spec.kind == "continuous" else ()
+    dtype = torch.int64 if spec.kind == "discrete" else torch.float32
+    return torch.zeros((N_CLIPS, n_frames, *repeat, *width), dtype=dtype, device=device)

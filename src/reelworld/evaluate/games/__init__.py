@@ -1,0 +1,1 @@
+"""Sections for single games, and for games drawn from tiles."""
