@@ -25,11 +25,12 @@ GAMES: dict[str, dict[str, list[str]]] = {
 FOUND = (
     "latent_purity", "latent_information", "latent_codes_used", "latent_perplexity", "tokenizer_psnr", "psnr_h1",
     "psnr_h4", "gain_h4", "delta_uniform_h4", "delta_shuffled_h4", "one_step_change_f1", "one_step_frames_exact",
-    "free_run_frames_exact", "free_run_psnr", "free_run_motion", "free_run_live_codes",
+    "open_loop_frames_exact", "open_loop_psnr", "open_loop_motion", "open_loop_live_codes",
 )  # fmt: skip
-DRIFT = ("drift_within", "drift_last_within", "drift_contrast", "drift_edges", "drift_motion")
+DRIFT = ("stability_within", "stability_last_within", "stability_contrast", "stability_edges", "stability_motion")
 DRIFT_ONLY = (
-    "--drift-steps", "300", "--drift-runs", "8", "--clips", "8", "--single-steps", "20", "--free-run-steps", "5",
+    "--stability-steps", "300", "--stability-runs", "8", "--clips", "8", "--single-steps", "20",
+    "--free-run-steps", "5",
     "--control-starts", "8", "--inverse-steps", "0", "--simulator-episodes", "0",
 )  # fmt: skip
 STEERED = ("one_step_change_f1", "one_step_frames_exact", "delta_uniform_h4", "delta_shuffled_h4", "gain_h4")
@@ -59,7 +60,7 @@ class Worlds:
             words = ["--split", "all", "--key-tests", "0", *(settings or self.options["eval"])]
             self.call("eval", world, "--data", test, "--out", report, *words)
         results = json.loads((report / "results.json").read_text(encoding="utf-8"))
-        found = {f["name"]: f for section in results["sections"] for f in section["figures"]}
+        found = {f["name"]: f for section in results["sections"] for f in section["metrics"]}
         return {name: found[name] for name in wanted if name in found}
 
     def of_seed(self, seed: int, has_tiles: bool, has_ceiling: bool) -> dict[str, Any]:

@@ -26,7 +26,7 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
   reelworld export "$OUT/$name" --out "$OUT/keep/$name"
   reelworld eval "$OUT/keep/$name" --data "$OUT/$data-test" --train-data "$OUT/$data" --split all --device "$DEVICE" \
     --clips "$(few 2 64)" --free-run-steps "$(few 5 300)" --key-tests "$(few 1 64)" --control-starts "$(few 4 200)" \
-    --inverse-steps "$(few 2 800)" --drift-steps "$(few 50 1000)" --drift-runs "$(few 1 8)" \
+    --inverse-steps "$(few 2 800)" --stability-steps "$(few 50 1000)" --stability-runs "$(few 1 8)" \
     --simulator-episodes "$(few 1 16)" --out "$OUT/$name/eval" --card
   cp "$OUT/$name/eval/results.json" "$OUT/keep/$name-eval.json"
   reelworld bench "$OUT/keep/$name" --device "$DEVICE" --steps "$(few 5 200)" --warmup "$(few 1 20)" --allow-busy \

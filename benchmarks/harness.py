@@ -17,11 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from reelworld.evaluate.bench import BenchResult, check_idle
-from reelworld.evaluate.figures import Figure
 
 from reelworld.config import to_json
-from reelworld.evaluate.results import plain
+from reelworld.evaluate.results import Metric, plain
+from reelworld.evaluate.speed import BenchResult, check_idle
 from reelworld.files import write_json
 from reelworld.nn.decode import compile_c, huge_page_zeros
 from reelworld.system_info import commit, describe_machine, load_average, now, peak_memory_mb
@@ -86,7 +85,7 @@ def keep_speed(kind: str, out: Path | None, state: Mapping[str, Any], **result: 
     keep(kind, out, **state, load_average_after=load_average(), peak_memory_mb=peak_memory_mb(), **result)
 
 
-def figures_to_keep(figures: Iterable[Figure], *names: str) -> dict[str, Any]:
+def figures_to_keep(figures: Iterable[Metric], *names: str) -> dict[str, Any]:
     """Pick figures, and of each its numbers; all figures when none is named."""
     chosen = (f for f in figures if not names or f.name in names)
     return {f.name: {k: plain(to_json(f))[k] for k in OF_A_FIGURE} for f in chosen}

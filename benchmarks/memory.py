@@ -22,12 +22,12 @@ from typing import Any
 
 import numpy as np
 from harness import flags, keep, reelworld, trained
-from reelworld.evaluate.figures import share_interval
 
 from reelworld.envs.policies.minigrid import DONE, LEFT, RIGHT, glancer
 from reelworld.envs.presets import WrapperConfig
 from reelworld.envs.recorder import record_config
 from reelworld.envs.simulator import Simulator
+from reelworld.evaluate.metrics import fraction_interval
 from reelworld.worlds.world import World
 
 ENV = "MiniGrid-Fetch-8x8-N3-v0"
@@ -148,7 +148,7 @@ def main() -> None:
     for name, world in worlds.items():
         for n_away in AWAY:
             right, total = recall(world, starts, n_away, arguments.seed)
-            value, low, high = share_interval(right, total)
+            value, low, high = fraction_interval(right, total)
             rows.append({"window": name, "away": n_away, "recall": value, "low": low, "high": high})
             print(rows[-1], file=sys.stderr, flush=True)
     keep(

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
-from reelworld.evaluate.clips import open_for, read_episode
 
 from reelworld.charts import line_chart
+from reelworld.evaluate.protocol import open_for, read_episode
 from reelworld.media import encode_gif, side_by_side, write_file
 from reelworld.worlds.world import World
 

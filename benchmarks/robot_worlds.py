@@ -15,20 +15,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from harness import figures_to_keep, flags, keep, minutes, trained
-from reelworld.evaluate.clips import choose_clips, draw_starts, given_frames, open_for, roll
-from reelworld.evaluate.control import control_starts, measure_control
-from reelworld.evaluate.figures import Figure
-from reelworld.evaluate.outcomes import measure_outcomes
-from reelworld.evaluate.prediction import score_clips
-from reelworld.evaluate.reconstruction import measure_tokenizer
 
 from reelworld.data.dataset import Dataset
-from reelworld.evaluate.samples import draw_samples, samples_section
+from reelworld.evaluate.protocol import EvalConfig, choose_clips, given_frames, open_for
+from reelworld.evaluate.results import Metric
+from reelworld.evaluate.run import measure_section, prepare
+from reelworld.evaluate.samples import Starts
+from reelworld.evaluate.sections import controllability, prediction, reward, tokenizer
 from reelworld.files import write_json
 from reelworld.worlds.world import World
 
@@ -55,14 +54,17 @@ def trained_world(run: Path, data: Path, seed: int, words: list[str]) -> World:
 
 def measured(world: World, data: Path, n_clips: int, seed: int) -> dict[str, Any]:
     """Measure a world on episodes that training never saw."""
-    clips = choose_clips(world, open_for(world, data), "all", n_clips, seed)
-    context = given_frames(world)
-    starts = draw_starts(clips, context, max(HORIZONS), 1, seed)
-    figures: list[Figure] = [*measure_tokenizer(world, clips, None, seed).figures]
-    figures += samples_section(starts, draw_samples(world, starts, SAMPLES, seed), HORIZONS, None, seed).figures
-    others = control_starts(clips, context, CONTROL_STARTS, seed)
-    figures += measure_control(world, others, roll(world, others, seed), seed).figures
-    return figures_to_keep(figures)
+    # four times as many clips may be drawn as are rolled out
+    config = EvalConfig(split="all", clips=n_clips, control_starts=CONTROL_STARTS, tiles="no", seed=seed)
+    evaluation = prepare(world, open_for(world, data), config)
+    evaluation = replace(evaluation, wide=evaluation.clips)
+    starts = Starts.drawn(evaluation.clips, given_frames(world.spec), max(HORIZONS), 1, seed)
+    samples = evaluation.rollouts(starts, SAMPLES)
+    made = prediction.sample_metrics(evaluation.build(prediction.TEXTS, starts.clip), starts, samples, HORIZONS)
+    metrics = [metric for metric in made if isinstance(metric, Metric)]
+    for section in (tokenizer.SECTION, controllability.DELTAS):
+        metrics += measure_section(section, evaluation)[0].metrics
+    return figures_to_keep(metrics)
 
 
 def measured_rewards(world: World, recordings: list[Dataset], seed: int) -> dict[str, Any]:
@@ -70,9 +72,8 @@ def measured_rewards(world: World, recordings: list[Dataset], seed: int) -> dict
     scored = []
     for data in recordings:
         for clip in choose_clips(world, data, "all", len(data.episodes), seed):
-            scored += score_clips(world, [clip])  # all together would be cut to some thousand frames
-    outcomes = measure_outcomes(scored, seed)
-    return {**figures_to_keep(outcomes.figures if outcomes else ()), "reward_episodes": len(scored)}
+            scored.append((clip, world.score(clip)))
+    return {**figures_to_keep(reward.outcome_metrics(scored, seed)), "reward_episodes": len(scored)}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reelworld.evaluate.report import interval_text, value_text
+from reelworld.evaluate.report.values import interval_text, value_text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -31,7 +31,7 @@ DOORKEY = {
     "one_step_changed_frames_exact": "... of those where something changes",
     "one_step_unchanged_frames_exact": "... of those where nothing changes",
     "events_exact": "pick-ups, drops, door toggles exact",
-    "free_run_frames_exact": "100 free-running steps: frames exact",
+    "open_loop_frames_exact": "100 free-running steps: frames exact",
     "carried_key_works": "key carried 25 steps and more still works",
 }
 CARRACING = {
@@ -42,14 +42,14 @@ CARRACING = {
     "gain_h4": "... above copying the last frame",
     "delta_shuffled_h4": "delta-4: true minus another clip's actions",
     "delta_uniform_h4": "delta-4: true minus random actions",
-    "free_run_motion": "free run: PSNR between neighbouring frames",
+    "open_loop_motion": "free run: PSNR between neighbouring frames",
 }
 
 
 VIDEOGPT = {
     "tokenizer_psnr": "VQ-VAE: PSNR",
-    "nats_per_code": "nats per code",
-    "nats_over_best": "... minus those of the best predictor",
+    "nll_per_code": "nats per code",
+    "nll_over_best": "... minus those of the best predictor",
     "psnr_mean_h4": "mean of 8 samples, 4 steps ahead: PSNR",
     "gain_mean_h4": "... above copying the last frame",
     "psnr_mean_h6": "mean of 8 samples, 6 steps ahead: PSNR",
@@ -70,10 +70,10 @@ FOUND = {
     ("found", "gain_h4"): "four steps ahead, above copying the last frame",
     ("found", "delta_uniform_h4"): "delta-4: inferred minus random latent actions",
     ("found", "delta_shuffled_h4"): "delta-4: inferred minus another clip's",
-    ("found", "free_run_motion"): "free run: PSNR between neighbouring frames",
-    ("found", "free_run_frames_exact"): "free run: frames exact",
-    ("drift", "drift_within"): "300 free frames: blocks of 50 that look and move like the game",
-    ("drift", "drift_motion"): "... that move as much",
+    ("found", "open_loop_motion"): "free run: PSNR between neighbouring frames",
+    ("found", "open_loop_frames_exact"): "free run: frames exact",
+    ("drift", "stability_within"): "300 free frames: blocks of 50 that look and move like the game",
+    ("drift", "stability_motion"): "... that move as much",
     ("found", "one_step_change_f1"): "F1 of changed tiles, inferred latent actions",
     ("steered", "one_step_change_f1"): "F1 of changed tiles, real keys through the map",
     ("given", "one_step_change_f1"): "F1 of changed tiles, trained with true actions",
@@ -90,7 +90,7 @@ def load(name: str) -> Any:
 
 def figures(results: Mapping[str, Any]) -> dict[str, Any]:
     """Index an evaluation's figures by name."""
-    return {f["name"]: f for section in results["sections"] for f in section["figures"]}
+    return {f["name"]: f for section in results["sections"] for f in section["metrics"]}
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
@@ -416,7 +416,7 @@ def highlights() -> str:
         "doorkey": (
             "`pocket`, DoorKey",
             f"next frame exact in **{value_text(exact)}** ({interval_text(exact)}; last frame {copied(exact)}), "
-            f"100 free-running steps exact in **{value_text(doorkey['free_run_frames_exact'])}**; "
+            f"100 free-running steps exact in **{value_text(doorkey['open_loop_frames_exact'])}**; "
             f"{number(play['median'])} frames/s on a core",
         ),
         "carracing": (

@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from reelworld.evaluate.figures import bootstrap
 from torch import Tensor, nn
 
 from reelworld.cli.main import in_one_line
@@ -46,6 +45,7 @@ from reelworld.data.dataset import Dataset
 from reelworld.data.loader import Loader
 from reelworld.data.rare_events import changes
 from reelworld.envs.recorder import RecordConfig, record, record_config, record_episode, recorded_simulator
+from reelworld.evaluate.metrics import bootstrap
 from reelworld.files import write_json
 from reelworld.models.action_mapping import fit_map
 from reelworld.models.samplers import SamplerConfig, TokenSampler

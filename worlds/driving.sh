@@ -15,4 +15,4 @@ reelworld export "$runs/run" --out "$out" --name "Driving" --passes 2 --temperat
   "Far bends appear, move and vanish." \
   "It learned from 120 drives of half a minute; crashes, skids and driving backwards are rare in them."
 reelworld eval "$out" --data "$runs/test-recording" --train-data "$runs/recording" --split all --clips 64 \
-  --free-run-steps 300 --drift-steps 1000 --out "$runs/eval" --threads 1 --card
+  --free-run-steps 300 --stability-steps 1000 --out "$runs/eval" --threads 1 --card

@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reelworld.evaluate.clips import choose_clips, draw_starts, open_for, roll
 from tests.cli.test_bad_input import contents, refused
 from tests.models.counting import ALLOWED, TO_LATENT, counting_world, write
 from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
+from reelworld.evaluate.protocol import choose_clips, open_for
+from reelworld.evaluate.samples import Starts, roll
 from reelworld.types import ActionSpec
 from reelworld.worlds.world import World
 
@@ -143,8 +144,8 @@ def test_a_mapped_world_is_measured_under_recorded_actions(run: Path, tmp_path: 
     mapped, made = loaded(run), []
     for world in (bare, mapped):
         dataset = open_for(world, data)
-        starts = draw_starts(choose_clips(world, dataset, "test", 2, 0), 2, 3, 6, 0)
-        made.append((starts, roll(world, starts, 0)))
+        starts = Starts.drawn(choose_clips(world, dataset, "test", 2, 0), 2, 3, 6, 0)
+        made.append((starts, roll(world, starts, 0)[:, 0]))
     assert set(made[0][0].actions) == {"latent"} and set(made[1][0].actions) == {"action"}
     recorded = np.load(data / "test" / "e90.npz")["actions"]
     assert np.array_equal(open_for(mapped, data).read(open_for(mapped, data).indices("test")[0]).action, recorded)

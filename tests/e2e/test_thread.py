@@ -42,7 +42,7 @@ RECORD = "record MiniGrid-DoorKey-8x8-v0 --out data --episodes 16 --max-steps 40
 TRAIN = "train pocket:tiny --data data --out run --dynamics.steps 30 --tokenizer.steps 30 --max-minutes 0.3"
 EVAL = (
     "eval run/world --data data --split all --allow-train --clips 2 --single-steps 20 --free-run-steps 5 --key-tests 2"
-    " --control-starts 4 --inverse-steps 0 --drift-steps 50 --drift-runs 1 --simulator-episodes 1"
+    " --control-starts 4 --inverse-steps 0 --stability-steps 50 --stability-runs 1 --simulator-episodes 1"
 )
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from reelworld.evaluate.agent import NOWHERE, SEVERAL, AgentFinder, most_frequent
 
 from evaluate import toy
+from reelworld.evaluate.games.agent import NOWHERE, SEVERAL, AgentFinder, most_frequent
 from reelworld.evaluate.tiles import TileAtlas
 
 

@@ -7,18 +7,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reelworld.evaluate.clips import open_for
 
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.formats import video
+from reelworld.evaluate.protocol import open_for
 from reelworld.media import encode_mp4
-from reelworld.types import UserError
+from reelworld.types import ModelSpec, UserError
 
 
 def world(fit, data=None):
     provenance = {"config": {"size": 16, "fit": fit}, "data": data or {}}
-    info = SimpleNamespace(height=16, width=16, actions={}, classes=(), provenance=provenance)
-    return SimpleNamespace(info=info, latent_actions=None)
+    return SimpleNamespace(info=SimpleNamespace(provenance=provenance), spec=ModelSpec(height=16, width=16))
 
 
 @pytest.fixture

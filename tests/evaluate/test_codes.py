@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
-from reelworld.evaluate.codes import COPY, PLACE, UNIFORM, UNIGRAM, CodePredictors, code_section, measure_codes
-from reelworld.evaluate.windows import WholeClips
 
 from evaluate import toy, toy_clips
-from reelworld.evaluate import codes as module
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.results import MetricBuilder, Series
+from reelworld.evaluate.sections import likelihood as module
+from reelworld.evaluate.sections.likelihood import (
+    CODES,
+    COPY,
+    POSITION,
+    TEXTS,
+    UNIFORM,
+    UNIGRAM,
+    CodePredictors,
+    WholeClips,
+    code_metrics,
+)
 
 K, N = 5, 3
 
@@ -46,7 +58,7 @@ def test_the_predictors_count_and_copy(train):
     np.testing.assert_allclose(predictors.first, first, rtol=1e-12)
     np.testing.assert_allclose(predictors.stay, stay, rtol=1e-12)
     test = np.random.default_rng(1).integers(0, K, (6, 4, N))
-    nats = predictors.nats(test)
+    nats = predictors.nll(test)
     for w, p, n in product(range(6), range(4), range(N)):
         now = test[w, p, n]
         assert nats[UNIGRAM][w, p, n] == pytest.approx(-math.log(anywhere[now]))
@@ -65,9 +77,9 @@ def test_every_predictor_is_a_distribution(train):
     every = np.repeat(np.arange(K)[:, None, None], N, 2)
     for before in range(K):
         window = np.concatenate([np.full_like(every, before), every], 1)
-        for name, nats in predictors.nats(window).items():
+        for name, nats in predictors.nll(window).items():
             np.testing.assert_allclose(np.exp(-nats[:, 1]).sum(0), 1.0, rtol=1e-9, err_msg=name)
-    for name, nats in predictors.nats(every).items():
+    for name, nats in predictors.nll(every).items():
         np.testing.assert_allclose(np.exp(-nats[:, 0]).sum(0), 1.0, rtol=1e-9, err_msg=name)
 
 
@@ -87,12 +99,12 @@ def test_shares_by_place_lean_on_the_whole_grid_as_leaving_one_out_says(train):
         return sum(math.log(table(strength, place)[place]) for place in places)
 
     best = max(module.STRENGTHS[:6], key=likelihood)
-    np.testing.assert_allclose(predictors.place, table(best), rtol=1e-12)
-    assert predictors.nats(train)[PLACE].mean() < predictors.nats(train)[UNIGRAM].mean()
+    np.testing.assert_allclose(predictors.position, table(best), rtol=1e-12)
+    assert predictors.nll(train)[POSITION].mean() < predictors.nll(train)[UNIGRAM].mean()
 
 
 def test_copying_wins_where_codes_stay(train):
-    nats = CodePredictors.fit(np.repeat(train[:, :1], 4, 1), K).nats(np.repeat(train[:5, :1], 4, 1))
+    nats = CodePredictors.fit(np.repeat(train[:, :1], 4, 1), K).nll(np.repeat(train[:5, :1], 4, 1))
     assert nats[COPY][:, 1:].max() < 0.1 < nats[UNIGRAM].min()
 
 
@@ -105,14 +117,23 @@ def whole_clips(n=7, classes=False):
     )
 
 
+def codes_of(world, whole):
+    return world.model.encode(torch.from_numpy(whole.frames) / 127.5 - 1).video.numpy()
+
+
+def measured(nll, clip):
+    items = list(code_metrics(MetricBuilder(TEXTS, clip), nll))
+    return {m.name: m for m in items if not isinstance(m, Series)}, items[-1]
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 130, 100_000])
 def test_the_world_is_told_what_it_wants_to_know(monkeypatch, batch_tokens):
     """In batches of any size every clip comes with its own first frames and class."""
     monkeypatch.setattr(module, "BATCH_TOKENS", batch_tokens)
     whole = whole_clips(classes=True)
-    codes = np.random.default_rng(0).integers(0, 64, (7, 4, 16))
-    world = toy_clips.clip_world(toy_clips.standing, dynamics=toy_clips.Prior(cond_frames=3))
-    nats = module.world_nats(world, whole, codes)
+    world = toy_clips.clip_world(toy_clips.standing, prior=toy_clips.Prior(cond_frames=3))
+    codes = codes_of(world, whole)
+    nats = module.world_nll(world, whole)
     shown = whole.frames[:, :3].mean((1, 2, 3, 4))[:, None, None] + 1000 * whole.class_id[:, None, None]
     np.testing.assert_allclose(nats, codes / 100 + shown, rtol=1e-5)
 
@@ -120,36 +141,33 @@ def test_the_world_is_told_what_it_wants_to_know(monkeypatch, batch_tokens):
 def test_the_section_holds_together():
     whole = whole_clips()
     world = toy_clips.clip_world(toy_clips.standing)
-    codes = world.tokenizer.encode(torch.from_numpy(whole.frames) / 127.5 - 1).video.numpy()
-    train = codes[:4]
-    section = measure_codes(world, whole, train, "four clips", seed=0)
-    figures = {f.name: f for f in section.figures}
-    nats = CodePredictors.fit(train, toy_clips.N_CODES).nats(codes)
-    figure = figures["nats_per_code"]
+    codes = codes_of(world, whole)
+    nats = CodePredictors.fit(codes[:4], toy_clips.N_CODES).nll(codes)
+    figures, curve = measured({"world": module.world_nll(world, whole), **nats}, whole.clip)
+    figure = figures["nll_per_code"]
     assert figure.value == pytest.approx((codes / 100).mean()) and figure.n == codes.size and figure.n_clips == 3
     assert dict(figure.baselines) == {k: pytest.approx(v.mean()) for k, v in nats.items()}
     best = min(nats, key=lambda k: nats[k].mean())
-    over = figures["nats_over_best"]
-    assert over.value == pytest.approx((codes / 100 - nats[best]).mean()) and best in over.explanation
-    later = figures["nats_per_later_code"]
+    over = figures["nll_over_best"]
+    assert over.value == pytest.approx((codes / 100 - nats[best]).mean()) and best in over.description
+    later = figures["nll_per_later_code"]
     assert later.value == pytest.approx((codes[:, 1:] / 100).mean()) and later.n == codes[:, 1:].size
     assert later.baselines[COPY] == pytest.approx(nats[COPY][:, 1:].mean())
-    (curve,) = section.curves
-    assert curve.series["world"] == pytest.approx(tuple((codes / 100).mean((0, 2)))) and len(curve.x) == 4
-    assert "four clips" in section.explanation and "7 whole held-out clips" in section.explanation
+    assert curve.lines["world"] == pytest.approx(tuple((codes / 100).mean((0, 2)))) and len(curve.x) == 4
 
 
 def test_the_difference_is_paired():
     """Clips differ wildly in difficulty; the lead over the best predictor does not."""
     hard = np.random.default_rng(0).lognormal(3, 1, (30, 1, 1)) + np.zeros((30, 4, N))
     nats = {"world": hard, COPY: hard + 0.5, UNIGRAM: 2 * hard, UNIFORM: 3 * hard}
-    figures = {f.name: f for f in code_section(nats, np.arange(30), "x", 0).figures}
-    over = figures["nats_over_best"]
+    figures = measured(nats, np.arange(30))[0]
+    over = figures["nll_over_best"]
     assert over.value == pytest.approx(-0.5) and over.high - over.low < 1e-9
-    assert figures["nats_per_code"].high - figures["nats_per_code"].low > 1
+    assert figures["nll_per_code"].high - figures["nll_per_code"].low > 1
 
 
 def test_dynamics_without_exact_nats_get_no_section():
-    world = toy_clips.clip_world(toy_clips.standing)
-    world.dynamics = object()
-    assert measure_codes(world, whole_clips(), np.zeros((1, 4, 16), np.int64), "x", 0) is None
+    spec = toy_clips.clip_world(toy_clips.standing).spec
+    assert CODES.applies(spec, None, EvalConfig())
+    assert not CODES.applies(replace(spec, likelihood=None), None, EvalConfig())
+    assert not CODES.applies(toy.ToyWorld(toy.perfect).spec, None, EvalConfig())

@@ -6,20 +6,21 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reelworld.evaluate.clips import Starts
-from reelworld.evaluate.drift import (
-    BLOCK,
-    NUMBERS,
-    RealRange,
-    block_numbers,
-    cycled_actions,
-    drift_section,
-    run_on,
-)
 
 from evaluate import toy
 from evaluate.toy_clips import OpenWorld, random_walk
-from reelworld.evaluate.protocol import EvalConfig, evaluate
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.results import Series
+from reelworld.evaluate.run import evaluate
+from reelworld.evaluate.samples import Starts, roll_long
+from reelworld.evaluate.sections.stability import (
+    BLOCK,
+    NUMBERS,
+    RealRange,
+    block_metrics,
+    block_numbers,
+    cycled_actions,
+)
 from reelworld.types import Clip, UserError
 
 
@@ -81,30 +82,29 @@ def test_the_section_counts_blocks(game):
     frozen = np.repeat(fresh[1][:1], 150, 0)
     half = np.concatenate([fresh[0][:100], np.repeat(fresh[0][99:100], 50, 0)])
     beside = {"frozen": [frozen], "too short": [frozen[:10]], "half": [half[:100], half]}
-    section = drift_section(np.stack([fresh[2][:150], half]), beside, real, 0)
-    figures = {f.name: f for f in section.figures}
+    items = list(block_metrics(np.stack([fresh[2][:150], half]), beside, real, 0))
+    figures = {m.name: m for m in items if not isinstance(m, Series)}
     true = np.concatenate([block_numbers(fresh[2][:150]), block_numbers(half)])
-    assert figures["drift_within"].value == pytest.approx(real.within(true).all(-1).mean())
-    assert (figures["drift_within"].n, figures["drift_within"].n_clips) == (6, 2)
+    assert figures["stability_within"].value == pytest.approx(real.within(true).all(-1).mean())
+    assert (figures["stability_within"].n, figures["stability_within"].n_clips) == (6, 2)
     share = real.within(np.concatenate([block_numbers(half[:100]), block_numbers(half)])).all(-1).mean()
-    assert figures["drift_within"].baselines == {"frozen": 0.0, "half": pytest.approx(share)}
-    assert figures["drift_last_within"].baselines == {"frozen": 0.0, "half": 0.0}, "videos that are as long"
-    assert figures["drift_last_within"].value <= 0.5 and figures["drift_last_within"].n == 2
+    assert figures["stability_within"].baselines == {"frozen": 0.0, "half": pytest.approx(share)}
+    assert figures["stability_last_within"].baselines == {"frozen": 0.0, "half": 0.0}, "videos that are as long"
+    assert figures["stability_last_within"].value <= 0.5 and figures["stability_last_within"].n == 2
     assert (
-        figures["drift_motion"].value == pytest.approx(real.within(true)[:, 5].mean())
-        and figures["drift_motion"].value < 1
+        figures["stability_motion"].value == pytest.approx(real.within(true)[:, 5].mean())
+        and figures["stability_motion"].value < 1
     )
-    motion = next(c for c in section.curves if c.name == "drift_motion")
-    assert motion.x == (50, 100, 150) and motion.series["0.5%"] == (real.low[5],) * 3
-    assert motion.series["world"][2] == pytest.approx(true[:, 5].reshape(2, 3).mean(0)[2])
+    motion = next(c for c in items if isinstance(c, Series) and c.name == "stability_motion")
+    assert motion.x == (50, 100, 150) and motion.lines["0.5%"] == (real.low[5],) * 3
+    assert motion.lines["world"][2] == pytest.approx(true[:, 5].reshape(2, 3).mean(0)[2])
 
 
 def test_too_few_recorded_blocks_are_said(game):
     fresh, _ = game
     assert RealRange.of([f[:60] for f in fresh]) is None and RealRange.of([]) is None
-    section = drift_section(np.stack(fresh)[:, :100], {}, None, 0)
-    assert [f.n for f in section.figures] == [0] and "20 blocks of 50 frames" in section.figures[0].explanation
-    assert section.curves == ()
+    (metric,) = block_metrics(np.stack(fresh)[:, :100], {}, None, 0)
+    assert metric.n == 0 and "20 blocks of 50 frames" in metric.description
 
 
 def test_actions_go_on_with_the_next_clip():
@@ -121,12 +121,14 @@ def test_actions_go_on_with_the_next_clip():
 
 def test_worlds_that_hold_together_and_worlds_that_do_not(tmp_path):
     dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
-    config = EvalConfig(clips=4, single_steps=10, free_run_steps=5, inverse_steps=0, drift_steps=150, drift_runs=4)
+    config = EvalConfig(
+        clips=4, single_steps=10, free_run_steps=5, inverse_steps=0, stability_steps=150, stability_runs=4
+    )
     values = {}
     for predict in (toy.perfect, toy.copying, toy.noise):
         sections = evaluate(toy.ToyWorld(predict), dataset, config).sections
-        section = next(s for s in sections if s.name == "drift")
-        values[predict.__name__] = figure = next(f for f in section.figures if f.name == "drift_within")
+        section = next(s for s in sections if s.name == "stability")
+        values[predict.__name__] = figure = next(f for f in section.metrics if f.name == "stability_within")
         assert (
             figure.n == 12 and figure.baselines["standing still"] == 0 and figure.baselines["held-out recordings"] > 0.8
         )
@@ -135,16 +137,18 @@ def test_worlds_that_hold_together_and_worlds_that_do_not(tmp_path):
 
 def test_worlds_without_actions_run_by_themselves(tmp_path):
     dataset = toy.write_dataset(tmp_path / "data", n=40, n_steps=150)
-    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=1, drift_steps=100, drift_runs=3)
-    section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "drift")
-    assert "by itself" in section.explanation and section.figures[0].n == 6
-    assert section.figures[0].value > 0.5 and "the game itself, same actions" not in section.figures[0].baselines
+    config = EvalConfig(clips=3, single_steps=10, free_run_steps=5, samples=1, stability_steps=100, stability_runs=3)
+    section = next(s for s in evaluate(OpenWorld(random_walk), dataset, config).sections if s.name == "stability")
+    assert "by itself" in section.description and section.metrics[0].n == 6
+    assert section.metrics[0].value > 0.5 and "the game itself, same actions" not in section.metrics[0].baselines
 
 
 def test_a_run_whose_episode_ends_begins_again():
     """A counter per stream: stream 1 ends at 3."""
 
     class Session:
+        n = 2
+
         def reset(self, frames, actions, seed=None, streams=None):
             rows = list(range(2)) if streams is None else streams
             self.seen = [*getattr(self, "seen", []), (rows, seed, actions["a"].tolist())]
@@ -157,16 +161,16 @@ def test_a_run_whose_episode_ends_begins_again():
             return SimpleNamespace(frame=frames, terminated=np.array([False, self.count[1] == 3]))
 
     session = Session()
-    info = SimpleNamespace(actions={"a": None}, classes=())
-    world = SimpleNamespace(info=info, has_goal=False, session=lambda n: session)
+    spec = SimpleNamespace(actions={"a": None}, classes=(), goal=False)
+    world = SimpleNamespace(spec=spec, session=lambda n: session)
     clips = [Clip(frames=np.full((4, 1, 1, 3), i, np.uint8), actions={"a": np.arange(4) + 10 * i}) for i in range(2)]
     starts = Starts.at(clips, [(0, 1), (1, 1)], 2, 1)
-    runs = run_on(world, starts, {"a": np.ones((2, 6), int)}, 6, 7)
+    runs = roll_long(world, starts, {"a": np.ones((2, 6), int)}, 6, 7)
     assert runs[:, :, 0, 0, 0].tolist() == [[1, 2, 3, 4, 5, 6], [2, 3, 2, 3, 2, 3]]
     assert session.seen == [([0, 1], 7, [[0], [10]])] + [([1], None, [[10]])] * 3
 
 
 @pytest.mark.parametrize("steps", [-1, 1, 49])
 def test_runs_shorter_than_a_block_are_refused(steps):
-    with pytest.raises(UserError, match=f"drift_steps is {steps}; it must be 50"):
-        EvalConfig(drift_steps=steps)
+    with pytest.raises(UserError, match=f"stability_steps is {steps}; it must be 50"):
+        EvalConfig(stability_steps=steps)

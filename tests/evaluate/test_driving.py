@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from reelworld.evaluate.driving import (
-    GAME,
-    Drives,
-    Reactive,
-    can_drive,
-    drive_simulator,
-    driving_figures,
-    driving_section,
-)
 
+from evaluate import toy
 from evaluate.test_road import picture
 from reelworld.config import to_json
 from reelworld.envs.policies.carracing import BRAKE, COAST, GAS
 from reelworld.envs.recorder import record_config, record_episode
-from reelworld.evaluate import driving
-from reelworld.types import ActionSpec, StepResult, UserError
+from reelworld.evaluate.games import carracing as driving
+from reelworld.evaluate.games.carracing import (
+    GAME,
+    SECTIONS,
+    Drives,
+    Reactive,
+    can_drive,
+    drive_simulator,
+    driving_metrics,
+)
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.samples import EvalData
+from reelworld.types import ActionSpec, ModelSpec, StepResult, UserError
 
 SPEC = ActionSpec(kind="discrete", n=9)
 CONFIG = record_config("CarRacing-v3", episodes=1, seed=70_000, max_steps=8)
@@ -61,7 +65,7 @@ def scenes(n_steps, road=slice(25, 39)):
 
 
 def figures(frames, game=None, seed=0):
-    return {f.name: f for f in driving_figures(Drives.of(frames), game and Drives.of(game), seed)}
+    return {f.name: f for f in driving_metrics(Drives.of(frames), game and Drives.of(game), seed)}
 
 
 def test_worlds_that_fail_are_found_out():
@@ -77,7 +81,7 @@ def test_worlds_that_fail_are_found_out():
     found = {
         name: {
             k.removeprefix("driving_"): f.value
-            for k, f in ((f.name, f) for f in driving_figures(Drives.of(v), Drives.of(game), 0))
+            for k, f in ((f.name, f) for f in driving_metrics(Drives.of(v), Drives.of(game), 0))
             if f.unit == "share"
         }
         for name, v in drives.items()
@@ -108,11 +112,11 @@ def info():
 class GameWorld:
     """The simulator in the form of a world: begins on a track of its own whatever it is shown."""
 
-    device, latent_actions = torch.device("cpu"), None
+    device = torch.device("cpu")
+    spec = ModelSpec(height=64, width=64, actions={"action": SPEC}, context=(1, 2, None))
 
     def __init__(self, info, change=lambda frame: frame):
         self.game, self.change = info, change
-        self.info = SimpleNamespace(actions={"action": SPEC}, height=64, width=64, context_frames=2, provenance={})
 
     def session(self, n=1):
         world = self
@@ -150,11 +154,16 @@ def test_the_driver_stays_on_the_road(info):
     assert np.array_equal(again.road[0], drives.road[0, :20]), "the same seed drives the same way"
 
 
+def driven(world, info, clips, n_runs, n_steps, seed):
+    config = EvalConfig(stability_runs=n_runs, stability_steps=n_steps, seed=seed)
+    return toy.measured(SECTIONS[0], toy.evaluation_of(world, clips, config, info))
+
+
 def test_a_world_that_is_the_game_passes_and_a_fading_one_does_not(info, clips):
     def shares(world):
-        section = driving_section(world, info, clips, 2, STEPS, 3)
-        assert [c.name for c in section.curves] == ["driving_motion", "driving_road", "driving_is_connected"]
-        return {f.name: f for f in section.figures}
+        metrics, section = driven(world, info, clips, 2, STEPS, 3)
+        assert [c.name for c in section.series] == ["driving_motion", "driving_road", "driving_is_connected"]
+        return metrics
 
     good = shares(GameWorld(info))
     assert good["driving_keeps_road"].value >= 0.8 and good["driving_connected"].value > 0.9
@@ -174,21 +183,20 @@ def test_without_the_simulator_the_rows_say_what_is_missing(info, clips, monkeyp
     monkeypatch.setattr(
         driving, "drive_simulator", lambda *_: (_ for _ in ()).throw(UserError("pip install 'reelworld[envs]'"))
     )
-    section = driving_section(world, info, clips, 1, 50, 0)
-    found = {f.name: f for f in section.figures}
-    assert found["driving_game_missing"].n == 0 and "reelworld[envs]" in found["driving_game_missing"].explanation
+    found, _ = driven(world, info, clips, 1, 50, 0)
+    assert found["driving_game_missing"].n == 0 and "reelworld[envs]" in found["driving_game_missing"].description
     assert found["driving_connected"].baselines == {} and "driving_keeps_road" not in found
 
 
 def test_recordings_without_a_road_are_said(info):
     grass = SimpleNamespace(frames=np.stack([picture(0, 0)] * 5), actions={"action": np.zeros(5, int)})
-    (figure,) = driving_section(GameWorld(info), info, [grass], 2, 50, 0).figures
-    assert figure.n == 0 and "no recorded frame shows the road" in figure.explanation
+    (figure,) = driven(GameWorld(info), info, [grass], 2, 50, 0)[0].values()
+    assert figure.n == 0 and "no recorded frame shows the road" in figure.description
 
 
 def test_which_worlds_can_be_driven(info):
-    world = GameWorld(info)
-    assert can_drive(world, info)
-    assert not can_drive(world, SimpleNamespace(provenance={"simulator": {"env_id": "MiniGrid-Empty-8x8-v0"}}))
-    world.info.height = 32
-    assert not can_drive(world, info)
+    spec, other = GameWorld.spec, SimpleNamespace(provenance={"simulator": {"env_id": "MiniGrid-Empty-8x8-v0"}})
+    assert can_drive(spec, EvalData(info))
+    assert not can_drive(spec, EvalData(other))
+    assert not can_drive(replace(spec, height=32), EvalData(info))
+    assert not SECTIONS[0].applies(spec, EvalData(info), EvalConfig(stability_steps=0))

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from reelworld.evaluate.clips import Starts, roll
-from reelworld.evaluate.control import control_starts
-from reelworld.evaluate.following import DECODED, FREQUENT, MEAN, RECORDED, compare_readings, measure_following
-from reelworld.evaluate.inverse import InverseDynamics, trained
 
 from evaluate import toy
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.samples import Starts
+from reelworld.evaluate.sections.controllability import (
+    DECODED,
+    FREQUENT,
+    MEAN,
+    RECORDED,
+    RECOVERY,
+    recovery_metrics,
+)
+from reelworld.evaluate.sections.inverse_dynamics import InverseDynamics, trained
 from reelworld.types import ActionSpec
 
 STEPS = 150
@@ -26,15 +32,18 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("following")
     dataset = toy.write_dataset(folder / "data", n=60)
     clips = [dataset.read(i) for i in dataset.indices("test")]
-    return dataset, clips, control_starts(clips, 2, 40, 0), folder / "cache"
+    return dataset, clips, toy.control_starts(clips, 40), folder / "cache"
 
 
 def following(made, predict, steps=STEPS):
-    dataset, clips, starts, cache = made
-    world = toy.ToyWorld(predict)
-    measured = {clip.source for clip in clips}
-    section = measure_following(world, dataset, measured, starts, roll(world, starts, 0), steps, 0, cache)
-    return section.figures[0]
+    dataset, clips, _, cache = made
+    (metric,) = recovered(dataset, clips, toy.ToyWorld(predict), steps, cache).values()
+    return metric
+
+
+def recovered(dataset, clips, world, steps, cache):
+    config = EvalConfig(control_starts=40, inverse_steps=steps)
+    return toy.measured(RECOVERY, toy.evaluation_of(world, clips, config, train=dataset, cache=cache))[0]
 
 
 def test_a_world_that_does_as_told_is_read_like_the_recordings(made):
@@ -82,10 +91,10 @@ def test_the_same_seed_learns_the_same(made, tmp_path):
 
 
 def test_too_little_to_learn_from_is_said(made, tmp_path):
-    dataset, _, starts, _ = made
-    world, measured = toy.ToyWorld(toy.perfect), {e.source for e in dataset.episodes[:55]}
-    (figure,) = measure_following(world, dataset, measured, starts, roll(world, starts, 0), 5, 0, tmp_path).figures
-    assert figure.n == 0 and "wanted" in figure.explanation and "--train-data" in figure.explanation
+    dataset = made[0]
+    clips = [dataset.read(i) for i in range(55)]
+    (figure,) = recovered(dataset, clips, toy.ToyWorld(toy.perfect), 5, tmp_path).values()
+    assert figure.n == 0 and "wanted" in figure.description and "--train-data" in figure.description
     assert list(tmp_path.iterdir()) == []
 
 
@@ -121,14 +130,12 @@ def test_numbers_are_read_too(tmp_path):
         clip=np.arange(8), context=fresh[:, :2], context_actions={}, actions={stream: pushed[:, 1:]},
         future=fresh[:, 2:], valid=np.ones((8, 8), bool), first=fresh[:, 0],
     )  # fmt: skip
-    world = SimpleNamespace(
-        info=SimpleNamespace(actions=dataset.info.actions), tokenizer=toy.ExactTokenizer(), device=torch.device("cpu")
-    )
+    world = toy.ToyWorld(toy.perfect, actions=dataset.info.actions)
     right, frozen = (
-        compare_readings(world, model, starts, made, 0)[0]
+        recovery_metrics(world, model, starts, made, 0)[0]
         for made in (starts.future, np.repeat(starts.context[:, -1:], 8, 1))
     )
-    assert right.name == "following_r2" and right.baselines[MEAN] == 0
+    assert right.name == "action_recovery_r2" and right.baselines[MEAN] == 0
     assert right.value == right.baselines[RECORDED] > 0.8
     assert frozen.value < 0.1 and frozen.baselines[RECORDED] == right.value
 
@@ -144,18 +151,17 @@ def test_every_stream_has_a_figure_of_its_own():
         clip=np.arange(3), context=frames[:, :2], context_actions={}, actions=actions, future=frames[:, 2:],
         valid=np.ones((3, 4), bool), first=frames[:, 0],
     )  # fmt: skip
-    info = SimpleNamespace(actions=specs)
-    world = SimpleNamespace(info=info, tokenizer=toy.ExactTokenizer(), device=torch.device("cpu"))
+    world = toy.ToyWorld(toy.perfect, actions=specs)
     model = InverseDynamics(specs)
-    found = {f.name: f for f in compare_readings(world, model, starts, starts.future, 0)}
-    assert list(found) == ["following", "following_r2_mouse", "following_pad"]
-    assert (found["following"].n, found["following_pad"].n) == (24, 12)
+    found = {f.name: f for f in recovery_metrics(world, model, starts, starts.future, 0)}
+    assert list(found) == ["action_recovery", "action_recovery_r2_mouse", "action_recovery_pad"]
+    assert (found["action_recovery"].n, found["action_recovery_pad"].n) == (24, 12)
     said = model.read(frames)
-    assert found["following"].value == (said["key"] == actions["key"]).mean()
-    assert found["following_pad"].value == (said["pad"][..., 0] == actions["pad"]).mean()
+    assert found["action_recovery"].value == (said["key"] == actions["key"]).mean()
+    assert found["action_recovery_pad"].value == (said["pad"][..., 0] == actions["pad"]).mean()
     error = ((said["mouse"] - actions["mouse"]) ** 2).sum((0, 1))
     variance = actions["mouse"].var((0, 1)) * 12
-    assert found["following_r2_mouse"].value == pytest.approx((1 - error / variance).mean(), rel=1e-5)
+    assert found["action_recovery_r2_mouse"].value == pytest.approx((1 - error / variance).mean(), rel=1e-5)
 
 
 def test_frames_and_actions_are_matched():

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reelworld.evaluate.fvd import check_enough, frechet_distance, load_detector
-from reelworld.evaluate.prediction import COPY
 
 from evaluate import toy, toy_clips
-from reelworld.evaluate import fvd
-from reelworld.evaluate.protocol import EvalConfig, evaluate
+from reelworld.evaluate.metrics import COPY
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.run import evaluate
+from reelworld.evaluate.sections import fvd
+from reelworld.evaluate.sections.fvd import check_enough, frechet_distance, load_detector
 from reelworld.types import UserError
 
 
@@ -139,9 +140,9 @@ def dataset(tmp_path_factory):
 
 def test_the_report_says_what_is_missing(dataset):
     evaluation = evaluate(toy_clips.clip_world(toy_clips.random_walk), dataset, EvalConfig(clips=3))
-    (figure,) = next(s for s in evaluation.sections if s.name == "fvd").figures
+    (figure,) = next(s for s in evaluation.sections if s.name == "fvd").metrics
     assert figure.n == 0 and np.isnan(figure.value) and not figure.baselines
-    assert "--i3d" in figure.explanation and "i3d_torchscript.pt" in figure.explanation
+    assert "--i3d" in figure.description and "i3d_torchscript.pt" in figure.description
 
 
 @pytest.mark.parametrize("kind", ["open", "acting"])
@@ -150,16 +151,14 @@ def test_fvd_by_hand(dataset, network, monkeypatch, kind):
     monkeypatch.setattr(fvd, "MIN_CLIPS", 8)
     seen = []
     detect = load_detector(network)
-    monkeypatch.setattr(
-        "reelworld.evaluate.protocol.load_detector", lambda *_: lambda v: (seen.append(v), detect(v))[1]
-    )
+    monkeypatch.setattr("reelworld.evaluate.run.load_detector", lambda *_: lambda v: (seen.append(v), detect(v))[1])
     world = toy_clips.clip_world(toy_clips.random_walk) if kind == "open" else toy.ToyWorld(toy.late)
     config = EvalConfig(
-        clips=10, single_steps=10, free_run_steps=4, control_starts=10, inverse_steps=0, drift_steps=0, i3d=network
+        clips=10, single_steps=10, free_run_steps=4, control_starts=10, inverse_steps=0, stability_steps=0, i3d=network
     )
     config = replace(config, samples=2 if kind == "open" else 1)
     evaluation = evaluate(world, dataset, config)
-    (figure,) = next(s for s in evaluation.sections if s.name == "fvd").figures
+    (figure,) = next(s for s in evaluation.sections if s.name == "fvd").metrics
     recorded, *made, train, copied = seen
     assert len(made) == config.samples
     length = 6 if kind == "open" else 14  # windows of 8 and 16 frames, two of them given
@@ -171,7 +170,7 @@ def test_fvd_by_hand(dataset, network, monkeypatch, kind):
     assert all((clips != recorded).any() and (clips != copied).any() for clips in made)
     expected = np.mean([by_eigenvalues(detect(clips), detect(recorded)) for clips in made])
     assert figure.value == pytest.approx(expected, rel=1e-4)
-    assert figure.n == len(recorded) and str(len(recorded)) in figure.explanation
+    assert figure.n == len(recorded) and str(len(recorded)) in figure.description
     name = f"{len(train)} training clips"
     assert figure.baselines == {
         name: pytest.approx(by_eigenvalues(detect(train), detect(recorded)), rel=1e-4),
@@ -181,6 +180,6 @@ def test_fvd_by_hand(dataset, network, monkeypatch, kind):
 
 
 def test_too_few_clips_are_refused_before_anything_is_measured(dataset, network, monkeypatch):
-    monkeypatch.setattr("reelworld.evaluate.plan.measure_tokenizer", lambda *_: pytest.fail("measured"))
+    monkeypatch.setattr("reelworld.evaluate.run.measure_section", lambda *_: pytest.fail("measured"))
     with pytest.raises(UserError, match="FVD over"):
         evaluate(toy_clips.clip_world(toy_clips.random_walk), dataset, EvalConfig(clips=2, i3d=network))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from reelworld.evaluate.latents import information, measure_latents, perplexity, purity, used
 
 from evaluate import toy
 from reelworld.data.dataset import Dataset
 from reelworld.data.transforms import with_actions
+from reelworld.evaluate.metrics import perplexity
+from reelworld.systems.genie.evaluate import information, latent_metrics, purity
 from reelworld.types import ActionSpec
 
 
@@ -24,8 +24,7 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_tables_with_known_answers() -> None:
     table = np.array([[[3.0, 1, 0], [0, 2, 2], [0, 0, 0]]])
     assert purity(table) == pytest.approx([5 / 8])
-    assert used(table) == pytest.approx([2 / 3])
-    assert perplexity(table) == pytest.approx([2.0])
+    assert perplexity(table.sum(-1)) == pytest.approx([2.0])
     # H(actions) of (3, 3, 2)/8 less H(actions | code) = (H(3/4, 1/4) + H(1/2, 1/2)) / 2, in bits
     entropy = -(2 * 3 / 8 * np.log2(3 / 8) + 2 / 8 * np.log2(2 / 8))
     left = (0.8112781244591328 + 1) / 2
@@ -41,11 +40,8 @@ def measured(recordings: Dataset, kind: str) -> dict[str, Any]:
         "nothing": [rng.integers(0, 5, len(rows)) for rows in recorded],
         "one": [np.zeros(len(rows), np.int64) for rows in recorded],
     }[kind]
-    section = measure_latents(
-        with_actions(recordings, "latent", ActionSpec(kind="discrete", n=8), codes), "test", seed=0
-    )
-    assert section is not None
-    return {figure.name: figure for figure in section.figures}
+    labelled = with_actions(recordings, "latent", ActionSpec(kind="discrete", n=8), codes)
+    return {metric.name: metric for metric in latent_metrics(labelled, recordings, "test", seed=0)}
 
 
 def test_codes_that_know_all_something_or_nothing(recordings: Dataset) -> None:
@@ -78,5 +74,4 @@ def test_recordings_without_actions_are_not_compared(recordings: Dataset) -> Non
     spec = ActionSpec(kind="discrete", n=8)
     blind = with_actions(recordings, "latent", spec, codes)
     vectors = with_actions(recordings, "vector", ActionSpec(kind="continuous", n=2), codes)
-    blind = replace(blind, recorded=vectors)
-    assert measure_latents(blind, "test", 0) is None
+    assert not list(latent_metrics(blind, vectors, "test", 0))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluate import toy
-from reelworld.evaluate import minigrid
+from reelworld.evaluate.games import minigrid
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.types import ActionSpec, StepResult
 
@@ -104,10 +104,8 @@ class ReplayWorld(toy.ToyWorld):
     """Plays back the recorded frames of the clip it was started on; a lossy one forgets the last change."""
 
     def __init__(self, clips, forgets):
-        super().__init__(toy.copying)
+        super().__init__(toy.copying, height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=7)})
         self.clips, self.forgets = clips, forgets
-        self.info.height = self.info.width = 64
-        self.info.actions = {"action": ActionSpec(kind="discrete", n=7)}
 
     def session(self, n=1, seed=None):
         return ReplaySession(self, n)
@@ -115,9 +113,9 @@ class ReplayWorld(toy.ToyWorld):
 
 class ReplaySession(toy.ToySession):
     def reset(self, context_frames, context_actions=None, seed=None):
-        starts = {c.frames[: self.world.info.context_frames].tobytes(): c for c in self.world.clips}
+        starts = {c.frames[: self.world.spec.context[1]].tobytes(): c for c in self.world.clips}
         self.clips = [starts[f.tobytes()] for f in context_frames]
-        self.t = self.world.info.context_frames - 1
+        self.t = self.world.spec.context[1] - 1
 
     def step(self, action):
         self.t += 1
@@ -132,7 +130,7 @@ def test_a_world_that_remembers_passes_and_one_that_forgets_fails(info, recorded
     tests = minigrid.fresh_key_tests(info, context=2, n_tests=8, seed=1)
     clips = [t.clip for t in tests]
     for forgets, expected in ((False, 1.0), (True, 0.0)):
-        figures = minigrid.carried_key_figures(ReplayWorld(clips, forgets), tests, atlas, seed=0)
+        figures = list(minigrid.carried_key_metrics(ReplayWorld(clips, forgets), tests, atlas, seed=0))
         assert [f.name for f in figures] == ["carried_key_works", "carried_key_toggle_works", "carried_key_drop_works"]
         assert [f.value for f in figures] == [expected] * 3
         assert figures[0].n == 8

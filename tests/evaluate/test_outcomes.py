@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from reelworld.evaluate.outcomes import measure_outcomes
 
+from reelworld.evaluate.sections.reward import outcome_metrics
 from reelworld.types import Clip, Score
 
 
@@ -28,13 +28,13 @@ TWO = scored([0, 0.5, 0, 0], [0, 0.5, 0.3, 0], [False, False, False, True], [0.6
 
 
 def figures(*pairs):
-    return {f.name: f for f in measure_outcomes(pairs, 0).figures}
+    return {m.name: m for m in outcome_metrics(pairs, 0)}
 
 
 def test_by_hand():
     made = figures(ONE, TWO)
     rewards = {"reward_r2", "reward_auc", "reward_error", "reward_error_paid"}
-    assert set(made) == rewards | {"ends_auc", "ends_foreseen", "ends_true"}
+    assert set(made) == rewards | {"termination_auc", "termination_recall", "termination_precision"}
     apart = made["reward_auc"]
     assert (apart.value, apart.n) == (1.0, 2), "0.6 and 0.5 against 0.1, 0, 0, 0.3, 0"
     error = made["reward_error"]
@@ -47,24 +47,24 @@ def test_by_hand():
     paid = made["reward_error_paid"]
     assert (paid.value, paid.n) == (pytest.approx(0.4 / 2), 2)
     assert paid.baselines == pytest.approx({"always the mean reward": (1.5 - 2 * mean) / 2, "always zero": 0.75})
-    foreseen, true = made["ends_foreseen"], made["ends_true"]
+    foreseen, true = made["termination_recall"], made["termination_precision"]
     assert (foreseen.value, foreseen.n, foreseen.baselines) == (0.5, 2, {"never ends": 0.0})
     assert (true.value, true.n) == (0.5, 2)
 
 
 def test_what_cannot_be_measured_is_left_out():
     silent = Clip(frames=np.zeros((4, 8, 8, 3), np.uint8)), Score(nats_per_frame=1.0, kind="exact")
-    assert measure_outcomes([silent], 0) is None
+    assert not list(outcome_metrics([silent], 0))
     unrewarded = scored(None, [0.5, 0.5], [False, True], [0.1, 0.2])
-    assert set(figures(unrewarded, silent)) == {"ends_auc", "ends_foreseen"}
-    assert figures(unrewarded)["ends_foreseen"].value == 0
+    assert set(figures(unrewarded, silent)) == {"termination_auc", "termination_recall"}
+    assert figures(unrewarded)["termination_recall"].value == 0
     always_paid = scored([1, 2], [1, 1], None, [0.9, 0.9])
     made = figures(always_paid)
     assert set(made) == {"reward_r2", "reward_error"}
     assert made["reward_error"].value == 0.5
     assert math.isnan(made["reward_error"].low), "one clip"
     false_alarm = scored([0, 0], [0, 0], [False, False], [0.9, 0.1])
-    assert set(figures(false_alarm)) == {"reward_error", "ends_true"}
+    assert set(figures(false_alarm)) == {"reward_error", "termination_precision"}
 
 
 def test_explained_reward_by_hand():
@@ -97,21 +97,21 @@ def test_ends_told_apart_pair_by_pair():
         ends, odds = rng.random(n) < 0.3, rng.integers(0, 5, n) / 5  # many ties
         pairs.append((ends, odds.astype(np.float32)))
         clips.append(scored(None, [0] * n, ends, odds))
-    made = figures(*clips)["ends_auc"]
+    made = figures(*clips)["termination_auc"]
     assert made.value == pytest.approx(auc(pairs)) and made.n == sum(e.sum() for e, _ in pairs)
     assert made.low <= made.value <= made.high and made.baselines == {"chance": 0.5}
-    sure = figures(scored(None, [0] * 4, [False, False, True, True], [0.1, 0.2, 0.3, 0.4]))["ends_auc"]
+    sure = figures(scored(None, [0] * 4, [False, False, True, True], [0.1, 0.2, 0.3, 0.4]))["termination_auc"]
     assert sure.value == 1
-    wrong = figures(scored(None, [0] * 4, [True, True, False, False], [0.1, 0.2, 0.3, 0.4]))["ends_auc"]
+    wrong = figures(scored(None, [0] * 4, [True, True, False, False], [0.1, 0.2, 0.3, 0.4]))["termination_auc"]
     assert wrong.value == 0
-    blind = figures(scored(None, [0] * 4, [True, False, False, False], [0.5] * 4))["ends_auc"]
+    blind = figures(scored(None, [0] * 4, [True, False, False, False], [0.5] * 4))["termination_auc"]
     assert blind.value == 0.5
-    assert "ends_auc" not in figures(scored(None, [0] * 2, [True, True], [0.5] * 2)), "nothing else to tell from"
+    assert "termination_auc" not in figures(scored(None, [0] * 2, [True, True], [0.5] * 2)), "nothing else to tell from"
 
 
 def test_the_interval_of_ends_told_apart_resamples_clips():
     """Drawing only one clip gives that clip's own number; the interval reaches between those."""
     good = scored(None, [0] * 4, [False, True, False, False], [0.1, 0.9, 0.2, 0.1])
     bad = scored(None, [0] * 4, [False, True, False, False], [0.5, 0.1, 0.5, 0.5])
-    made = figures(good, bad)["ends_auc"]
+    made = figures(good, bad)["termination_auc"]
     assert (made.low, made.high) == (0, 1)

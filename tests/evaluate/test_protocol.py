@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from reelworld.evaluate.prediction import COPY, FROZEN
 
 from evaluate import toy
-from reelworld.evaluate.protocol import EvalConfig, evaluate
+from reelworld.evaluate.metrics import COPY, FROZEN
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.run import evaluate
 from reelworld.types import UserError
 
 
@@ -20,7 +21,9 @@ def dataset(tmp_path_factory):
     return toy.write_dataset(tmp_path_factory.mktemp("toy") / "data")
 
 
-CONFIG = EvalConfig(clips=6, single_steps=300, free_run_steps=20, control_starts=24, inverse_steps=0, drift_steps=100)
+CONFIG = EvalConfig(
+    clips=6, single_steps=300, free_run_steps=20, control_starts=24, inverse_steps=0, stability_steps=100
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +31,21 @@ def measured(dataset):
     """World name -> figure name -> figure, and the evaluations themselves."""
     worlds = {"perfect": toy.perfect, "copying": toy.copying, "late": toy.late, "noise": toy.noise}
     done = {k: evaluate(toy.ToyWorld(v), dataset, CONFIG) for k, v in worlds.items()}
-    return {k: {f.name: f for s in e.sections for f in s.figures} for k, e in done.items()}, done
+    return {k: {f.name: f for s in e.sections for f in s.metrics} for k, e in done.items()}, done
 
 
 def test_a_perfect_world_is_perfect(measured):
     figures = measured[0]["perfect"]
     shares = [n for n, f in figures.items() if f.unit == "share" and f.better == "higher"]
-    assert {"one_step_frames_exact", "rare_changes_exact", "free_run_frames_exact", "exact_h16"} <= set(shares)
+    assert {"one_step_frames_exact", "rare_changes_exact", "open_loop_frames_exact", "exact_h16"} <= set(shares)
     for name in shares:
         assert figures[name].value == 1.0, name
     for name in set(shares) - {"tokenizer_kinds_right"}:
         assert figures[name].low == pytest.approx(0.025 ** (1 / figures[name].n)), "binomial bound"
-    for name in ("tokenizer_psnr", "free_run_psnr", "psnr_h1", "psnr_h16"):
+    for name in ("tokenizer_psnr", "open_loop_psnr", "psnr_h1", "psnr_h16"):
         assert figures[name].value == math.inf
     assert figures["delta_shuffled_h4"].value == math.inf
-    assert figures["free_run_motion"].value == figures["free_run_motion"].baselines["recording"]
+    assert figures["open_loop_motion"].value == figures["open_loop_motion"].baselines["recording"]
 
 
 def test_a_copying_world_is_exactly_its_baseline(measured):
@@ -64,7 +67,7 @@ def test_a_copying_world_is_exactly_its_baseline(measured):
 def test_late_actions_are_seen(measured):
     late, perfect = measured[0]["late"], measured[0]["perfect"]
     assert late["one_step_changed_frames_exact"].value < 0.5
-    assert late["free_run_frames_exact"].value < 0.6
+    assert late["open_loop_frames_exact"].value < 0.6
     assert late["one_step_changed_frames_exact"].high < perfect["one_step_changed_frames_exact"].low
 
 
@@ -73,7 +76,7 @@ def test_noise_fails_everywhere(measured):
     assert figures["one_step_frames_exact"].value == 0.0
     assert figures["psnr_h1"].value < 10
     assert figures["gain_h1"].high < 0
-    assert figures["free_run_motion"].value < figures["free_run_motion"].baselines["recording"]
+    assert figures["open_loop_motion"].value < figures["open_loop_motion"].baselines["recording"]
 
 
 def test_counts_by_hand(measured, dataset):
@@ -90,10 +93,10 @@ def test_counts_by_hand(measured, dataset):
 def test_free_runs_stop_at_the_end_of_the_episode(measured, dataset):
     evaluation = measured[1]["perfect"]
     lengths = {e.source: e.n_frames for e in dataset.episodes}
-    section = next(s for s in evaluation.sections if s.name == "free_run")
+    section = next(s for s in evaluation.sections if s.name == "open_loop")
     steps = sum(min(20, lengths[source] - 2) for source in evaluation.clips)
-    assert section.figures[0].n == steps
-    for run in evaluation.runs:
+    assert section.metrics[0].n == steps
+    for run in evaluation.videos.rollouts:
         clip = dataset.read(next(i for i, e in enumerate(dataset.episodes) if e.source == run.source))
         np.testing.assert_array_equal(run.true, clip.frames[: len(run.true)])
         np.testing.assert_array_equal(run.world, run.true)
@@ -120,7 +123,7 @@ def test_rare_changes_by_hand(measured, dataset):
 
 def test_a_tokenizer_that_loses_the_agent_is_found_out(dataset):
     world = toy.ToyWorld(toy.perfect, toy.BlurTokenizer())
-    figures = {f.name: f for s in evaluate(world, dataset, CONFIG).sections for f in s.figures}
+    figures = {f.name: f for s in evaluate(world, dataset, CONFIG).sections for f in s.metrics}
     assert figures["tokenizer_tiles_right"].value == 15 / 16
     assert figures["tokenizer_kinds_right"].value < 1
     assert figures["tokenizer_worst_patch_psnr"].value < 12
@@ -132,7 +135,7 @@ def test_training_clips_are_refused_unless_asked_for(dataset):
     with pytest.raises(UserError, match="training list"):
         evaluate(world, dataset, EvalConfig(split="train"))
     allowed = EvalConfig(
-        split="train", allow_train=True, clips=20, single_steps=10, free_run_steps=2, inverse_steps=0, drift_steps=0
+        split="train", allow_train=True, clips=20, single_steps=10, free_run_steps=2, inverse_steps=0, stability_steps=0
     )
     assert evaluate(world, dataset, allowed).n_trained_on == 1
 

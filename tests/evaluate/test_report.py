@@ -13,19 +13,19 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from reelworld.evaluate.pictures import report_videos
-from reelworld.evaluate.runs import FreeRun
 
 from evaluate import toy
 from reelworld.charts import line_chart, nice_ticks
 from reelworld.config import read_json
-from reelworld.evaluate.protocol import EvalConfig, evaluate
-from reelworld.evaluate.report import render_report, value_text
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.report.page import render_report
+from reelworld.evaluate.report.values import value_text
+from reelworld.evaluate.report.videos import RolloutVideo, encode_videos
 from reelworld.evaluate.results import plain, read_training_log
-from reelworld.evaluate.run import evaluate_to_folder
+from reelworld.evaluate.run import evaluate, evaluate_to_folder
 from reelworld.types import UserError
 
-CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12, inverse_steps=2, drift_steps=50, drift_runs=2)
+CONFIG = EvalConfig(clips=4, single_steps=60, free_run_steps=12, inverse_steps=2, stability_steps=50, stability_runs=2)
 
 
 class Recipe(toy.ToyWorld):
@@ -33,8 +33,7 @@ class Recipe(toy.ToyWorld):
 
     def __init__(self):
         super().__init__(toy.late)
-        self.info.name, self.info.sampler = "a <late> world", {"steps": 1}
-        self.parts = {"tokenizer": self.tokenizer}
+        self.info.name = "a <late> world"
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +60,9 @@ def test_the_files_are_there_and_the_json_is_strict(written):
 
     stored = json.loads((folder / "out/results.json").read_text(), parse_constant=refuse)
     assert stored == results == read_json(folder / "out/results.json")
-    assert stored["format_version"] == 1 and stored["data"]["split"] == "test" and stored["config"]["seed"] == 0
+    assert stored["format_version"] == 2 and stored["data"]["split"] == "test" and stored["config"]["seed"] == 0
     assert {"cpu", "cores", "torch"} <= set(stored["hardware"])
-    figures = {f["name"]: f for s in stored["sections"] for f in s["figures"]}
+    figures = {f["name"]: f for s in stored["sections"] for f in s["metrics"]}
     assert figures["tokenizer_psnr"]["value"] == "inf"
     assert set(figures["one_step_frames_exact"]["baselines"]) == {
         "copy of the last frame seen",
@@ -75,7 +74,7 @@ def test_the_page_shows_every_figure_and_stands_alone(written):
     folder, results = written
     page = (folder / "out/report.html").read_text()
     for section in results["sections"]:
-        for figure in section["figures"]:
+        for figure in section["metrics"]:
             assert value_text(figure) in page, figure["name"]
     assert "a &lt;late&gt; world" in page and "<late>" not in page
     assert "{{" not in page
@@ -103,7 +102,7 @@ def test_the_page_shows_every_figure_and_stands_alone(written):
 
 def test_a_page_without_videos_or_training_is_whole(written):
     page = render_report(written[1])
-    assert "<video" not in page and "How was it trained?" not in page and "{{" not in page
+    assert "<video" not in page and "Training loss" not in page and "{{" not in page
 
 
 def test_clips_that_were_trained_on_are_called_out(written):
@@ -141,7 +140,7 @@ def free_run(frames_right, error=0, moved=16):
     true[2:] = moved
     world = true.copy()
     world[2:] += error
-    return FreeRun(source="clip-7", true=true, world=world, context=2, frames_right=frames_right)
+    return RolloutVideo(source="clip-7", actual=true, predicted=world, context=2, frames_right=frames_right)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +156,12 @@ def free_run(frames_right, error=0, moved=16):
         ),
         (
             free_run(None, error=4, moved=0),
-            "clip-7: 4 steps on its own, PSNR 36.1 dB (repeating the last frame given: no error)",
+            "clip-7: 4 steps on its own, PSNR 36.1 dB (repeating the last frame given: exact)",
         ),
     ],
 )
 def test_captions_speak_the_language_of_the_world(run, caption):
-    ((found, _),) = report_videos([run], fps=5.0)
+    ((found, _),) = encode_videos([run], fps=5.0)
     assert found == caption
 
 
@@ -179,9 +178,9 @@ def test_runs_are_judged_by_tiles_where_there_are_tiles(tmp_path):
             return DimSession(self, n)
 
     dataset = toy.write_dataset(tmp_path / "data")
-    runs = evaluate(Near(toy.perfect), dataset, CONFIG).runs
-    assert runs and all(run.frames_right == 1.0 and (run.true != run.world).any() for run in runs)
-    plain_runs = evaluate(Near(toy.perfect), dataset, replace(CONFIG, tiles="no")).runs
+    runs = evaluate(Near(toy.perfect), dataset, CONFIG).videos.rollouts
+    assert runs and all(run.frames_right == 1.0 and (run.actual != run.predicted).any() for run in runs)
+    plain_runs = evaluate(Near(toy.perfect), dataset, replace(CONFIG, tiles="no")).videos.rollouts
     assert plain_runs and all(run.frames_right is None for run in plain_runs)
 
 
@@ -194,10 +193,10 @@ def test_videos_play_by_themselves_and_can_be_stopped(written):
 
 def test_a_last_chart_alone_in_its_row_fills_it(written):
     results = json.loads(json.dumps(written[1]))
-    curve = results["sections"][-1]["curves"] or next(s["curves"] for s in results["sections"] if s["curves"])
+    curve = results["sections"][-1]["series"] or next(s["series"] for s in results["sections"] if s["series"])
     results["sections"] = [results["sections"][0]]
     for n, alone in ((1, 1), (2, 0), (3, 1), (4, 0)):
-        results["sections"][0]["curves"] = curve[:1] * n
+        results["sections"][0]["series"] = curve[:1] * n
         page = render_report(results)
         assert page.count('class="plot alone"') == page.count('class="wide"') == alone
         assert page.count('class="narrow"') == n == page.count("<figure")
@@ -276,7 +275,9 @@ def test_numbers_for_people():
 
     assert text(0.99852, "share") == "99.85%" and text(1.0, "share") == "100%" and text(0.5, "share") == "50.0%"
     assert text(0.99998, "share") == "99.998%"
-    assert text(1.84, "dB", "gain_h1") == "+1.8 dB" and text("inf", "dB") == "&infin; dB"
+    assert text(1.84, "dB", "gain_h1") == "+1.8 dB" and text("inf", "dB") == text(73.3, "dB") == "exact"
+    assert text(59.9, "dB") == "59.9 dB" and text("inf", "dB", "gain_h1") == "&infin; dB"
+    assert text(73.3, "dB", "delta_uniform_h1") == "+73.3 dB", "a difference of two"
     assert text(None, "dB") == "not known"
     assert (
         text(0.00089, "nats") == "0.00089 nats"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reelworld.evaluate.road import connectivity, road_centre, road_pixels, sees_road
+
+from reelworld.evaluate.games.carracing import connectivity, road_centre, road_pixels, sees_road
 
 GRASS, ROAD = (100, 204, 100), (104, 104, 104)
 

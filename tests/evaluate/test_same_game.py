@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reelworld.evaluate.same_game import check_same_game
 
 from evaluate import toy, toy_clips
-from reelworld.evaluate.protocol import EvalConfig, evaluate
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.run import check_domain, evaluate
 from reelworld.types import Clip, UserError
 
 
 def own(world, n=3):
-    world.starts = [toy.episode(seed, 12) for seed in range(n)]
+    world.initial_contexts = [toy.episode(seed, 12) for seed in range(n)]
     return world
 
 
@@ -24,27 +24,27 @@ def other(n=4):
 
 def test_another_game_is_refused_with_the_reason(tmp_path):
     world = own(toy.ToyWorld(toy.perfect))
-    check_same_game(world, [toy.episode(50)], tmp_path)
+    check_domain(world, [toy.episode(50)], tmp_path)
     with pytest.raises(UserError, match=r"shows another game: .* its own start clips with inf dB") as caught:
-        check_same_game(world, other(), tmp_path)
+        check_domain(world, other(), tmp_path)
     assert "\n" not in str(caught.value) and "how the games differ" in str(caught.value)
 
 
 def test_a_poor_tokenizer_is_not_another_game(tmp_path):
     class Poor(toy.ExactTokenizer):
-        def decode(self, codes, context=None):
+        def decode(self, codes):
             return -super().decode(codes)
 
     world = own(toy.ToyWorld(toy.perfect, Poor()))
-    check_same_game(world, [toy.episode(50)], tmp_path)
-    check_same_game(world, other(), tmp_path)
+    check_domain(world, [toy.episode(50)], tmp_path)
+    check_domain(world, other(), tmp_path)
 
 
 def test_without_start_clips_nothing_is_known(tmp_path):
-    check_same_game(toy.ToyWorld(toy.perfect), other(), tmp_path)
+    check_domain(toy.ToyWorld(toy.perfect), other(), tmp_path)
     short = toy_clips.clip_world(toy_clips.random_walk)
-    short.starts = [toy.episode(0, 2)]  # less than a whole clip
-    check_same_game(short, other(), tmp_path)
+    short.initial_contexts = [toy.episode(0, 2)]  # less than a whole clip
+    check_domain(short, other(), tmp_path)
 
 
 def test_eval_refuses_before_it_measures(tmp_path):

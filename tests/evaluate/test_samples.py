@@ -8,13 +8,15 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from reelworld.evaluate.agent import AgentFinder
-from reelworld.evaluate.clips import draw_starts
-from reelworld.evaluate.figures import db
-from reelworld.evaluate.prediction import COPY
 
 from evaluate import toy, toy_clips
-from reelworld.evaluate.samples import OTHERS, SINGLE, TRUTH, draw_samples, find_cells, samples_section
+from reelworld.evaluate.games.agent import AgentFinder
+from reelworld.evaluate.games.tiles import TEXTS as AGENT_TEXTS
+from reelworld.evaluate.games.tiles import Cells, agent_metrics
+from reelworld.evaluate.metrics import COPY, db
+from reelworld.evaluate.results import MetricBuilder, Series
+from reelworld.evaluate.samples import Starts, roll
+from reelworld.evaluate.sections.prediction import OTHERS, SINGLE, TEXTS, TRUTH, sample_metrics
 from reelworld.evaluate.tiles import TileAtlas
 
 HORIZONS = (1, 2, 4)
@@ -28,7 +30,7 @@ def clips():
 
 @pytest.fixture(scope="module")
 def starts(clips):
-    return draw_starts(clips, 2, 6, 2, seed=0)
+    return Starts.drawn(clips, 2, 6, 2, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,23 @@ def game(clips):
 
 def measure(draw, starts, game, n=K):
     samples = draw_samples(toy_clips.OpenWorld(draw), starts, n, seed=0)
-    section = samples_section(starts, samples, HORIZONS, find_cells(game[1], game[0], starts, samples, HORIZONS), 0)
-    return {f.name: f for f in section.figures}, samples, section
+    metrics, series = section_of(starts, samples, HORIZONS, game)
+    return metrics, samples, series
+
+
+def draw_samples(world, starts, n_samples, seed):
+    return roll(world, starts, seed, n_samples=n_samples)
+
+
+def section_of(starts, samples, horizons, game):
+    """Metrics by name, and series, of samples and of the agent in them."""
+    items = list(sample_metrics(MetricBuilder(TEXTS, starts.clip), starts, samples, horizons))
+    if game is not None:
+        cells = Cells.find(game[1], game[0], starts, samples, horizons)
+        make = MetricBuilder(AGENT_TEXTS, starts.clip)
+        items += agent_metrics(make, starts, cells, samples.shape[1], horizons)
+    series = [item for item in items if isinstance(item, Series)]
+    return {m.name: m for m in items if not isinstance(m, Series)}, series
 
 
 def mse(a, b):
@@ -79,16 +96,16 @@ def test_figures_by_loops(starts, game, h):
     assert figures[f"gain_mean_h{h}"].value == pytest.approx(float(db(to_mean) - db(to_copy)))
     assert figures[f"psnr_single_h{h}"].value == pytest.approx(float(db(each.mean())))
     assert figures[f"psnr_best_h{h}"].value == pytest.approx(float(db(each.min(1).mean())))
-    apart = figures[f"samples_apart_h{h}"]
+    apart = figures[f"sample_diversity_h{h}"]
     assert apart.value == pytest.approx(float(db(pairs)))
     assert apart.baselines == {TRUTH: pytest.approx(float(db(each.mean()))), OTHERS: pytest.approx(float(db(others)))}
-    for name in ("psnr_mean", "gain_mean", "psnr_single", "psnr_best", "samples_apart"):
+    for name in ("psnr_mean", "gain_mean", "psnr_single", "psnr_best", "sample_diversity"):
         figure = figures[f"{name}_h{h}"]
         assert figure.n == 18 and figure.n_clips == 9 and figure.low <= figure.value <= figure.high
-    pixels, agents = section.curves
-    assert pixels.series[f"mean of {K} samples"][HORIZONS.index(h)] == figures[f"psnr_mean_h{h}"].value
-    assert pixels.series[SINGLE][HORIZONS.index(h)] == figures[f"psnr_single_h{h}"].value
-    assert agents.series[COPY][HORIZONS.index(h)] == figures[f"agent_h{h}"].baselines[COPY]
+    pixels, agents = section
+    assert pixels.lines[f"mean of {K} samples"][HORIZONS.index(h)] == figures[f"psnr_mean_h{h}"].value
+    assert pixels.lines[SINGLE][HORIZONS.index(h)] == figures[f"psnr_single_h{h}"].value
+    assert agents.lines[COPY][HORIZONS.index(h)] == figures[f"agent_h{h}"].baselines[COPY]
 
 
 def agent_cell(frame):
@@ -119,16 +136,16 @@ def test_a_standing_world_is_exactly_its_baseline(starts, game):
     for h in HORIZONS:
         assert figures[f"gain_mean_h{h}"].value == 0 == figures[f"gain_agent_h{h}"].value
         assert figures[f"agent_h{h}"].value == figures[f"agent_h{h}"].baselines[COPY]
-        assert figures[f"samples_apart_h{h}"].value == np.inf, "it always draws the same"
-        assert np.isfinite(figures[f"samples_apart_h{h}"].baselines[TRUTH])
+        assert figures[f"sample_diversity_h{h}"].value == np.inf, "it always draws the same"
+        assert np.isfinite(figures[f"sample_diversity_h{h}"].baselines[TRUTH])
 
 
 def test_the_world_that_made_the_recordings_draws_what_might_have_happened(game):
     """Two of its samples are as far apart as a sample and the truth, and their mean beats standing still."""
     clips = [toy.episode(100 + i, n_steps=12) for i in range(60)]
-    figures, _, _ = measure(toy_clips.random_walk, draw_starts(clips, 2, 6, 1, seed=0), game, n=8)
+    figures, _, _ = measure(toy_clips.random_walk, Starts.drawn(clips, 2, 6, 1, seed=0), game, n=8)
     for h in (2, 4):
-        apart = figures[f"samples_apart_h{h}"]
+        apart = figures[f"sample_diversity_h{h}"]
         assert apart.value == pytest.approx(apart.baselines[TRUTH], abs=0.6)
         assert apart.value > apart.baselines[OTHERS]
     assert figures["gain_mean_h4"].low > 0
@@ -153,8 +170,7 @@ def test_one_lost_sample_does_not_outvote_the_others(starts, game):
         return toy_clips.losing(frame, rng) if count[0] % K else toy_clips.standing(frame, rng)
 
     samples = draw_samples(toy_clips.OpenWorld(draw), starts, K, seed=0)
-    cells = find_cells(game[1], game[0], starts, samples, (1,))
-    figures = {f.name: f for f in samples_section(starts, samples, (1,), cells, 0).figures}
+    figures, _ = section_of(starts, samples, (1,), game)
     assert figures["agent_lost_h1"].value == pytest.approx(1 - 1 / K)
     assert figures["agent_h1"].value == figures["agent_h1"].baselines[COPY] > 0
     assert figures["agent_single_h1"].value == pytest.approx(figures["agent_h1"].value / K)
@@ -172,18 +188,18 @@ def test_starts_whose_agent_is_not_known_do_not_count(starts, game):
 
 def test_games_without_an_agent_have_no_cells(starts):
     samples = draw_samples(toy_clips.OpenWorld(toy_clips.random_walk), starts, 2, seed=0)
-    section = samples_section(starts, samples, HORIZONS, None, 0)
-    assert not [f for f in section.figures if "agent" in f.name] and len(section.curves) == 1
+    figures, series = section_of(starts, samples, HORIZONS, None)
+    assert not [name for name in figures if "agent" in name] and len(series) == 1
 
 
 def test_starts_past_the_end_of_a_clip_do_not_count(game):
     clips = [toy.episode(i, n_steps=3 if i % 2 else 12) for i in range(8)]
-    figures, _, _ = measure(toy_clips.random_walk, draw_starts(clips, 2, 6, 1, seed=0), game)
+    figures, _, _ = measure(toy_clips.random_walk, Starts.drawn(clips, 2, 6, 1, seed=0), game)
     assert figures["psnr_mean_h1"].n == 8 == figures["agent_h1"].n
     assert figures["psnr_mean_h4"].n == 4 == figures["agent_h4"].n
 
 
 def test_one_clip_has_no_other_starts(clips, game):
-    figures, _, section = measure(toy_clips.random_walk, draw_starts(clips[:1], 2, 6, 3, seed=0), game)
-    assert np.isnan(figures["samples_apart_h4"].baselines[OTHERS]) and np.isnan(figures["psnr_mean_h4"].low)
-    assert len(section.figures) == 9 * len(HORIZONS)
+    figures, _, _ = measure(toy_clips.random_walk, Starts.drawn(clips[:1], 2, 6, 3, seed=0), game)
+    assert np.isnan(figures["sample_diversity_h4"].baselines[OTHERS]) and np.isnan(figures["psnr_mean_h4"].low)
+    assert len(figures) == 9 * len(HORIZONS)

@@ -7,13 +7,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from reelworld.evaluate.prediction import COPY
-from reelworld.evaluate.simulated import fresh_clips, has_simulator, open_simulator, played, simulated_section
 
 from evaluate import toy
 from evaluate.test_minigrid import CONFIG
 from reelworld.config import to_json
-from reelworld.types import StepResult, UserError
+from reelworld.evaluate.metrics import COPY
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.samples import EvalData
+from reelworld.evaluate.sections.simulator import SECTION, fresh_clips, has_simulator, open_simulator, play
+from reelworld.types import ActionSpec, ModelSpec, StepResult, UserError
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
 
@@ -27,16 +29,10 @@ def info():
 class Known:
     """Knows what comes next because it was told beforehand; or copies."""
 
-    latent_actions = None
-    has_goal = False
+    spec = ModelSpec(height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=7)}, context=(1, 2, None))
 
     def __init__(self, clips, copies=False):
         self.copies = copies
-        spec = SimpleNamespace(time_stride=1, clip_frames=0)
-        self.tokenizer = SimpleNamespace(spec=lambda *_: spec)
-        self.info = SimpleNamespace(
-            actions={"action": None}, height=64, width=64, context_frames=2, provenance={}, classes=()
-        )
         self.next = {}
         for clip in clips:
             for t in range(len(clip.frames) - 1):
@@ -47,6 +43,9 @@ class Known:
         world = self
 
         class Session:
+            def __init__(self):
+                self.n = n
+
             def reset(self, frames, actions, seed):
                 self.frames = frames[:, -1]
 
@@ -60,16 +59,20 @@ class Known:
         return Session()
 
 
+def compared(world, info, n):
+    evaluation = toy.evaluation_of(world, config=EvalConfig(simulator_episodes=n), info=info)
+    return toy.measured(SECTION, evaluation)[0]
+
+
 def test_a_world_that_knows_the_game_is_perfect_and_a_copy_gains_nothing(info):
     with open_simulator(info) as simulator:
         clips = fresh_clips(simulator, info, 4, 66, 0)
     for copies in (False, True):
-        section = simulated_section(Known(clips, copies), info, 4, 0)
-        found = {f.name: f for f in section.figures}
-        assert set(found) == {f"{kind}_h{h}" for kind in ("simulated_psnr", "gain_simulated") for h in (1, 4, 8)}
-        assert found["simulated_psnr_h4"].n_clips == 4 and found["simulated_psnr_h4"].n <= 16
+        found = compared(Known(clips, copies), info, 4)
+        assert set(found) == {f"{kind}_h{h}" for kind in ("simulator_psnr", "gain_simulator") for h in (1, 4, 8)}
+        assert found["simulator_psnr_h4"].n_clips == 4 and found["simulator_psnr_h4"].n <= 16
         for h in (1, 4, 8):
-            psnr, gain = found[f"simulated_psnr_h{h}"], found[f"gain_simulated_h{h}"]
+            psnr, gain = found[f"simulator_psnr_h{h}"], found[f"gain_simulator_h{h}"]
             if copies:
                 assert psnr.value == psnr.baselines[COPY] and gain.value == 0
             else:
@@ -86,7 +89,7 @@ def test_fresh_episodes_are_fresh_and_repeatable(info):
 def test_actions_are_played_and_the_next_episode_begins_at_an_end(info):
     actions = np.random.default_rng(0).integers(0, 6, 30)
     with open_simulator(info) as simulator:
-        frames = played(simulator, actions, 7)
+        frames = play(simulator, actions, 7)
         simulator.reset(7)
         for action, frame in zip(actions, frames, strict=True):
             _, *ends = simulator.step(action)
@@ -105,7 +108,7 @@ def test_actions_are_played_and_the_next_episode_begins_at_an_end(info):
         def frame(self):
             return np.array([self.seed, self.t])
 
-    assert played(Short(), np.zeros(5), 3).tolist() == [[3, 1], [3, 2], [4, 1], [4, 2], [5, 1]]
+    assert play(Short(), np.zeros(5), 3).tolist() == [[3, 1], [3, 2], [4, 1], [4, 2], [5, 1]]
 
 
 @pytest.mark.parametrize(
@@ -118,8 +121,8 @@ def test_code_that_a_recording_names_is_not_run(info, change, tmp_path, monkeypa
     named = SimpleNamespace(provenance={"simulator": {**info.provenance["simulator"], **change}})
     with pytest.raises(UserError, match="--allow-code mine"), open_simulator(named):
         pass
-    (figure,) = simulated_section(Known([]), named, 1, 0).figures
-    assert figure.n == 0 and "--allow-code mine" in figure.explanation
+    (figure,) = compared(Known([]), named, 1).values()
+    assert figure.n == 0 and "--allow-code mine" in figure.description
 
 
 def test_policies_that_a_recording_names_are_not_run(info, tmp_path, monkeypatch):
@@ -132,13 +135,14 @@ def test_policies_that_a_recording_names_are_not_run(info, tmp_path, monkeypatch
 
 def test_a_missing_simulator_is_said(info):
     gone = SimpleNamespace(provenance={"simulator": {**info.provenance["simulator"], "env_id": "MiniGrid-Gone-v0"}})
-    (figure,) = simulated_section(Known([]), gone, 1, 0).figures
-    assert figure.n == 0 and "unknown environment" in figure.explanation
+    (figure,) = compared(Known([]), gone, 1).values()
+    assert figure.n == 0 and "unknown environment" in figure.description
 
 
 def test_where_there_is_no_simulator_there_is_no_section(info, tmp_path):
     dataset = toy.write_dataset(tmp_path / "data", n=13)
-    assert simulated_section(toy.ToyWorld(toy.perfect), dataset.info, 1, 0) is None
-    found = Known([])
-    found.latent_actions, found.info.action_map = object(), None
-    assert has_simulator(Known([]), info) and not has_simulator(found, info)
+    spec, config = Known.spec, EvalConfig()
+    assert not SECTION.applies(toy.ToyWorld(toy.perfect).spec, EvalData(dataset.info), config)
+    assert SECTION.applies(spec, EvalData(info), config)
+    assert not SECTION.applies(spec, EvalData(info), EvalConfig(simulator_episodes=0))
+    assert has_simulator(spec, EvalData(info)) and not has_simulator(spec, EvalData(info, is_labelled=True))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from reelworld.evaluate.tile_scores import OneStep, tile_section
 
 from evaluate import toy
-from reelworld.evaluate.tiles import TileAtlas, rare_changes, tile_hashes
+from reelworld.evaluate.games.tiles import TEXTS, OneStep, one_step_metrics, rare_changes
+from reelworld.evaluate.results import MetricBuilder
+from reelworld.evaluate.tiles import TileAtlas, tile_hashes
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,11 @@ def test_rare_changes_count_steps_not_tiles():
     assert rare_changes([common]) == set()
 
 
+def change_f1(one):
+    metrics = one_step_metrics(MetricBuilder(TEXTS, one.clip), one, set())
+    return next(m for m in metrics if m.name == "one_step_change_f1")
+
+
 def test_f1_of_changes_counts_what_is_foreseen_and_what_happens():
     before = np.zeros((2, 2, 2), int)
     after, predicted = before.copy(), before.copy()
@@ -92,9 +98,9 @@ def test_f1_of_changes_counts_what_is_foreseen_and_what_happens():
     predicted[0, 0] = 1, 3
     predicted[1, 1, 1] = 4  # one that does not happen
     one = OneStep(np.array([0, 1]), np.array([1, 1]), before, after, predicted, before)
-    figure = next(f for f in tile_section(one, set(), {}, 0).figures if f.name == "one_step_change_f1")
+    figure = change_f1(one)
     assert figure.value == pytest.approx(2 * 1 / (3 + 2))
     assert figure.n == 5
     assert set(figure.baselines.values()) == {0.0}
     perfect = OneStep(one.clip, one.step, before, after, after, before)
-    assert next(f for f in tile_section(perfect, set(), {}, 0).figures if f.name == "one_step_change_f1").value == 1
+    assert change_f1(perfect).value == 1

@@ -14,7 +14,7 @@ from tests.tiny import tiny_world
 from reelworld import system_info as machine
 from reelworld.cli.main import main
 from reelworld.config import to_json
-from reelworld.evaluate import bench
+from reelworld.evaluate import speed
 from reelworld.types import UserError
 
 pytest.importorskip("minigrid", reason="the package minigrid is not installed")
@@ -39,14 +39,14 @@ def made(tmp_path_factory):
 
 def test_eval_writes_results_and_report_beside_the_world(made, capsys):
     few = ["--clips", "2", "--single-steps", "20", "--free-run-steps", "6", "--key-tests", "2"]
-    few += ["--control-starts", "4", "--inverse-steps", "0", "--drift-steps", "50", "--simulator-episodes", "1"]
+    few += ["--control-starts", "4", "--inverse-steps", "0", "--stability-steps", "50", "--simulator-episodes", "1"]
     assert main(["eval", str(made / "run"), "--data", str(made / "data"), *few]) == 0
     out = capsys.readouterr().out
-    assert "Next frame exactly right" in out and str(made / "run/eval/report.html") in out
+    assert "Exact next frames" in out and str(made / "run/eval/report.html") in out
     results = json.loads((made / "run/eval/results.json").read_text())
     assert results["data"]["env_id"] == "MiniGrid-DoorKey-8x8-v0" and results["data"]["n_trained_on"] == 0
-    names = {f["name"] for s in results["sections"] for f in s["figures"]}
-    assert {"carried_key_works", "nats_per_frame", "delta_uniform_h4", "tokenizer_ssim", "reward_error"} <= names
+    names = {f["name"] for s in results["sections"] for f in s["metrics"]}
+    assert {"carried_key_works", "nll_per_frame", "delta_uniform_h4", "tokenizer_ssim", "reward_error"} <= names
 
 
 def test_eval_refuses_training_clips_in_one_line(made, capsys):
@@ -160,9 +160,9 @@ def test_bench_results_hold_together(made, tmp_path, capsys):
 
 def test_bench_averages_frames_that_come_at_once():
     times = np.array([9.0, 1.0, 1.0, 1.0, 8.0, 2.0, 2.0, 4.0, 100.0])
-    assert bench._bursts(times, 4).tolist() == [3.0, 4.0]
-    assert bench._bursts(times, 1).tolist() == times.tolist()
-    assert bench._bursts(times[:3], 4).tolist() == [11 / 3]
+    assert speed._bursts(times, 4).tolist() == [3.0, 4.0]
+    assert speed._bursts(times, 1).tolist() == times.tolist()
+    assert speed._bursts(times[:3], 4).tolist() == [11 / 3]
 
 
 def test_bench_counts_the_weights_that_run():
@@ -170,17 +170,17 @@ def test_bench_counts_the_weights_that_run():
 
     used, unused = torch.nn.Linear(10, 5), torch.nn.Linear(100, 100)
     part = torch.nn.ModuleDict({"a": used, "b": unused})
-    assert bench._bytes_read([part], lambda: used(torch.zeros(1, 10))) == 4 * 55
+    assert speed._bytes_read([part], lambda: used(torch.zeros(1, 10))) == 4 * 55
 
 
 def test_bench_refuses_a_busy_machine(monkeypatch):
-    monkeypatch.setattr(bench, "load_average", lambda: 0.0)
-    monkeypatch.setattr(bench, "_used_cores", lambda: 0.0)
-    assert bench.check_idle(False)["is_busy"] is False
-    monkeypatch.setattr(bench, "load_average", lambda: 1000.0)
+    monkeypatch.setattr(speed, "load_average", lambda: 0.0)
+    monkeypatch.setattr(speed, "_used_cores", lambda: 0.0)
+    assert speed.check_idle(False)["is_busy"] is False
+    monkeypatch.setattr(speed, "load_average", lambda: 1000.0)
     with pytest.raises(UserError, match="--allow-busy"):
-        bench.check_idle(False)
-    assert bench.check_idle(True)["is_busy"] is True
+        speed.check_idle(False)
+    assert speed.check_idle(True)["is_busy"] is True
 
 
 def test_the_machine_is_described_in_json():

@@ -9,15 +9,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from reelworld.evaluate.codes import world_nats
-from reelworld.evaluate.windows import cut_whole_clips, encode_whole
 from tests.tiny import tiny_world
 
 from evaluate import toy
 from evaluate.test_fvd import I3D, script
 from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset, write_info
-from reelworld.evaluate import fvd
+from reelworld.evaluate.sections import fvd
+from reelworld.evaluate.sections.likelihood import WholeClips, encode_clips, world_nll
 from reelworld.types import Codes, Conditions
 from reelworld.worlds.world import World
 
@@ -47,8 +46,8 @@ def test_eval_says_in_short_words_how_good_it_is(made, capsys):
     assert main(["eval", str(folder / "run"), "--data", str(folder / "data"), *FEW]) == 0
     out = capsys.readouterr().out
     for words in (
-        "Surprise per code",
-        "Mean of 2 better than standing still, 4 steps",
+        "NLL per code",
+        "Mean of 2 samples: gain over the last frame, 4 steps",
         "Agent in the right cell, 4 steps",
     ):
         assert words in out
@@ -61,9 +60,9 @@ def test_eval_says_in_short_words_how_good_it_is(made, capsys):
     assert "&" not in out
     results = json.loads((folder / "run/eval/results.json").read_text())
     assert results["config"]["samples"] == 2 and results["world"]["n_actions"] == 0
-    assert [s["name"] for s in results["sections"]][:3] == ["tokenizer", "codes", "samples"]
-    figures = {f["name"]: f for s in results["sections"] for f in s["figures"]}
-    assert figures["nats_per_code"]["baselines"]["every code equally likely"] == pytest.approx(math.log(32))
+    assert [s["name"] for s in results["sections"]][:3] == ["tokenizer", "code_likelihood", "samples"]
+    figures = {f["name"]: f for s in results["sections"] for f in s["metrics"]}
+    assert figures["nll_per_code"]["baselines"]["every code equally likely"] == pytest.approx(math.log(32))
     assert figures["fvd_missing"]["value"] is None
 
 
@@ -71,9 +70,9 @@ def test_nats_are_the_cross_entropy_of_every_code_given_those_before(made):
     """Worked out code by code: what comes after a code does not change how likely it was."""
     folder, dataset = made
     world = World.load(folder / "run")
-    whole = cut_whole_clips([dataset.read(i) for i in dataset.indices("test")], 8, 2)
-    codes = encode_whole(world, whole.frames)
-    nats = world_nats(world, whole, codes)
+    whole = WholeClips.cut([dataset.read(i) for i in dataset.indices("test")], 8, 2)
+    codes = encode_clips(world, whole.frames)
+    nats = world_nll(world, whole)
     shown = torch.from_numpy(whole.frames[:, :1]) / 127.5 - 1
     flat = torch.from_numpy(codes).flatten(1)
     rng = np.random.default_rng(0)
@@ -93,7 +92,7 @@ def test_worlds_of_classes_are_told_the_class(tmp_path, capsys):
     write_info(tmp_path / "data", replace(dataset.info, classes=("cat", "dog")), listed)
     save_world(tmp_path / "run", Dataset.open(tmp_path / "data"), class_cond=True)
     assert main(["eval", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *FEW]) == 0
-    assert "Surprise per code" in capsys.readouterr().out
+    assert "NLL per code" in capsys.readouterr().out
 
 
 def test_fvd_is_a_headline_when_the_network_is_named(made, tmp_path, capsys, monkeypatch):
@@ -105,7 +104,7 @@ def test_fvd_is_a_headline_when_the_network_is_named(made, tmp_path, capsys, mon
     out = capsys.readouterr().out
     assert "Frechet video distance" in out and "training clips: " in out and "not measured" not in out
     results = json.loads((tmp_path / "out/results.json").read_text())
-    figures = {f["name"]: f for s in results["sections"] for f in s["figures"]}
+    figures = {f["name"]: f for s in results["sections"] for f in s["metrics"]}
     assert figures["fvd"]["value"] > 0 and figures["fvd"]["low"] is None and "fvd_missing" not in figures
     assert results["config"]["i3d"] == str(network)
     assert "Frechet video distance" in (tmp_path / "out/report.html").read_text()

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reelworld.evaluate.windows import cut_whole_clips, encode_whole, training_clips
 
 from evaluate import toy, toy_clips
+from reelworld.evaluate.protocol import training_clips
+from reelworld.evaluate.sections.likelihood import WholeClips, encode_clips
 
 
 @pytest.fixture(scope="module")
@@ -18,18 +19,19 @@ def dataset(tmp_path_factory):
 
 def test_the_first_of_every_recording_comes_before_any_second_one():
     clips = [replace(toy.episode(i, n), class_id=i) for i, n in enumerate((31, 6, 16, 8))]  # 32, 7, 17, 9 frames
-    whole = cut_whole_clips(clips, 8, most=5)
+    whole = WholeClips.cut(clips, 8, most=5)
     assert whole.clip.tolist() == [0, 2, 3, 0, 2] == whole.class_id.tolist()
     for frames, (c, i) in zip(whole.frames, [(0, 0), (2, 0), (3, 0), (0, 1), (2, 1)], strict=True):
         np.testing.assert_array_equal(frames, clips[c].frames[8 * i : 8 * i + 8])
-    assert len(cut_whole_clips(clips, 8, most=99).clip) == 4 + 2 + 1
-    assert cut_whole_clips([replace(c, class_id=None) for c in clips], 8, 5).class_id is None
+    assert len(WholeClips.cut(clips, 8, most=99).clip) == 4 + 2 + 1
+    assert WholeClips.cut([replace(c, class_id=None) for c in clips], 8, 5).class_id is None
 
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_training_clips_are_recorded_ones_that_are_not_measured(dataset, stride):
     world = toy_clips.clip_world(toy_clips.standing)
     world.info.provenance = {"config": {"frame_stride": stride}}
+    world.model.spec = replace(world.spec, frame_stride=stride)
     indices = dataset.indices("train")
     skipped = dataset.episodes[indices[0]].source
     read, n = training_clips(world, dataset, 6, 999, {skipped}, seed=0)
@@ -66,7 +68,7 @@ def test_nothing_is_left_when_all_is_measured(dataset):
 def test_clips_are_coded_in_batches_as_one_by_one(n):
     world = toy_clips.clip_world(toy_clips.standing)
     frames = np.stack([toy.episode(i, 7).frames for i in range(n)])
-    codes = encode_whole(world, iter(frames))
-    np.testing.assert_array_equal(codes, np.concatenate([encode_whole(world, f[None]) for f in frames]))
+    codes = encode_clips(world, iter(frames))
+    np.testing.assert_array_equal(codes, np.concatenate([encode_clips(world, f[None]) for f in frames]))
     pairs = np.stack([[toy.read(f) for f in clip] for clip in frames]).reshape(n, 4, 2, 16)
     np.testing.assert_array_equal(codes, 8 * pairs[:, :, 0] + pairs[:, :, 1])

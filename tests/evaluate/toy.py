@@ -7,14 +7,18 @@ the corner. Walking against the edge and the rare action on nothing change nothi
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from reelworld.data.dataset import Dataset, write_episode, write_info
 from reelworld.data.episodes import DataInfo, Episode
+from reelworld.evaluate.protocol import EvalConfig
+from reelworld.evaluate.run import measure_section
+from reelworld.evaluate.samples import EvalData, Evaluation
 from reelworld.nn.pixels import to_float, to_uint8
-from reelworld.types import ActionSpec, Clip, Codes, GridSpec, Score, StepResult, TokenSpec
+from reelworld.types import ActionSpec, Clip, Codes, GridSpec, ModelSpec, Score, StepResult, StepScores
 
 SIDE = 4
 TILES = np.random.default_rng(5).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
@@ -77,25 +81,54 @@ def write_dataset(folder, n=30, n_steps=30, provenance=None):
 class ExactTokenizer(torch.nn.Module):
     """One code per tile; unknown patches become the floor."""
 
-    def spec(self, n_frames, height, width):
-        return TokenSpec(grids={"video": GridSpec(rows=height // 8, columns=width // 8, codebook_size=8)})
+    lengths: ClassVar[dict] = {}
+    """Fields of the spec of a model of whole clips."""
+    n_codes = 8
 
-    def encode(self, video, context=None):
+    def encode(self, video):
         pixels = to_uint8(video)
         b, t, h, w, _ = pixels.shape
         patches = pixels.reshape(b, t, h // 8, 8, w // 8, 8, 3).permute(0, 1, 2, 4, 3, 5, 6)
         same = (patches[..., None, :, :, :] == torch.from_numpy(TILES)).all(-1).all(-1).all(-1)
         return Codes.of(same.int().argmax(-1).flatten(2))
 
-    def decode(self, codes, context=None):
+    def decode(self, codes):
         ids = codes.video.reshape(*codes.video.shape[:2], SIDE, SIDE).numpy()
         return to_float(torch.from_numpy(draw(ids)))
+
+
+class ToyModel:
+    """What sections see of a model: a tokenizer, and scores of a prior."""
+
+    def __init__(self, tokenizer=None, prior=None, **spec):
+        self.tokenizer, self.prior = tokenizer or ExactTokenizer(), prior
+        size = {"height": 32, "width": 32, "fps": 5.0, "likelihood": "exact", "context": (1, 2, None)}
+        spec = {**size, **self.tokenizer.lengths, **spec}
+        rows, columns = spec["height"] // 8, spec["width"] // 8
+        grid = GridSpec(rows=rows, columns=columns, codebook_size=self.tokenizer.n_codes)
+        self.spec = ModelSpec(**{"grids": {"video": grid}, **spec})
+        self.parts = {"tokenizer": self.tokenizer}
+
+    def encode(self, video):
+        return self.tokenizer.encode(video)
+
+    def decode(self, codes):
+        return self.tokenizer.decode(codes)
+
+    def reconstruct(self, video):
+        return self.decode(self.encode(video))
+
+    def score(self, clips, n_context):
+        assert n_context == 0, "whole clips are scored from the first code on"
+        video = to_float(torch.from_numpy(clips.frames.copy()))
+        nll = self.prior.nll(self.encode(video), video, clips.class_id)
+        return StepScores(nll=nll.sum(-1), code_nll=nll)
 
 
 class BlurTokenizer(ExactTokenizer):
     """Loses the agent, as tokenizers trained on the mean do."""
 
-    def encode(self, video, context=None):
+    def encode(self, video):
         codes = super().encode(video).video
         return Codes.of(torch.where(codes == AGENT, FLOOR, codes))
 
@@ -105,7 +138,7 @@ class ToySession:
         self.world, self.n = world, n
 
     def reset(self, context_frames, context_actions=None, seed=None):
-        assert context_frames.shape[:2] == (self.n, self.world.info.context_frames)
+        assert context_frames.shape[:2] == (self.n, self.world.spec.context[1])
         self.rng = np.random.default_rng(seed)
         self.frames = context_frames[:, -1]
         self.last = context_actions["action"][:, -1]
@@ -127,23 +160,34 @@ class ToyWorld:
     """A world around a function (frame, action, action before, rng) -> next frame."""
 
     device = torch.device("cpu")
-    latent_actions = None
-    has_goal = False
-    starts = ()
+    system = None
+    initial_contexts = ()
 
-    def __init__(self, predict, tokenizer=None, train=()):
+    def __init__(self, predict, tokenizer=None, train=(), **spec):
         self.predict = predict
-        self.tokenizer = tokenizer or ExactTokenizer()
-        self.info = SimpleNamespace(
-            name="toy", system="none", height=32, width=32, fps=5.0, actions={"action": SPEC}, context_frames=2,
-            splits={"train": tuple(train)}, provenance={}, statistics={}, parts={}, classes=(),
-        )  # fmt: skip
+        self.model = ToyModel(tokenizer, **{"actions": {"action": SPEC}, **spec})
+        self.info = info_of("toy", self.model, splits={"train": tuple(train)})
+
+    @property
+    def spec(self):
+        return self.model.spec
+
+    @property
+    def parts(self):
+        return self.model.parts
 
     def session(self, n=1, seed=None):
         return ToySession(self, n)
 
     def score(self, clip):
-        return Score(nats_per_frame=1.5, kind="exact")
+        return Score(nats_per_frame=1.5, kind="exact", n_frames=len(clip.frames) - 1)
+
+
+def info_of(name, model, splits):
+    return SimpleNamespace(
+        name=name, system="none", spec=model.spec, splits=splits, provenance={}, statistics={}, parts={},
+        sampler={"steps": 1}, action_map=None,
+    )  # fmt: skip
 
 
 def perfect(frame, action, before, rng):
@@ -161,3 +205,20 @@ def late(frame, action, before, rng):
 
 def noise(frame, action, before, rng):
     return rng.integers(0, 256, frame.shape, dtype=np.uint8)
+
+
+def evaluation_of(world, clips=(), config=None, info=None, **given):
+    """What sections are given: a world, held-out clips and settings."""
+    given = {"dataset": None, "train": None, **given}
+    return Evaluation(world=world, config=config or EvalConfig(), wide=list(clips), data=EvalData(info), **given)
+
+
+def measured(section, evaluation):
+    """Metrics of a section by name, and its result."""
+    result, _ = measure_section(section, evaluation)
+    return {m.name: m for m in result.metrics}, result
+
+
+def control_starts(clips, n, world=None):
+    config = EvalConfig(control_starts=n)
+    return evaluation_of(world or ToyWorld(perfect), clips, config).control_starts

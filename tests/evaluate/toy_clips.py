@@ -6,14 +6,15 @@ second, at one place of the board.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 
 from evaluate import toy
 from reelworld.nn.pixels import to_uint8
-from reelworld.types import Codes, GridSpec, Score, StepResult, TokenSpec
+from reelworld.types import Codes, Score, StepResult
 
 CLIP, STRIDE, N_CODES = 8, 2, 64
 
@@ -21,35 +22,39 @@ CLIP, STRIDE, N_CODES = 8, 2, 64
 class ClipTokenizer(toy.ExactTokenizer):
     """Codes pairs of frames, and takes whole clips only."""
 
-    def spec(self, n_frames, height, width):
-        grid = GridSpec(rows=height // 8, columns=width // 8, codebook_size=N_CODES)
-        return TokenSpec(grids={"video": grid}, time_stride=STRIDE, is_causal=False, clip_frames=CLIP)
+    lengths: ClassVar[dict] = {
+        "window": CLIP,
+        "min_clip": CLIP,
+        "chunk": CLIP,
+        "time_stride": STRIDE,
+        "context": (0, 2, CLIP),
+    }
+    n_codes = N_CODES
 
-    def encode(self, video, context=None):
+    def encode(self, video):
         assert video.shape[1] == CLIP, "a tokenizer of whole clips was given something else"
         tiles = super().encode(video).video
         return Codes.of(tiles[:, 0::2] * 8 + tiles[:, 1::2])
 
-    def decode(self, codes, context=None):
+    def decode(self, codes):
         pairs = torch.stack([codes.video // 8, codes.video % 8], 2)  # (B, P, 2, N)
         return super().decode(Codes.of(pairs.flatten(1, 2)))
 
 
-class Prior(torch.nn.Module):
-    """Surprise that can be worked out by hand: a code's number over a hundred, plus what the conditions say."""
+class Prior:
+    """Likelihoods that can be worked out by hand: a code's number over a hundred, plus what the conditions say."""
 
     def __init__(self, cond_frames=0):
-        super().__init__()
-        self.config = SimpleNamespace(cond_frames=cond_frames)
+        self.cond_frames = cond_frames
 
-    def nats(self, codes, conditions):
-        nats = codes.video / 100
-        if self.config.cond_frames:
-            assert conditions.context_video.shape[1] == self.config.cond_frames
-            nats = nats + to_uint8(conditions.context_video).float().mean((1, 2, 3, 4))[:, None, None]
-        if conditions.class_id is not None:
-            nats = nats + 1000 * conditions.class_id[:, None, None]
-        return nats
+    def nll(self, codes, video, class_id):
+        nll = codes.video / 100
+        if self.cond_frames:
+            shown = to_uint8(video[:, : self.cond_frames])
+            nll = nll + shown.float().mean((1, 2, 3, 4))[:, None, None]
+        if class_id is not None:
+            nll = nll + 1000 * class_id[:, None, None]
+        return nll
 
 
 class OpenSession:
@@ -58,8 +63,8 @@ class OpenSession:
 
     def reset(self, context_frames, context_actions=None, seed=None, class_id=None):
         assert context_actions is None
-        assert context_frames.shape[:2] == (self.n, self.world.info.context_frames)
-        assert (class_id is None) == (not self.world.info.classes)
+        assert context_frames.shape[:2] == (self.n, self.world.spec.context[1])
+        assert (class_id is None) == (not self.world.spec.classes)
         self.frames, self.classes = context_frames[:, -1], class_id
         self.rngs = [np.random.default_rng([seed, i]) for i in range(self.n)]
 
@@ -74,24 +79,29 @@ class OpenWorld:
     """A world without actions around a function (frame, rng) -> next frame."""
 
     device = torch.device("cpu")
-    latent_actions = None
-    has_goal = False
-    starts = ()
+    system = None
+    initial_contexts = ()
 
-    def __init__(self, draw, tokenizer=None, dynamics=None, context=2):
+    def __init__(self, draw, tokenizer=None, prior=None, context=2, **spec):
         self.draw = draw
-        self.tokenizer, self.dynamics = tokenizer or toy.ExactTokenizer(), dynamics or Prior()
-        self.parts = {"tokenizer": self.tokenizer}
-        self.info = SimpleNamespace(
-            name="open", system="none", height=32, width=32, fps=5.0, actions={}, context_frames=context, classes=(),
-            splits={}, provenance={}, statistics={}, parts={}, sampler={"steps": 1},
-        )  # fmt: skip
+        self.model = toy.ToyModel(tokenizer, prior or Prior(), **spec)
+        least, _, most = self.model.spec.context
+        self.model.spec = replace(self.model.spec, context=(least, context, most))
+        self.info = toy.info_of("open", self.model, splits={})
+
+    @property
+    def spec(self):
+        return self.model.spec
+
+    @property
+    def parts(self):
+        return self.model.parts
 
     def session(self, n=1, seed=None):
         return OpenSession(self, n)
 
     def score(self, clip):
-        return Score(nats_per_frame=1.5, kind="exact")
+        return Score(nats_per_frame=1.5, kind="exact", n_frames=len(clip.frames) - 1)
 
 
 def clip_world(draw, **given):

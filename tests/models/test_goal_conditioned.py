@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from reelworld.evaluate.clips import draw_starts, roll
 from tests.conformance.conftest import actions, frames, untrained
 from tests.tiny import tiny_config
 
 from reelworld.cli.main import main
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
+from reelworld.evaluate.samples import Starts, roll
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.pixels import to_float
 from reelworld.systems import find_system
@@ -166,8 +166,8 @@ def test_evaluation_goes_towards_the_last_recorded_frame(world: World) -> None:
     clips = [
         Clip(frames=frames(1, 8, seed=i)[0], actions={"action": actions(world, 1, 8)["action"][0]}) for i in (1, 2)
     ]
-    starts = draw_starts(clips, 1, 3, 1, seed=0)
-    predicted = roll(world, starts, seed=0)
+    starts = Starts.drawn(clips, 1, 3, 1, seed=0)
+    predicted = roll(world, starts, seed=0)[:, 0]
     for i, future in enumerate(starts.future):
         steps = {k: v[i : i + 1] for k, v in starts.actions.items()}
         alone = world.generate(starts.context[i : i + 1], None, steps, seed=0, goal=future[-1])

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from reelworld.evaluate.onto_card import measured_from
 from tests.rollout.toy import start_clips, toy_world
 from tests.tiny import tiny_world
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
+from reelworld.evaluate.run import card_metrics
 from reelworld.types import UserError
 from reelworld.worlds import locate as finding
 from reelworld.worlds.card import rewrite_card
@@ -39,7 +39,7 @@ RESULTS = {
     "hardware": {"cpu": "a processor", "gpu": ""},
     "data": {"n_clips": 12, "name": "games", "split": "test", "n_trained_on": 0},
     "config": {"seed": 3},
-    "sections": [{"figures": [FIGURE, {**FIGURE, "label": "never measured", "n": 0}]}],
+    "sections": [{"metrics": [FIGURE, {**FIGURE, "label": "never measured", "n": 0}]}],
 }
 
 
@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_card_has_the_figures_and_the_failures(folder: Path) -> None:
     world = World.load(folder)
-    world.info = replace(world.info, metrics=measured_from(RESULTS, weights_of(world.info.parts)))
+    world.info = replace(world.info, metrics=card_metrics(RESULTS, weights_of(world.info.parts)))
     rewrite_card(folder, world.info)
     card = (folder / "README.md").read_text()
     assert "| PSNR of the tokenizer | **31.2 dB** | 30.5 to 32.0 dB | mean colour: 12.5 dB | 640 |" in card
@@ -68,8 +68,8 @@ def test_a_card_has_the_figures_and_the_failures(folder: Path) -> None:
 def test_figures_of_other_weights_are_refused_and_dropped_on_saving(folder: Path) -> None:
     world = World.load(folder)
     with pytest.raises(UserError, match="other weights of dynamics, tokenizer"):
-        check_measured(measured_from(RESULTS, {}), world.info.parts, "world.json")
-    world.info = replace(world.info, metrics=measured_from(RESULTS, weights_of(world.info.parts)))
+        check_measured(card_metrics(RESULTS, {}), world.info.parts, "world.json")
+    world.info = replace(world.info, metrics=card_metrics(RESULTS, weights_of(world.info.parts)))
     rewrite_card(folder, world.info)
     text = json.loads((folder / "world.json").read_text())
     text["metrics"]["weights"]["dynamics"] = "0" * 64

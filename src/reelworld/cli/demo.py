@@ -132,4 +132,4 @@ def _measurement(plan: DemoPlan, options: Options, out: Path) -> measuring.Optio
     if not options.quick:
         return full
     few = replace(full, clips=4, single_steps=100, free_run_steps=20, key_tests=4)
-    return replace(few, control_starts=8, inverse_steps=20, drift_steps=50, drift_runs=2, simulator_episodes=2)
+    return replace(few, control_starts=8, inverse_steps=20, stability_steps=50, stability_runs=2, simulator_episodes=2)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reelworld.evaluate.clips import open_for
 from tests.conformance.conftest import frames, untrained
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo, write_episode, write_info
 from reelworld.data.loader import Loader
+from reelworld.evaluate.protocol import open_for
 from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.world import World
 

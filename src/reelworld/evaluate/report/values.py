@@ -106,6 +106,8 @@ def interval_text(metric: Json) -> str:
     if math.isnan(number_of(metric["low"])):
         return "no interval"
     low, high = value_text(metric, "low"), value_text(metric, "high")
+    if low == high == "exact":
+        return f"above {EXACT_DB:.0f} dB"
     unit = f" {metric['unit']}"
     return f"{low.removesuffix(unit)} to {high}"
 
