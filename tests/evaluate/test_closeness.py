@@ -165,7 +165,7 @@ def test_context_frames_count_as_the_tokenizer_rebuilds_them():
         clips.actual[:, :2] == starts.context
     ).all()
     whole = toy_clips.clip_world(toy_clips.standing)  # coded together with what follows: given back as it was
-    np.testing.assert_array_equal(ClipPairs.of(whole, starts, samples, "published").made[:, 0, :2], starts.context)
+    np.testing.assert_array_equal(ClipPairs.of(whole, starts, samples, "published").predicted[:, 0, :2], starts.context)
 
 
 def test_the_honest_protocol_sees_future_frames_alone():

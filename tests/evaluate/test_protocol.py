@@ -98,8 +98,8 @@ def test_free_runs_stop_at_the_end_of_the_episode(measured, dataset):
     assert section.metrics[0].n == steps
     for run in evaluation.videos.rollouts:
         clip = dataset.read(next(i for i, e in enumerate(dataset.episodes) if e.source == run.source))
-        np.testing.assert_array_equal(run.true, clip.frames[: len(run.true)])
-        np.testing.assert_array_equal(run.world, run.true)
+        np.testing.assert_array_equal(run.actual, clip.frames[: len(run.actual)])
+        np.testing.assert_array_equal(run.predicted, run.actual)
 
 
 def test_rare_changes_by_hand(measured, dataset):
@@ -146,11 +146,9 @@ def test_the_same_seed_gives_the_same_figures(dataset, measured):
 
 
 def test_sizes_and_streams_must_fit(dataset):
-    world = toy.ToyWorld(toy.copying)
-    world.info.height = 64
+    world = toy.ToyWorld(toy.copying, height=64)
     with pytest.raises(UserError, match="32x32 pixels; the world makes 64x32"):
         evaluate(world, dataset, CONFIG)
-    world = toy.ToyWorld(toy.copying)
-    world.info.actions = {"steering": toy.SPEC}
+    world = toy.ToyWorld(toy.copying, actions={"steering": toy.SPEC})
     with pytest.raises(UserError, match="steering"):
         evaluate(world, dataset, CONFIG)
