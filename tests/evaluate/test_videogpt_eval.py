@@ -132,9 +132,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(made, tmp_path, capsys, wo
 def test_a_world_that_begins_from_nothing_predicts_from_one_latent_frame(tmp_path, capsys):
     dataset = toy.write_dataset(tmp_path / "data")
     world = save_world(tmp_path / "run", dataset, dynamics__cond_frames=0)
-    world.info = replace(world.info, context_frames=0)
+    spec = world.info.spec
+    world.info = replace(world.info, spec=replace(spec, context=(0, 0, spec.context[2])))
     world.save(tmp_path / "run" / "world")
     assert main(["eval", str(tmp_path / "run"), "--data", str(tmp_path / "data"), *FEW]) == 0
     assert "copy of the last frame seen: " in capsys.readouterr().out
     results = json.loads((tmp_path / "run/eval/results.json").read_text())
-    assert results["world"]["context_frames"] == world.tokenizer.config.downsample[0] == 2
+    assert results["world"]["context_frames"] == world.spec.time_stride == 2
