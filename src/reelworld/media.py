@@ -219,7 +219,7 @@ def contact_sheet(
         cells = [with_label(x, text, size=11) for x, text in zip(cells, labels, strict=True)]
     height, width = cells[0].shape[:2]
     columns = min(columns, len(cells))
-    rows = []
+    rows: list[np.ndarray] = []
     for first in range(0, len(cells), columns):
         row = np.full((height + gap, columns * (width + gap) + gap, 3), BACKGROUND, np.uint8)
         for i, cell in enumerate(cells[first : first + columns]):
