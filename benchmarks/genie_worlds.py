@@ -19,7 +19,7 @@ from harness import flags, keep, minutes, reelworld, trained
 SEEDS = (0, 1, 2)
 LABELS = 200
 GAMES: dict[str, dict[str, list[str]]] = {
-    "doorkey": {"train": ["--moved-share", "0.75"], "eval": ["--free-run-steps", "100"]},
+    "doorkey": {"train": ["--latent-actions.augment-prob", "0.75"], "eval": ["--free-run-steps", "100"]},
     "carracing": {"train": [], "eval": ["--free-run-steps", "300", "--clips", "20"]},
 }
 FOUND = (

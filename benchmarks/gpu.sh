@@ -19,10 +19,10 @@ reelworld record MiniGrid-DoorKey-8x8-v0 --out "$OUT/doors" --episodes "$(few 10
 reelworld record MiniGrid-DoorKey-8x8-v0 --out "$OUT/doors-test" --episodes "$(few 4 128)" --seed 1000000
 
 world() { # name, size of pocket, minutes, data, then further settings: train, pack, measure, bench
-  local name=$1 recipe=$2 minutes=$3 data=$4
+  local name=$1 system=$2 minutes=$3 data=$4
   shift 4
   say "$name"
-  reelworld train "$recipe" --data "$OUT/$data" --out "$OUT/$name" --device "$DEVICE" --max-minutes "$minutes" "$@"
+  reelworld train "$system" --data "$OUT/$data" --out "$OUT/$name" --device "$DEVICE" --max-minutes "$minutes" "$@"
   reelworld export "$OUT/$name" --out "$OUT/keep/$name"
   reelworld eval "$OUT/keep/$name" --data "$OUT/$data-test" --train-data "$OUT/$data" --split all --device "$DEVICE" \
     --clips "$(few 2 64)" --free-run-steps "$(few 5 300)" --key-tests "$(few 1 64)" --control-starts "$(few 4 200)" \
@@ -35,7 +35,7 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
 
 arm() { # worlds of the two-link arm from three seeds, beside everything else
   local quick
-  quick=$(few "--tokenizer-steps 6 --draft-steps 3 --steps 6" "")
+  quick=$(few "--tokenizer.steps 6 --frame-prior.steps 3 --dynamics.steps 6" "")
   for part in recording=3600=0 test-recording=64=1000000 reward-recording=256=2000000; do
     IFS== read -r folder episodes seed <<<"$part"
     reelworld record dm_control/reacher-easy --out "$OUT/robots/reacher/$folder" --episodes "$(few 8 "$episodes")" \
@@ -48,9 +48,9 @@ arm() { # worlds of the two-link arm from three seeds, beside everything else
 arm >"$OUT/arm.log" 2>&1 &
 arm=$!
 
-long=$(few "" "--tokenizer-width 192 --tokenizer-steps 60000 --tokenizer-batch 64 --steps 100000 --batch 32")
+long=$(few "" "--tokenizer.width 192 --tokenizer.steps 60000 --tokenizer.batch 64 --dynamics.steps 100000 --dynamics.batch 32")
 # shellcheck disable=SC2086
-world driving "$(size pocket :medium)" "$(few 1 12)" cars --tokenizer-share 0.3 --context-noise 0.15 $long
+world driving "$(size pocket :medium)" "$(few 1 12)" cars --tokenizer.time-fraction 0.3 --dynamics.context-noise 0.15 $long
 world doorkey "$(size pocket '')" "$(few 1 3)" doors
 world genie-driving "$(size genie '')" "$(few 1 4)" cars
 say "the arm, begun at first (its log: $OUT/arm.log)"

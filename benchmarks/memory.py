@@ -63,8 +63,8 @@ def trained_world(runs: Path, window: int, steps: int, seed: int) -> World:
     data, run = runs / "recording", runs / f"window-{window}"
     if not data.is_dir():
         reelworld("record", ENV, "--out", data, "--episodes", "1000", *VIEW)
-    length = ["--window", str(window), "--clip-frames", "28", "--batch", "3"]
-    budget = ["--tokenizer-steps", "800", "--steps", str(steps), "--seed", str(seed), "--threads", "1"]
+    length = ["--dynamics.window", str(window), "--clip-frames", "28", "--dynamics.batch", "3"]
+    budget = ["--tokenizer.steps", "800", "--dynamics.steps", str(steps), "--seed", str(seed), "--threads", "1"]
     return World.load(trained(run, "pocket", data, *length, *budget))
 
 

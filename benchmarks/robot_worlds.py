@@ -91,7 +91,9 @@ def main() -> None:
         for task in arguments.tasks:
             folder = arguments.runs / task
             run = folder / f"world-{seed}"
-            of_parts = zip(("--tokenizer-steps", "--draft-steps", "--steps"), map(str, STEPS[task]), strict=True)
+            of_parts = zip(
+                ("--tokenizer.steps", "--frame-prior.steps", "--dynamics.steps"), map(str, STEPS[task]), strict=True
+            )
             words = [*(word for pair in of_parts for word in pair), "--frame-stride", STRIDE[task], "--rewards"]
             words += ["--threads", str(arguments.threads), *arguments.train_flags]
             world = trained_world(run, folder / "recording", seed, words)

@@ -12,16 +12,14 @@ import pytest
 from benchmarks import structure
 
 RATCHET: dict[str, float] = {
-    "one_user": 40,
-    "kind_branches": 28,
-    "probes": 2,
-    "seam_reads": 50,
-    "system_names": 3,
-    "any": 220,
-    "src_lines": 38_304,
-    "cycles": 1,
+    "one_user": 39,
+    "kind_branches": 7,
+    "probes": 1,
+    "seam_reads": 7,
+    "any": 203,
+    "src_lines": 37_645,
     "streams": 4,
-    "questions": 127,
+    "questions": 39,
 }
 """Measures that miss their target, with the value reached; a value may only fall."""
 

@@ -66,7 +66,7 @@ def test_demo_leaves_everything_and_reuses_it(
 @pytest.mark.usefixtures("small_demo")
 def test_demo_of_videogpt(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "demo"
-    assert main(["demo", "--recipe", "videogpt", "--quick", "--out", str(out)]) == 0
+    assert main(["demo", "--system", "videogpt", "--quick", "--out", str(out)]) == 0
     assert f"play it:  reelworld play {out / 'world'}" in capsys.readouterr().out
     for name in ("world/world.json", "report.html", "results.json"):
         assert (out / name).is_file(), name
