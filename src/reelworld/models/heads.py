@@ -47,16 +47,19 @@ def outcome_terms(outcome: Tensor, batch: Batch, reward_scale: Tensor) -> dict[s
     """
     outcome = outcome.float()
     valid = torch.ones_like(outcome[..., 0]) if batch.valid is None else batch.valid[:, 1:].float()
-    binary = functional.binary_cross_entropy_with_logits
     terms = {}
     if batch.rewards is not None:
         rewards = batch.rewards[:, :-1]
         paid = (rewards != 0).float()
-        nats = binary(outcome[..., 0], paid, reduction="none")
         error = (outcome[..., 1] - rewards / reward_scale).square() * paid
-        terms["rewarded"] = ((nats * valid).sum(), valid.sum())
+        terms["rewarded"] = binary_term(outcome[..., 0], paid, valid)
         terms["reward"] = ((error * valid).sum(), valid.sum())
     if batch.terminated is not None:
-        nats = binary(outcome[..., 2], batch.terminated[:, :-1].float(), reduction="none")
-        terms["terminated"] = ((nats * valid).sum(), valid.sum())
+        terms["terminated"] = binary_term(outcome[..., 2], batch.terminated[:, :-1], valid)
     return terms
+
+
+def binary_term(logits: Tensor, targets: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum the negative log-likelihood of bool targets over valid entries, and count these; all of one shape."""
+    nll = functional.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
+    return (nll * valid).sum(), valid.sum()

@@ -61,7 +61,7 @@ class GradientCodebook(Quantizer):
         return self.metric.project(self.vectors)[codes]
 
     def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantize rows (..., D); in training mode, renew unused codes beforehand.
+        """Quantize rows (..., D); in training mode, reset dead codes beforehand.
 
         Args:
             rows: Encoder output, any float type.
@@ -70,7 +70,7 @@ class GradientCodebook(Quantizer):
         with torch.autocast(rows.device.type, enabled=False):
             rows = self.metric.project(rows.float())
             if self.training:
-                self._renew(rows, generator)
+                self._reset(rows, generator)
             vectors = self.metric.project(self.vectors)
             codes = nearest_codes(self.metric, rows, vectors)
             chosen = vectors[codes]
@@ -91,11 +91,11 @@ class GradientCodebook(Quantizer):
             )
 
     @torch.no_grad()
-    def _renew(self, rows: Tensor, generator: torch.Generator | None) -> None:
+    def _reset(self, rows: Tensor, generator: torch.Generator | None) -> None:
         """Begin at the first batch; later replace the codes that the batches before this one did not use."""
         first = self.metric.project(self.dead_codes.begin(self.vectors, rows, generator))
         reset = self.dead_codes.reset(self.vectors, self.counts, rows, generator)
-        share = sum_ranks(self.counts.new_tensor(rows[..., 0].numel())) / len(self.counts)
+        fraction = sum_ranks(self.counts.new_tensor(rows[..., 0].numel())) / len(self.counts)
         self.vectors.copy_(torch.where(self.has_started, reset, first))
-        self.counts.copy_(torch.where(self.has_started & ~self.dead_codes.is_dead(self.counts), self.counts, share))
+        self.counts.copy_(torch.where(self.has_started & ~self.dead_codes.is_dead(self.counts), self.counts, fraction))
         self.has_started.fill_(True)

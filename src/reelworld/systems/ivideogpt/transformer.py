@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.config import require
+from reelworld.models.heads import binary_term
 from reelworld.models.parts import WindowDynamics
 from reelworld.nn.conditioning import ActionVector
 from reelworld.nn.decode import gemv
@@ -194,10 +195,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     def _end_term(self, framed_BFSD: Tensor, terminated_BT: Tensor, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
         """Negative log-likelihood of termination on arriving at each later frame."""
         assert self.ended is not None
-        expected_BF = terminated_BT[:, self.layout.context_frames - 1 : -1].float()
-        predicted_BF = self.ended(framed_BFSD[:, :, -1]).squeeze(-1).float()
-        nll_BF = functional.binary_cross_entropy_with_logits(predicted_BF, expected_BF, reduction="none")
-        return (nll_BF * valid_BF).sum(), valid_BF.sum()
+        expected_BF = terminated_BT[:, self.layout.context_frames - 1 : -1]
+        return binary_term(self.ended(framed_BFSD[:, :, -1]).squeeze(-1), expected_BF, valid_BF)
 
     def frame_prior_loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Losses of the frame prior and reward head, which are trained before the rest.
