@@ -106,7 +106,7 @@ def test_forks_are_as_sessions_of_their_own(world: World) -> None:
 
     parent = begun()
     forks = parent.fork(3)
-    assert forks._state.dynamics.cache.common is not None  # what was read is there once
+    assert forks._state.dynamics.cache.prefix is not None  # what was read is there once
     seeds = [generator.get_state() for generator in forks._generators]
     made_together = [forks.step(steps[:, t]) for t in range(1, 7)]  # beyond the window of six frames
     for i, seed in enumerate(seeds):

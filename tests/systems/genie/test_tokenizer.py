@@ -73,9 +73,9 @@ def test_frame_by_frame_is_the_same_as_at_once(given: int) -> None:
     model = made()
     codes = torch.randint(0, 16, (2, 9, 6), generator=torch.Generator().manual_seed(2))
     whole = model.decode(Codes.of(codes))
-    memory = model.begin(Codes.of(codes[:, :given]))
+    memory = model.init_state(Codes.of(codes[:, :given]))
     for t in range(given, 9):
-        frame = model.advance(Codes.of(codes[:, t : t + 1]), memory)
+        frame = model.decode_step(Codes.of(codes[:, t : t + 1]), memory)
         torch.testing.assert_close(frame[:, 0], whole[:, t], atol=1e-5, rtol=1e-5)
 
 
@@ -83,9 +83,9 @@ def test_frame_by_frame_is_the_same_as_at_once(given: int) -> None:
 def test_a_memory_can_be_copied() -> None:
     model = made()
     codes = torch.randint(0, 16, (2, 4, 6), generator=torch.Generator().manual_seed(2))
-    memory = model.begin(Codes.of(codes[:, :3]))
-    both = model.advance(Codes.of(codes[:, 3:]), memory.index_select(torch.tensor([0, 1])))
-    second = model.advance(Codes.of(codes[1:, 3:]), memory.index_select(torch.tensor([1])))
+    memory = model.init_state(Codes.of(codes[:, :3]))
+    both = model.decode_step(Codes.of(codes[:, 3:]), memory.index_select(torch.tensor([0, 1])))
+    second = model.decode_step(Codes.of(codes[1:, 3:]), memory.index_select(torch.tensor([1])))
     torch.testing.assert_close(both[1:], second, atol=1e-6, rtol=1e-5)
 
 
