@@ -72,7 +72,7 @@ class Worlds:
         steered = run / "steered"
         if not (steered / "world.json").is_file():
             words: list[str | Path] = ["--labels", str(LABELS), "--out", steered]
-            self.call("map-actions", run / "world", "--data", self.data / "recording", *words)
+            self.call("actions", run / "world", "--data", self.data / "recording", *words)
         world = json.loads((steered / "world.json").read_text(encoding="utf-8"))
         rows["map"] = world["action_map"]["held_out"]
         if has_tiles:

@@ -23,7 +23,7 @@ world() { # name, size of pocket, minutes, data, then further settings: train, p
   shift 4
   say "$name"
   reelworld train "$system" --data "$OUT/$data" --out "$OUT/$name" --device "$DEVICE" --max-minutes "$minutes" "$@"
-  reelworld export "$OUT/$name" --out "$OUT/keep/$name"
+  reelworld pack "$OUT/$name" --out "$OUT/keep/$name"
   reelworld eval "$OUT/keep/$name" --data "$OUT/$data-test" --train-data "$OUT/$data" --split all --device "$DEVICE" \
     --clips "$(few 2 64)" --free-run-steps "$(few 5 300)" --key-tests "$(few 1 64)" --control-starts "$(few 4 200)" \
     --inverse-steps "$(few 2 800)" --stability-steps "$(few 50 1000)" --stability-runs "$(few 1 8)" \

@@ -10,7 +10,7 @@ record=(reelworld record MiniGrid-DoorKey-8x8-v0 --env-kwargs "{\"highlight\": $
 "${record[@]}" --out "$runs/recording" --episodes 1500
 "${record[@]}" --out "$runs/test-recording" --episodes 128 --seed 1000000
 reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer.steps 1500 --dynamics.steps 2500 --threads 1
-reelworld export "$runs/run" --out "$out" --name "DoorKey" --known-limitations \
+reelworld pack "$runs/run" --out "$out" --name "DoorKey" --known-limitations \
   "The step counter and the time limit of 640 steps are not in the picture: the world never ends an episode by time." \
   "After the goal is reached recordings end, so what happens there is made up; start over." \
   "Larger rooms, other objects and other colours than DoorKey-8x8's have never been seen."

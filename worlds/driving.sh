@@ -10,7 +10,7 @@ reelworld train pocket --data "$runs/recording" --out "$runs/run" --tokenizer.wi
   --tokenizer.steps 20000 --dynamics.width 96 --dynamics.steps 3200 --dynamics.context-noise 0.1 --threads 1
 # its first line is the decoding that drives best on tracks of neither the training nor the report: given to export below
 python benchmarks/driving_decoding.py --world "$runs/run" --data "$runs/val-recording" --split all --out benchmarks/results/driving-decoding.json
-reelworld export "$runs/run" --out "$out" --name "Driving" --passes 2 --temperature 0.9 --known-limitations \
+reelworld pack "$runs/run" --out "$out" --name "Driving" --passes 2 --temperature 0.9 --known-limitations \
   "After some seconds of free driving the road is another one than it was: the world does not remember where it has been." \
   "Far bends appear, move and vanish." \
   "It learned from 120 drives of half a minute; crashes, skids and driving backwards are rare in them."

@@ -95,7 +95,7 @@ def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) 
         "It fades.",
         "It forgets.",
     ]
-    assert main(["export", str(folder.parent), "--out", str(copy), *words]) == 0
+    assert main(["pack", str(folder.parent), "--out", str(copy), *words]) == 0
     whole, packed = World.load(folder), World.load(copy)
     assert (packed.info.name, packed.info.sampler.steps, packed.info.sampler.temperature) == ("Shared", 4, 0.5)
     assert packed.info.known_limitations == ("It fades.", "It forgets.") and packed.info.metrics is None
@@ -111,7 +111,7 @@ def test_a_packed_world_has_half_the_weights_and_its_own_decoding(folder: Path) 
 def test_a_copy_onto_itself_is_refused(folder: Path, capsys: pytest.CaptureFixture) -> None:
     before = (folder / "dynamics.safetensors").read_bytes()
     for words in ([str(folder)], [str(folder.parent)]):
-        assert main(["export", *words, "--out", str(folder)]) == 2
+        assert main(["pack", *words, "--out", str(folder)]) == 2
         assert "is the world itself" in capsys.readouterr().err
     assert (folder / "dynamics.safetensors").read_bytes() == before
 

@@ -27,11 +27,11 @@ VERBS: dict[str, tuple[str, str]] = {
     "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
     "train": ("reelworld.cli.train", "turn recordings into a world"),
     "import": ("reelworld.cli.import_checkpoint", "turn published checkpoints of another system into a world"),
-    "map-actions": ("reelworld.cli.map_actions", "map real actions to the latent ones of a world trained on video"),
+    "actions": ("reelworld.cli.actions", "map real actions to the latent ones of a world trained on video"),
     "eval": ("reelworld.cli.eval", "measure a world on episodes it has not seen; write a report"),
     "generate": ("reelworld.cli.generate", "continue a clip or an image, write mp4, gif, png or npz"),
     "play": ("reelworld.cli.play", "play a world in the browser"),
-    "export": ("reelworld.cli.export", "write a copy of a world to share: half the bytes, a name, known limitations"),
+    "pack": ("reelworld.cli.pack", "write a copy of a world to share: half the bytes, a name, known limitations"),
     "bench": ("reelworld.cli.bench", "measure how fast a world encodes, steps and decodes"),
     "systems": ("reelworld.cli.systems", "list the systems, their presets and sizes"),
 }

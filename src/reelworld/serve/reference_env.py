@@ -164,7 +164,7 @@ class SideBySide:
             if "latent" in world.spec.actions:
                 raise UserError(
                     f"this world has latent actions, {name} has {expected.n} of its own; map them first: "
-                    "reelworld map-actions WORLD --data RECORDINGS"
+                    "reelworld actions WORLD --data RECORDINGS"
                 )
             if [(spec.kind, spec.n) for spec in specs] != [(expected.kind, expected.n)]:
                 actual = ", ".join(f"{spec.n} {spec.kind} ones ({key})" for key, spec in world.spec.actions.items())

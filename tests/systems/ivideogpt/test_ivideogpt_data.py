@@ -37,7 +37,9 @@ TINY += ["--size", "32", "--fit", "stretch", "--precision", "fp32", "--log-every
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three data sets of other sizes and other actions."""
     monkeypatch.setenv("REELWORLD_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("reelworld.worlds.world.write_card", lambda folder, info, film: None)  # longer than the training
+    monkeypatch.setattr(
+        "reelworld.worlds.world.write_card", lambda folder, info, film: None
+    )  # longer than the training
     rows = {"arm": np.zeros((20, 4), np.float32), "keys": np.arange(20) % 3}
     for number, name in enumerate(("arm", "keys", "film")):
         (tmp_path / name).mkdir()

@@ -1,4 +1,4 @@
-"""``reelworld map-actions``: the table of a game that is known, what it prints and keeps, and what it refuses."""
+"""``reelworld actions``: the table of a game that is known, what it prints and keeps, and what it refuses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(saved: Path, tmp_path: Path) -> Path:
 
 
 def words(run: Path, *more: object) -> list[str]:
-    return ["map-actions", str(run), "--allow-code", ALLOWED, *map(str, more)]
+    return ["actions", str(run), "--allow-code", ALLOWED, *map(str, more)]
 
 
 def loaded(folder: Path) -> World:
@@ -263,7 +263,7 @@ def test_worlds_that_cannot_be_mapped(run: Path, tmp_path: Path, capsys: pytest.
     data = write(tmp_path / "data")
     info = DataInfo(height=64, width=64, actions={"action": ActionSpec(kind="discrete", n=5)})
     tiny_world("pocket", info).save(tmp_path / "given")
-    line = refused(tmp_path, capsys, "map-actions", tmp_path / "given", "--data", data)
+    line = refused(tmp_path, capsys, "actions", tmp_path / "given", "--data", data)
     assert "no latent actions to map: it takes the actions that were recorded" in line
     assert "nothing to undo" in refused(tmp_path, capsys, *words(run, "--undo"))
     assert "either --data" in refused(tmp_path, capsys, *words(run))

@@ -4,8 +4,8 @@ Metrics of the old weights are left out, because they do not hold to the last di
 with `reelworld eval COPY --data ... --card`.
 
 Examples:
-  reelworld export runs/doors --out doors
-  reelworld export runs/cars --out cars --name "Driving" --passes 4 --known-limitations "Bends may fork."
+  reelworld pack runs/doors --out doors
+  reelworld pack runs/cars --out cars --name "Driving" --passes 4 --known-limitations "Bends may fork."
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reelworld.types import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of ``reelworld export``."""
+    """Flags of ``reelworld pack``."""
 
     world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world, or of the run that made it."""

@@ -12,9 +12,9 @@ resulting map is stored in the world: play, generate, eval, gymnasium and Python
 Vectors are cut into low, middle and high in each dimension. Weights are unchanged; --undo removes the map.
 
 Examples:
-  reelworld map-actions runs/found/world --data recordings/labelled
-  reelworld map-actions runs/found/world --data recordings/labelled --labels 1000 --out runs/found/mapped
-  reelworld map-actions runs/found/world --undo
+  reelworld actions runs/found/world --data recordings/labelled
+  reelworld actions runs/found/world --data recordings/labelled --labels 1000 --out runs/found/mapped
+  reelworld actions runs/found/world --undo
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Flags of ``reelworld map-actions``."""
+    """Flags of ``reelworld actions``."""
 
     world: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="WORLD")]
     """Folder of a world with latent actions, or of the run that made it."""
