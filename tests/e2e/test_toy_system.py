@@ -68,6 +68,10 @@ def test_it_trains_saves_loads_and_plays(
         client.send(type="act", id=1, actions={next(iter(world.spec.actions)): 1})
         assert client.message()["input"] == 1
 
+    words = ["--data", str(recordings), "--clips", "2", "--single-steps", "10", "--free-run-steps", "4"]
+    words += ["--control-starts", "2", "--inverse-steps", "2", "--stability-steps", "0"]
+    assert main(["eval", str(out), *words, "--out", str(out)]) == 0
+    assert (out / "report.html").stat().st_size > 1000
     assert main(["generate", str(out), "--frames", "3", "--out", str(tmp_path / "clip.npz")]) == 0
     assert main(["systems"]) == 0 and "toy:small" in capsys.readouterr().out
 

@@ -368,7 +368,11 @@ ONE_STEP = Section(
     measure=measure_one_step,
 )
 SECTIONS = (
-    Section(name="tokenizer", applies=_has_tiles, measure=measure_reconstruction),
+    Section(
+        name="tokenizer",
+        applies=lambda spec, data, _config: data.has_tiles and bool(spec.grids),
+        measure=measure_reconstruction,
+    ),
     ONE_STEP,
     Section(
         name="samples",

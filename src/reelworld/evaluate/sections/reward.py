@@ -137,4 +137,5 @@ SECTION = Section(
     description="From true frames, one step under the true action: the expected reward and the probability that the "
     "episode ends.",
     measure=measure,
+    applies=lambda spec, _data, _config: spec.likelihood is not None,
 )

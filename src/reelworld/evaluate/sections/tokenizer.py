@@ -139,4 +139,5 @@ SECTION = Section(
     description="The tokenizer turns {method} compared with themselves after that round trip; nothing is predicted "
     "yet.",
     measure=measure,
+    applies=lambda spec, _data, _config: bool(spec.grids),
 )
