@@ -100,7 +100,7 @@ def test_codes_become_int64():
 def test_mistakes_are_named(windows):
     with pytest.raises(UserError, match="batch size is 0"):
         Loader(windows, 0, 0)
-    with pytest.raises(UserError, match="weighted share"):
+    with pytest.raises(UserError, match="weighted fraction"):
         Loader(windows, 1, 0, weighted_fraction=2.0)
     for weights in (np.ones(3), np.zeros(len(windows)), np.full(len(windows), np.nan)):
         with pytest.raises(UserError, match="finite numbers"):

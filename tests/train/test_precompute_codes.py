@@ -56,11 +56,11 @@ def test_an_interrupted_encoding_goes_on(tmp_path: Path, dataset: Dataset, token
     whole = precompute_codes(dataset, tokenizer, tmp_path / "whole", console=QUIET)
     inner, calls = tokenizer.encode, []
 
-    def encode(video: torch.Tensor, context: object = None) -> object:
+    def encode(video: torch.Tensor) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return inner(video, context)
+        return inner(video)
 
     tokenizer.encode = encode
     with pytest.raises(KeyboardInterrupt):
