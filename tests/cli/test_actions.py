@@ -164,7 +164,7 @@ def test_other_verbs_take_a_mapped_world(verb: str, run: Path, tmp_path: Path) -
     few = {
         "eval": [
             *["--data", data, "--clips", 2, "--single-steps", 4, "--free-run-steps", 3, "--tiles", "no"],
-            *["--control-starts", 4, "--inverse-steps", 1, "--drift-steps", 0],
+            *["--control-starts", 4, "--inverse-steps", 1, "--stability-steps", 0],
         ],
         "generate": ["--out", tmp_path / "film.npz", "--actions", "1,2,3,4,0", "--frames", 5],
         "bench": ["--steps", 5, "--warmup", 1, "--threads", 1, "--allow-busy"],

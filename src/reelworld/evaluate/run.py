@@ -35,6 +35,8 @@ from reelworld.evaluate.report.videos import Videos, encode_videos, write_videos
 from reelworld.evaluate.results import FORMAT_VERSION, Metric, SectionResult, Series, plain, read_training_log
 from reelworld.evaluate.samples import EvalData, Evaluation, Progress, reconstruct
 from reelworld.evaluate.sections import (
+    Details,
+    Section,
     controllability,
     likelihood,
     prediction,
@@ -45,7 +47,6 @@ from reelworld.evaluate.sections import (
     video_metrics,
 )
 from reelworld.evaluate.sections.fvd import check_enough, load_detector
-from reelworld.evaluate.sections.section import Details, Section
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.files import write_json
 from reelworld.media import write_file
@@ -127,7 +128,8 @@ def evaluate(
     own = world.system.sections() if world.system else ()
     sections = [s for s in (*SECTIONS, *own) if s.applies(evaluation.spec, evaluation.data, config)]
     results: dict[str, SectionResult] = {}
-    videos, costs = Videos(), {}
+    videos = Videos()
+    costs: dict[str, float] = {}
     with torch.inference_mode():
         for i, section in enumerate(sections):
             progress(section.name.replace("_", " "), 0.05 + 0.9 * i / len(sections))

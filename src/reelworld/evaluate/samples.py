@@ -135,10 +135,16 @@ class Starts:
     def take(self, rows: np.ndarray) -> Starts:
         """Return the starts of these numbers, in this order; a number may occur more than once."""
 
-        def some(value: Any) -> Any:
-            return {k: v[rows] for k, v in value.items()} if isinstance(value, Mapping) else value[rows]
-
-        return Starts(**{name: None if value is None else some(value) for name, value in vars(self).items()})
+        return Starts(
+            clip=self.clip[rows],
+            context=self.context[rows],
+            context_actions={k: v[rows] for k, v in self.context_actions.items()},
+            actions={k: v[rows] for k, v in self.actions.items()},
+            future=self.future[rows],
+            valid=self.valid[rows],
+            first=self.first[rows],
+            class_id=None if self.class_id is None else self.class_id[rows],
+        )
 
 
 # ---------------------------------------------------------------------- rollouts

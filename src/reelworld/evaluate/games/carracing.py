@@ -20,7 +20,7 @@ from reelworld.evaluate.metrics import db, squared_error
 from reelworld.evaluate.protocol import BLOCK, EvalConfig, fixed_clip, given_frames
 from reelworld.evaluate.results import Metric, MetricBuilder, Series, Text, Unit, not_applicable
 from reelworld.evaluate.samples import EvalData, Evaluation, Starts
-from reelworld.evaluate.sections.section import Details, Item, Section
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.evaluate.sections.simulator import FIRST_SEED, has_simulator, open_simulator
 from reelworld.models.samplers import SamplerConfig
 from reelworld.types import ActionSpec, Clip, ModelSpec, UserError

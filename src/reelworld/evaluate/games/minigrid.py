@@ -25,7 +25,7 @@ from reelworld.evaluate.metrics import COPY, FROZEN
 from reelworld.evaluate.protocol import EvalConfig, given_frames
 from reelworld.evaluate.results import Metric, MetricBuilder, Text
 from reelworld.evaluate.samples import EvalData, Evaluation, Starts, roll
-from reelworld.evaluate.sections.section import Item, Section
+from reelworld.evaluate.sections import Item, Section
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.types import Clip, ModelSpec
 from reelworld.worlds.world import World
@@ -160,14 +160,14 @@ def fresh_key_tests(info: DataInfo, context: int, n_tests: int, seed: int) -> li
 
 
 def _play(simulator: Simulator, policy: Policy, seed: int, stream: str) -> Clip:
-    frames, actions = [simulator.reset(seed)], []
+    frames, actions = [simulator.reset(seed)], [0]  # the last row is padding
     for action in itertools.islice(policy(simulator, np.random.default_rng(seed)), MAX_STEPS):
         _, terminated, truncated = simulator.step(action)
         frames.append(simulator.frame())
-        actions.append(int(action))
+        actions.insert(-1, int(np.asarray(action)))
         if terminated or truncated:
             break
-    return Clip(frames=np.stack(frames), actions={stream: np.array([*actions, 0])}, source=f"fresh-{seed}")
+    return Clip(frames=np.stack(frames), actions={stream: np.array(actions)}, source=f"fresh-{seed}")
 
 
 def measure_events(evaluation: Evaluation) -> Iterator[Item]:

@@ -18,8 +18,7 @@ from reelworld.evaluate.metrics import COPY, FROZEN, bootstrap
 from reelworld.evaluate.protocol import EvalConfig, fixed_clip, recorded_clips
 from reelworld.evaluate.results import Metric, MetricBuilder, Series, Text
 from reelworld.evaluate.samples import EvalData, Evaluation, Starts, draws_futures, reconstruct, roll
-from reelworld.evaluate.sections import prediction
-from reelworld.evaluate.sections.section import Item, Section
+from reelworld.evaluate.sections import Item, Section, prediction
 from reelworld.evaluate.sections.tokenizer import MAX_CLIPS, MAX_FRAMES
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.types import Clip, ModelSpec

@@ -29,8 +29,8 @@ from reelworld.evaluate.samples import (
     shuffled_actions,
     uniform_actions,
 )
+from reelworld.evaluate.sections import Item, Section
 from reelworld.evaluate.sections.inverse_dynamics import N_FRAMES, InverseDynamics, trained
-from reelworld.evaluate.sections.section import Item, Section
 from reelworld.types import UserError
 from reelworld.worlds.provenance import merge_of
 from reelworld.worlds.world import World

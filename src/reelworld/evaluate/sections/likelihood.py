@@ -21,7 +21,7 @@ import torch
 from reelworld.evaluate.protocol import fixed_clip
 from reelworld.evaluate.results import MetricBuilder, Text
 from reelworld.evaluate.samples import Evaluation
-from reelworld.evaluate.sections.section import Details, Item, Section
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.models.world_model import Context
 from reelworld.nn.pixels import to_float
 from reelworld.types import Clip

@@ -21,10 +21,9 @@ import numpy as np
 from reelworld.evaluate.metrics import COPY, FROZEN, db, exact_frames, squared_error
 from reelworld.evaluate.protocol import fixed_clip
 from reelworld.evaluate.report.videos import choose_rollouts, choose_samples
-from reelworld.evaluate.results import Metric, MetricBuilder, Series, Text
+from reelworld.evaluate.results import Metric, MetricBuilder, Series, Text, Unit
 from reelworld.evaluate.samples import Evaluation, Starts, draws_futures, encode, reconstruct
-from reelworld.evaluate.sections.section import Details, Item, Section
-from reelworld.types import ModelSpec
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.worlds.world import World
 
 CEILING = "tokenizer alone"
@@ -142,10 +141,11 @@ def horizon_metrics(
             beside = {COPY: errors[COPY][:, 0]}
             yield make.psnr(name, errors["world"][:, 0], mask=mask, baselines=beside)
     at_horizons = np.array(horizons) - 1
-    for name, label, y_label, unit, values in (
+    kinds: list[tuple[str, str, str, Unit, Values]] = [
         ("prediction_psnr", "PSNR by horizon", "PSNR", "dB", errors),
         ("prediction_exact", "Exact frames by horizon", "share", "share", exact),
-    ):
+    ]
+    for name, label, y_label, unit, values in kinds:
         yield make.series(
             name,
             label,
@@ -153,7 +153,7 @@ def horizon_metrics(
             horizons,
             x_label="steps ahead",
             y_label=y_label,
-            unit=unit,  # type: ignore[arg-type]
+            unit=unit,
             mask=starts.valid[:, at_horizons],
         )
 
@@ -314,10 +314,6 @@ def _to_other_starts(actual: np.ndarray, clip: np.ndarray) -> np.ndarray:
     return np.where(n > 0, np.nansum(distance, 1) / np.maximum(n, 1), np.nan)
 
 
-def _has_futures(spec: ModelSpec, _data: object, config: object) -> bool:
-    return draws_futures(spec, config)  # type: ignore[arg-type]
-
-
 UNDER_ACTIONS = "predicts on its own under the recorded actions"
 ALONE = "draws one future of many: the mean of several, in the section above, is the fair comparison"
 PLAYED = " while the recorded actions are played"
@@ -332,7 +328,7 @@ SAMPLES = Section(
     description="This world takes no actions, so the future is open. From each of {starts} starts {k} futures are "
     "drawn. Their per-pixel mean is the world's best guess and should beat repeating the last frame; a single sample "
     "may be plausible and still not be the recorded future.",
-    applies=_has_futures,
+    applies=lambda spec, _data, config: draws_futures(spec, config),
     measure=measure_samples,
 )
 HORIZONS = Section(

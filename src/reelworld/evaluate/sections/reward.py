@@ -13,7 +13,7 @@ import numpy as np
 from reelworld.evaluate.metrics import bootstrap
 from reelworld.evaluate.results import Metric, MetricBuilder, Text
 from reelworld.evaluate.samples import Evaluation
-from reelworld.evaluate.sections.section import Item, Section
+from reelworld.evaluate.sections import Item, Section
 from reelworld.types import Clip, Score
 
 MEAN, ZERO, NEVER, CHANCE = "always the mean reward", "always zero", "never ends", "chance"

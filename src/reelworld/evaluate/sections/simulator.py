@@ -21,7 +21,7 @@ from reelworld.evaluate.metrics import COPY, squared_error
 from reelworld.evaluate.protocol import EvalConfig, given_frames
 from reelworld.evaluate.results import Metric, Text, not_applicable
 from reelworld.evaluate.samples import CONTROL_HORIZONS, EvalData, Evaluation, Starts, roll
-from reelworld.evaluate.sections.section import Item, Section
+from reelworld.evaluate.sections import Item, Section
 from reelworld.types import Clip, ModelSpec, UserError
 from reelworld.worlds.provenance import game_of
 

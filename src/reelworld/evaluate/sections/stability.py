@@ -17,7 +17,7 @@ import numpy as np
 from reelworld.evaluate.protocol import BLOCK, fixed_clip, given_frames, read_episode
 from reelworld.evaluate.results import Metric, MetricBuilder, Series, Text, not_applicable
 from reelworld.evaluate.samples import Evaluation, Starts, roll_long
-from reelworld.evaluate.sections.section import Details, Item, Section
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.evaluate.sections.simulator import play_actions
 from reelworld.types import Clip, UserError
 
@@ -200,8 +200,9 @@ def block_metrics(
     whole = {name: np.concatenate(rows) for name, rows in others.items() if any(map(len, rows))}
     within, make = real.within(blocks), MetricBuilder(TEXTS, np.arange(len(runs)), seed)
     all_within = {name: float(v.all(-1).mean()) for name, v in whole.items()}
-    yield make.fraction("stability_within", within.all(-1), "blocks", baselines=all_within)
-    yield make.fraction("stability_last_within", within.all(-1)[:, -1], "runs", baselines=ends)
+    every = np.asarray(within.all(-1))
+    yield make.fraction("stability_within", every, "blocks", baselines=all_within)
+    yield make.fraction("stability_last_within", every[:, -1], "runs", baselines=ends)
     for k, name in enumerate(NUMBERS):
         alone = {other: float(v[:, k].mean()) for other, v in whole.items()}
         yield make.fraction(f"stability_{name}", within[..., k], "blocks", baselines=alone)

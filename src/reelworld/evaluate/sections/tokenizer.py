@@ -13,7 +13,7 @@ from reelworld.evaluate.metrics import bootstrap, db, perplexity
 from reelworld.evaluate.protocol import fixed_clip
 from reelworld.evaluate.results import Metric, MetricBuilder, Text
 from reelworld.evaluate.samples import Evaluation, encode, reconstruct
-from reelworld.evaluate.sections.section import Details, Item, Section
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.types import ModelSpec
 
 MAX_FRAMES = 64

@@ -12,7 +12,7 @@ Shapes: n starts, K samples, T frames, F future frames, H W pixel rows and colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ from reelworld.evaluate.metrics import COPY, db
 from reelworld.evaluate.protocol import EvalConfig, Protocol, fixed_clip, future_frames, given_frames
 from reelworld.evaluate.results import Metric, MetricBuilder, Text, Unit
 from reelworld.evaluate.samples import EvalData, Evaluation, Starts, draws_futures, reconstruct
+from reelworld.evaluate.sections import Details, Item, Section
 from reelworld.evaluate.sections.fvd import check_enough, fvd_metric
-from reelworld.evaluate.sections.section import Details, Item, Section
 from reelworld.nn.perceptual import LPIPS
 from reelworld.types import ModelSpec
 from reelworld.worlds.world import World
@@ -148,9 +148,11 @@ def measure(evaluation: Evaluation) -> Iterator[Item]:
         predicted, copied = (
             frame_scores(pairs.actual, clips, evaluation.lpips) for clips in (pairs.predicted, pairs.copied)
         )
-        sizes = (n_frames, len(np.unique(pairs.clip)), n_samples)
-        count = default_metrics if protocol == "default" else published_metrics
-        yield from count(make, predicted, copied, evaluation.published, spec, sizes)
+        if protocol == "default":
+            yield from default_metrics(make, predicted, copied)
+        else:
+            sizes = (n_frames, len(np.unique(pairs.clip)), n_samples)
+            yield from published_metrics(make, predicted, copied, evaluation.published, spec, sizes)
     else:
         length = str(future_frames(spec) + context)
         yield make.build("clips_missing", NOTHING, "", 0, "clips", n_clips=0, frames=length)
@@ -158,6 +160,8 @@ def measure(evaluation: Evaluation) -> Iterator[Item]:
         yield make.build("lpips_missing", NOTHING, "", 0, "clips", n_clips=0)
 
 
+Tables = Sequence[Mapping[str, Any]]
+"""Contents of a system's published.json."""
 Scores = Mapping[str, np.ndarray]
 """"error" (squared), "ssim" and "lpips" of each frame, float64 (n, K, T)."""
 
@@ -177,7 +181,7 @@ def frame_scores(actual: np.ndarray, predicted: np.ndarray, network: LPIPS | Non
     return {name: np.stack(rows) for name, rows in scores.items()}
 
 
-def default_metrics(make: MetricBuilder, predicted: Scores, copied: Scores, *_: Any) -> Iterator[Metric]:
+def default_metrics(make: MetricBuilder, predicted: Scores, copied: Scores) -> Iterator[Metric]:
     """Take means over starts, samples and frames."""
     for name, values in predicted.items():
         k, beside, trials = str(values.shape[1]), {COPY: copied[name]}, "future frames"
@@ -191,16 +195,15 @@ def published_metrics(
     make: MetricBuilder,
     predicted: Scores,
     copied: Scores,
-    tables: Any = (),
-    spec: ModelSpec | None = None,
-    sizes: tuple[int, int, int] = (0, 0, 0),
+    tables: Tables,
+    spec: ModelSpec,
+    sizes: tuple[int, int, int],
 ) -> Iterator[Metric]:
     """Take the mean over frames, then the best sample, then the mean over clips."""
     for name, values in predicted.items():
         key, k = ("psnr" if name == "error" else name), str(values.shape[1])
         beside: dict[str, np.ndarray | float] = {COPY: _best(name, copied[name])}
-        if spec is not None:
-            beside |= published_numbers(tables, spec, f"best_{key}", *sizes)
+        beside |= published_numbers(tables, spec, f"best_{key}", *sizes)
         unit: Unit = "dB" if name == "error" else ""
         yield make.mean(f"best_{key}", _best(name, values), "starts", unit, baselines=beside, k=k)
 
@@ -213,7 +216,7 @@ def _best(name: str, values: np.ndarray) -> np.ndarray:
 
 
 def published_numbers(
-    tables: Any, spec: ModelSpec, metric: str, n_frames: int, n_clips: int, n_samples: int
+    tables: Tables, spec: ModelSpec, metric: str, n_frames: int, n_clips: int, n_samples: int
 ) -> dict[str, float]:
     """Return "system on data, published" -> its number, for models of a table's size, context and kind, without goals.
 

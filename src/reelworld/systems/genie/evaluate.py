@@ -24,7 +24,7 @@ from reelworld.evaluate.metrics import Interval, bootstrap, entropy, fraction_in
 from reelworld.evaluate.protocol import open_like
 from reelworld.evaluate.results import Metric, MetricBuilder, Text, Unit
 from reelworld.evaluate.samples import Evaluation
-from reelworld.evaluate.sections.section import Item, Section
+from reelworld.evaluate.sections import Item, Section
 from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
 from reelworld.models.latent_action import STREAM
 from reelworld.train.console import Display
