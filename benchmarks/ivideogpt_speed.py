@@ -35,12 +35,14 @@ from reelworld.data.dataset import DataInfo
 from reelworld.models.samplers import SamplerConfig, TokenSampler
 from reelworld.nn.pixels import to_float
 from reelworld.systems import find_system
-from reelworld.systems.ivideogpt import train as ivideogpt
+from reelworld.systems.ivideogpt.config import PRESETS
 from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN
+from reelworld.systems.ivideogpt.model import build
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.systems.ivideogpt.transformer_state import IVideoGPTState
+from reelworld.train.config import OptimConfig
 from reelworld.train.optim import make_optimizer
-from reelworld.train.stage import OptimConfig
+from reelworld.train.world import untrained
 from reelworld.types import ActionSpec, Batch, Codes, Conditions
 from reelworld.worlds.world import World
 
@@ -52,9 +54,8 @@ GREEDY, BOLD = TokenSampler(SamplerConfig(temperature=0.0)), TokenSampler(Sample
 
 def make_world(size: str) -> World:
     """Build a world of random weights: "oxe_64", or "tiny" to try this file."""
-    config = replace(find_system("ivideogpt").presets[size], actions="given")
-    side = 64
-    world = ivideogpt.untrained(config, DataInfo(height=side, width=side, fps=3.0, actions={"action": ACTION}), SEED)
+    system, info = find_system("ivideogpt"), DataInfo(height=64, width=64, fps=3.0, actions={"action": ACTION})
+    world = untrained(system, replace(PRESETS[size], actions="given"), info, SEED)
     torch.nn.init.normal_(world.dynamics.head.weight, std=0.1)  # so that greedy draws are not near ties
     return world
 
@@ -222,8 +223,9 @@ def count_prefills(world: World) -> int:
 
 def learning(size: str, steps: int, threads: int) -> list[dict[str, Any]]:
     """Measure training steps of the transformer, both ways in turn."""
-    config = replace(find_system("ivideogpt").presets[size], actions="none", attn_dropout=0.0)
-    parts: Any = ivideogpt.build(config, DataInfo(height=64, width=64))
+    preset = PRESETS[size]
+    config = replace(preset, actions="none", dynamics=replace(preset.dynamics, attn_dropout=0.0))
+    parts: Any = build(config, DataInfo(height=64, width=64)).parts
     model: IVideoGPTTransformer = parts["dynamics"].train()
     tokenizer: ContextVQGAN = parts["tokenizer"]
     grids, shape = tokenizer.config.grids(), (1, config.clip_frames)

@@ -20,8 +20,8 @@ import torch
 from harness import idle_state, keep_speed, speed_flags
 
 from reelworld.data.dataset import DataInfo
-from reelworld.systems import find_system
-from reelworld.systems.videogpt import train as videogpt
+from reelworld.systems.videogpt.config import SMALL
+from reelworld.systems.videogpt.model import build
 from reelworld.types import Batch, Codes
 
 WAYS: dict[str, dict[str, str]] = {
@@ -35,9 +35,7 @@ SECONDS = 6.0
 def learn(threads: int) -> float:
     """Train the prior of videogpt:small on random codes; steps per second."""
     torch.set_num_threads(threads)
-    prior = videogpt.build(
-        find_system("videogpt").presets["small"], DataInfo(fps=10.0, height=64, width=64, actions={})
-    )["dynamics"]
+    prior = build(SMALL, DataInfo(fps=10.0, height=64, width=64, actions={})).parts["dynamics"]
     prior.codebook.normal_()  # type: ignore[operator, union-attr]
     batch = Batch(codes=Codes.of(torch.randint(0, 32, (2, 4, 64))))
     optimizer = torch.optim.Adam(prior.parameters(), 1e-3)
