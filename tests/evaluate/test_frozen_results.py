@@ -191,7 +191,10 @@ def same(actual: Any, expected: Any, where: str) -> None:
         assert actual == expected, where
 
 
-@pytest.mark.parametrize("name", CASES)
+QUICK = ("doorkey", "videogpt-none", "genie-latent")
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])
 def test_figures_are_as_they_were(name: str, tmp_path: Path) -> None:
     if name in SIMULATORS:
         pytest.importorskip("minigrid" if name == "doorkey" else "Box2D")
