@@ -208,9 +208,9 @@ def train_world(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
         set_threads(loop.threads)
-        data = TrainingData(dataset, config, training.folder)
+        clips = TrainingData(dataset, config, training.folder)
         train(
-            system.module("train").stages(config, model, data),
+            system.module("train").stages(config, model, clips),
             training,
             model.parts,
             seed=config.seed,
@@ -219,7 +219,7 @@ def train_world(
             log_every=loop.log_every,
             console=console,
         )
-        finished = finish(system, config, model, data)
+        finished = finish(system, config, model, clips)
         made = {**finished.info.provenance, "training": _how_it_was_made(out)}
         finished.info = replace(finished.info, provenance=made)
         finished.save(world)

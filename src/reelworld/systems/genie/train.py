@@ -50,7 +50,7 @@ def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[St
         validate=clip_check(tokenizer, data.clips("val", config.clip_frames)),
     )
     if config.actions == "latent":
-        latent_actions = take(model.parts, "latent_actions", LatentActionModel)
+        latent_actions = take(model.parts, "latent_actions", LatentActionModel)  # type: ignore[type-abstract]
         yield from latent_stage(config, latent_actions, data)
         data.dataset = with_pseudo_labels(data.dataset, latent_actions)
     loader = Loader(data.clips("train", config.clip_frames), config.dynamics.batch, config.seed)
@@ -78,7 +78,9 @@ def latent_stage(config: Config, model: LatentActionModel, data: TrainingData) -
         clip_frames=options.clip_frames,
         validate=check,
     )
-    model.merge(some_clips(clips, MERGED_ON).to(next(model.parameters()).device).video)
+    video = some_clips(clips, MERGED_ON).to(next(model.parameters()).device).video
+    assert video is not None
+    model.merge(video)
     if (found := check())["val_perplexity"] < LEAST_PERPLEXITY:
         log.warning(
             "the latent actions collapsed: %.0f of %d codes are used (perplexity %.1f), so the keys will do nothing; "
