@@ -11,7 +11,6 @@ import math
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +137,8 @@ def moving_square(seed: int, n_frames: int, info: DataInfo) -> Clip:
 
 def tiny(system: str, kind: str) -> World:
     """Build the tiny world of a system; latent actions are not merged, which only training does."""
-    config = tiny_config(system)
-    return untrained(system, kind, replace(config, learned_codes=0) if kind == "latent" else config)
+    changes = {"latent_actions__learned_codes": 0} if kind == "latent" else {}
+    return untrained(system, kind, tiny_config(system, **changes))
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
