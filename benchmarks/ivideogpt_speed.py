@@ -56,7 +56,7 @@ def make_world(size: str) -> World:
     """Build a world of random weights: "oxe_64", or "tiny" to try this file."""
     system, info = find_system("ivideogpt"), DataInfo(height=64, width=64, fps=3.0, actions={"action": ACTION})
     world = untrained(system, replace(PRESETS[size], actions="given"), info, SEED)
-    torch.nn.init.normal_(world.dynamics.head.weight, std=0.1)  # so that greedy draws are not near ties
+    torch.nn.init.normal_(world.model.dynamics.head.weight, std=0.1)  # so that greedy draws are not near ties
     return world
 
 
@@ -71,7 +71,7 @@ class Ours:
     """n streams that step as a session steps them, with the time of both halves."""
 
     def __init__(self, world: World, dynamics: IVideoGPTTransformer, state: IVideoGPTState, memory: Any) -> None:
-        self.dynamics, self.tokenizer, self.state, self.memory = dynamics, world.tokenizer, state, memory
+        self.dynamics, self.tokenizer, self.state, self.memory = dynamics, world.model.tokenizer, state, memory
         n = len(state.reward)
         self.told = Conditions(actions={"action": torch.full((n, 1, ACTION.n), 0.5)})
         self.generators = [torch.Generator().manual_seed(SEED + i) for i in range(n)]
@@ -101,7 +101,7 @@ class Ours:
 
 def begin(world: World, dynamics: IVideoGPTTransformer) -> tuple[Codes, IVideoGPTState]:
     """Read the first frames."""
-    codes = world.tokenizer.encode(first_frames(world))
+    codes = world.model.tokenizer.encode(first_frames(world))
     before = Conditions(actions={"action": torch.zeros(1, codes.video.shape[1] - 1, ACTION.n)})
     return codes, dynamics.prefill(codes, before)
 
@@ -112,12 +112,12 @@ def check_same(world: World, codes: Codes, state: IVideoGPTState) -> None:
     Raises:
         SystemExit: If they differ.
     """
-    ours = Ours(world, world.dynamics, state.index_select(torch.zeros(1, dtype=torch.int64)), None)
-    published = PublishedSteps(world.dynamics, world.tokenizer, codes)
+    ours = Ours(world, world.model.dynamics, state.index_select(torch.zeros(1, dtype=torch.int64)), None)
+    published = PublishedSteps(world.model.dynamics, world.model.tokenizer, codes)
 
     def legal(logits: Tensor, generator: Any) -> Tensor:
         """Ours never draws ids that no later frame has."""
-        ids = world.dynamics.layout.frame_ids
+        ids = world.model.dynamics.layout.frame_ids
         return logits[:, ids].argmax(-1) + ids.start
 
     greedy: Any = legal
@@ -145,7 +145,7 @@ def bytes_of(dynamics: IVideoGPTTransformer, n_streams: int, is_shared: bool) ->
 
 def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[dict[str, Any]]:
     """Measure frames, all ways in turn."""
-    wide, tokenizer = world.dynamics, world.tokenizer
+    wide, tokenizer = world.model.dynamics, world.model.tokenizer
     half = IVideoGPTTransformer(wide.config).eval()
     half.load_state_dict(wide.state_dict())
     half.bfloat16()
@@ -212,12 +212,12 @@ def drawn(way: Ours, limit: float, memory: Memory) -> dict[str, Any]:
 
 def count_prefills(world: World) -> int:
     """Count how often the context is read when a session forks into candidates that step."""
-    calls, original = [], world.dynamics.prefill
-    world.dynamics.prefill = lambda *given: (calls.append(1), original(*given))[1]
+    calls, original = [], world.model.dynamics.prefill
+    world.model.dynamics.prefill = lambda *given: (calls.append(1), original(*given))[1]
     session = world.session(1, SEED)
     session.reset(np.zeros((1, world.info.context_frames, world.info.height, world.info.width, 3), np.uint8))
     session.fork(CANDIDATES).step()
-    del world.dynamics.prefill
+    del world.model.dynamics.prefill
     return len(calls)
 
 

@@ -32,7 +32,7 @@ def made(tmp_path_factory):
     world = tiny_world("pocket", dataset.info, seed=0)
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
-    world.starts = [dataset.read(i, 0, 2) for i in dataset.indices("val")]
+    world.initial_contexts = [dataset.read(i, 0, 2) for i in dataset.indices("val")]
     world.save(folder / "run" / "world")
     return folder
 
@@ -223,7 +223,7 @@ def test_generate_names_a_wrong_temperature_and_actions_for_a_world_without(made
     assert capsys.readouterr().err == "error: --temperature is -1.0; it must be from 0 to 10.\n"
     info = replace(Dataset.open(made / "data").info, actions={})
     world = tiny_world("pocket", info, seed=0, actions="none")
-    world.starts = [replace(Dataset.open(made / "data").read(0, 0, 2), actions={})]
+    world.initial_contexts = [replace(Dataset.open(made / "data").read(0, 0, 2), actions={})]
     world.save(tmp_path / "film")
     assert main(["generate", str(tmp_path / "film"), "--actions", "1,2", *out]) == 2
     assert "this world takes no actions" in capsys.readouterr().err

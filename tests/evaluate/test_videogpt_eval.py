@@ -26,7 +26,7 @@ FEW = ["--clips", "3", "--samples", "2", "--train-clips", "12", "--threads", "1"
 def save_world(folder, dataset, **changes):
     world = tiny_world("videogpt", dataset.info, seed=0, **changes)
     with torch.no_grad():  # the published head begins at zero, where everything is equally likely
-        world.dynamics.head.weight.normal_(generator=torch.Generator().manual_seed(0))
+        world.model.dynamics.head.weight.normal_(generator=torch.Generator().manual_seed(0))
     splits = {s: tuple(dataset.episodes[i].source for i in dataset.indices(s)) for s in ("train", "val", "test")}
     world.info = replace(world.info, splits=splits)
     world.save(folder / "world")
@@ -80,7 +80,7 @@ def test_nats_are_the_cross_entropy_of_every_code_given_those_before(made):
         mixed = flat.clone()
         mixed[:, i:] = torch.from_numpy(rng.integers(0, 32, mixed[:, i:].shape))
         with torch.inference_mode():
-            logits = world.dynamics.logits(Codes.of(mixed.view(codes.shape)), Conditions(context_video=shown))
+            logits = world.model.dynamics.logits(Codes.of(mixed.view(codes.shape)), Conditions(context_video=shown))
         expected = -logits.flatten(1, 2)[:, i].log_softmax(-1).gather(1, flat[:, i : i + 1])[:, 0]
         np.testing.assert_allclose(nats.reshape(2, -1)[:, i], expected, atol=1e-4)
     assert nats.std() > 0.01

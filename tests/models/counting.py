@@ -45,6 +45,10 @@ class ReadCounts(ActionInference):
         self.config = config
         self.weight = nn.Parameter(torch.zeros(1))
 
+    @property
+    def n_actions(self) -> int:
+        return self.config.n_codes
+
     def encode(self, video: Tensor) -> Tensor:
         levels_BT = to_uint8(video)[:, :, 0, 0, 0].long() // 32
         codes_BT = CODES[(levels_BT[:, 1:] - levels_BT[:, :-1]) % N_LEVELS]

@@ -353,7 +353,7 @@ def with_starts(world: World, n_frames: int) -> World:
         (lambda: toy_world().session().step(1), "actions 1 were given, but this world runs by itself"),
         (lambda: toy_world().session().step({"action": 1}), "runs by itself"),
         (lambda: toy_world().session().reset(frames(1, 2), [1]), "runs by itself"),
-        (lambda: toy_world().score(Clip(frames=frames(1, 7)[0])), "has 7 frames; this world scores windows of 8"),
+        (lambda: toy_world().score(Clip(frames=frames(1, 7)[0])), "has 7 frames; scoring needs at least 8"),
         (lambda: toy_world(0, context_frames=8).score(Clip(frames=frames(1, 8)[0])), "nothing to score"),
         (lambda: toy_world().generate(frames(1, 2)), "how many frames are wanted"),
         (lambda: toy_world().generate(frames(1, 2), None, 3, n_frames=3), "either which actions"),

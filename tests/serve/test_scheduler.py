@@ -377,8 +377,8 @@ def test_what_a_session_keeps_of_a_batch_is_its_own(world):
 @pytest.mark.parametrize("n_given_up", [1, 2])
 def test_frames_made_together_are_made_for_those_who_still_want_them(n_given_up, monkeypatch):
     world = untrained("videogpt", "none")
-    decode, decoded = world.tokenizer.decode, []
-    monkeypatch.setattr(world.tokenizer, "decode", lambda codes: decoded.append(codes) or decode(codes))
+    decode, decoded = world.model.tokenizer.decode, []
+    monkeypatch.setattr(world.model.tokenizer, "decode", lambda codes: decoded.append(codes) or decode(codes))
     sessions, lone, told = [world.session(seed=i) for i in range(2)], world.session(seed=1), [0, 0]
 
     def watch(i: int, share: float, n_frames: int) -> None:

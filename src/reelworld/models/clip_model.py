@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from reelworld.models.frame_model import check_grid
 from reelworld.models.parts import AnyClipPrior, Tokenizer
 from reelworld.models.samplers import CountingSampler, SamplerConfig
-from reelworld.models.world_model import Actions, Context, FrameOutput, ProgressCallback, Rng, WorldModel
+from reelworld.models.world_model import Actions, Context, FrameOutput, ProgressCallback, Rng, WorldModel, refuse_codes
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.nn.streams import Streams
 from reelworld.types import Batch, Codes, Conditions, Losses, ModelSpec, Sampler, StepScores, UserError
@@ -148,6 +148,7 @@ class ClipModel(WorldModel):
 
         Without a context the first frame of a new window is returned.
         """
+        refuse_codes(context, "this world codes whole clips together")
         self.check_context(context.frames.shape[1])
         frames = self.fit_context(context.frames)
         batch, n_given = frames.shape[:2]
@@ -261,6 +262,7 @@ class ClipModel(WorldModel):
         Returns:
             ``nll`` (B, P') of the latent frames that are not context, and ``code_nll`` (B, P', N).
         """
+        refuse_codes(clips, "this world codes whole clips together")
         size, frames = self._n_frames, clips.frames
         if frames.shape[1] < size:
             raise UserError(

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from reelworld.models.frame_model import check_actions, check_grid, output_of, to_frame
 from reelworld.models.parts import AnyStatefulTokenizer, AnyWindowDynamics
 from reelworld.models.samplers import SamplerConfig
-from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel
+from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel, refuse_codes
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.nn.streams import Streams
 from reelworld.types import Batch, Codes, Conditions, Losses, ModelSpec, Sampler, StepScores, UserError
@@ -143,6 +143,7 @@ class ContextModel(WorldModel):
 
     def begin(self, context: Context, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
         """Read the frames of the last window of the context."""
+        refuse_codes(context, "this world codes its first frames in another grid than the rest")
         self.check_context(context.frames.shape[1])
         frames, actions = self._last_window(context)
         shown = frames[:, -1]
@@ -179,6 +180,7 @@ class ContextModel(WorldModel):
 
     def score(self, clips: Context, n_context: int) -> StepScores:
         """Score every frame behind the first context, window after window: each (n, T - K)."""
+        refuse_codes(clips, "this world codes its first frames in another grid than the rest")
         parts, known = [], self._n_context
         actions = self._on_device(clips.actions)
         for first in range(0, clips.frames.shape[1], self._stride):

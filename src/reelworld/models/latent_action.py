@@ -101,6 +101,11 @@ class LatentActionModel(ActionInference):
     def foresee(self, patches_BTNX: Tensor, actions_BTE: Tensor) -> Tensor:
         """Describe at each place what follows each frame under an action, (B, T, N, D)."""
 
+    @property
+    def n_actions(self) -> int:
+        """Number of latent actions."""
+        return self.config.n_codes
+
     def features(self, patches_BTNX: Tensor) -> Tensor:
         """Describe what led to each frame but the first, (B, T - 1, E)."""
         moved_BTN = (patches_BTNX[:, 1:] - patches_BTNX[:, :-1]).square().mean(-1) + TINY

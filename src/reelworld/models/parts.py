@@ -70,6 +70,11 @@ class StatefulTokenizer(Tokenizer, Generic[S]):
 class ActionInference(nn.Module, ABC):
     """Infers the latent actions of video."""
 
+    @property
+    @abstractmethod
+    def n_actions(self) -> int:
+        """Number of latent actions."""
+
     @abstractmethod
     def encode(self, video: Tensor) -> Tensor:
         """Infer the actions of clips, (B, T, H, W, 3).
@@ -227,3 +232,8 @@ def take(parts: Mapping[str, nn.Module], name: str, kind: type[P]) -> P:
     if not isinstance(part, kind):
         raise UserError(f"the part {name!r} is a {type(part).__name__}; wanted a {kind.__name__}: restore world.json.")
     return part
+
+
+def config_of(part: nn.Module) -> object:
+    """Return the config dataclass that a part was built from and is rebuilt from."""
+    return part.config

@@ -194,6 +194,16 @@ class WorldModel(nn.Module, ABC):
             raise UserError(f"{n_frames} context frames were given; this world needs at least {least}, at most {most}.")
 
 
+def refuse_codes(context: Context, reason: str) -> None:
+    """Refuse a context that is given as codes, in models that cannot start from them.
+
+    Raises:
+        UserError: If it is.
+    """
+    if context.codes is not None:
+        raise UserError(f"{reason}; give it frames.")
+
+
 def describe_actions(actions: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
     """Return kind, size and repeat of every stream: what parts must agree on."""
     return {name: (spec.kind, spec.n, spec.repeat) for name, spec in actions.items()}

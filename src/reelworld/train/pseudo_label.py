@@ -52,7 +52,7 @@ def with_pseudo_labels(
             text = f"episode {number}/{len(dataset.episodes)}"
             display.update(number / len(dataset.episodes), lambda text=text: text)  # type: ignore[misc]
     model.train(was_training)
-    n_codes = model.spec.actions[STREAM].n if isinstance(model, WorldModel) else model.config.n_codes
+    n_codes = model.spec.actions[STREAM].n if isinstance(model, WorldModel) else model.n_actions
     return with_actions(dataset, STREAM, latent_spec(n_codes), rows)
 
 

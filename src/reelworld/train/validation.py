@@ -124,7 +124,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: ClipIndex, n_clips: int = 3
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
-        here = encode_batch(batch, tokenizer, prior.config.cond_frames)
+        here = encode_batch(batch, tokenizer, prior.cond_frames)
         assert here.codes is not None
         nats = prior.nll(here.codes, here.conditions)
         codes_BPN = here.codes.video

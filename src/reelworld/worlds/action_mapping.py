@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 
@@ -43,10 +44,10 @@ def with_latent_actions(world: World) -> World:
     Raises:
         UserError: If it has no map.
     """
-    if not isinstance(world.model, MappedActions):
+    if world.info.action_map is None:
         raise UserError("this world has no map to real actions; there is nothing to undo.")
     contexts = [replace(clip, actions={STREAM: clip.actions[STREAM]}) for clip in world.initial_contexts]
-    return World(replace(world.info, action_map=None), world.model.model, contexts, world.parts)
+    return World(replace(world.info, action_map=None), cast(MappedActions, world.model).model, contexts, world.parts)
 
 
 def no_latent_actions(world: World) -> UserError:

@@ -38,7 +38,7 @@ def preview(session: Session) -> np.ndarray:
     """Roll a session out under random actions: uint8 (T, H, W, 3)."""
     first, spec = session.reset(), session.spec
     # beyond its first window a model of whole clips takes much longer per frame
-    n_steps = PREVIEW_STEPS if spec.chunk == 1 else max(1, spec.chunk - len(session.initial_contexts[0].frames))
+    n_steps = max(PREVIEW_STEPS // spec.chunk, spec.chunk - len(session.initial_contexts[0].frames))
     rng = np.random.default_rng(0)
     actions = {name: random_actions(stream, n_steps, rng)[None] for name, stream in spec.actions.items()}
     return np.stack([first.frame[0], *(result.frame[0] for result in rollout(session, actions or n_steps))])
@@ -117,33 +117,22 @@ def _use(info: WorldInfo, has_preview: bool) -> list[str]:
 def _generation_lines(info: WorldInfo) -> list[str]:
     """Describe how frames are generated, from the spec alone."""
     sampler, spec = info.sampler, info.spec
-    per_frame = sum(grid.n_tokens for name, grid in spec.grids.items() if name == "video")
-    passes = f"sampled in {_count(sampler.steps, 'pass', 'passes')} at temperature {sampler.temperature:g}"
-    lines = ["## Generation"]
-    if spec.chunk > 1:
-        usual = info.context_frames
-        start = f"starts from {_count(usual, 'given frame')}" if usual else "starts from nothing"
-        return [
-            *lines,
-            f"Clips of {spec.chunk} frames, {spec.chunk // spec.time_stride * per_frame} codes, at temperature "
-            f"{sampler.temperature:g}, decoded together. A session {start}, generates the rest of a clip at once and "
-            "returns it frame by frame.",
-            "",
-            f"Longer videos slide by one latent frame ({_count(spec.time_stride, 'frame')}). Each latent frame after "
-            f"the first {spec.chunk} frames reads the whole window again. Frames more than {spec.chunk} back are "
-            "forgotten.",
-        ]
+    n_codes = sum(grid.n_tokens for name, grid in spec.grids.items() if name == "video")
+    start = f"starts from {_count(info.context_frames, 'frame')}" if info.context_frames else "starts from nothing"
+    lines = [
+        "## Generation",
+        f"{_count(n_codes, 'code')} per {_count(spec.time_stride, 'frame')}, sampled in "
+        f"{_count(sampler.steps, 'pass', 'passes')} at temperature {sampler.temperature:g}; up to "
+        f"{_count(spec.chunk, 'frame')} per call of the model. A session {start} and returns one frame per step.",
+    ]
     if not spec.pixels:
-        return [*lines, f"Codes only, {per_frame} per frame, {passes}; the tokenizer is not part of the world."]
+        lines.append("The tokenizer is not part of the world: it generates codes, not pixels.")
     if spec.window is not None:
-        n_context = spec.min_clip - 1
-        return [
-            *lines,
-            f"One frame per step, {per_frame} codes, at temperature {sampler.temperature:g}, decoded given "
-            f"{_count(n_context, 'context frame')}. When a window of {spec.window} frames is full, its last frames "
-            "begin the next one.",
-        ]
-    return [*lines, f"One frame per step, {per_frame} codes, {passes}."]
+        lines.append(
+            f"A window has {spec.window} frames. When it is full, its last frames begin the next one, which is read "
+            "again; older frames are forgotten."
+        )
+    return lines
 
 
 def _count(n: int, one: str, many: str = "") -> str:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from reelworld.config import from_json, to_json, unknown
+from reelworld.models.parts import config_of
 from reelworld.models.system import System
 from reelworld.models.world_model import WorldModel
 from reelworld.types import ModelSpec, UserError
@@ -104,8 +105,8 @@ def save_part(
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     # not save_file: its files can be read by their owner only, and worlds are made to be shared
     path.write_bytes(safetensors.torch.save(tensors))
-    config: Any = part.config
-    return PartInfo(type=type_name(part, system), config=to_json(config), file=path.name, sha256=file_hash(path))
+    config = to_json(config_of(part))
+    return PartInfo(type=type_name(part, system), config=config, file=path.name, sha256=file_hash(path))
 
 
 def load_part(

@@ -74,41 +74,6 @@ class World:
         """Record of the system; None for systems without one."""
         return find_record(self.info.system)
 
-    # Old names, until no room uses them.
-
-    @property
-    def _inner(self) -> Any:
-        return getattr(self.model, "model", self.model)
-
-    @property
-    def tokenizer(self) -> Any:
-        """Tokenizer of the model."""
-        return self._inner.tokenizer
-
-    @property
-    def dynamics(self) -> Any:
-        """Dynamics of the model."""
-        return self._inner.dynamics
-
-    @property
-    def latent_actions(self) -> Any:
-        """Latent action model of the model."""
-        return getattr(self._inner, "latent_actions", None)
-
-    @property
-    def has_goal(self) -> bool:
-        """Whether rollouts need a goal."""
-        return self.spec.goal
-
-    @property
-    def starts(self) -> Any:
-        """Initial contexts."""
-        return self.initial_contexts
-
-    @starts.setter
-    def starts(self, clips: Any) -> None:
-        self.initial_contexts = list(clips)
-
     # ------------------------------------------------------------------ disk
 
     @classmethod
@@ -226,7 +191,7 @@ class World:
                 tractable likelihood.
         """
         spec = self.spec
-        least = max(2, spec.min_clip - spec.goal if spec.chunk == 1 else 0)
+        least = max(2, spec.min_clip - spec.goal)
         if len(clip.frames) < least:
             raise UserError(f"clip {clip.source!r} has {len(clip.frames)} frames; scoring needs at least {least}.")
         if missing := spec.actions.keys() - clip.actions.keys():
@@ -319,10 +284,6 @@ class World:
         return self._score(self.model.score(Context(frames=no_frames, codes=one, actions=given), 1))
 
     def _codes(self, codes: Any) -> Tensor:
-        if self.spec.chunk > 1:
-            raise UserError("this world codes whole clips together; give it frames.")
-        if len(self.spec.grids) > 1:
-            raise UserError("this world codes its first frames in another grid than the rest; give it frames.")
         return check_codes(codes, self.spec.grids["video"]).to(self.device)
 
 
