@@ -139,7 +139,10 @@ def remove_six(tensors: dict[str, torch.Tensor]) -> None:
             lambda f: edit(f, lambda w: w["parts"].update(tokenizer=w["parts"]["dynamics"])),
             "is a PocketDynamics; wanted a PatchTokenizer",
         ),
-        (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=-4)), "multiple of 4|cannot be built.*negative"),
+        (
+            lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=-4)),
+            "multiple of 4|cannot be built.*negative",
+        ),
         (lambda f: edit(f, lambda w: w["parts"]["dynamics"]["config"].update(width=10**9)), "cannot be built.*memory"),
         (lambda f: (f / "world.json").write_text("[" * 100_000), "not valid JSON"),
     ],
