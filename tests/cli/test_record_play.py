@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ def playing(folder: Path, *flags: str, env_id: str = EMPTY) -> Iterator[str]:
     try:
         found = re.search(r"http://(127\.0\.0\.1:\d+)/", process.stdout.readline())
         assert found, process.communicate(timeout=30)[1]
+        urllib.request.urlopen(f"http://{found[1]}/", timeout=30).close()  # Ctrl-C before it serves is another test
         yield found[1]
     finally:
         process.send_signal(signal.SIGINT)

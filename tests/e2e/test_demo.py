@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from reelworld.data.dataset import Dataset
 @pytest.fixture
 def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrink the quick demo to a few seconds."""
-    config, measurement = demo._config, demo._measurement
+    train, measurement = demo._train, demo._measurement
 
     def few(out: Path, episodes: int, seed: int, policy: str) -> None:
         record.run(
@@ -27,8 +28,16 @@ def small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(demo, "_record", few)
-    monkeypatch.setattr(demo, "_config", lambda o: replace(config(o), steps=5, tokenizer_steps=5))
-    monkeypatch.setattr(demo, "_measurement", lambda o, out: replace(measurement(o, out), clips=2, key_tests=0))
+
+    def briefly(out: Path, word: str, config: Any) -> None:
+        parts = {name: replace(getattr(config, name), steps=5) for name in ("tokenizer", "dynamics")}
+        train(out, word, replace(config, **parts))
+
+    def quick_measurement(plan: Any, options: demo.Options, out: Path) -> Any:
+        return replace(measurement(plan, options, out), clips=2, key_tests=0)
+
+    monkeypatch.setattr(demo, "_train", briefly)
+    monkeypatch.setattr(demo, "_measurement", quick_measurement)
 
 
 @pytest.mark.usefixtures("small_demo")

@@ -221,6 +221,6 @@ def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **k
         yield f"127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(timeout=20)
+        thread.join(timeout=60)
         listener.close()
         assert not thread.is_alive()

@@ -110,11 +110,11 @@ def test_heads_for_the_same_actions_are_kept_and_others_left_behind(
     world.save(tmp_path / "told")
     caplog.clear()
     same = begun(tmp_path / "told", rewards=True)
-    assert torch.equal(same.dynamics.action.weight, world.model.dynamics.action.weight) and not caplog.messages
+    assert torch.equal(same.model.dynamics.action.weight, world.model.dynamics.action.weight) and not caplog.messages
     other = replace(ROBOT, actions={"action": ActionSpec(kind="discrete", n=2)})  # as wide, and another thing
     with caplog.at_level(logging.WARNING):
         changed = begun(tmp_path / "told", other)
-    assert (changed.dynamics.action.weight == 0).all() and changed.dynamics.reward is None
+    assert (changed.model.dynamics.action.weight == 0).all() and changed.model.dynamics.reward is None
     said = " ".join(caplog.messages)
     assert "actions is new" in said and "actions is not used" in said and "rewards is not used" in said
 
