@@ -22,14 +22,14 @@ def closest(name: str, options: Iterable[str]) -> str:
     return f"; did you mean {match[0]!r}?" if match else ""
 
 
-def require(config: Any, fields: str, is_fine: Callable[[Any], Any], wanted: str) -> None:
+def require(config: object, fields: str, is_fine: Callable[[Any], Any], wanted: str) -> None:
     """Check fields of a config, given as words; the first that is not fine is a UserError that names it."""
     for name in fields.split():
         if not is_fine(value := getattr(config, name)):
             raise UserError(f"{name} is {value}; it must be {wanted}.")
 
 
-def derive(kind: type[C], source: Any, **fields: Any) -> C:
+def derive(kind: type[C], source: object, **fields: object) -> C:
     """Build a dataclass from another one that shares bases with it.
 
     Args:
@@ -48,7 +48,7 @@ def unknown(kind: str, name: str, options: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} {name!r}{closest(name, options) or '.'} Known: {', '.join(options) or 'none'}.")
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: object) -> Any:
     """Turn a dataclass (nested, with tuples and paths) into plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
@@ -59,7 +59,7 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def from_json(cls: type[C], value: Any, where: str = "") -> C:
+def from_json(cls: type[C], value: object, where: str = "") -> C:
     """Build a dataclass from JSON values.
 
     Args:
@@ -73,7 +73,7 @@ def from_json(cls: type[C], value: Any, where: str = "") -> C:
     return typing.cast(C, _convert(cls, value, where or cls.__name__))
 
 
-def _convert(kind: Any, value: Any, where: str) -> Any:
+def _convert(kind: object, value: object, where: str) -> object:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
@@ -107,7 +107,7 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     raise UserError(f"{where} is {value!r}; wanted {getattr(kind, '__name__', kind)}.")
 
 
-def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
+def _convert_union(options: tuple[object, ...], value: object, where: str) -> object:
     if value is None and type(None) in options:
         return None
     errors = []
@@ -119,7 +119,7 @@ def _convert_union(options: tuple[Any, ...], value: Any, where: str) -> Any:
     raise errors[0]
 
 
-def _convert_dataclass(kind: Any, value: Any, where: str) -> Any:
+def _convert_dataclass(kind: Any, value: object, where: str) -> object:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} is {value!r}; wanted an object with the fields of {kind.__name__}.")
     fields = {f.name: f for f in dataclasses.fields(kind) if f.init}

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -91,7 +91,7 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write dataclasses, mappings, sequences and plain values as JSON, atomically."""
     content = json.dumps(to_json(value), indent=2) + "\n"
     with atomic_write(path) as file:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -77,7 +78,7 @@ def run(options: Options) -> None:
         print(f"results: {options.out}")
 
 
-def _print_table(results: dict[str, Any]) -> None:
+def _print_table(results: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -40,6 +40,7 @@ from __future__ import annotations
 import dataclasses
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
@@ -148,7 +149,7 @@ def run(options: Options) -> None:
     print(f"report: {out / 'report.html'}")
 
 
-def _headlines(results: dict) -> list[str]:
+def _headlines(results: Mapping[str, object]) -> list[str]:
     """Return a line for each headline metric, and one for each of its baselines."""
     lines = [text] if (text := protocol_text(results)) else []
     for metric in headlines(results):

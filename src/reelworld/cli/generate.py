@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -229,7 +229,7 @@ def _episode(options: Options, world: World, data: Path, n_context: int) -> Clip
     return clip
 
 
-def _arrays(clip: Clip, actions: dict[str, np.ndarray], n_context: int) -> dict[str, Any]:
+def _arrays(clip: Clip, actions: dict[str, np.ndarray], n_context: int) -> dict[str, np.ndarray]:
     """Return the actions in the layout of an episode: row t leads from frame t to t + 1, the last row is padding."""
     import numpy as np
 

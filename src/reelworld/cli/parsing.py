@@ -84,7 +84,7 @@ def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | Unsupp
     if isinstance(spec, UnsupportedTypeAnnotationError):
         return spec
 
-    def read(words: list[str]) -> Any:
+    def read(words: list[str]) -> object:
         try:
             return spec.instance_from_str(words)
         except ValueError:
@@ -118,7 +118,7 @@ def _first_unknown_flag(options: type, args: Sequence[str]) -> str:
     return next((w for w in words if w not in known and re.sub(r"^(--|.*\.)no-", r"\1", w) not in known), "")
 
 
-def _field_names(options: Any, prefix: str = "") -> Iterator[str]:
+def _field_names(options: object, prefix: str = "") -> Iterator[str]:
     """Yield the fields of a dataclass; nested ones as ``part.field``, or ``field`` if marked."""
     for name, kind in typing.get_type_hints(options, include_extras=True).items():
         inner, *marks = typing.get_args(kind) if hasattr(kind, "__metadata__") else (kind,)

@@ -158,7 +158,7 @@ def _progress() -> Progress:
     )
 
 
-def _interrupt(*_: Any) -> NoReturn:
+def _interrupt(*_: object) -> NoReturn:
     """Treat SIGTERM like Ctrl-C: keep finished episodes, end cleanly."""
     raise KeyboardInterrupt
 

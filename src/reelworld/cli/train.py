@@ -18,7 +18,7 @@ import dataclasses
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,8 +34,7 @@ from reelworld.types import Fit, UserError
 
 if TYPE_CHECKING:
     from reelworld.data.mixture import DatasetShare
-
-Hidden = tyro.conf.Suppress
+    from reelworld.train.run import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +64,8 @@ class LoopOptions:
 class Reading(ReadOptions):
     """How the files are read; size and fit are fields of the config."""
 
-    size: Annotated[int | tuple[int, int] | None, tyro.conf.Fixed, Hidden] = None
-    fit: Annotated[Fit, tyro.conf.Fixed, Hidden] = "none"
+    size: Annotated[int | tuple[int, int] | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
+    fit: Annotated[Fit, tyro.conf.Fixed, tyro.conf.Suppress] = "none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +225,7 @@ def train_world(
     return world
 
 
-def _how_it_was_made(out: Path) -> dict[str, Any]:
+def _how_it_was_made(out: Path) -> dict[str, object]:
     """Say by which command, on what and in which time a run was trained, for the world's card."""
     from reelworld.evaluate.results import read_training_log
     from reelworld.system_info import commit, describe_machine, now
@@ -241,7 +240,7 @@ def _how_it_was_made(out: Path) -> dict[str, Any]:
     }
 
 
-def _mirror(training: Any, loop: LoopOptions, record: dict[str, Any]) -> None:
+def _mirror(training: Run, loop: LoopOptions, record: Mapping[str, object]) -> None:
     from reelworld.train.console import tensorboard_sink, wandb_sink
 
     if loop.tensorboard:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from reelworld.data.array_store import ArrayStore, FilePool, Rows
 from reelworld.types import ActionSpec, UserError
+
+V = TypeVar("V")
 
 FORMAT_VERSION = 1
 ALIGNMENT = "row t of actions and rewards leads from frame t to frame t+1; the last row is padding"
@@ -69,7 +71,7 @@ def action_keys(names: Sequence[str]) -> dict[str, str]:
     return streams or {n: "action" for n in names if n == "actions"}
 
 
-def streams_of(arrays: Mapping[str, Any]) -> dict[str, Any]:
+def streams_of(arrays: Mapping[str, V]) -> dict[str, V]:
     """Return the action streams among arrays or tensors, by their own names."""
     return {k.removeprefix("actions/"): v for k, v in arrays.items() if k.startswith("actions/")}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from reelworld.types import Fit, UserError
 
@@ -41,7 +41,7 @@ class ReadOptions:
             raise UserError(f"fps is {self.fps} and max_gigabytes {self.max_gigabytes}; wanted 0 or more, and above 0.")
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, object]:
         """Options besides size and fit that are not the default: field -> value."""
         own = {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in ("size", "fit")}
         return {name: value for name, value in own.items() if value != getattr(ReadOptions, name)}

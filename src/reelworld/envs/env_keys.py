@@ -41,14 +41,14 @@ def environment_hints(env: gym.Env) -> dict[str, Any]:
     return hints
 
 
-def _held(key: Any) -> str:
+def _held(key: object) -> str:
     """Format one key or a chord as browser codes; empty when a key has none."""
     parts = key if isinstance(key, tuple) else tuple(key) if isinstance(key, str) else (key,)
     names = [_name(part) for part in parts]
     return "+".join(names) if names and all(names) else ""
 
 
-def _name(key: Any) -> str:
+def _name(key: object) -> str:
     code = ord(key) if isinstance(key, str) and len(key) == 1 else key
     if not isinstance(code, int):
         return ""
@@ -58,6 +58,6 @@ def _name(key: Any) -> str:
     return f"Digit{character}" if character.isdigit() else _CODES.get(code, "")
 
 
-def _plain(action: Any, space: gym.Space) -> int | tuple[float, ...]:
+def _plain(action: Any, space: gym.Space[object]) -> int | tuple[float, ...]:
     """Turn an action into an id from 0 on, or into plain numbers."""
     return int(action) - int(space.start) if isinstance(space, gym.spaces.Discrete) else tuple(map(float, action))

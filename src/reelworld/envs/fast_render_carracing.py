@@ -38,7 +38,7 @@ class FastCarRacing(CarRacing):
         super().__init__(**settings)
         self._size = size
 
-    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict]:
+    def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, object]]:
         """Start an episode; see the stock environment."""
         self._polygons = None
         return super().reset(**kwargs)

@@ -6,6 +6,7 @@ from the library's own ``Grid.render_tile`` under its own key, so the pixels are
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import gymnasium as gym
@@ -51,7 +52,7 @@ class TileRenderer(gym.Wrapper):
         tiles = self._tiles[ids].reshape(rows, columns, size, size, 3)
         return tiles.transpose(0, 2, 1, 3, 4).reshape(rows * size, columns * size, 3)
 
-    def _id(self, key: Any, cell: Any) -> int:
+    def _id(self, key: Hashable, cell: Any) -> int:
         if key not in self._ids:
             direction = key[1] if isinstance(key, tuple) and len(key) == 2 else None
             tile = Grid.render_tile(cell, agent_dir=direction, highlight=False, tile_size=self._tiles.shape[1])

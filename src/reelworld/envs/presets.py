@@ -118,7 +118,7 @@ def preset(env_id: str) -> dict[str, Any]:
     return settings
 
 
-def _arrows(**actions: Any) -> dict[str, Any]:
+def _arrows(**actions: int | tuple[float, ...]) -> dict[str, int | tuple[float, ...]]:
     """Assign actions to the arrow keys and to WASD.
 
     Args:
@@ -133,7 +133,7 @@ def _arrows(**actions: Any) -> dict[str, Any]:
     }
 
 
-def _chords(**vectors: tuple[float, ...]) -> dict[str, Any]:
+def _chords(**vectors: tuple[float, ...]) -> dict[str, int | tuple[float, ...]]:
     """Assign vectors to the four directions, and the sum of two vectors to two directions held together."""
     chords = {
         f"{y}_{x}": tuple(a + b for a, b in zip(vectors[y], vectors[x], strict=True))

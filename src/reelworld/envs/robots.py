@@ -101,14 +101,16 @@ class DmControlTask(gym.Env):
         buffer = self.model.vis.global_
         return mujoco.Renderer(self.model, buffer.offheight, buffer.offwidth)
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, object]]:
         """Start an episode; all its random numbers come from the seed."""
         super().reset(seed=seed)
         if seed is not None:
             self._suite.task.random.seed(np.random.SeedSequence(seed).generate_state(4))
         return dict(self._suite.reset().observation), {}
 
-    def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
+    def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, object]]:
         """Take one control step; discount 0 terminates, the time limit truncates."""
         step = self._suite.step(action)
         is_over = bool(step.last())

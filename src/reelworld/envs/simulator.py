@@ -292,7 +292,7 @@ def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
     )
 
 
-def _image_of(observation: Any) -> Any:
+def _image_of(observation: object) -> object:
     """Return the image of a dictionary observation that has exactly one, else the observation itself."""
     if isinstance(observation, Mapping):
         images = [v for v in observation.values() if np.ndim(v) == 3]
@@ -300,7 +300,7 @@ def _image_of(observation: Any) -> Any:
     return observation
 
 
-def _as_rgb(image: Any, where: str) -> np.ndarray:
+def _as_rgb(image: object, where: str) -> np.ndarray:
     """Check one image and return a copy with three channels, uint8 (H, W, 3)."""
     array = image if isinstance(image, np.ndarray) else None
     if array is not None and array.dtype == np.uint8:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from reelworld.evaluate.metrics import (
 )
 
 FORMAT_VERSION = 2
+
+P = TypeVar("P")
 
 Better = Literal["higher", "lower", "near the data", ""]
 Unit = Literal["share", "points", "dB", "nats", "codes", "distance", ""]
@@ -348,7 +350,7 @@ def not_applicable(name: str, label: str, reason: str) -> Metric:
     )  # fmt: skip
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Make floats that JSON cannot hold readable for every program: infinity "inf", NaN null."""
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
@@ -383,6 +385,6 @@ def read_training_log(path: Path, n_points: int = 300) -> list[dict[str, Any]]:
     return [point for points in stages.values() for point in _thin(points, n_points)]
 
 
-def _thin(points: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+def _thin(points: Sequence[P], n: int) -> list[P]:
     stride = max(1, math.ceil(len(points) / n))
     return [*points[:-1:stride], points[-1]]

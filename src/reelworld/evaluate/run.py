@@ -268,7 +268,7 @@ def evaluate_to_folder(
     command: str,
     training_log: Path | None = None,
     progress: Progress = lambda _name, _fraction: None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure a world and write the results.
 
     Args:
@@ -299,7 +299,9 @@ def evaluate_to_folder(
     return results
 
 
-def describe(evaluated: Evaluated, world: World, dataset: Dataset, config: EvalConfig, command: str) -> dict[str, Any]:
+def describe(
+    evaluated: Evaluated, world: World, dataset: Dataset, config: EvalConfig, command: str
+) -> dict[str, object]:
     """Turn an evaluation and its circumstances into JSON values."""
     info, spec = world.info, world.spec
     simulated = dataset.info.provenance.get("simulator")

@@ -13,7 +13,6 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -83,7 +82,7 @@ class BenchResult:
     """1 is as good as the limit."""
 
 
-def check_idle(allow_busy: bool) -> dict[str, Any]:
+def check_idle(allow_busy: bool) -> dict[str, object]:
     """Check that no other programs use the machine.
 
     Args:
@@ -126,7 +125,7 @@ def _used_cores() -> float | None:
 
 def bench(
     world: World, config: BenchConfig, command: str, progress: Progress = lambda _name, _fraction: None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure a world.
 
     Args:

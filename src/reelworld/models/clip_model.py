@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -168,12 +167,12 @@ class ClipModel(WorldModel):
 
     # ------------------------------------------------------------------ the window
 
-    def batch_key(self, state: Any) -> Hashable:
+    def batch_key(self, state: WindowState) -> Hashable:
         """Return the number of known latent frames of each stream when the next frame is due."""
         used_up = state.shown == self._n_frames
         return tuple(torch.where(used_up, self._n_latents - 1, state.known).tolist())
 
-    def step(self, state: Any, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, WindowState]:
+    def step(self, state: WindowState, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, WindowState]:
         """Return the next frame of every stream; generate more of a window where all of it was returned."""
         is_due = (state.known < self._n_latents) | (state.shown == self._n_frames)
         if is_due.any():

@@ -152,7 +152,7 @@ class ContextModel(WorldModel):
         state = self._read(torch.from_numpy(frames).to(self.device), self._on_device(actions))
         return FrameOutput.of_context(shown), state
 
-    def step(self, state: Any, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
+    def step(self, state: ContextState, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
         """Sample the codes of one frame and decode them; full windows begin again first."""
         full = self.dynamics.full(state.dynamics).to(self.device)
         if len(full):
@@ -193,9 +193,10 @@ class ContextModel(WorldModel):
             codes = self.tokenizer.encode(to_float(torch.from_numpy(frames.copy()).to(self.device)))
             inside = self._after_goal({k: v[:, window] for k, v in actions.items()})
             scores = self.dynamics.score(codes, Conditions(actions=inside))
-            parts.append([row[:, known - self._n_context :] for row in scores if row is not None])
+            parts.append([row[:, known - self._n_context :] for row in scores if isinstance(row, Tensor)])
             known = self._n_begin
-        return StepScores(*(torch.cat(rows, 1) for rows in zip(*parts, strict=True)))
+        # the field that is no tensor is the last, and these models leave it out
+        return StepScores(*(torch.cat(rows, 1) for rows in zip(*parts, strict=True)))  # type: ignore[arg-type]
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Loss of the dynamics; a batch of video is encoded first."""

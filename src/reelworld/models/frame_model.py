@@ -87,7 +87,7 @@ class FrameModel(WorldModel):
         last = context.frames[:, -1] if context.codes is None else no_frames(len(codes.video))
         return FrameOutput.of_context(last), FrameState(dynamics=dynamics, decoder=decoder)
 
-    def step(self, state: Any, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
+    def step(self, state: FrameState, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
         """Sample the codes of one frame and decode them."""
         codes, dynamics = self.dynamics.step(state.dynamics, self._conditions(actions), sampler, rng)
         if not self.spec.pixels:

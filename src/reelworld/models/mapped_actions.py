@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +56,7 @@ class MappedActions(WorldModel):
         """Read the context with its actions mapped."""
         return self.model.begin(replace(context, actions=self._mapped(context.actions)), sampler, rng)
 
-    def step(self, state: Any, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
+    def step(self, state: Streams, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
         """Take one real action per stream."""
         return self.model.step(state, self._mapped(actions), sampler, rng)
 
@@ -65,7 +64,7 @@ class MappedActions(WorldModel):
         """Score clips with real actions."""
         return self.model.score(replace(clips, actions=self._mapped(clips.actions)), n_context)
 
-    def batch_key(self, state: Any) -> Hashable:
+    def batch_key(self, state: Streams) -> Hashable:
         """Return the key of the wrapped model."""
         return self.model.batch_key(state)
 

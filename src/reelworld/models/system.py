@@ -121,7 +121,7 @@ class System:
         """Import the system's own sections of an evaluation."""
         return self.module(self.evaluation).SECTIONS if self.evaluation else ()
 
-    def published(self) -> Sequence[Mapping[str, Any]]:
+    def published(self) -> Sequence[Mapping[str, object]]:
         """Read the tables of published numbers, ``published.json`` of the package; empty if it has none."""
         file = resources.files(self.package) / "published.json"
         return json.loads(file.read_text(encoding="utf-8"))["tables"] if file.is_file() else ()

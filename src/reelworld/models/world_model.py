@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reelworld.models.samplers import SamplerConfig
 from reelworld.nn.streams import Streams
-from reelworld.types import Batch, Codes, Losses, ModelSpec, Sampler, StepScores, UserError
+from reelworld.types import ActionSpec, Batch, Codes, Losses, ModelSpec, Sampler, StepScores, UserError
 
 Actions = Mapping[str, Tensor]
 """Stream name -> one action per stream of the session, int64 (n, 1, ...) or float32 (n, 1, ..., A)."""
@@ -204,6 +204,6 @@ def refuse_codes(context: Context, reason: str) -> None:
         raise UserError(f"{reason}; give it frames.")
 
 
-def describe_actions(actions: Mapping[str, Any]) -> dict[str, tuple[str, int, int]]:
+def describe_actions(actions: Mapping[str, ActionSpec]) -> dict[str, tuple[str, int, int]]:
     """Return kind, size and repeat of every stream: what parts must agree on."""
     return {name: (spec.kind, spec.n, spec.repeat) for name, spec in actions.items()}

@@ -117,8 +117,8 @@ class KVCache(Streams):
         length = int(self.lengths[stream])
         prefix = as_prefix(*(table[:, stream : stream + 1, :, :length] for table in (self.keys, self.values)))
         room = (self.keys.shape[0], n, self.keys.shape[2], self.keys.shape[3] - length)
-        tables = (table.new_zeros(*room, table.shape[4]) for table in (self.keys, self.values))
-        return KVCache(*tables, self.lengths[stream].repeat(n), prefix)
+        keys, values = (table.new_zeros(*room, table.shape[4]) for table in (self.keys, self.values))
+        return KVCache(keys, values, self.lengths[stream].repeat(n), prefix)
 
     def index_copy_(self, streams: Tensor, other: KVCache) -> None:
         """Overwrite streams in place with those of another cache."""

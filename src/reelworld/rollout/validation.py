@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from reelworld.config import unknown
@@ -92,7 +93,7 @@ def check_goal(goal: np.ndarray | None, has_goal: bool, n: int, height: int, wid
     return np.array(np.broadcast_to(goal, wanted))
 
 
-def check_codes(codes: Any, grid: GridSpec) -> Tensor:
+def check_codes(codes: ArrayLike, grid: GridSpec) -> Tensor:
     """Check codes to begin with.
 
     Args:
@@ -183,7 +184,7 @@ def action_tensors(
     return {name: action_tensor(spec, streams.get(name), shape, is_step) for name, spec in specs.items()}
 
 
-def action_tensor(spec: ActionSpec, given: Any, shape: tuple[int, int], is_step: bool) -> Tensor:
+def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_step: bool) -> Tensor:
     """Check one stream's actions and give them the shape a model wants.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def render_action_previews(session: PlaySession, frame: np.ndarray, controls: Co
     ]
 
 
-def describe_action_previews(previews: list[ActionPreview], step: int) -> dict[str, Any]:
+def describe_action_previews(previews: list[ActionPreview], step: int) -> dict[str, object]:
     """Return the message of previews: one PNG per action, its frames from left to right."""
     described = [
         {

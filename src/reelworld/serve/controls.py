@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -36,7 +35,7 @@ class Controls:
         """True when a stream has no null action: the world waits for its player."""
         return any(spec.null is None for spec in self.specs.values())
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return the streams as JSON values: kind, n, names, low, high, null, keys, repeat."""
         return {name: to_json(spec) for name, spec in self.specs.items()}
 

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -62,7 +61,7 @@ class InitialContext:
         return session.reset(self.frames, dict(self.actions) or None, seed=self.seed)
 
 
-def sample_initial_contexts(folder: Path, spec: ModelSpec, provenance: Mapping[str, Any]) -> list[Clip]:
+def sample_initial_contexts(folder: Path, spec: ModelSpec, provenance: Mapping[str, object]) -> list[Clip]:
     """Sample context clips of a data set, evenly over episodes and time, held-out episodes first.
 
     Frame stride and merging of actions are those of the world's training.
@@ -98,7 +97,7 @@ def sample_initial_contexts(folder: Path, spec: ModelSpec, provenance: Mapping[s
     return clips
 
 
-def describe_initial_contexts(clips: Sequence[Clip]) -> dict[str, Any]:
+def describe_initial_contexts(clips: Sequence[Clip]) -> dict[str, object]:
     """Return the answer of ``/api/initial-contexts``: a small PNG of each clip's last frame, in base64."""
     images = [encode_png(_thumbnail(clip.frames[-1])) for clip in clips[:MAX_INITIAL_CONTEXTS]]
     return {"initial_contexts": [{"image": base64.b64encode(image).decode("ascii")} for image in images]}

@@ -62,7 +62,7 @@ class PlayableInfo(Protocol):
     @property
     def sampler(self) -> SamplerConfig: ...  # noqa: D102
     @property
-    def provenance(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def provenance(self) -> Mapping[str, object]: ...  # noqa: D102
 
 
 class Playable(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class WorldEntry:
         slug = slugify(self.name)
         return f"{slug}-{self.fingerprint[:8]}" if self.fingerprint else slug
 
-    def describe(self, index: int) -> dict[str, Any]:
+    def describe(self, index: int) -> dict[str, object]:
         """Return the fields of the gallery."""
         return {
             "id": index,
@@ -122,12 +122,12 @@ def read_entry(folder: Path, load: Callable[[Path], Playable]) -> WorldEntry:
     )
 
 
-def _object(value: dict[str, Any], name: str) -> dict[str, Any]:
+def _object(value: Mapping[str, object], name: str) -> dict[str, Any]:
     found = value.get(name)
     return found if isinstance(found, dict) else {}
 
 
-def _integer(value: dict[str, Any], name: str) -> int:
+def _integer(value: Mapping[str, object], name: str) -> int:
     found = value.get(name)
     return found if isinstance(found, int) else 0
 

@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -50,7 +49,7 @@ PROGRESS_SECONDS = 0.3  # between two progress messages
 PREVIEW_SECONDS = 1.0  # between two renderings of action previews
 
 Send = Callable[[bytes], Awaitable[None]]
-SendJSON = Callable[[dict[str, Any]], Awaitable[None]]
+SendJSON = Callable[[dict[str, object]], Awaitable[None]]
 
 
 class Cancelled(Exception):
@@ -108,7 +107,7 @@ class Player:
         self._has_left = False
         # output
         self._frame: tuple[np.ndarray, FrameMessage] | None = None
-        self._messages: deque[dict[str, Any]] = deque()
+        self._messages: deque[dict[str, object]] = deque()
         self._sequence = self._sent = self._acknowledged = 0
         self._output_changed = asyncio.Event()
 
@@ -293,7 +292,7 @@ class Player:
         self._previews_at = now
         state = self._state
 
-        def render() -> dict[str, Any]:
+        def render() -> dict[str, object]:
             return describe_action_previews(render_action_previews(session, state.frame, self.controls), state.step)
 
         self._queue_json(await self._worker.run(render, self._quota))
@@ -309,7 +308,7 @@ class Player:
 
     # ------------------------------------------------------------------ output
 
-    def _queue_json(self, message: dict[str, Any]) -> None:
+    def _queue_json(self, message: dict[str, object]) -> None:
         """Queue a JSON message; it replaces a queued one of its type, unless that reports a written episode."""
         kept = [m for m in self._messages if m["type"] != message["type"] or m["type"] == "recorded"]
         self._messages = deque([*kept, message])

@@ -178,7 +178,7 @@ def read_message(text: str) -> Message:
     return message
 
 
-def _reset(value: dict[str, Any]) -> Reset:
+def _reset(value: dict[str, object]) -> Reset:
     seed = _integer(value, "seed", MAX_SEED) if "seed" in value else None
     context = _integer(value, "initial_context", MAX_ID) if "initial_context" in value else None
     return Reset(id=_integer(value, "id", MAX_ID), seed=seed, initial_context=context)
@@ -211,14 +211,14 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are not JSON
 
 
-def _integer(value: dict[str, Any], name: str, most: int, least: int = 0) -> int:
+def _integer(value: dict[str, object], name: str, most: int, least: int = 0) -> int:
     number = value.pop(name, None)
     if not isinstance(number, int) or isinstance(number, bool) or not least <= number <= most:
         raise ProtocolError(f"{name} must be a whole number from {least} to {most}")
     return number
 
 
-def _boolean(value: dict[str, Any], name: str) -> bool:
+def _boolean(value: dict[str, object], name: str) -> bool:
     flag = value.pop(name, None)
     if not isinstance(flag, bool):
         raise ProtocolError(f"{name} must be true or false")

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -99,7 +98,7 @@ class SavedEpisode:
     video: str
     n_frames: int
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Return its message to a client."""
         return {"type": "recorded", "episode": self.episode, "video": self.video, "frames": self.n_frames}
 
@@ -169,7 +168,7 @@ class EpisodeWriter:
         return next(n for n in names if not (self._folder / f"{n}.npz").exists())
 
 
-def _provenance(info: PlayableInfo) -> dict[str, Any]:
+def _provenance(info: PlayableInfo) -> dict[str, object]:
     """Return the provenance of a recording: the world, or the simulator of a real environment."""
     if "simulator" in info.provenance:
         return {"kind": "played", "made_by": "reelworld record --play", **info.provenance}
@@ -190,7 +189,7 @@ class Recorder:
         self,
         controls: Controls,
         writer: EpisodeWriter | None,
-        notify: Callable[[dict[str, Any]], None],
+        notify: Callable[[dict[str, object]], None],
         max_bytes: int = 1 << 28,
         record_all: bool = False,
     ) -> None:

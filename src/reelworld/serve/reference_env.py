@@ -14,7 +14,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class _NoRewind:
     def snapshot(self) -> None:
         """Return nothing: an environment has no snapshots."""
 
-    def restore(self, snapshot: Any) -> None:
+    def restore(self, snapshot: object) -> None:
         """Raise: an environment cannot be rewound."""
         raise NotImplementedError("an environment cannot be rewound")
 
@@ -57,7 +57,7 @@ class EnvInfo:
     """Name and origin of an environment."""
 
     name: str
-    provenance: Mapping[str, Any]
+    provenance: Mapping[str, object]
     """The simulator and the versions of its packages, stored with recordings."""
     system: str = ""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.datastructures import QueryParams
 
@@ -56,7 +56,7 @@ class LoadedWorld:
     _reference_env: ReferenceEnv | None = None
     _has_searched: bool = False
     _searching: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _initial_contexts: dict[str, Any] | None = None
+    _initial_contexts: dict[str, object] | None = None
 
     async def reference_env(self) -> ReferenceEnv | None:
         """Return the environment of the world; searched for on the first call."""
@@ -70,13 +70,13 @@ class LoadedWorld:
             self._has_searched = True
         return self._reference_env
 
-    async def initial_contexts(self) -> dict[str, Any]:
+    async def initial_contexts(self) -> dict[str, object]:
         """Return the pictures of the recorded clips."""
         if self._initial_contexts is None:
             self._initial_contexts = await asyncio.to_thread(describe_initial_contexts, self.world.initial_contexts)
         return self._initial_contexts
 
-    def hello(self, playable: Playable, env: ReferenceEnv | None) -> dict[str, Any]:
+    def hello(self, playable: Playable, env: ReferenceEnv | None) -> dict[str, object]:
         """Return the first message to a client, who plays the world or the world side by side with its environment."""
         info, spec = playable.info, playable.spec
         features, controls = features_of(playable), Controls(spec.actions)

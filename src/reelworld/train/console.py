@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -82,7 +82,7 @@ class Display:
             self.say(f"{self._title} {100 * progress:.0f}%  {describe()}")
 
 
-def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(record: Mapping[str, object]) -> dict[str, float]:
     """Flatten a log record to names like tokenizer/loss."""
     stage, flat = record.get("stage", "run"), {}
     for key, value in record.items():
@@ -93,7 +93,7 @@ def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
     return flat
 
 
-def tensorboard_sink(folder: Path, first_step: int = 0) -> Callable[[Mapping[str, Any]], None]:
+def tensorboard_sink(folder: Path, first_step: int = 0) -> Callable[[Mapping[str, object]], None]:
     """Mirror the log into TensorBoard event files.
 
     Args:
@@ -112,7 +112,7 @@ def tensorboard_sink(folder: Path, first_step: int = 0) -> Callable[[Mapping[str
         ) from None
     writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None)
 
-    def mirror(record: Mapping[str, Any]) -> None:
+    def mirror(record: Mapping[str, object]) -> None:
         for name, value in _numbers(record).items():
             writer.add_scalar(name, value, record["step"])
         writer.flush()
@@ -120,7 +120,7 @@ def tensorboard_sink(folder: Path, first_step: int = 0) -> Callable[[Mapping[str
     return mirror
 
 
-def wandb_sink(folder: Path, config: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], None]:
+def wandb_sink(folder: Path, config: Mapping[str, object]) -> Callable[[Mapping[str, object]], None]:
     """Mirror the log to Weights & Biases; a resumed run continues under the same id.
 
     Raises:
@@ -144,7 +144,7 @@ def wandb_sink(folder: Path, config: Mapping[str, Any]) -> Callable[[Mapping[str
         config=dict(config),
     )
 
-    def mirror(record: Mapping[str, Any]) -> None:
+    def mirror(record: Mapping[str, object]) -> None:
         session.log(_numbers(record), step=record["step"])
 
     return mirror

@@ -24,7 +24,7 @@ from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock, write_json
 from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_checkpoint, tidy
 from reelworld.types import UserError
 
-Sink = Callable[[Mapping[str, Any]], None]
+Sink = Callable[[Mapping[str, object]], None]
 _UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}
 """Files of a run before its first step."""
 
@@ -41,7 +41,7 @@ class Run:
         self._lock = lock
 
     @classmethod
-    def open(cls, folder: Path | str, config: Mapping[str, Any]) -> Run:
+    def open(cls, folder: Path | str, config: Mapping[str, object]) -> Run:
         """Begin a run, or come back to one whose config is the same.
 
         Args:
@@ -124,7 +124,7 @@ class Run:
     def _log_path(self) -> Path:
         return self.folder / "log.jsonl"
 
-    def log(self, record: Mapping[str, Any]) -> None:
+    def log(self, record: Mapping[str, object]) -> None:
         """Append one JSON object to log.jsonl and hand it to the sinks."""
         try:
             with self._log_path.open("ab") as file:
@@ -163,7 +163,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
+def _check_same(folder: Path, saved: object, wanted: object) -> None:
     differing = list(_differences(saved, wanted))
     if differing:
         named = "; ".join(f"{name} was {old}, now {new}" for name, old, new in differing[:3])
@@ -174,7 +174,7 @@ def _check_same(folder: Path, saved: Any, wanted: Any) -> None:
         )
 
 
-def _differences(saved: Any, wanted: Any, name: str = "") -> Iterator[tuple[str, str, str]]:
+def _differences(saved: object, wanted: object, name: str = "") -> Iterator[tuple[str, str, str]]:
     if isinstance(saved, dict) and isinstance(wanted, dict):
         for key in [*saved, *(k for k in wanted if k not in saved)]:
             absent = object()

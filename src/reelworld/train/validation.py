@@ -14,6 +14,8 @@ import torch
 from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.dataset import Dataset
 from reelworld.data.loader import to_batch
+from reelworld.models.latent_action import LatentActionModel
+from reelworld.models.parts import AnyClipPrior, AnyDynamics, Tokenizer
 from reelworld.nn.pixels import to_float
 from reelworld.train.precompute_codes import encode_batch
 from reelworld.types import Batch
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 
-def tokenizer_check(tokenizer: Any, dataset: Dataset, n_frames: int = 128) -> Callable[[], dict[str, float]]:
+def tokenizer_check(tokenizer: Tokenizer, dataset: Dataset, n_frames: int = 128) -> Callable[[], dict[str, float]]:
     """Prepare a check of the reconstruction of validation frames: PSNR (dB) and codes in use."""
     windows = ClipIndex(dataset, "val", 1)
     frames = np.stack([windows[i]["frames"] for i in evenly_spaced(len(windows), n_frames)])
@@ -49,7 +51,7 @@ def tokenizer_check(tokenizer: Any, dataset: Dataset, n_frames: int = 128) -> Ca
     return check
 
 
-def dynamics_check(dynamics: Any, windows: ClipIndex, n_clips: int = 64) -> Callable[[], dict[str, float]]:
+def dynamics_check(dynamics: AnyDynamics, windows: ClipIndex, n_clips: int = 64) -> Callable[[], dict[str, float]]:
     """Prepare a check of one-pass prediction on validation clips of codes.
 
     ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
@@ -58,13 +60,17 @@ def dynamics_check(dynamics: Any, windows: ClipIndex, n_clips: int = 64) -> Call
     return _step_check(dynamics, lambda: some_clips(windows, n_clips))
 
 
-def coded_check(tokenizer: Any, dynamics: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def coded_check(
+    tokenizer: Tokenizer, dynamics: AnyDynamics, windows: ClipIndex, n_clips: int = 32
+) -> Callable[[], dict[str, float]]:
     """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
     batch = some_clips(windows, n_clips)
     return _step_check(dynamics, lambda: encode_batch(batch, tokenizer))
 
 
-def loss_check(tokenizer: Any, module: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def loss_check(
+    tokenizer: Tokenizer, module: Any, windows: ClipIndex, n_clips: int = 32
+) -> Callable[[], dict[str, float]]:
     """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes.
 
     Every term of its loss is reported as ``val_`` and the term's name, a mean in the unit of the term.
@@ -79,12 +85,13 @@ def loss_check(tokenizer: Any, module: Any, windows: ClipIndex, n_clips: int = 3
     return check
 
 
-def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[str, float]]:
+def _step_check(dynamics: AnyDynamics, some: Callable[[], Batch]) -> Callable[[], dict[str, float]]:
     @torch.inference_mode()
     def check() -> dict[str, float]:
         here = some().to(next(dynamics.parameters()).device)
         assert here.codes is not None
         judged = dynamics.score(here.codes, here.conditions)
+        assert judged.correct is not None
         codes_BTN = here.codes.video[:, -1 - judged.nll.shape[1] :]
         is_still_BT = (codes_BTN[:, 1:] == codes_BTN[:, :-1]).all(-1)
         return {
@@ -96,7 +103,7 @@ def _step_check(dynamics: Any, some: Callable[[], Batch]) -> Callable[[], dict[s
     return check
 
 
-def clip_check(tokenizer: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def clip_check(tokenizer: Tokenizer, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
     """Prepare a check of the reconstruction of whole validation clips: PSNR (dB) and codes in use."""
     batch = some_clips(windows, n_clips)
 
@@ -114,7 +121,9 @@ def clip_check(tokenizer: Any, windows: ClipIndex, n_clips: int = 32) -> Callabl
     return check
 
 
-def prior_check(tokenizer: Any, prior: Any, windows: ClipIndex, n_clips: int = 32) -> Callable[[], dict[str, float]]:
+def prior_check(
+    tokenizer: Tokenizer, prior: AnyClipPrior, windows: ClipIndex, n_clips: int = 32
+) -> Callable[[], dict[str, float]]:
     """Prepare a check of the surprise at the codes of whole validation clips, in nats per code.
 
     Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
@@ -138,7 +147,7 @@ def prior_check(tokenizer: Any, prior: Any, windows: ClipIndex, n_clips: int = 3
     return check
 
 
-def latent_check(model: Any, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
+def latent_check(model: LatentActionModel, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
     """Prepare a check of latent actions on validation clips.
 
     ``val_codes_used`` and ``val_perplexity`` say how many codes carry something, ``val_gain`` how much better the next

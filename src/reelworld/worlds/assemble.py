@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -55,7 +54,7 @@ def spec_of(
 
 
 def world_of(
-    system: str, config: Any, model: WorldModel, info: DataInfo, sampler: SamplerConfig | None = None
+    system: str, config: object, model: WorldModel, info: DataInfo, sampler: SamplerConfig | None = None
 ) -> World:
     """Name a model and record where it comes from.
 
@@ -80,7 +79,7 @@ def world_of(
 
 def make_world(
     system: str,
-    config: Any,
+    config: object,
     parts: Mapping[str, nn.Module],
     info: DataInfo,
     *,

@@ -182,7 +182,7 @@ def _describe(specs: Mapping[str, ActionSpec]) -> str:
     return ", ".join(f"{k} ({spec.kind}, {spec.n})" for k, spec in specs.items())
 
 
-def _rows(spec: ActionSpec, action: Any) -> np.ndarray:
+def _rows(spec: ActionSpec, action: object) -> np.ndarray:
     row = np.asarray(action, np.int64 if spec.kind == "discrete" else np.float32)
     return row if spec.repeat == 1 else np.stack([row] * spec.repeat)
 
@@ -197,7 +197,7 @@ def continue_clip(
     seed: int = 0,
     sampler: SamplerConfig | None = None,
     class_id: int | None = None,
-    progress: Callable[[float, int], Any] = lambda _share, _n: None,
+    progress: Callable[[float, int], object] = lambda _share, _n: None,
 ) -> np.ndarray:
     """Generate the frames after a context, several times side by side.
 

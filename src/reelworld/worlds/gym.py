@@ -177,7 +177,7 @@ def _check(max_episode_steps: int | None, render_mode: str | None) -> None:
         raise UserError(f"render_mode is {render_mode!r}; wanted 'rgb_array' or None.")
 
 
-def _metadata(world: World) -> dict[str, Any]:
+def _metadata(world: World) -> dict[str, object]:
     return {"render_modes": ["rgb_array"], "render_fps": world.spec.fps or DEFAULT_FPS}
 
 
@@ -185,14 +185,14 @@ def _observation_space(world: World) -> spaces.Box:
     return spaces.Box(0, 255, (world.spec.height, world.spec.width, 3), np.uint8)
 
 
-def _action_space(world: World) -> spaces.Space:
+def _action_space(world: World) -> spaces.Space[Any]:
     streams = {name: _stream_space(spec) for name, spec in world.spec.actions.items()}
     if len(streams) == 1:
         return next(iter(streams.values()))
     return spaces.Dict(streams) if streams else spaces.Discrete(1)
 
 
-def _stream_space(spec: ActionSpec) -> spaces.Space:
+def _stream_space(spec: ActionSpec) -> spaces.Space[Any]:
     if spec.kind == "discrete":
         return spaces.Discrete(spec.n)
     low = np.array(spec.low or (-1.0,) * spec.n, np.float32)

@@ -33,24 +33,24 @@ class Game:
     """Treatment of frames of another size."""
 
 
-def system_config(provenance: Mapping[str, Any]) -> Mapping[str, Any]:
+def system_config(provenance: Mapping[str, object]) -> Mapping[str, Any]:
     """Return the config of a world's system; empty where the world was not trained here."""
     config = provenance.get("config")
     return config if isinstance(config, Mapping) else {}
 
 
-def frame_stride(provenance: Mapping[str, Any]) -> int:
+def frame_stride(provenance: Mapping[str, object]) -> int:
     """Return the number of recorded frames per frame of the world."""
     return int(system_config(provenance).get("frame_stride", 1))
 
 
-def merge_of(provenance: Mapping[str, Any]) -> Merge:
+def merge_of(provenance: Mapping[str, object]) -> Merge:
     """Return the merging of the recorded actions between two frames of the world."""
     merge: Merge = system_config(provenance).get("merge", "stack")
     return merge
 
 
-def read_as_trained(dataset: Dataset, provenance: Mapping[str, Any], episode: int, start: int, stop: int) -> Clip:
+def read_as_trained(dataset: Dataset, provenance: Mapping[str, object], episode: int, start: int, stop: int) -> Clip:
     """Read an episode with a world's frame stride and merging of actions.
 
     Args:
@@ -70,7 +70,7 @@ def read_as_trained(dataset: Dataset, provenance: Mapping[str, Any], episode: in
     return replace(clip, actions={name: merge_actions(rows, merge) for name, rows in clip.actions.items()})
 
 
-def game_of(provenance: Mapping[str, Any], allow_code: Sequence[str] = ()) -> Game | None:
+def game_of(provenance: Mapping[str, object], allow_code: Sequence[str] = ()) -> Game | None:
     """Return the simulator of a world's recordings; None where there was none.
 
     Args:

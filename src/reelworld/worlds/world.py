@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from reelworld.files import atomic_folder
@@ -124,7 +124,7 @@ class World:
         self,
         context: np.ndarray,
         context_actions: Action = None,
-        actions: Any = None,
+        actions: Action = None,
         seed: int | None = None,
         sampler: SamplerConfig | None = None,
         *,
@@ -161,7 +161,7 @@ class World:
         frames += [result.frame for result in islice(rollout(session, steps), n_steps - len(frames))]
         return np.stack(frames, 1) if frames else np.zeros((len(context), 0, *context.shape[2:]), np.uint8)
 
-    def _steps(self, actions: Any, n_frames: int | None) -> dict[str, np.ndarray] | int:
+    def _steps(self, actions: Action, n_frames: int | None) -> dict[str, np.ndarray] | int:
         """Return the actions of all steps, stream -> (n, S, ...), or the number of steps."""
         if isinstance(actions, int) and n_frames is None:
             actions, n_frames = None, actions
@@ -225,9 +225,9 @@ class World:
     @torch.inference_mode()
     def generate_codes(
         self,
-        context: Any,
+        context: ArrayLike,
         context_actions: Action = None,
-        actions: Any = None,
+        actions: Action = None,
         seed: int | None = None,
         sampler: SamplerConfig | None = None,
         *,
@@ -266,7 +266,7 @@ class World:
         return np.stack(made, 1) if made else np.zeros((n, 0, n_tokens), np.int64)
 
     @torch.inference_mode()
-    def score_codes(self, codes: Any, actions: Action = None) -> Score:
+    def score_codes(self, codes: ArrayLike, actions: Action = None) -> Score:
         """Score the codes of one clip, as ``score`` does with its frames.
 
         Args:
@@ -283,11 +283,11 @@ class World:
         no_frames = np.zeros((1, 0, 0, 0, 3), np.uint8)
         return self._score(self.model.score(Context(frames=no_frames, codes=one, actions=given), 1))
 
-    def _codes(self, codes: Any) -> Tensor:
+    def _codes(self, codes: ArrayLike) -> Tensor:
         return check_codes(codes, self.spec.grids["video"]).to(self.device)
 
 
-def _per_stream(actions: Any, name: str) -> dict[str, np.ndarray]:
+def _per_stream(actions: Action, name: str) -> dict[str, np.ndarray]:
     """Return actions by stream, each (n, S, ...)."""
     streams = actions if isinstance(actions, Mapping) else {name: actions}
     arrays = {k: np.asarray(v) for k, v in streams.items()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -68,6 +67,6 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _json_rows(text: str) -> list[Any]:
+def _json_rows(text: str) -> list[object]:
     values = [json.loads(line) for line in text.splitlines() if line.strip()]
     return [v["action"] if isinstance(v, dict) else v for v in values]

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -265,7 +264,7 @@ def _read_split(file: h5py.File, name: str, file_name: str) -> Split | None:
     return Split(name=name, shape=shape, starts=firsts, has_actions=has_actions, chunk_frames=_chunk_frames(frames))
 
 
-def _dataset(file: h5py.File, key: str, file_name: str) -> Any:
+def _dataset(file: h5py.File, key: str, file_name: str) -> h5py.Dataset:
     dataset = file[key]
     if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
         raise UserError(f"{key} of {file_name} is no array; wanted a dataset (VideoGPT's layout).")

@@ -17,8 +17,8 @@ import io
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import h5py
 import numpy as np
 from PIL import Image
 
@@ -90,7 +90,7 @@ def _camera(cameras: list[str], requested: str, name: str) -> str:
     return requested or cameras[0]
 
 
-def _frames(group: Any, path: Path, camera: str, options: ReadOptions) -> np.ndarray:
+def _frames(group: h5py.Group, path: Path, camera: str, options: ReadOptions) -> np.ndarray:
     """Decode the frames of a camera, uint8 (T, H, W, 3)."""
     if "frames" not in group:
         return _pictures(group, path, options)
@@ -115,7 +115,7 @@ def _film(content: bytes, name: str, options: ReadOptions) -> np.ndarray:
         return video.decode(path, None, options)[0]["frames"]
 
 
-def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
+def _pictures(group: h5py.Group, path: Path, options: ReadOptions) -> np.ndarray:
     """Decode JPEGs, one per frame."""
     stored = [group[f"frame{t}"] for t in range(len(group))]
     if not stored:
@@ -131,7 +131,7 @@ def _pictures(group: Any, path: Path, options: ReadOptions) -> np.ndarray:
     return frames[..., ::-1] if is_exchanged else frames
 
 
-def _actions(file: Any, name: str) -> tuple[np.ndarray, str]:
+def _actions(file: h5py.File, name: str) -> tuple[np.ndarray, str]:
     """Read the actions, float32 (R, 5), and a note on how they became five numbers."""
     raw = np.asarray(file["policy/actions"][:])
     if raw.ndim != 2 or raw.dtype.kind not in "iuf":
@@ -152,7 +152,7 @@ def _actions(file: Any, name: str) -> tuple[np.ndarray, str]:
     return padded, f"{note}, filled up with zeros to {WIDTH}"
 
 
-def _grip(file: Any, about: Mapping[str, Any], name: str) -> np.ndarray:
+def _grip(file: h5py.File, about: Mapping[str, object], name: str) -> np.ndarray:
     """Return the bound of the gripper that is nearer after each step, float32 (T - 1,)."""
     bounds = []
     for side in ("low_bound", "high_bound"):
@@ -164,12 +164,12 @@ def _grip(file: Any, about: Mapping[str, Any], name: str) -> np.ndarray:
     return np.where(is_high, bounds[1], bounds[0]).astype(np.float32)
 
 
-def _bytes(dataset: Any) -> bytes:
+def _bytes(dataset: h5py.Dataset) -> bytes:
     content = np.asarray(dataset[()])
     if content.dtype != np.uint8:
         raise TypeError(f"{dataset.name} is {content.dtype}; wanted the bytes of a film or picture, uint8")
     return content.tobytes()
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

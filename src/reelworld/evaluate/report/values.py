@@ -44,12 +44,12 @@ N_HEADLINES = 6
 Json = Mapping[str, Any]
 
 
-def number_of(value: Any) -> float:
+def number_of(value: float | str | None) -> float:
     """Read a number of results.json: "inf" and null become floats."""
     return math.nan if value is None else float(value)
 
 
-def show_value(value: Any, unit: str, is_gain: bool = False) -> str:
+def show_value(value: float | str | None, unit: str, is_gain: bool = False) -> str:
     """Write a value as text: 99.85%, +1.8 dB, 0.00089 nats; what is not zero never reads as zero."""
     number = number_of(value)
     if math.isnan(number):

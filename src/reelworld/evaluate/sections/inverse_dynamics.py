@@ -15,7 +15,6 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +158,7 @@ def trained(
     return model
 
 
-def _described(windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, Any]:
+def _described(windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, object]:
     """Return everything that the weights depend on."""
     episodes = [windows.source.episodes[i] for i in np.unique(windows.index[:, 0]).tolist()]
     names = "".join(f"{e.source} {e.n_frames}\n" for e in episodes)

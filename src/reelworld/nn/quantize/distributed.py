@@ -6,11 +6,10 @@ that one rank may evaluate alone.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 
@@ -22,14 +21,14 @@ class _Sum(torch.autograd.Function):
     """All-reduce whose gradient is that of the sum of all ranks' losses."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
         """Add up."""
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:
         """Every rank's loss depends on every rank's input."""
         total = grad.clone()
         dist.all_reduce(total)

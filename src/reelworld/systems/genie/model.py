@@ -39,8 +39,10 @@ PARTS: dict[str, type[nn.Module]] = {
 
 def assemble(spec: ModelSpec, parts: Mapping[str, nn.Module]) -> WorldModel:
     """Compose the model from its parts."""
-    latent_actions = take(parts, "latent_actions", ActionInference) if "latent_actions" in parts else None
-    return FrameModel(spec, take(parts, "tokenizer", Tokenizer), take(parts, "dynamics", MaskGIT), latent_actions)
+    # mypy wants a class that can be instantiated; `take` only compares with it
+    latent_actions = take(parts, "latent_actions", ActionInference) if "latent_actions" in parts else None  # type: ignore[type-abstract]
+    tokenizer = take(parts, "tokenizer", Tokenizer)  # type: ignore[type-abstract]
+    return FrameModel(spec, tokenizer, take(parts, "dynamics", MaskGIT), latent_actions)
 
 
 def build(config: Config, info: DataInfo) -> WorldModel:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
 
 from reelworld.nn.conditioning import clip_range
-from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, with_context
+from reelworld.nn.decoder import LlamaConfig
+from reelworld.systems.ivideogpt.context_vqgan import ContextVQGAN, ContextVQGANConfig, with_context
 from reelworld.systems.ivideogpt.transformer import IVideoGPTTransformer
 from reelworld.types import ActionSpec, UserError
 from reelworld.worlds.world import World
@@ -102,7 +102,7 @@ def _check_units(name: str, ours: ActionSpec, theirs: ActionSpec, path: Path) ->
             )
 
 
-def _check_same(ours: Any, theirs: Any, path: Path) -> None:
+def _check_same(ours: ContextVQGANConfig | LlamaConfig, theirs: ContextVQGANConfig | LlamaConfig, path: Path) -> None:
     """Refuse configs that differ in what decides the shapes of weights."""
     for field in dataclasses.fields(ours):
         mine, found = getattr(ours, field.name), getattr(theirs, field.name)

@@ -228,7 +228,7 @@ def _is_vqvae(checkpoint: ExternalCheckpoint) -> bool:
     return "codebook.embeddings" in checkpoint.state_dict
 
 
-def _system_config(vqvae: VQVAE3DConfig, prior: PriorConfig) -> dict[str, Any]:
+def _system_config(vqvae: VQVAE3DConfig, prior: PriorConfig) -> dict[str, object]:
     """Name the sizes as the system's config does, so that recordings are read for this world as for a trained one."""
     shown = {field.name: getattr(prior, field.name) for field in fields(DynamicsConfig)}
     if not prior.cond_frames:
