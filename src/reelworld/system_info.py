@@ -1,4 +1,4 @@
-"""What a number was measured on: hardware, versions, commit, load. Every kept result carries it."""
+"""System information of measurements: hardware, versions, commit, load. Stored with every result."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ __all__ = [
 
 
 Fit = Literal["none", "crop", "stretch", "pad"]
-"""How frames of another shape are brought to the wanted size."""
+"""Resizing of frames of another shape to the requested size."""
 
 
 LONGEST_STRETCH = 64
@@ -190,7 +190,7 @@ class Codes:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a model may be told besides the past; every field is optional."""
+    """Conditioning of a model besides the past; every field is optional."""
 
     actions: Mapping[str, Tensor] = field(default_factory=dict)
     """Stream name -> int64 (B, T) or float32 (B, T, A); a dimension k after T with frame stride k."""
@@ -202,7 +202,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a model's loss sees: video or codes, with what belongs to them."""
+    """Training batch: video or codes, with actions, rewards and other annotations."""
 
     video: Tensor | None = None
     """float32 in [-1, 1], (B, T, H, W, 3)."""
@@ -337,7 +337,7 @@ class ModelSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How likely a world finds a clip (kinds are never compared with each other), and what it expects of its steps."""
+    """Likelihood of a clip under a world (kinds are not comparable), and expected rewards and terminations."""
 
     nats_per_frame: float
     kind: Literal["exact", "bound", "pseudo"]

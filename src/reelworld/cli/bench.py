@@ -41,7 +41,7 @@ class Options:
     allow_busy: bool = False
     """Measure although other programs use the machine; the results say so."""
     device: str = "cpu"
-    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    """Device of the model: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts may come from."""
 

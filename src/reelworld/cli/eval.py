@@ -61,7 +61,7 @@ class Options:
     data: Path
     """Recordings to compare with."""
     split: Literal["train", "val", "test", "all"] = "test"
-    """Which episodes; those the world was trained on are refused."""
+    """Split of the episodes; episodes the world was trained on are refused."""
     out: Path | None = None
     """Folder of the report. Default: eval beside the world's folder."""
     clips: int = 32
@@ -84,7 +84,7 @@ class Options:
     key_tests: int = 64
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
-    """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
+    """Frames are drawn from 8x8 tiles: yes, no, or auto (detected on the training split)."""
     samples: int | None = None
     """Futures drawn from every start. Default: 8 in worlds without actions, 1 in worlds with them."""
     protocol: Literal["default", "published"] = "default"
@@ -108,7 +108,7 @@ class Options:
     threads: int = 0
     """CPU threads; 0 leaves the choice to torch."""
     device: str = "cpu"
-    """Where the model runs: auto (a GPU if there is one), cpu, cuda or cuda:1."""
+    """Device of the model: auto (a GPU if there is one), cpu, cuda or cuda:1."""
     allow_code: tuple[str, ...] = ()
     """Modules outside reelworld that the world's parts, or the simulator of the recordings, may come from."""
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopOptions:
-    """How to run the training; none of this changes what is computed on one machine."""
+    """Options of the training run; none of them changes the results on one machine."""
 
     device: str = "auto"
     """auto (a GPU if there is one), cpu, cuda or cuda:1."""
@@ -62,7 +62,7 @@ class LoopOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading(ReadOptions):
-    """How the files are read; size and fit are fields of the config."""
+    """Reading of the files; size and fit are fields of the config."""
 
     size: Annotated[int | tuple[int, int] | None, tyro.conf.Fixed, tyro.conf.Suppress] = None
     fit: Annotated[Fit, tyro.conf.Fixed, tyro.conf.Suppress] = "none"

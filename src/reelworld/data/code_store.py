@@ -161,5 +161,5 @@ class CodeStore:
 
 
 def is_finished(path: Path) -> bool:
-    """Whether a folder holds a complete store."""
+    """Return True if a folder holds a complete store."""
     return (path / STORE_FILE).is_file()

@@ -1,8 +1,8 @@
 """Distances between frames on 8-bit pixels, and statistics with bootstrap intervals over clips.
 
-Every statistic is a function of totals that add up over clips (hits and trials, squared error and frames), so that
-thousands of resamples are one matrix product. Clips are resampled, not frames: frames of one episode resemble each
-other and would make intervals far too narrow.
+Every statistic is a function of totals that are summed over clips (hits and trials, squared error and frames), so that
+thousands of resamples are one matrix product. Clips are resampled, not frames: frames of one episode are correlated and
+would make intervals far too narrow.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def bootstrap(
     """Compute a statistic of column totals and its percentile interval over clips.
 
     Args:
-        totals: float, (clips, K); row c holds what clip c adds to each of K totals.
+        totals: float, (clips, K); row c is the contribution of clip c to each of K totals.
         statistic: Maps totals (..., K) to values (...).
         seed: Of the resampling.
         n_resamples: Fewer for statistics that are slow to compute.
@@ -180,8 +180,8 @@ def bootstrap(
 def fraction_interval(hits: np.ndarray, trials: np.ndarray, seed: int = 0) -> Interval:
     """Compute a fraction and its interval from hits and trials per clip, (clips,) each.
 
-    When every trial agrees, resampling shows no doubt; the interval then ends at the exact binomial (Clopper-Pearson)
-    bound for that many trials.
+    If all trials agree, resampling gives an interval of zero width. The interval then ends at the exact binomial
+    (Clopper-Pearson) bound for that many trials.
     """
     totals = np.stack([np.asarray(x, np.float64) for x in (hits, trials)], -1)
     totals = totals[totals[:, 1] > 0]

@@ -1,7 +1,7 @@
-"""Settings of an evaluation, and the choice of the clips that it measures.
+"""Config of an evaluation, and the choice of its clips.
 
-The clips of a split are drawn once with a fixed seed; baselines and every action condition use the same ones. A clip of
-the world's own training list is refused: its score would measure memory.
+The clips of a split are drawn once with a fixed seed; baselines and every action condition use the same ones. Clips of
+the world's own training list are refused: their scores would measure memorization.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class EvalConfig:
     key_tests: int = 64
     """Carried-key tests (MiniGrid DoorKey)."""
     tiles: Literal["auto", "yes", "no"] = "auto"
-    """Whether frames are drawn from 8x8 tiles; auto looks at the training split."""
+    """Frames are drawn from 8x8 tiles: yes, no, or auto (detected on the training split)."""
     protocol: Protocol = "default"
     """default: future frames, mean over all samples. published: context included, best sample, as papers do."""
     samples: int | None = None
@@ -138,7 +138,7 @@ def open_like(world: World, path: Path) -> Dataset:
 
 
 def open_for(world: World, path: Path) -> Dataset:
-    """Open recordings as the world sees them, with actions that it takes; latent actions are inferred."""
+    """Open recordings in the world's format, with its own kind of actions; latent actions are inferred."""
     dataset = open_like(world, path)
     if STREAM in world.spec.actions and STREAM not in dataset.info.actions:
         dataset = with_pseudo_labels(dataset, world.model)
@@ -291,7 +291,7 @@ def _check_fit(spec: ModelSpec, dataset: Dataset) -> None:
 def _check_ranges(world: World, dataset: Dataset) -> None:
     """Refuse recordings whose actions are in other units than those of the world's training."""
     specs = {name: spec for name, spec in world.spec.actions.items() if clip_range(spec) is not None}
-    # the range of summed actions is that of sums
+    # summed actions have the range of the sums
     times = world.spec.frame_stride if merge_of(world.info.provenance) == "sum" else 1
     for i in dataset.indices("all") if specs else []:
         rows = dataset.steps(i)

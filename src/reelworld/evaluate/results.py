@@ -65,7 +65,7 @@ class Metric:
     better: Better
     description: str
     baselines: Mapping[str, float] = field(default_factory=dict)
-    """Name -> the same number for something simpler on the same clips."""
+    """Baseline -> its value on the same clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class SectionResult:
-    """Metrics and series that answer one question."""
+    """Metrics and series of one section."""
 
     name: str
     title: str
@@ -124,7 +124,7 @@ class MetricBuilder:
             hits: bool or float in 0..1, (n, ...).
             trials: Kind of the trials.
             mask: bool, of the first axes of ``hits``: trials that count.
-            baselines: Hits of something simpler, or its fraction.
+            baselines: Hits of baselines, or their fractions.
             words: Values of the {names} in the text.
         """
         totals = self._totals(hits, mask=mask)
@@ -157,8 +157,8 @@ class MetricBuilder:
     ) -> Metric:
         """Build a PSNR from mean squared errors of frames (n, ...).
 
-        The squared errors are averaged over frames first and turned into dB once: frames that are exactly right then
-        count as they should, instead of as infinity.
+        The squared errors are averaged over frames first and converted to dB once, so that exact frames do not make
+        the mean infinite.
         """
         totals = self._totals(errors, mask=mask)
         interval = bootstrap(totals, lambda t: db(ratio(t)), self.seed)
@@ -342,7 +342,7 @@ def _spread(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def not_applicable(name: str, label: str, reason: str) -> Metric:
-    """Build a metric that says why it was not measured, and what to do."""
+    """Build an unmeasured metric with its reason, and a hint."""
     nan = math.nan
     return Metric(
         name=name, label=label, value=nan, low=nan, high=nan, unit="", n=0, trials="", n_clips=0, better="",
@@ -351,7 +351,7 @@ def not_applicable(name: str, label: str, reason: str) -> Metric:
 
 
 def plain(value: object) -> Any:
-    """Make floats that JSON cannot hold readable for every program: infinity "inf", NaN null."""
+    """Replace floats that are not valid JSON: infinity by "inf", NaN by null."""
     if isinstance(value, Mapping):
         return {k: plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,7 +1,7 @@
-"""Evaluation of a world: its sections, one after the other, and results.json, report.html and videos.
+"""Evaluation of a world: run its sections, write results.json, report.html and videos.
 
-Everything is drawn from one seed. Rollouts run side by side in one session, which makes 32 clips of 100 steps, a few
-thousand single steps and 64 carried-key tests affordable on two cores.
+All random draws use one seed. Rollouts are batched in one session: 32 clips of 100 steps, a few thousand single steps
+and 64 carried-key tests are feasible on two cores.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ SECTIONS: tuple[Section, ...] = (
     likelihood.FRAMES,
     *GAMES,
 )
-"""In the order of the report; games extend sections of their name, or come after all others."""
+"""Sections in the order of the report; games extend the section of the same name, or are added at the end."""
 
 N_DOMAIN_CLIPS, N_DOMAIN_FRAMES = 8, 16
 RUBBISH, WORSE = 20.0, 8.0
@@ -118,10 +118,10 @@ def evaluate(
         dataset: Source of the clips; its training split gives the tiles of the game.
         config: Sections and amounts of data.
         progress: Called with the name of each step and the fraction that is done.
-        cache: Folder for models that are trained to measure with, so that they are trained once; None forgets them.
+        cache: Folder for models trained for measurement, so that they are trained once; None does not store them.
 
     Raises:
-        UserError: If the clips do not fit the world, show another game or belong to its training list.
+        UserError: If the clips do not fit the world, are of another game or belong to its training list.
     """
     begun = time.monotonic()
     evaluation = prepare(world, dataset, config, progress, cache)
@@ -164,7 +164,7 @@ def prepare(
     progress: Progress = lambda _name, _fraction: None,
     cache: Path | None = None,
 ) -> Evaluation:
-    """Choose clips and load everything that sections share; see ``evaluate``."""
+    """Choose clips and load the data common to all sections; see ``evaluate``."""
     wide = choose_clips(world, dataset, config.split, 4 * config.clips, config.seed, config.allow_train)
     check_domain(world, wide, dataset.path)
     n_frames = future_frames(world.spec) + (given_frames(world.spec) if config.protocol == "published" else 0)
@@ -302,7 +302,7 @@ def evaluate_to_folder(
 def describe(
     evaluated: Evaluated, world: World, dataset: Dataset, config: EvalConfig, command: str
 ) -> dict[str, object]:
-    """Turn an evaluation and its circumstances into JSON values."""
+    """Convert an evaluation and its metadata to JSON values."""
     info, spec = world.info, world.spec
     simulated = dataset.info.provenance.get("simulator")
     return {

@@ -1,4 +1,4 @@
-"""Rollouts of many clips side by side, what a model makes of recorded frames, and the state of an evaluation.
+"""Batched rollouts of many clips, reconstruction and encoding of recorded frames, and the state of an evaluation.
 
 Shapes: n rollouts side by side, T context frames, S steps, K samples, H W pixel rows and columns, P latent frames,
   N codes per latent frame
@@ -48,7 +48,7 @@ MAX_SCORED_WHOLE = 512  # frames, where each whole clip is read twice
 BATCH = 64
 MAX_BATCH = 128
 BATCH_TOKENS = 65536
-"""Codes of all streams side by side, for models of whole clips: they keep keys and values of each."""
+"""Largest number of codes of all parallel streams, for models of whole clips: each has keys and values."""
 FREE_RUN_CLIPS = 8
 FREE_RUN_WINDOWS = 3
 """Length of the free run of models of whole clips, in such clips."""
@@ -151,7 +151,7 @@ class Starts:
 
 
 def reset(session: Session, world: World, starts: Starts, rows: np.ndarray, **options: Any) -> None:
-    """Begin streams at the given starts; worlds with goals go towards the last recorded frame."""
+    """Begin streams at the given starts; in worlds with goals the goal is the last recorded frame."""
     before = {k: starts.context_actions[k][rows] for k in world.spec.actions}
     if world.spec.classes and starts.class_id is not None:
         options["class_id"] = starts.class_id[rows]
@@ -170,7 +170,7 @@ def roll(
         starts: Beginnings of the rollouts.
         seed: Equal seeds give equal noise, whatever the actions.
         actions: Stream -> (n, S, ...); None takes the recorded ones.
-        n_samples: Rollouts of each start, each with noise of its own.
+        n_samples: Rollouts of each start, each with its own noise.
 
     Returns:
         uint8, (n, K, S, H, W, 3).
@@ -190,7 +190,7 @@ def roll(
 
 
 def roll_long(world: World, starts: Starts, actions: Mapping[str, np.ndarray], n_steps: int, seed: int) -> np.ndarray:
-    """Let a world run; a stream whose episode ends begins again at its start.
+    """Roll out a world for long; a stream restarts from its start when its episode ends.
 
     Args:
         world: The world.
@@ -234,15 +234,15 @@ def uniform_actions(starts: Starts, specs: Mapping[str, ActionSpec], seed: int) 
 
 
 def shuffled_actions(starts: Starts, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Give every start the recorded actions of a start in another clip: held keys, but the wrong ones.
+    """Give every start the recorded actions of a start in another clip: realistic sequences, but wrong ones.
 
     Args:
         starts: Sorted by clip, as ``Starts.drawn`` makes them.
         seed: Of the permutation of clips.
 
     Returns:
-        Stream -> (n, S, ...), and bool (n, S): steps in which the other clip still has an action. With one clip the
-        actions stay its own.
+        Stream -> (n, S, ...), and bool (n, S): steps in which the other clip still has an action. A single clip keeps
+        its own actions.
     """
     rng = np.random.default_rng(seed)
     clips = np.unique(starts.clip)
@@ -302,18 +302,18 @@ def _stretches(world: World, frames: np.ndarray) -> Iterator[torch.Tensor]:
 
 @dataclass(frozen=True)
 class EvalData:
-    """Recordings, as far as the choice of sections depends on them."""
+    """Properties of the recordings that select the sections."""
 
     info: DataInfo
     has_tiles: bool = False
     """Frames are drawn from 8x8 tiles."""
     is_labelled: bool = False
-    """Actions are latent ones that the world's model found in the frames."""
+    """Actions are latent ones, inferred from the frames by the world's model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """World, recordings, settings and rollouts that the sections of an evaluation share."""
+    """World, recordings, config and rollouts, common to the sections of an evaluation."""
 
     world: World
     dataset: Dataset
@@ -330,7 +330,7 @@ class Evaluation:
     lpips: LPIPS | None = None
     progress: Progress = lambda _name, _fraction: None
     cache: Path | None = None
-    """Folder for models that are trained to measure with."""
+    """Folder for models trained for measurement."""
     published: Sequence[Mapping[str, Any]] = ()
     """Tables of published numbers of the world's system."""
     _memo: dict[str, object] = field(default_factory=dict)
@@ -373,7 +373,7 @@ class Evaluation:
 
     @cached_property
     def horizons(self) -> tuple[int, ...]:
-        """Steps at which predictions are judged: as far as one window reaches, and its last."""
+        """Horizons at which predictions are compared: within one window, and its last step."""
         if not fixed_clip(self.spec) and self.config.protocol == "default":
             return HORIZONS
         reach = min(future_frames(self.spec), max(HORIZONS))
@@ -388,7 +388,7 @@ class Evaluation:
         if draws_futures(self.spec, self.config):
             n_steps = future_frames(self.spec) if whole else max(HORIZONS)
             return Starts.drawn(self.start_clips, context, n_steps, 1, self.seed)
-        # steps of a tile game are judged one by one; where pictures are smooth, this is the main measure
+        # tile games are also measured by single steps; for smooth images this is the main measure
         per_clip = STARTS_PER_CLIP if self.atlas is None else STARTS_PER_CLIP // 2
         per_clip = 1 if whole or self.n_samples > 1 else per_clip
         return Starts.drawn(self.clips, context, max(self.horizons), per_clip, self.seed)
@@ -427,7 +427,7 @@ class Evaluation:
         return self._rollouts[key][1]
 
     def memo(self, name: str, compute: Callable[[Evaluation], T]) -> T:
-        """Return a value that several sections share, computed once."""
+        """Return a cached value, used by several sections."""
         if name not in self._memo:
             self._memo[name] = compute(self)
         return cast(T, self._memo[name])
@@ -456,5 +456,5 @@ def count_samples(spec: ModelSpec, config: EvalConfig) -> int:
 
 
 def draws_futures(spec: ModelSpec, config: EvalConfig) -> bool:
-    """Return True if several futures are drawn because no actions decide the future."""
+    """Return True if several futures are drawn, as there are no actions."""
     return not spec.actions and count_samples(spec, config) > 1

@@ -1,1 +1,1 @@
-"""Parts that two systems use, and the seam between models and the rest: ``WorldModel``."""
+"""``WorldModel``, the interface of all models, and parts shared by several systems."""

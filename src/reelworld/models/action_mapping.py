@@ -1,7 +1,7 @@
-"""Which real action each latent action stands for, and which latent action a real one is played with.
+"""Map between latent actions and real actions.
 
-A world learned from video that names no actions knows latent ones: codes for what was done. Where the real action of
-a few hundred steps is known, a table is counted from them, and keys or recorded actions can drive the world.
+A world learned from video without action labels has latent actions. The map is counted from a few hundred steps with
+known real actions. Keys or recorded actions can then control the world.
 
 A kind of real action is an id, or, for vectors, low, middle or high in each dimension: the thirds of its range.
 
@@ -31,24 +31,24 @@ THIRDS = ("low", "middle", "high")
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """How well a map names the real action of steps that it was not fitted on and that change the picture."""
+    """Accuracy of a map on held-out steps that change the frame."""
 
     accuracy: float
-    """Share of steps whose real action the map names, from the latent one."""
+    """Fraction of steps whose real action the map predicts from the latent one."""
     low: float | None
-    """Lower end of the 95% interval over episodes; None where a single episode allows none."""
+    """Lower end of the 95% interval over episodes; None for a single episode."""
     high: float | None
     """Upper end."""
     most_frequent: float
-    """The same share for always naming the most frequent real action of the labels."""
+    """Accuracy of always predicting the most frequent real action of the labels."""
     chance: float
-    """The same share, expected, for naming one of the labels' real actions at random."""
+    """Expected accuracy of predicting one of the labels' real actions at random."""
     purity: float
-    """The same share for the best map there is for these very steps: the most that the latent actions allow."""
+    """Accuracy of the best map for these steps: an upper bound given the latent actions."""
     n_steps: int
-    """Steps that were looked at."""
+    """Number of measured steps."""
     n_episodes: int
-    """Episodes they are from."""
+    """Number of their episodes."""
     split: str
     """Split of these episodes."""
 
@@ -60,9 +60,9 @@ class ActionMap:
     stream: str
     """Name of the stream of real actions."""
     spec: ActionSpec
-    """What the real actions are, and the keys they are given with."""
+    """Spec of the real actions, with their keys."""
     cuts: tuple[tuple[float, float], ...] = ()
-    """Where low becomes middle and middle becomes high, per dimension (continuous only)."""
+    """Bounds between low, middle and high, per dimension (continuous only)."""
     to_latent: tuple[int, ...]
     """Latent action of each kind of real action."""
     to_real: tuple[int | tuple[float, ...], ...]
@@ -70,11 +70,11 @@ class ActionMap:
     n_labels: tuple[int, ...]
     """Labels of each latent action."""
     shares: tuple[float, ...]
-    """Share of these labels that are of the kind that the latent action stands for."""
+    """Fraction of these labels of the kind that the latent action is mapped to."""
     unseen: tuple[int, ...] = ()
-    """Kinds of real action that no label shows; they are played like the null action."""
+    """Kinds of real action without labels; they are played like the null action."""
     held_out: HeldOut | None = None
-    """How good the map is, where that was measured."""
+    """Held-out accuracy of the map; None if not measured."""
 
     def __post_init__(self) -> None:
         spec, n_latents = self.spec, len(self.to_real)
@@ -99,12 +99,12 @@ class ActionMap:
 
     @property
     def meanings(self) -> np.ndarray:
-        """Kind of real action that each latent action stands for, int64 (L,)."""
+        """Kind of real action of each latent action, int64 (L,)."""
         return self.kinds(self.real(np.arange(len(self.to_real))))
 
     @property
     def unreached(self) -> tuple[int, ...]:
-        """Kinds that the labels show and no latent action stands for: their keys do what others do."""
+        """Labelled kinds to which no latent action is mapped: their keys have the effect of others."""
         missing = set(range(self.n_kinds)) - set(self.meanings.tolist()) - set(self.unseen)
         return tuple(sorted(missing))
 
@@ -121,7 +121,7 @@ class ActionMap:
         return np.array(self.to_real, np.int64 if self.spec.kind == "discrete" else np.float32)[latent]
 
     def name(self, kind: int) -> str:
-        """Say a kind of real action in words: ``left``, or ``steer low, gas high``."""
+        """Describe a kind of real action in words: ``left``, or ``steer low, gas high``."""
         spec = self.spec
         if spec.kind == "discrete":
             return spec.names[kind] if spec.names else str(kind)
@@ -129,7 +129,7 @@ class ActionMap:
         return ", ".join(f"{spec.names[i] if spec.names else i} {third}" for i, third in enumerate(thirds))
 
     def limits(self) -> list[str]:
-        """Say which real actions cannot be played as such, one line each, and which no label shows."""
+        """List the real actions that cannot be played as such, and those without labels, one line each."""
         played = {kind: self.name(int(self.meanings[self.to_latent[kind]])) for kind in self.unreached}
         lines = [f"no key reaches {self.name(kind)}: it does the same as {other}" for kind, other in played.items()]
         if self.unseen:
@@ -168,21 +168,21 @@ def fit_map(
 ) -> ActionMap:
     """Count the map between latent and real actions.
 
-    A latent action stands for the real one it most often goes with. A real action is played with the latent one it
-    most often goes with, among those that stand for it; where none does, among all.
+    A latent action is mapped to the real action with which it occurs most often. A real action is played with the
+    latent action with which it occurs most often, among those mapped to it; if there are none, among all.
 
-    What no label shows is played like the null action; where no label shows that either, with ``still``, else with
-    the most frequent latent action. A latent action without labels stands for the null action, where there is one,
-    else for the most frequent real one.
+    Real actions without labels are played like the null action. If the null action has no labels either, ``still`` is
+    played, else the most frequent latent action. A latent action without labels is mapped to the null action if there
+    is one, else to the most frequent real one.
 
     Args:
-        latent: Latent actions of labelled steps, int64 (S,). Take steps that change the picture: where nothing is
-            seen to happen, the latent action says nothing about the real one.
+        latent: Latent actions of labelled steps, int64 (S,). Use steps that change the frame: the latent action of
+            other steps is independent of the real one.
         real: Real actions of the same steps, int64 (S,) or float32 (S, A).
-        spec: What the real actions are.
-        n_latents: Latent actions there are, L.
+        spec: Spec of the real actions.
+        n_latents: Number of latent actions, L.
         stream: Name of the real actions.
-        still: Latent action of steps that change nothing, where it is known.
+        still: Latent action of steps that change nothing, if known.
 
     Returns:
         The map, not measured yet.
@@ -237,7 +237,7 @@ def _check(latent: np.ndarray, real: np.ndarray, spec: ActionSpec, n_latents: in
 
 
 def _cuts(spec: ActionSpec, real: np.ndarray) -> tuple[tuple[float, float], ...]:
-    """Cut the range of each dimension in thirds; where the range is not known, that of the labels."""
+    """Cut the range of each dimension in thirds; if the range is unknown, that of the labels."""
     if spec.kind == "discrete":
         return ()
     is_known = len(spec.low) == len(spec.high) == spec.n and np.isfinite([*spec.low, *spec.high]).all()

@@ -1,9 +1,9 @@
 """World model of a tokenizer and a prior of whole clips: a window of fixed length that slides.
 
-A window is as long as the training clips. The frames behind the context are sampled and decoded at once, then returned
-one per step. When all were returned, the window slides by one latent frame: the prior reads the codes again, now at the
-positions from 0 on, and samples one more. No keys and values are kept from one window to the next, so every latent
-frame after the first window costs one reading of it.
+A window is as long as the training clips. The frames after the context are sampled and decoded at once, then returned
+one per step. After the last one, the window slides by one latent frame: the prior reads the codes again, at positions
+from 0 on, and samples one more. Keys and values are not kept across windows, so every latent frame after the first
+window costs one prefill.
 
 Source: Yan et al. 2021 (arXiv:2104.10157) generate one window. Differs: given frames stay as they are, their codes come
 from them alone, and the window slides.
@@ -173,7 +173,7 @@ class ClipModel(WorldModel):
         return tuple(torch.where(used_up, self._n_latents - 1, state.known).tolist())
 
     def step(self, state: WindowState, actions: Actions, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, WindowState]:
-        """Return the next frame of every stream; generate more of a window where all of it was returned."""
+        """Return the next frame of every stream; generate more if all frames of a window were returned."""
         is_due = (state.known < self._n_latents) | (state.shown == self._n_frames)
         if is_due.any():
             self._generate(state, is_due.nonzero().flatten(), sampler, rng)
@@ -251,7 +251,7 @@ class ClipModel(WorldModel):
         return self.tokenizer.decode(codes)
 
     def score(self, clips: Context, n_context: int) -> StepScores:
-        """Score the latent frames behind a context, window after window, each on its own.
+        """Score the latent frames after a context, window by window, each independently.
 
         Args:
             clips: Frames uint8 (B, C, H, W, 3), C at least ``spec.window``; what is left after the last whole window is

@@ -1,4 +1,4 @@
-"""Which few codes can stand in for many: codes that do the same are one action.
+"""Merge codes with the same effect: choose a few representative codes (k-medoids).
 
 Shapes: K codes
 """
@@ -11,13 +11,13 @@ from torch import Tensor
 __all__ = ["k_medoids"]
 
 LEAST_GAIN = 1e-4
-"""A swap must lower the cost by this share, or rounding would let swaps go round for ever."""
+"""Least relative decrease of the cost per swap; prevents endless swaps due to rounding."""
 
 
 def k_medoids(cost_KK: Tensor, n: int) -> Tensor:
-    """Choose n codes such that using them in place of all others costs least.
+    """Choose the n codes that replace all others at the least cost.
 
-    Chosen one by one, then exchanged while that helps (k-medoids).
+    Codes are chosen greedily, then swapped while the cost decreases (k-medoids).
 
     Args:
         cost_KK: Row a, column b: the summed error of the steps with code a when code b is used instead.

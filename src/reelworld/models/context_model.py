@@ -1,4 +1,4 @@
-"""World model whose windows begin with context frames that are coded on a grid of their own.
+"""World model with context frames that are encoded on a separate grid of codes.
 
 A window has room for a fixed number of frames. When it is full, its last frames begin the next one: they are encoded
 again from their pixels, the first of them as the context. In models with a goal, the goal picture is the first context
@@ -179,7 +179,7 @@ class ContextModel(WorldModel):
         return self.tokenizer.decode(codes)
 
     def score(self, clips: Context, n_context: int) -> StepScores:
-        """Score every frame behind the first context, window after window: each (n, T - K)."""
+        """Score every frame after the first context, window by window: each (n, T - K)."""
         refuse_codes(clips, "this world codes its first frames in another grid than the rest")
         parts, known = [], self._n_context
         actions = self._on_device(clips.actions)

@@ -35,7 +35,7 @@ def expected_outcome(outcome: Tensor, reward_scale: Tensor) -> tuple[Tensor, Ten
 
 
 def outcome_terms(outcome: Tensor, batch: Batch, reward_scale: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Score reward and end: whether there is a reward, how large it is where there is one, whether it ends.
+    """Losses of reward and termination: is there a reward, its size if there is one, and is it the end.
 
     Args:
         outcome: Of arriving at each frame but the first, (B, T - 1, 3).

@@ -1,17 +1,17 @@
-"""Latent actions: a few codes, found in recordings that name no actions, for what was done between two frames.
+"""Latent action model: a few discrete codes for the change between two frames, learned without action labels.
 
-The encoder sees what follows and must say in one code what happened; the decoder sees the past and that code only,
-and must predict the next frame. What the past does not tell has to pass through the code: that is, what somebody
-decided. At play the codes are the keys.
+The encoder reads the next frame and encodes the change in one code. The decoder reads the past and this code, and
+predicts the next frame. The code thus carries the information that the past does not determine: the action. In play
+the codes are mapped to keys.
 
-This file has what all such models share; ``st_latent.py`` and ``grid_latent.py`` have the networks.
+This file is the base class; the networks are in ``systems/genie``.
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1. Differs, against the collapse that is the known failure of
-such models (all happenings in one code): a frame's features are pooled by how much each patch changed, and spread to
-unit variance before they are quantized; the decoder predicts the change of the last frame and starts as a copy of it
-(the paper: the frame, through a sigmoid); codes that are hardly used are drawn anew. The decoder may be shown clips
-moved and turned, so that a code says what was done and not where (``augment_prob``). More codes may be learned than are
-wanted; in the end those that do the same are merged (``learned_codes``).
+such models (all changes in one code): a frame's features are pooled by how much each patch changed, and normalized to
+unit variance before quantization; the decoder predicts the change of the last frame and starts as a copy of it (the
+paper: the frame, through a sigmoid); rarely used codes are reset. The decoder may be trained on shifted and rotated
+clips, so that codes are independent of position and direction (``augment_prob``). More codes than needed may be
+learned; codes with the same effect are merged at the end (``learned_codes``).
 
 Shapes: B batch, T frames, H W pixel rows and columns, N patches per frame, D width, E width of a code's vector,
   X = patch * patch * 3 pixel values of a patch, K codes in use, A latent actions
@@ -39,7 +39,7 @@ STREAM = "latent"
 """Name of the stream of latent actions."""
 COMMITMENT = 0.25
 RENEWED_BELOW = 0.1
-"""Codes are drawn anew while fewer rows of a batch choose them, in the moving average."""
+"""Dead-code threshold: codes that fewer rows of a batch choose, in the moving average, are reset."""
 TINY = 1e-6
 
 
@@ -73,7 +73,7 @@ class LatentActionConfig(LatentActionOptions):
 
 
 class LatentActionModel(ActionInference):
-    """Frames -> the codes of what happened between them."""
+    """Frames -> codes of the changes between them."""
 
     merged: Tensor
     """Code of the codebook -> latent action, (learned codes,); itself until codes are merged."""
@@ -95,11 +95,11 @@ class LatentActionModel(ActionInference):
 
     @abstractmethod
     def describe(self, patches_BTNX: Tensor) -> Tensor:
-        """Describe at each place what led to each frame but the first, (B, T - 1, N, D)."""
+        """Encode the transition to each frame but the first, per patch, (B, T - 1, N, D)."""
 
     @abstractmethod
     def foresee(self, patches_BTNX: Tensor, actions_BTE: Tensor) -> Tensor:
-        """Describe at each place what follows each frame under an action, (B, T, N, D)."""
+        """Predict features of the frame after each frame, given its action, per patch, (B, T, N, D)."""
 
     @property
     def n_actions(self) -> int:
@@ -107,7 +107,7 @@ class LatentActionModel(ActionInference):
         return self.config.n_codes
 
     def features(self, patches_BTNX: Tensor) -> Tensor:
-        """Describe what led to each frame but the first, (B, T - 1, E)."""
+        """Encode the transition to each frame but the first, (B, T - 1, E)."""
         moved_BTN = (patches_BTNX[:, 1:] - patches_BTNX[:, :-1]).square().mean(-1) + TINY
         weight_BTN = moved_BTN / moved_BTN.sum(-1, keepdim=True)
         pooled_BTD = (self.describe(patches_BTNX) * weight_BTN.unsqueeze(-1)).sum(2)
@@ -115,7 +115,7 @@ class LatentActionModel(ActionInference):
         return features
 
     def encode(self, video: Tensor) -> Tensor:
-        """Find the latent actions of clips.
+        """Infer the latent actions of clips.
 
         Args:
             video: Pixels in [-1, 1], (B, T, H, W, 3), T at least 2.
@@ -146,15 +146,15 @@ class LatentActionModel(ActionInference):
         return unpatchify(patches_BTNX, config.patch, config.rows, config.columns).clamp(-1, 1)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Squared error of the predicted frames, plus how far features are from their codes.
+        """Squared error of the predicted frames, plus the commitment loss.
 
         Args:
             batch: With ``video`` of clips of at least two frames.
-            generator: Of the codebook's draws and of how clips are moved.
+            generator: Random numbers of the codebook and of the augmentation.
 
         Returns:
             Terms ``square`` (per patch), ``commitment``, and, logged only, ``copy`` (the error of repeating the last
-            frame) and ``perplexity`` (1 means that all happenings share one code).
+            frame) and ``perplexity`` (1: all changes share one code).
         """
         assert batch.video is not None
         quantized = self.codebook.quantize(self.features(patchify(batch.video, self.config.patch)), generator)
@@ -175,15 +175,14 @@ class LatentActionModel(ActionInference):
 
     @torch.no_grad()
     def merge(self, video: Tensor, seed: int = 0) -> None:
-        """Keep the ``n_codes`` codes that can best stand in for all others; the most frequent becomes action 0.
+        """Keep the ``n_codes`` most representative codes; the most frequent becomes action 0.
 
-        Codes that do the same to the next frame are one action, wherever and whichever way the clip is turned. To be
-        called when learning is over; calling it again starts from the learned codes. Without ``learned_codes`` it does
-        nothing.
+        Codes with the same effect on the next frame are merged to one action, at any position and direction. Call it
+        after training; calling it again starts from the learned codes. Without ``learned_codes`` it does nothing.
 
         Args:
             video: Clips to compare the codes' effects on, pixels in [-1, 1], (B, T, H, W, 3).
-            seed: Of how clips are moved.
+            seed: Seed of the augmentation.
         """
         if not self.config.learned_codes:
             return
@@ -194,14 +193,14 @@ class LatentActionModel(ActionInference):
         action_K = cost_KK[:, kept_A].argmin(1)
         shares_A = torch.zeros_like(kept_A).index_add_(0, action_K, counts_K)
         order_A = shares_A.argsort(descending=True, stable=True)
-        # codes that none of the clips has go with the nearest one that some have
+        # unused codes are merged with the nearest used one
         nearest = torch.cdist(self.codebook.vectors, self.codebook.vectors[used_K]).argmin(1)
         self.merged.copy_(order_A.argsort()[action_K][nearest])
         self.kept.fill_(int(used_K[kept_A[order_A[0]]]))
         self.kept[: len(order_A)] = used_K[kept_A[order_A]]
 
     def _costs(self, video: Tensor, used_K: Tensor, used_BT: Tensor, generator: torch.Generator) -> Tensor:
-        """Sum the errors of predicting the steps with each code (row) as if they had another one (column)."""
+        """Sum the prediction errors of the steps of each code (row) when another code (column) is used."""
         patches_BTNX = patchify(self._moved(video, generator), self.config.patch)
         past, future = patches_BTNX[:, :-1], patches_BTNX[:, 1:]
         weight_BTN = rarity_weights(future - past, self.config.rarity)
@@ -217,7 +216,7 @@ class LatentActionModel(ActionInference):
         return past_BTNX + change
 
     def _moved(self, video_BTHWC: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Move and turn some clips, each in its own way."""
+        """Shift and rotate a random part of the clips, each differently."""
         config, n = self.config, len(video_BTHWC)
         if not config.augment_prob:
             return video_BTHWC

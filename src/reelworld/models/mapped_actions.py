@@ -1,4 +1,4 @@
-"""World model of latent actions that takes real ones: the only place where real actions become latent ones."""
+"""Wrapper that gives a world model with latent actions real ones. All other code sees real actions only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reelworld.types import Batch, Codes, Losses, Sampler, StepScores, UserError
 
 
 class MappedActions(WorldModel):
-    """A model of latent actions behind a map from real actions."""
+    """Model with latent actions, wrapped in a map from real actions."""
 
     def __init__(self, model: WorldModel, action_map: ActionMap) -> None:
         """Wrap a model.

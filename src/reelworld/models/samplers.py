@@ -20,7 +20,7 @@ __all__ = ["CountingSampler", "SamplerConfig", "TokenSampler", "suited_sampler"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerConfig:
-    """How the next frame's codes are drawn."""
+    """Sampling settings of the next frame's codes."""
 
     steps: int = 1
     """Decoding passes per frame; more passes let codes of one frame agree with each other."""
@@ -33,7 +33,7 @@ class SamplerConfig:
     order_noise: float = 1.0
     """Noise on the order in which codes are kept when steps > 1; 0 keeps the surest first."""
     order: Literal["surest", "random"] = "surest"
-    """Which codes are kept first when steps > 1: the surest, or any. At temperature 0 the surest are not noisy."""
+    """Order in which codes are kept when steps > 1: most confident first, or random. No noise at temperature 0."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.steps <= 64:
@@ -96,7 +96,7 @@ class TokenSampler:
 
 
 class CountingSampler:
-    """A sampler that counts its calls, for progress; it draws what the wrapped one draws."""
+    """Wrap a sampler and count its calls, for progress; the draws are unchanged."""
 
     def __init__(self, sampler: Sampler, tell: Callable[[int], object]) -> None:
         self._sampler, self._tell, self._n = sampler, tell, 0
@@ -119,10 +119,10 @@ class CountingSampler:
 
 
 def suited_sampler(exact: float) -> SamplerConfig:
-    """Choose how to draw from a world whose likeliest next frame is right this often (0 to 1).
+    """Choose the default sampler from the fraction of exact greedy next frames (0 to 1).
 
-    A nearly certain world is decoded greedily in one pass. Where the future is open, greedy decoding has the best
-    PSNR and freezes after a few frames, so codes are drawn, in two passes that let them agree.
+    Nearly deterministic worlds are decoded greedily in one pass. In uncertain worlds greedy decoding has the best PSNR
+    but freezes after a few frames; there codes are sampled, in two passes for consistency.
     """
     if exact >= 0.9:
         return SamplerConfig(steps=1, temperature=0.0)

@@ -1,4 +1,4 @@
-"""The record of a system and the base of its config: all that the rest of reelworld knows of it. Torch-free.
+"""Record of a system and base class of its config: its interface to the rest of reelworld. Torch-free.
 
 A system is a package with ``SYSTEM = System(...)`` in its ``__init__``, which must not import torch, and the modules
 ``model`` and ``train``, which are imported when they are needed. See docs/adding-a-system.md.
@@ -28,14 +28,14 @@ class SystemConfig:
     size: int | tuple[int, int] | None = None
     """Pixels that frames are resized to: one number for squares, or height and width; none keeps the recording's."""
     fit: Fit = "none"
-    """How frames of another shape are brought to that size: crop the centre, stretch, or pad with black."""
+    """Resizing of frames of another shape to that size: crop the centre, stretch, or pad with black."""
     max_minutes: float | None = None
     """Wall-clock budget of the whole training; schedules anneal to it."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+    """bf16 autocast, fp32, or auto: the faster one in a short timing on this machine."""
 
     def __post_init__(self) -> None:
-        # Here and not where the values are used: a mistake shall not cost the minutes of the stage before.
+        # Checked early: otherwise an error would appear only after the previous stage.
         require(self, "seed", lambda v: v >= 0, "at least 0")
         require(self, "max_minutes", lambda v: v is None or 0 < v < math.inf, "above 0")
 
@@ -63,19 +63,19 @@ class DemoPlan:
     config: SystemConfig
     """Config of the training, ``max_minutes`` included."""
     quick: SystemConfig
-    """Config of ``--quick``: shows that everything works, not how good it gets."""
+    """Config of ``--quick``: a smoke test of the whole pipeline, not a good model."""
     about: str
-    """What is recorded and learned, one sentence."""
+    """Content of the recording and the task, one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class System:
-    """One published or home-made system."""
+    """One published system, or one of our own."""
 
     name: str
     """Name on the command line and in world.json."""
     summary: str
-    """What it models, one line."""
+    """Subject of the model, one line."""
     paper: str
     """Its source, e.g. "Yan et al. 2021, arXiv:2104.10157"; "ours" if there is no paper."""
     config: type[SystemConfig]

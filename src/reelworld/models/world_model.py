@@ -1,6 +1,6 @@
-"""The seam between models and everything else: ``WorldModel``.
+"""``WorldModel``: the interface of all world models.
 
-Sessions, evaluation, the server and the agents see a world model through this class and its ``ModelSpec`` only.
+Sessions, evaluation, the server and the agents use a world model through this class and its ``ModelSpec`` only.
 ``FrameModel``, ``ContextModel`` and ``ClipModel`` are the compositions that systems build on; a system that fits none
 of them writes its own.
 
@@ -27,7 +27,7 @@ Actions = Mapping[str, Tensor]
 Rng = Sequence[torch.Generator]
 """One generator per stream."""
 ProgressCallback = Callable[[float, int], Any]
-"""Called while several frames are made at once, with the fraction that is done (0 to 1) and the number of frames."""
+"""Called while several frames are generated, with the completed fraction (0 to 1) and the number of frames."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class FrameOutput:
 
     @classmethod
     def of_context(cls, frame: np.ndarray) -> FrameOutput:
-        """Return the last given frames, (n, H, W, 3), which no step led to."""
+        """Return the last given frames, (n, H, W, 3), as an output without a step."""
         zeros = np.zeros(len(frame), np.float32)
         return cls(frame=frame, reward=zeros, terminated=zeros.copy(), codes=np.zeros((len(frame), 0), np.int64))
 
@@ -91,7 +91,7 @@ class ProgressFanOut:
                 continue
             try:
                 callback(fraction, n_frames)
-            except Exception as error:  # noqa: BLE001 (returned to whoever gave the callback)
+            except Exception as error:  # noqa: BLE001 (returned to the caller)
                 self.raised[i] = error
         if len(self.raised) == len(self._callbacks):
             raise ProgressFanOut.AllCancelled
@@ -147,11 +147,11 @@ class WorldModel(nn.Module, ABC):
         return None if codes is None else self.decode(codes)
 
     def score(self, clips: Context, n_context: int) -> StepScores | None:
-        """Score the frames of clips behind a context, teacher-forced; None where ``spec.likelihood`` is None.
+        """Score the frames of clips after a context, teacher-forced; None if ``spec.likelihood`` is None.
 
         Args:
             clips: Frames, actions and conditions.
-            n_context: First frames that are given; models whose context has a fixed length ignore it.
+            n_context: Number of context frames; models with a fixed context length ignore it.
         """
         return None
 
@@ -168,7 +168,7 @@ class WorldModel(nn.Module, ABC):
         """Return the sampler settings that suit the model.
 
         Args:
-            exact: Fraction of held-out frames whose likeliest codes are all right, where it was measured.
+            exact: Fraction of held-out frames whose likeliest codes are all right, if measured.
         """
 
     @property
@@ -205,5 +205,5 @@ def refuse_codes(context: Context, reason: str) -> None:
 
 
 def describe_actions(actions: Mapping[str, ActionSpec]) -> dict[str, tuple[str, int, int]]:
-    """Return kind, size and repeat of every stream: what parts must agree on."""
+    """Return kind, size and repeat of every stream, on which parts must agree."""
     return {name: (spec.kind, spec.n, spec.repeat) for name, spec in actions.items()}

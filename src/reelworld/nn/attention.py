@@ -1,4 +1,4 @@
-"""Attention, and the one place where masks are built.
+"""Attention and its masks.
 
 Positions are always an argument, never counted here, so that packed, cached and sliding sequences are the
 same code.
@@ -22,7 +22,7 @@ class Mask(Protocol):
     """Visible keys of each query."""
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor | None:
-        """Build a mask that is added to the scores (float) or marks visible keys (bool); None hides nothing."""
+        """Build a mask that is added to the scores (float) or marks visible keys (bool); None: all are visible."""
         ...
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
@@ -62,7 +62,7 @@ class FrameMask:
 
 @dataclass(frozen=True, kw_only=True)
 class WindowMask:
-    """Causal by frame within a window; built once, however many layers ask for it."""
+    """Causal by frame within a window; built once for all layers."""
 
     q_positions: Tensor
     """Frame number of each query, int64, (Q,) for all rows or (B / G, Q)."""

@@ -89,7 +89,8 @@ def pointer(tensor: Tensor) -> c_void_p:
 def huge_page_zeros(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     """Make a CPU tensor of zeros in pages of 2 MiB where the system has them.
 
-    Reading 200 MB in pages of 4 KiB looks up 50,000 addresses; in a virtual machine that costs more than the reading.
+    Reading 200 MB in pages of 4 KiB takes 50,000 address translations; in a virtual machine they cost more than the
+    reading itself.
     """
     n_bytes = math.prod(shape) * dtype.itemsize
     if not hasattr(mmap, "MADV_HUGEPAGE") or n_bytes < HUGE_PAGE:

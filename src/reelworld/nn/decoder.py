@@ -109,7 +109,7 @@ class CrossAttention(nn.Module):
 
         Args:
             width: D of the queries.
-            features: Width of what is attended to; a head's values have ``features // heads`` of it.
+            features: Width of the attended features; a head's values have ``features // heads`` of it.
             heads: H.
             n_layers: Layers of its stack.
         """

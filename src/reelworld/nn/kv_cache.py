@@ -1,4 +1,4 @@
-"""Keys and values of what was read before, so that a step costs only what is new.
+"""KV caches: keys and values of past tokens, so that a step costs its new tokens only.
 
 ``KVCache`` keeps all tokens of a stack of layers, ``FrameCache`` a ring of the last frames.
 

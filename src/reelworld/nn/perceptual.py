@@ -1,4 +1,4 @@
-"""Perceptual distance of two pictures: LPIPS from published weights, and a substitute without them.
+"""Perceptual distance of two images: LPIPS from published weights, and a substitute without them.
 
 Shapes: B pictures, C channels, H W rows and columns
 """
@@ -24,7 +24,7 @@ SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
 class LPIPS(nn.Module):
-    """Distance of the features of VGG-16, weighed by what people find different.
+    """LPIPS: distance of VGG-16 features with weights fitted to human judgements.
 
     Source: Zhang et al. 2018 (arXiv:1801.03924), section 3, version 0.1 with VGG as trained for classification.
     """
@@ -49,7 +49,7 @@ class LPIPS(nn.Module):
         return total
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """Features behind each block, every place's scaled to length 1."""
+        """Features after each block, scaled to length 1 at every position."""
         x, n, features = (x - self.shift) / self.scale, 0, []
         for number, block in enumerate(BLOCKS):
             x = functional.max_pool2d(x, 2) if number else x

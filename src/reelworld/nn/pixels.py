@@ -63,7 +63,7 @@ def rarity_weights(patches: Tensor, power: float) -> Tensor:
     levels = patches.float().add(1).mul(127.5).round().long()
     generator = torch.Generator().manual_seed(0)
     key = torch.randint(-(2**62), 2**62, (patches.shape[-1],), generator=generator).to(patches.device)
-    hashes = (levels * key).sum(-1)  # int64 arithmetic wraps around, which is what a hash wants
+    hashes = (levels * key).sum(-1)  # int64 arithmetic wraps around, as needed for a hash
     _, inverse, counts = hashes.unique(return_inverse=True, return_counts=True)
     weights = counts.to(torch.float32).pow(-power)[inverse]
     return weights / weights.mean()

@@ -91,7 +91,7 @@ class GeometricRotary(nn.Module):
         return rotate(x, *self.at(places))
 
     def at(self, places: Tensor) -> tuple[Tensor, Tensor]:
-        """Look up positions once for a stack of layers: what ``rotate`` takes, (..., E / 2) each."""
+        """Look up positions once for a stack of layers: the arguments of ``rotate``, (..., E / 2) each."""
         return self.cos[places], self.sin[places]
 
 

@@ -220,7 +220,7 @@ class TimeAttention(nn.Module):
         return self._merge(x_BTSD, self.heads.mix(q, k, v, self._sense.mask(seen))), k, v
 
     def step(self, x_BQSD: Tensor, seen: WindowMask, layer: int, cache: FrameCache) -> Tensor:
-        """Put frames into the cache and mix them with what is there."""
+        """Append frames to the cache and attend to all cached frames."""
         q, k, v = self._project(x_BQSD, seen.q_positions)
         keys, values = cache.put(layer, k, v)
         return self._merge(x_BQSD, self.heads.mix(q, keys, values, self._sense.mask(seen)))
@@ -298,7 +298,7 @@ class STTransformer(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """Keep the size of what passes, at any width; what adds to the stream starts smaller in deeper stacks."""
+        """Initialize for constant variance at any width; residual branches start smaller in deeper stacks."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -331,7 +331,7 @@ class STTransformer(nn.Module):
         return self._read(x, film, self._seen(x, positions, drafts))[0]
 
     def prefill(self, x: Tensor, film: Tensor | None = None, ahead: int = 1) -> tuple[Tensor, FrameCache]:
-        """Read the first frames of streams and keep what later ones attend to.
+        """Read the first frames of streams into a cache for later frames.
 
         Args:
             x: Embeddings, (B, T, S, D); T may be 0.

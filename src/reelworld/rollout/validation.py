@@ -1,4 +1,4 @@
-"""What people hand to a session, checked and in the shape that models want: frames, actions, classes.
+"""Validate and convert the inputs of a session: frames, actions, classes.
 
 Shapes: n streams, T frames, H W pixel rows and columns, A action width
 """

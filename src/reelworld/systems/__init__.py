@@ -1,4 +1,4 @@
-"""Published and home-made systems, one package each. Adding one takes its package and a line in the table."""
+"""Published and own systems, one package each. A new system needs its package and a line in the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SYSTEMS = {
     "genie": "reelworld.systems.genie",
     "ivideogpt": "reelworld.systems.ivideogpt",
 }
-"""Name on the command line -> package with ``SYSTEM``; the first is the one that examples show."""
+"""Name on the command line -> package with ``SYSTEM``; examples use the first one."""
 
 
 def find_system(name: str) -> System:

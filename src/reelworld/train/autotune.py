@@ -1,7 +1,6 @@
-"""A look before the training: bf16 or fp32, memory and time per step, measured on the first batch.
+"""Choose bf16 or fp32 and measure memory and time per step on the first batch, before training.
 
-The probe runs forward and backward a few times, then puts every weight and buffer back, so that it leaves no
-trace in what is learned.
+The probe runs forward and backward a few times, then restores every weight and buffer. Training is not affected.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ __all__ = ["Probe", "autocast", "choose_precision", "describe_stage", "probe"]
 
 REPEATS = 3
 """Timed runs in each precision."""
-_GAIN = 0.9  # bf16 must take less than this share of fp32's time: fewer digits want a reason
+_GAIN = 0.9  # bf16 must take less than this fraction of fp32's time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What one forward and backward of one batch costs."""
+    """Cost of one forward and backward pass of one batch."""
 
     seconds: float
     """Wall-clock seconds, the least of a few."""
@@ -35,12 +34,12 @@ class Probe:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Return the context in which losses are computed; fp32 changes nothing."""
+    """Return the autocast context of the loss; disabled for fp32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def probe(stage: Stage, batch: Batch, device: torch.device, precisions: tuple[str, ...]) -> dict[str, Probe]:
-    """Measure one batch in each precision, taking turns so that a busy machine disturbs all alike."""
+    """Measure one batch in each precision; runs alternate, so that other load affects all precisions alike."""
     before = {k: v.detach().clone() for k, v in stage.module.state_dict().items()}
     seconds: dict[str, list[float]] = {p: [] for p in precisions}
     kept = dict.fromkeys(precisions, 0)
@@ -57,7 +56,7 @@ def probe(stage: Stage, batch: Batch, device: torch.device, precisions: tuple[st
 
 
 def choose_precision(measured: dict[str, Probe]) -> Literal["bf16", "fp32"]:
-    """Take bf16 when it is clearly faster here."""
+    """Choose bf16 when it is clearly faster on this device."""
     return "bf16" if measured["bf16"].seconds < _GAIN * measured["fp32"].seconds else "fp32"
 
 
@@ -89,12 +88,12 @@ def _wait(device: torch.device) -> None:
 
 
 def describe_stage(stage: Stage, batch: Batch, cost: Probe, where: str, step: int, minutes: float) -> str:
-    """Say what a stage will take: parameters, tokens per clip, memory, time.
+    """Describe the cost of a stage: parameters, tokens per clip, memory, time.
 
     Args:
         stage: The stage.
         batch: Its first batch.
-        cost: What the probe measured.
+        cost: Result of the probe.
         where: Precision and device, in words.
         step: Steps already taken.
         minutes: Minutes already used.

@@ -1,8 +1,8 @@
-"""Checkpoints that survive a kill at any moment: written aside, synced, renamed, named by ``latest`` last.
+"""Atomic checkpoints: written to a temporary folder, synced, renamed; ``latest`` is updated last.
 
-``RUN/step_0001000/`` holds one safetensors file per module, ``optimizer`` and ``average`` while a stage is
-under way, and ``state.json``. ``RUN/latest`` is a line with the folder's name; what it names is complete.
-A kill leaves at most a folder that ``latest`` does not name, and the next save removes it.
+``RUN/step_0001000/`` holds one safetensors file per module, ``optimizer`` and ``average`` during a stage, and
+``state.json``. ``RUN/latest`` is one line with the folder's name; the folder it names is complete. A killed process
+leaves at most one folder that ``latest`` does not name. The next save removes it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ KEEP = 2
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where a run stands."""
+    """Progress of a run: stage, steps, minutes."""
 
     step: int
     """Optimizer steps of all stages so far."""
     stage: str
-    """Name of the stage under way, or just finished."""
+    """Name of the current stage, or of the one just finished."""
     stage_step: int
     """Steps of that stage so far."""
     minutes: float
@@ -41,7 +41,7 @@ class State:
     finished: tuple[str, ...]
     """Names of the finished stages."""
     log_bytes: int
-    """Length of log.jsonl at this step; a resumed run cuts what came later and writes it anew."""
+    """Length of log.jsonl at this step; a resumed run truncates the log to it."""
     format_version: int = FORMAT_VERSION
 
 
@@ -94,14 +94,14 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
 
     Args:
         run_folder: The run.
-        state: Where the run stands.
+        state: Progress of the run.
         tensors: File name without suffix -> tensor name -> tensor.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        UserError: If the disk is full or refuses; the earlier checkpoints are untouched.
+        UserError: If the disk is full or a write fails; earlier checkpoints are untouched.
     """
     final = run_folder / f"step_{state.step:07d}"
     try:
@@ -109,7 +109,7 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
         assert not final.exists(), f"{final} is the latest checkpoint already"
         with atomic_folder(final) as folder:
             for name, group in tensors.items():
-                # copies: tied weights share memory, which the format refuses
+                # copies: safetensors rejects tied weights, as they share memory
                 flat = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in group.items()}
                 (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(flat))
             (folder / "state.json").write_bytes((json.dumps(to_json(state), indent=2) + "\n").encode())
@@ -128,7 +128,7 @@ def save_checkpoint(run_folder: Path, state: State, tensors: Mapping[str, Mappin
 
 
 def tidy(run_folder: Path) -> None:
-    """Remove what killed writes left behind and all checkpoints but the latest ``KEEP``."""
+    """Remove incomplete folders and all checkpoints but the latest ``KEEP``."""
     for leftover in run_folder.glob(f"*{TEMPORARY}"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     latest = find_checkpoint(run_folder)

@@ -13,7 +13,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW, its schedule and what surrounds it."""
+    """AdamW, learning-rate schedule, gradient clipping and accumulation, EMA."""
 
     lr: float = 2e-3
     """Highest learning rate."""
@@ -24,7 +24,7 @@ class OptimConfig:
     weight_decay: float = 0.01
     """Decoupled decay, on matrices and convolutions only."""
     schedule: Literal["constant", "cosine", "wsd"] = "cosine"
-    """Course of the learning rate after the warm-up; wsd is flat, then falls in a straight line."""
+    """Learning-rate schedule after the warm-up; wsd is constant, then decays linearly."""
     warmup_steps: int = 50
     """Steps over which the learning rate rises from 0."""
     decay_fraction: float = 0.2
@@ -58,7 +58,7 @@ class StageConfig:
     optim: OptimConfig = OptimConfig()
     """Optimizer and learning-rate schedule."""
     time_fraction: float = 0.0
-    """Fraction of max_minutes for this stage; 0 gives it what the other stages leave."""
+    """Fraction of max_minutes for this stage; 0 gives it the rest."""
 
     def __post_init__(self) -> None:
         require(self, "steps batch", lambda v: v >= 1, "at least 1")

@@ -1,6 +1,6 @@
-"""What a person sees while training, and the optional mirrors of the log.
+"""Console progress of training, and the TensorBoard and W&B sinks of the log.
 
-On a terminal a live bar; elsewhere one plain line about every ten seconds. ``log.jsonl`` is the run's own.
+A live bar on a terminal; elsewhere a plain line about every ten seconds. ``run.py`` writes ``log.jsonl``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLAIN_SECONDS = 10.0
 
 
 def describe_seconds(seconds: float) -> str:
-    """Write a duration the way a person reads it: 41 s, 3 min 20 s, 2 h 05 min."""
+    """Format a duration: 41 s, 3 min 20 s, 2 h 05 min."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole} s"
@@ -36,7 +36,7 @@ def describe_seconds(seconds: float) -> str:
 
 
 class Display:
-    """The progress of one piece of work, live or in plain lines."""
+    """Progress of one task, as a live bar or plain lines."""
 
     def __init__(self, title: str, console: Console | None = None) -> None:
         self.console = console or Console()
@@ -66,10 +66,10 @@ class Display:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self, progress: float, describe: Callable[[], str]) -> None:
-        """Show where the work stands, if it is time to.
+        """Show the progress, at a limited rate.
 
         Args:
-            progress: Share that is done, in [0, 1].
+            progress: Completed fraction, in [0, 1].
             describe: Makes the text; called only when it is shown.
         """
         now, wait = time.monotonic(), 0.2 if self.console.is_terminal else PLAIN_SECONDS
@@ -97,8 +97,8 @@ def tensorboard_sink(folder: Path, first_step: int = 0) -> Callable[[Mapping[str
     """Mirror the log into TensorBoard event files.
 
     Args:
-        folder: Where the event files go.
-        first_step: Step a run resumes from; what an earlier process wrote after it is hidden.
+        folder: Folder of the event files.
+        first_step: Step a run resumes from; later events of an earlier process are hidden.
 
     Raises:
         UserError: If the package is not installed.
@@ -151,7 +151,7 @@ def wandb_sink(folder: Path, config: Mapping[str, object]) -> Callable[[Mapping[
 
 
 class Meter:
-    """Means over the steps since the last line of the log; sums stay on the device and are read once."""
+    """Means over the steps since the last log line; sums stay on the device and are read once."""
 
     def __init__(self, frames_per_step: int) -> None:
         self._frames_per_step = frames_per_step
@@ -162,12 +162,12 @@ class Meter:
         self.clear()
 
     def clear(self) -> None:
-        """Begin a new line."""
+        """Reset the sums for a new log line."""
         self._n_steps, self._lr, self._seconds = 0, 0.0, 0.0
         self._sums: dict[str, Tensor] = {}
 
     def add(self, objective: Tensor, means: Mapping[str, Tensor], norm: Tensor, lr: float) -> None:
-        """Take in one step."""
+        """Add one step."""
         now = time.monotonic()
         took, self._last = now - self._last, now
         self.seconds_per_step += (took - self.seconds_per_step) * (0.05 if self.seconds_per_step else 1.0)
@@ -184,11 +184,11 @@ class Meter:
 
     @property
     def frames_per_second(self) -> float:
-        """Frames learned from per wall-clock second, smoothed."""
+        """Training frames per wall-clock second, smoothed."""
         return self._frames_per_step / max(self.seconds_per_step, 1e-9)
 
     def record(self) -> dict[str, float | dict[str, float]]:
-        """Means since the last line, as the log keeps them."""
+        """Means since the last line, in the format of the log."""
         numbers = {name: float(value) / self._n_steps for name, value in self._sums.items()}
         terms = {n.removeprefix("losses/"): v for n, v in numbers.items() if n.startswith("losses/")}
         return {

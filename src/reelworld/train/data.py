@@ -1,4 +1,4 @@
-"""Recordings as the stages of a system read them: clips of a split, loaders, stored codes, and stages over them."""
+"""Training data of a system's stages: clips of a split, loaders, stored codes, and stage construction."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class TrainingData:
     """The recordings of one training.
 
     Attributes:
-        dataset: The recordings; a system that labels them puts the labelled ones here.
-        config: Of the system.
-        folder: Of the run; stored codes go there.
+        dataset: The recordings; systems that infer actions replace it by the labelled recordings.
+        config: Config of the system.
+        folder: Folder of the run; codes are stored there.
     """
 
     def __init__(self, dataset: Dataset, config: SystemConfig, folder: Path) -> None:
-        """Check that the stages leave each other time.
+        """Check the time fractions of the stages.
 
         Raises:
-            UserError: If the time fractions of the stages add up to 1 or more, or two stages want what is left.
+            UserError: If the time fractions of the stages add up to 1 or more, or two stages take the rest.
         """
         self.dataset, self.config, self.folder = dataset, config, folder
         self._time_left = 1.0
@@ -51,11 +51,11 @@ class TrainingData:
 
     @property
     def info(self) -> DataInfo:
-        """What all episodes have in common."""
+        """Properties shared by all episodes."""
         return self.dataset.info
 
     def require_length(self, field: str, splits: Sequence[str] = ("train", "val"), stride: int = 1) -> None:
-        """Refuse recordings that are all shorter than a clip, before anything is trained.
+        """Refuse recordings that are all shorter than a clip, before training starts.
 
         Args:
             field: Field of the config with the frames of a clip; the message names its flag.
@@ -73,7 +73,7 @@ class TrainingData:
         return ClipIndex(self.dataset, split, n_frames, stride, self.config.action_merge, goal_first=goal_first)
 
     def encode(self, tokenizer: Tokenizer) -> CodeStore:
-        """Write the codes of all frames once; an encoded data set is opened as it is."""
+        """Encode all frames once; an existing code store is opened unchanged."""
         return precompute_codes(self.dataset, tokenizer, self.folder / "codes")
 
     def stage(
@@ -91,14 +91,14 @@ class TrainingData:
         """Make a stage that takes its length, its optimizer and its part of the time budget from its config.
 
         Args:
-            part: Name of the part that learns.
-            module: What learns, usually the part itself.
+            part: Name of the trained part.
+            module: Module to train, usually the part itself.
             batches: Batch number -> endless batches from there on.
-            config: Of the stage.
-            clip_frames: Frames of a clip that are learned from, for the speed shown.
-            validate: Named numbers of the present weights.
+            config: Config of the stage.
+            clip_frames: Training frames per clip, for the reported speed.
+            validate: Returns named metrics of the current weights.
             name: Name of the stage, if it is not the part's.
-            n_joined: Batches of ``config.batch`` clips that make one of ``batches``.
+            n_joined: Batches of ``config.batch`` clips per batch of ``batches``.
         """
         fraction = config.time_fraction or self._time_left
         self._time_left -= config.time_fraction
@@ -118,6 +118,6 @@ class TrainingData:
 
     @property
     def last_stage(self) -> Stage:
-        """The stage that was made last: after the training, that of the dynamics."""
+        """Most recently made stage: after training, that of the dynamics."""
         assert self._last is not None, "no stage was made"
         return self._last

@@ -1,4 +1,4 @@
-"""Moving average of the weights: smoother than the last step, used for validation and for the final part."""
+"""Exponential moving average (EMA) of the weights, for validation and for the final weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["EMA"]
 
 
 class EMA:
-    """Exponential moving average of the parameters that learn; buffers are taken as they are."""
+    """Exponential moving average of the trainable parameters; buffers are not averaged."""
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -22,28 +22,28 @@ class EMA:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after step number ``step`` (from 0).
+        """Update the average with the weights after step number ``step`` (from 0).
 
-        The decay starts low and rises to its final value, so that a short run forgets its first steps.
+        The decay rises from a low value to its final one, so that short runs do not average over their first steps.
         """
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.weights.values()), list(self._parameters.values()), 1 - decay)
 
     @torch.no_grad()
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the averaged weights of a checkpoint."""
+        """Load the averaged weights of a checkpoint."""
         for name, weight in self.weights.items():
             weight.copy_(weights[name])
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Write the averaged weights into the module for good."""
+        """Copy the averaged weights into the module permanently."""
         for name, parameter in self._parameters.items():
             parameter.copy_(self.weights[name])
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averaged weights into the module for a while."""
+        """Swap the averaged weights in temporarily; the previous ones are restored on exit."""
         trained = {n: p.detach().clone() for n, p in self._parameters.items()}
         self.apply()
         try:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that is looked at between steps."""
+"""Handle Ctrl-C and SIGTERM as a stop request, checked between steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def stop_requested() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list, to be looked at between steps; a second Ctrl-C stops at once."""
+    """Collect SIGINT and SIGTERM in a list that is checked between steps; a second Ctrl-C stops at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -1,8 +1,8 @@
-"""The training loop of every part: plain torch, resumable bit for bit on a CPU.
+"""Training loop of every part: plain torch, resumable bit for bit on a CPU.
 
-Everything random in step s is a pure function of (seed, stage, s): the batch by its number, the draws inside
-``loss`` by a generator seeded for the step. So a checkpoint needs weights, optimizer and counters, no random
-state, and a resumed run computes what the uninterrupted one would have.
+All randomness of step s is a pure function of (seed, stage, s). Batches are indexed by number; ``loss`` draws from a
+generator seeded for the step. A checkpoint therefore holds weights, optimizer and counters, but no random state. A
+resumed run gives the same results as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def step_seed(seed: int, stage: str, step: int, micro_batch: int = 0) -> int:
-    """Return the seed of one step's random draws, a hash of where it stands."""
+    """Return the seed of one step's random draws, a hash of the arguments."""
     key = f"{seed}/{stage}/{step}/{micro_batch}".encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
@@ -65,21 +65,21 @@ def train(
     log_every: int = 20,
     console: Console | None = None,
 ) -> None:
-    """Train stage after stage; continue where the run's latest checkpoint stands.
+    """Train stage after stage, from the run's latest checkpoint on.
 
     Args:
-        stages: May be a generator: the code after a yield runs when that stage is finished. A stage that was
-            finished before is loaded, not trained. Code before a yield runs again in a resumed run; what it
-            does to the weights of that stage's part counts only when the stage begins.
-        run: Where checkpoints and the log go.
-        parts: Every part of the world to be; all are saved in every checkpoint. They hold the final
-            (with ema: averaged) weights afterwards, in eval mode, on the device.
-        seed: Decides every random draw.
+        stages: May be a generator: the code after a yield runs when that stage is finished. A finished stage is
+            loaded, not trained again. Code before a yield runs again in a resumed run; its changes to the weights of
+            that stage's part are kept only if the stage had not begun.
+        run: Run of the checkpoints and the log.
+        parts: All parts of the world; all are saved in every checkpoint. Afterwards they hold the final (with ema:
+            averaged) weights, in eval mode, on the device.
+        seed: Seed of every random draw.
         device: ``auto`` takes a GPU if there is one.
         checkpoint_every: Steps between checkpoints.
-        checkpoint_minutes: Minutes after which a checkpoint is written even so.
+        checkpoint_minutes: Minutes after which a checkpoint is written regardless of the steps.
         log_every: Steps between lines of the log.
-        console: Where progress is shown; the terminal by default.
+        console: Console for progress; the terminal by default.
 
     Raises:
         UserError: If a loss is not finite or the disk is full; earlier checkpoints are intact.
@@ -103,7 +103,7 @@ def train(
         names.add(stage.name)
         if stage.name in state.finished:
             assert checkpoint is not None
-            _load_parts(checkpoint, parts)  # code before the yield may have touched them: a start from data, say
+            _load_parts(checkpoint, parts)  # code before the yield may have changed them, e.g. by data init
             parts[stage.part].eval()
             continue
         n_trained += 1
@@ -147,7 +147,7 @@ def _load_parts(checkpoint: Checkpoint, parts: Mapping[str, nn.Module]) -> None:
 
 
 class _StageTrainer:
-    """One stage on its way from its first step, or a checkpoint, to its last."""
+    """Training of one stage, from its first step or a checkpoint to its last."""
 
     def __init__(
         self,
@@ -176,7 +176,7 @@ class _StageTrainer:
     # ---- start
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take weights, optimizer, average and counters of a checkpoint of this stage."""
+        """Load weights, optimizer, average and counters of a checkpoint of this stage."""
         _load_parts(checkpoint, self.parts)
         self.step, self.minutes = checkpoint.state.stage_step, checkpoint.state.minutes
         if (harness := f"training_{self.stage.part}") in self.modules:
@@ -186,7 +186,7 @@ class _StageTrainer:
             self.ema.load(checkpoint.tensors("ema"))
 
     def _prepare(self, batch: Batch) -> None:
-        """Decide the precision, tell what is about to happen."""
+        """Choose the precision and describe the stage."""
         stage = self.stage
         choices = ("fp32", "bf16") if stage.precision == "auto" else (stage.precision,)
         measured = probe(stage, batch, self.device, choices)
@@ -219,7 +219,7 @@ class _StageTrainer:
                 ) and not is_last
                 if is_last or is_due or caught or self.step % log_every == 0:
                     self._log_losses()
-                elif self.device.type == "cpu":  # costs nothing here, a wait for the GPU elsewhere
+                elif self.device.type == "cpu":  # free on a CPU, a sync on a GPU
                     self._check_finite()
                 display.update(self.progress, self._describe_progress)
                 if stage.validate_every and self.step % stage.validate_every == 0 and not is_last:
@@ -243,7 +243,7 @@ class _StageTrainer:
 
     @property
     def progress(self) -> float:
-        """Share of the stage that is over, by steps or by minutes, whichever is further."""
+        """Completed fraction of the stage: the larger of those by steps and by minutes."""
         by_minutes = self.minutes / self.stage.max_minutes if self.stage.max_minutes else 0.0
         return min(1.0, max(self.step / self.stage.steps, by_minutes))
 
@@ -256,7 +256,7 @@ class _StageTrainer:
         gradients = GradientAccumulator(self.parameters, optim.accumulate)
         for number in range(optim.accumulate):
             key = step_seed(self.seed, self.stage.name, self.step, number)
-            _seed_default_generator(key, self.device)  # dropout layers know no generator of their own
+            _seed_default_generator(key, self.device)  # dropout layers use the default generator
             generator = torch.Generator(self.device).manual_seed(key)
             batch = next(batches).to(self.device)
             with autocast(self.device, self.precision):
@@ -272,7 +272,7 @@ class _StageTrainer:
         self._first_bad = torch.where(is_bad & (self._first_bad == 0), self.step, self._first_bad)
         self._meter.add(objective, means, norm, lr)
 
-    # ---- what is told and kept
+    # ---- logging and saving
 
     def _log_losses(self) -> None:
         self._check_finite()
@@ -334,7 +334,7 @@ class _StageTrainer:
         )
 
     def _save(self) -> str:
-        """Write a checkpoint of the stage under way; return its folder."""
+        """Write a checkpoint of the current stage; return its folder."""
         tensors = {name: module.state_dict() for name, module in self.modules.items()}
         tensors["optimizer"] = optimizer_tensors(self.optimizer, self.module)
         if self.ema:
@@ -342,7 +342,7 @@ class _StageTrainer:
         return str(self.run.save(self._state(self.finished), tensors))
 
     def _finish(self, display: Display) -> State:
-        """Keep the averaged weights, validate, save without optimizer."""
+        """Keep the averaged weights, validate, save without the optimizer."""
         if self.ema:
             self.ema.apply()
             self.ema = None

@@ -1,4 +1,4 @@
-"""AdamW, its learning-rate schedules, and the gradient of losses that are sums and counts."""
+"""AdamW, learning-rate schedules, and gradient accumulation for losses given as sums and counts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["GradientAccumulator", "load_optimizer", "lr_factor", "make_optimizer
 
 
 def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """Build AdamW over the parameters that learn; decay only on tensors of two or more dimensions."""
+    """Build AdamW over the trainable parameters; decay only on tensors of two or more dimensions."""
     learning = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in learning if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -29,13 +29,13 @@ def make_optimizer(module: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, module: nn.Module) -> dict[str, Tensor]:
-    """Return the optimizer's state as named tensors; the rest of it follows from the config."""
+    """Return the optimizer's state as named tensors; the rest is derived from the config."""
     names: dict[Any, str] = {parameter: name for name, parameter in module.named_parameters()}
     return {f"{key}/{names[p]}": value for p, kept in optimizer.state.items() for key, value in kept.items()}
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what ``optimizer_tensors`` returned."""
+    """Load the result of ``optimizer_tensors``."""
     parameters = dict(module.named_parameters())
     for key, value in tensors.items():
         kind, name = key.split("/", 1)
@@ -43,12 +43,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, module: nn.Module, tensors:
 
 
 def lr_factor(config: OptimConfig, step: int, progress: float) -> float:
-    """Return the learning rate as a share of the highest one.
+    """Return the learning rate as a fraction of the highest one.
 
     Args:
         config: Schedule and warm-up.
         step: Steps taken so far.
-        progress: Share of the training that is over, in [0, 1].
+        progress: Completed fraction of the training, in [0, 1].
     """
     warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
     match config.schedule:
@@ -64,10 +64,10 @@ def lr_factor(config: OptimConfig, step: int, progress: float) -> float:
 class GradientAccumulator:
     """Sum the gradients of micro-batches; divide by the total counts at the end.
 
-    The objective is the sum over terms of weight * total sum / total count, but the total counts are known
-    only after the last micro-batch. So each group of terms with a common count keeps its own gradient until
-    then. Terms belong to one group when their counts are one and the same tensor object; they are then
-    differentiated together, which costs one backward pass. With one micro-batch there is always one pass.
+    The objective is the sum over terms of weight * total sum / total count. The total counts are known only after the
+    last micro-batch. Until then each group of terms with a common count keeps its own gradient. Terms belong to one
+    group if their counts are the same tensor object; a group costs one backward pass. With one micro-batch there is
+    always one pass.
     """
 
     def __init__(self, parameters: list[nn.Parameter], n_micro_batches: int) -> None:
@@ -111,7 +111,7 @@ class GradientAccumulator:
                     old[i] = gradient.clone() if before is None else before.add_(gradient)
 
     def finish(self) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """Leave the gradient of the objective in the parameters' ``grad``.
+        """Write the gradient of the objective to the parameters' ``grad``.
 
         Returns:
             The objective and each term divided by its count; detached scalars.
@@ -127,7 +127,7 @@ class GradientAccumulator:
 
 
 def _groups(losses: Losses) -> Iterator[tuple[str, ...]]:
-    """Names of the terms that are minimised, grouped by their count tensor."""
+    """Yield the names of the minimised terms, grouped by their count tensor."""
     by_count: dict[int, list[str]] = {}
     for name, (total, count) in losses.terms.items():
         if losses.weights.get(name, 1.0) and total.requires_grad:

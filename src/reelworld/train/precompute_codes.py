@@ -1,7 +1,7 @@
-"""Precomputed codes of recordings for tokenizers of single frames; batches encoded on the way for those of clips.
+"""Precomputed codes for frame tokenizers; batches encoded on the fly for clip tokenizers.
 
-Codes of single frames are stored, so that dynamics do not encode the same frames again in every epoch. A code of a
-whole clip depends on where the clip begins, so there are as many codings as windows: those are not worth storing.
+Codes of single frames are stored, so that no frame is encoded again in every epoch. Codes of a whole clip depend on
+its first frame, so every window has its own codes. These are not stored.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def precompute_codes(
     device: torch.device | None = None,
     console: Console | None = None,
 ) -> CodeStore:
-    """Encode every episode into a code store; go on where an interrupted call stopped.
+    """Encode every episode into a code store; resume an interrupted call.
 
     Args:
         dataset: The recording.
-        tokenizer: One that encodes every frame by itself: long episodes are encoded in pieces.
-        out: Folder of the store; a finished one of the same tokenizer and data set is opened as it is.
+        tokenizer: Encodes every frame independently: long episodes are encoded in chunks.
+        out: Folder of the store; a finished one of the same tokenizer and data set is opened unchanged.
         batch_frames: Frames encoded at once.
         device: Device to encode on; by default the tokenizer's.
         console: Console for progress; the terminal by default.
@@ -95,11 +95,11 @@ def encode_batch(batch: Batch, tokenizer: Tokenizer, context_frames: int = 0, n_
     """Replace the video of a batch by its codes.
 
     Args:
-        batch: With ``video`` of whole clips.
-        tokenizer: One that encodes whole clips.
-        context_frames: First frames that stay as pixels, as a condition.
-        n_alone: Latent frames at the beginning that are encoded from their own frames alone, as of a clip that is to
-            be continued: the last of these frames is repeated for the rest of the clip.
+        batch: Batch with ``video`` of whole clips.
+        tokenizer: Tokenizer of whole clips.
+        context_frames: First frames kept as pixels, as a condition.
+        n_alone: First latent frames that are encoded without the later frames, as in a clip to be continued. The last
+            of their frames is repeated for the rest of the clip.
     """
     assert batch.video is not None and isinstance(tokenizer, nn.Module)
     here = batch.to(next(tokenizer.parameters()).device)
@@ -126,12 +126,12 @@ def encoded_batches(
     context_only_prob: float = 0.0,
     seed: int = 0,
 ) -> Callable[[int], Iterator[Batch]]:
-    """Encode batches of video with a frozen tokenizer as they are drawn; for ``Stage.batches``.
+    """Encode batches of video with a frozen tokenizer on the fly; for ``Stage.batches``.
 
     Args:
         batches: Batch number -> batches of video from there on.
-        tokenizer: One that encodes whole clips.
-        context_frames: First frames that stay as pixels.
+        tokenizer: Tokenizer of whole clips.
+        context_frames: First frames kept as pixels.
         n_latents: Latent frames of a clip.
         context_only_prob: Probability that 1 to ``n_latents`` - 1 latent frames of a batch are encoded alone.
         seed: Seed of these draws, with the number of the batch.
@@ -150,13 +150,13 @@ def encoded_batches(
 def replay_batches(
     batches: Callable[[int], Iterator[Batch]], times: int, seed: int, n_kept: int = 64
 ) -> Callable[[int], Iterator[Batch]]:
-    """Repeat every batch, where making one costs more than learning from it; for ``Stage.batches``.
+    """Repeat every batch, for batches that cost more to make than to train on; for ``Stage.batches``.
 
     ``n_kept`` batches come in their order, then again in a new order each time; then the next ones.
 
     Args:
         batches: Batch number -> batches from there on.
-        times: Times that each comes; 1 leaves them as they are.
+        times: Uses of each batch; 1 repeats none.
         seed: Seed of the orders, with the number of the batch.
         n_kept: Batches kept in memory.
     """

@@ -1,4 +1,4 @@
-"""Pseudo-labels: recordings with the actions that a latent action model infers.
+"""Pseudo-labels: replace recorded actions by those inferred by a latent action model.
 
 Shapes: T frames
 """
@@ -18,9 +18,9 @@ from reelworld.train.console import Display
 from reelworld.types import ActionSpec, UserError
 
 CHUNK = 64
-"""Frames that are read at once."""
+"""Frames per forward pass."""
 LEAD_IN = 16
-"""Frames before a chunk that the model sees as well."""
+"""Frames of context before a chunk."""
 
 
 def latent_spec(n_codes: int) -> ActionSpec:

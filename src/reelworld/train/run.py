@@ -1,7 +1,7 @@
-"""The folder of a run: its config, its log, its decisions, its checkpoints.
+"""Folder of a run: config, log, decisions, checkpoints.
 
 ``config.json`` is written once; opening the folder with another config is refused with the names of the
-fields that differ. ``choices.json`` keeps what was decided by timing: a resumed run computes the same.
+fields that differ. ``choices.json`` stores decisions made by timing, so that a resumed run makes the same ones.
 """
 
 from __future__ import annotations
@@ -30,30 +30,30 @@ _UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}
 
 
 class Run:
-    """One training run on disk; one process at a time holds it."""
+    """One training run on disk, locked by one process at a time."""
 
     def __init__(self, folder: Path, lock: FolderLock, is_new: bool = False) -> None:
         self.folder = folder
         self.is_new = is_new
-        """The folder was made for this run."""
+        """True if the folder was made for this run."""
         self.sinks: list[Sink] = []
         """Called with every record of the log (TensorBoard, wandb)."""
         self._lock = lock
 
     @classmethod
     def open(cls, folder: Path | str, config: Mapping[str, object]) -> Run:
-        """Begin a run, or come back to one whose config is the same.
+        """Open a new run, or an existing one with the same config.
 
         Args:
             folder: The run's folder; made when absent.
-            config: JSON values that decide what is computed: recipe, size, fields, data path, seed.
+            config: JSON values that decide the results: system, size, fields, data path, seed.
 
         Raises:
-            UserError: If the folder holds a checkpoint of another config, something that is no run, or a run that
-                another process is training.
+            UserError: If the folder holds a checkpoint of another config, is not a run, or is locked by another
+                training process.
         """
         folder = Path(folder)
-        wanted = json.loads(json.dumps(to_json(config)))  # as it will be read back: tuples are lists
+        wanted = json.loads(json.dumps(to_json(config)))  # as read back from JSON: tuples are lists
         path = folder / "config.json"
         saved = _read_object(path) if path.exists() else None
         if saved is not None:
@@ -70,7 +70,7 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, FolderLock(folder, "training"), is_new)
         try:
-            if saved != wanted:  # without a checkpoint, nothing learned under another config has to be protected
+            if saved != wanted:  # without a checkpoint there is nothing to lose
                 (folder / "choices.json").unlink(missing_ok=True)
                 write_json(path, {**wanted, "versions": _versions()})
             tidy(folder)
@@ -90,21 +90,21 @@ class Run:
         self.close()
 
     def discard(self) -> None:
-        """Remove a folder that was made for this run and in which nothing was learned: its first command failed."""
+        """Remove a folder that was made for this run and has no checkpoint, after its first command failed."""
         if self.is_new and (names := {p.name for p in self.folder.iterdir()}) <= _UNTRAINED:
             for name in names - {LOCK_FILE}:
                 (self.folder / name).unlink()
             self.close()
-            with suppress(OSError):  # another process has come in
+            with suppress(OSError):  # another process uses the folder
                 self.folder.rmdir()
 
     def close(self) -> None:
-        """Let another process have the run."""
+        """Release the lock."""
         self._lock.close()
 
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The latest complete checkpoint; None before the first."""
+        """Open the latest complete checkpoint; None before the first."""
         return find_checkpoint(self.folder)
 
     def save(self, state: State, tensors: Mapping[str, Mapping[str, Tensor]]) -> Path:
@@ -112,7 +112,7 @@ class Run:
         return save_checkpoint(self.folder, state, tensors)
 
     def choose(self, question: str, decide: Callable[[], str]) -> str:
-        """Return what was decided once in this run, asking ``decide`` the first time only."""
+        """Return the stored decision of this run; ``decide`` is called the first time only."""
         path = self.folder / "choices.json"
         choices: dict[str, str] = _read_object(path) if path.exists() else {}
         if question not in choices:
@@ -125,7 +125,7 @@ class Run:
         return self.folder / "log.jsonl"
 
     def log(self, record: Mapping[str, object]) -> None:
-        """Append one JSON object to log.jsonl and hand it to the sinks."""
+        """Append one JSON object to log.jsonl and pass it to the sinks."""
         try:
             with self._log_path.open("ab") as file:
                 file.write((json.dumps(to_json(record)) + "\n").encode())
@@ -146,13 +146,13 @@ class Run:
             return file.tell()
 
     def rewind_log(self, n_bytes: int) -> None:
-        """Cut the log back to a checkpoint: later lines belong to steps that are taken again."""
+        """Truncate the log to a checkpoint: the later steps are repeated."""
         if self._log_path.exists():
             os.truncate(self._log_path, min(n_bytes, self._log_path.stat().st_size))
 
 
 def _others(folder: Path) -> set[str]:
-    """Return the names in a folder that a run killed in its first moments does not leave."""
+    """Return the names in a folder that are not files of a run before its first step."""
     return {p.name for p in folder.iterdir() if p.name != LOCK_FILE and p.suffix != TEMPORARY}
 
 

@@ -16,32 +16,32 @@ from reelworld.train.config import OptimConfig, Precision
 from reelworld.types import Batch, Losses, UserError
 
 Validate = Callable[[], dict[str, float]]
-"""Named numbers of the present weights; must not draw from shared state."""
+"""Returns named metrics of the current weights; must not draw from shared random state."""
 
 
 @dataclass(kw_only=True)
 class Stage:
-    """One module learning from one stream of batches."""
+    """Training of one module on one stream of batches."""
 
     name: str
-    """Name in logs and checkpoints; no two stages of a run share one."""
+    """Name in logs and checkpoints, unique within a run."""
     part: str
-    """Name of the part that learns."""
+    """Name of the trained part."""
     module: nn.Module
-    """What learns; has ``loss(batch, generator) -> Losses``. Usually the part itself."""
+    """Module to train, with ``loss(batch, generator) -> Losses``. Usually the part itself."""
     batches: Callable[[int], Iterator[Batch]]
-    """Batch number -> endless batches from there on; batch b is the same however often it is asked for."""
+    """Batch number -> endless batches from there on; batch b is always the same."""
     steps: int
     """Optimizer steps; each takes ``optim.accumulate`` batches."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     max_minutes: float | None = None
     """Wall-clock minutes after which the stage ends; the schedule anneals to whichever end comes first."""
     precision: Precision = "auto"
-    """bf16 autocast, fp32, or whichever a short timing finds faster on this machine."""
+    """bf16 autocast, fp32, or auto: the faster one in a short timing on this machine."""
     frames_per_batch: int
-    """Frames of one batch, for the speed shown."""
+    """Frames of one batch, for the reported speed."""
     validate: Validate | None = None
-    """Of the averaged weights with ema."""
+    """Validation metrics; with ema, of the averaged weights."""
     validate_every: int = 0
     """Steps between validations; 0 validates at the end only."""
 
@@ -54,5 +54,5 @@ class Stage:
             )
 
     def loss(self, batch: Batch, generator: torch.Generator) -> Losses:
-        """Ask the module for its loss."""
+        """Return the module's loss."""
         return cast(Losses, cast(Any, self.module).loss(batch, generator))

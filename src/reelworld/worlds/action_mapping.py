@@ -17,8 +17,8 @@ from reelworld.worlds.world import World
 def with_real_actions(world: World, action_map: ActionMap) -> World:
     """Make the same world, driven by real actions.
 
-    Start clips keep their latent actions, for ``with_latent_actions``, and get the real ones that these stand for:
-    a session that begins with one is told of them through the map, like of any other action.
+    Initial contexts keep their latent actions, for ``with_latent_actions``, and get the mapped real ones. A session
+    that starts from such a context maps them back, like any other action.
 
     Args:
         world: With latent actions; a map that it has already is replaced.

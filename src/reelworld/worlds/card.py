@@ -45,7 +45,7 @@ def preview(session: Session) -> np.ndarray:
 
 
 def card_text(info: WorldInfo, has_preview: bool) -> str:
-    """Return the card: what the world is, how it was made and how to use it, as Markdown."""
+    """Return the card as Markdown: description, training and usage of the world."""
     actions = [
         f"- {name}: {spec.kind}, {spec.n} {'ids' if spec.kind == 'discrete' else 'numbers'}"
         + (f" ({', '.join(spec.names)})" if spec.names else "")
@@ -84,7 +84,7 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
 
 
 def _map_lines(info: WorldInfo) -> list[str]:
-    """Say how the real actions were found to be what they are, where the world learned without labels."""
+    """Describe the action map of worlds learned without labels."""
     action_map = info.action_map
     if action_map is None:
         return []

@@ -68,7 +68,7 @@ def class_number(world: World, given: str) -> int:
 
 
 def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
-    """Read a picture, cut its middle to the world's shape, and let it stand still for a number of frames.
+    """Read an image, crop its centre to the world's shape, and repeat it for a number of frames.
 
     Raises:
         UserError: If the file is missing or no picture.
@@ -79,7 +79,7 @@ def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
 
 
 def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
-    """Read a picture and cut its middle to the world's shape: uint8, (H, W, 3).
+    """Read an image and crop its centre to the world's shape: uint8, (H, W, 3).
 
     Args:
         world: The world.
@@ -101,19 +101,19 @@ def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
 
 
 def has_recorded_actions(world: World, clip: Clip, n_context: int) -> bool:
-    """Say whether a clip goes on after its context; a world without actions needs none."""
+    """Return True if a clip has frames after its context; a world without actions needs none."""
     return not world.info.actions or len(clip.frames) > n_context
 
 
 def choose_actions(
     world: World, clip: Clip, wanted: str, n_context: int, n_steps: int, seed: int
 ) -> dict[str, np.ndarray]:
-    """Read what ``--actions`` means.
+    """Parse ``--actions``.
 
     Args:
-        world: Says which action streams there are.
+        world: World with the action streams.
         clip: Its own actions are the recorded ones; they start over when they run out.
-        wanted: "recorded", "random", a list of ids, or a file.
+        wanted: Value of the flag: "recorded", "random", a list of ids, or a file.
         n_context: Frames before the first generated one.
         n_steps: Actions wanted per stream.
         seed: Of random actions.
@@ -210,7 +210,7 @@ def continue_clip(
         seed: Of the world's draws.
         sampler: Instead of the world's own.
         class_id: For worlds with classes; None takes that of the context.
-        progress: Told the share of the work that is done, and how many frames are.
+        progress: Called with the completed fraction and the number of frames.
 
     Returns:
         uint8, (n, S, H, W, 3).
@@ -221,7 +221,7 @@ def continue_clip(
     reached = 0.0
 
     def report(made: float, n_wanted: int) -> None:
-        nonlocal reached  # the last window may reach beyond what is wanted: the bar then waits, and never goes back
+        nonlocal reached  # the last window may exceed the requested frames; the bar then stays, and never decreases
         reached = 1.0 if len(frames) == n_steps else max(reached, min(made / n_wanted, 0.99))
         progress(reached, len(frames))
 

@@ -235,7 +235,7 @@ def _load(path: Path) -> tuple[object, Set[str]]:
             try:
                 content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:  # noqa: BLE001 (it raises whatever the values of a hostile file lead to)
-                # the loader's own words are in the context of the long advice that torch.load makes of them
+                # torch.load wraps the loader's message in a long advice; the message itself is in its context
                 why = " ".join(str(error.__context__ or error).split()) or type(error).__name__
                 raise UnsafePickleError(f"PyTorch's safe loader does not read it ({printable(why)})") from None
     return content, {name for name in stubs if name.startswith(LIBRARIES)}

@@ -1,7 +1,7 @@
 """Provenance of a world: the config of its system, and the simulator of its recordings.
 
-A world's file may come from a stranger, and a simulator is code: only simulators of known packages, or of modules that
-the user allows, are returned.
+A world's file may be untrusted, and a simulator is code. Only simulators of known packages, or of modules that the user
+allows, are returned.
 """
 
 from __future__ import annotations

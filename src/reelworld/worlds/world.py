@@ -1,4 +1,4 @@
-"""World: a model with its initial contexts, default sampler and card; what users play, score and share.
+"""World: a model with its initial contexts, default sampler and card.
 
 On disk a world is a folder: ``world.json``, one safetensors file per part, ``starts.npz`` (initial contexts),
 ``README.md`` (the card) and ``preview.gif``. Loading runs no code from the folder.
@@ -42,11 +42,11 @@ class World:
         initial_contexts: Sequence[Clip] = (),
         other_parts: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        """Put a world together.
+        """Compose a world.
 
         Args:
             info: Contents of world.json.
-            model: The model; behind ``MappedActions`` where ``info`` has an action map.
+            model: The model; wrapped in ``MappedActions`` if ``info`` has an action map.
             initial_contexts: Clips that sessions start from.
             other_parts: Parts that the model does not use; they are kept and saved again.
         """

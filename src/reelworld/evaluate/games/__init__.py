@@ -1,1 +1,1 @@
-"""Sections for single games, and for games drawn from tiles."""
+"""Sections for single games, and for tile-based games."""

@@ -1,9 +1,9 @@
 """Location of the agent in tile-based games without labels: the agent is the tile that moves.
 
-In a step that changes exactly two cells, the tile that leaves one and appears in the other is an agent's, unless it
-fills many cells of one picture, as the floor does. Tiles that an agent turns into (other directions, an agent in a
-doorway, on the goal) follow from steps that change one cell, or two. The result is used only when nearly every recorded
-frame shows exactly one such tile.
+In a step that changes exactly two cells, the tile that leaves one and appears in the other is an agent tile, unless it
+fills many cells of one frame, as the floor does. Further agent tiles (other directions, an agent in a doorway, on the
+goal) are inferred from steps that change one or two cells. The result is used only if nearly every recorded frame has
+exactly one such tile.
 
 Shapes: T frames, R C tile rows and columns, K tiles of the atlas
 """
@@ -24,10 +24,10 @@ MIN_FRACTION = 0.99
 
 @dataclass(frozen=True)
 class AgentFinder:
-    """Tiles that show the agent."""
+    """Tiles with the agent."""
 
     is_agent: np.ndarray
-    """bool, (K + 1,): per tile of the atlas; the last stands for unknown tiles and is False."""
+    """bool, (K + 1,): per tile of the atlas; the last entry is for unknown tiles and False."""
 
     @classmethod
     def learn(cls, atlas: TileAtlas, clips: Iterable[np.ndarray]) -> AgentFinder | None:
@@ -38,7 +38,7 @@ class AgentFinder:
             clips: Tile ids of recordings, int64 (T, R, C) each, -1 for unknown tiles.
 
         Returns:
-            None where no set of tiles is in nearly every frame exactly once.
+            None if no set of tiles occurs exactly once in nearly every frame.
         """
         recordings = [ids.reshape(len(ids), -1) for ids in clips]
         n_tiles = len(atlas.tiles)
@@ -74,11 +74,10 @@ def most_frequent(cells: np.ndarray) -> np.ndarray:
     """Return the agent's cell in most samples.
 
     Args:
-        cells: int64, (n, S): a cell per sample; negative where a sample shows no agent or several, which is no vote.
+        cells: int64, (n, S): a cell per sample; negative for samples without an agent or with several (not counted).
 
     Returns:
-        int64, (n,): the cell that most samples show, of equally frequent ones that of the first sample; ``NOWHERE``
-        where no sample votes.
+        int64, (n,): the most frequent cell; in a tie, that of the first sample. ``NOWHERE`` if no sample counts.
     """
     votes = (cells[:, :, None] == cells[:, None, :]).sum(2)
     votes[cells < 0] = 0
@@ -96,7 +95,7 @@ def _counts(ids: np.ndarray, n_tiles: int) -> np.ndarray:
 
 
 def _changes(ids: np.ndarray, changed: np.ndarray, steps: np.ndarray, n: int) -> np.ndarray:
-    """List what ``n`` cells hold before and after the steps that change just them, int64 (steps, 2, n)."""
+    """List the tiles before and after the steps that change exactly ``n`` cells, int64 (steps, 2, n)."""
     t, cell = np.nonzero(changed & steps[:, None])
     before, after = ids[t, cell], ids[t + 1, cell]
     return np.stack([before.reshape(-1, n), after.reshape(-1, n)], 1)
@@ -122,7 +121,7 @@ def _grow(pairs: np.ndarray, singles: np.ndarray, often: np.ndarray) -> np.ndarr
 
 
 def _pass_on(is_agent: np.ndarray, here: list[int], there: list[int], often: np.ndarray) -> None:
-    """Mark the agent's tile ``there`` if exactly one cell ``here`` shows it: the other cell if two changed."""
+    """Mark the agent's tile ``there`` if exactly one cell ``here`` has it: the other cell if two changed."""
     agents = [i for i, tile in enumerate(here) if tile >= 0 and is_agent[tile]]
     if len(agents) != 1 or any(tile >= 0 and is_agent[tile] for tile in there):
         return

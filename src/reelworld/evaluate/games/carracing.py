@@ -1,8 +1,8 @@
-"""CarRacing: a driver that steers on pixels, in the world and in the game, and the road that frames show.
+"""CarRacing: closed-loop driving on pixels, in the world and in the game, with road metrics of the frames.
 
-Recorded actions leave the road within a hundred frames even in the game, so a long rollout of a driving world says
-something only under a driver that reacts. This one steers towards the grey ahead of the car, gives gas on one step of
-four where the road is straight ahead, and more and the brake where it bends.
+Recorded actions leave the road within a hundred frames even in the game. A long rollout of a driving world is therefore
+informative only with a reactive driver. This driver steers towards the grey area ahead of the car. It gives gas on one
+step of four if the road is straight ahead, and more gas and the brake in bends.
 
 Shapes: n runs, T frames, S steps, H W pixel rows and columns
 """
@@ -31,7 +31,7 @@ DEAD_ZONE, BEND = 2.0, 6.0
 ON_STRAIGHT = (GAS, COAST, COAST, COAST)
 IN_BEND = (GAS, GAS, COAST, BRAKE, COAST, COAST)
 MOTION = (22.0, 34.0)
-"""PSNR between neighbouring frames, in dB, that driving has: above, the world stands still; below, it flickers."""
+"""PSNR range of neighbouring frames while driving, in dB: above it, the world is frozen; below it, it flickers."""
 ROAD_TOLERANCE = 0.4
 """A block keeps its road when its fraction of the picture is within 40% of the same driver's in the game."""
 CONNECTED = 0.9
@@ -276,7 +276,7 @@ def drive_simulator(info: DataInfo, n_runs: int, n_steps: int, seed: int) -> np.
 
 
 def driving_metrics(drives: Drives, game: Drives | None, seed: int) -> Iterator[Metric]:
-    """Judge drives in a world.
+    """Compute the metrics of drives in a world.
 
     Args:
         drives: In the world.

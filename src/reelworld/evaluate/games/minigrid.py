@@ -1,9 +1,9 @@
 """MiniGrid: events read off frames and actions, and tests of the carried key.
 
-In MiniGrid an action 3 (pick up), 4 (drop) or 5 (toggle) changes the frame exactly when it does something, so events
-need no access to the simulator. The carried object is not drawn: between a pick-up and a drop it is nowhere. A world
-that loses it can no longer drop it or open the door; that is the carried-key test. Fresh test episodes come from the
-simulator when the package minigrid is installed.
+In MiniGrid an action 3 (pick up), 4 (drop) or 5 (toggle) changes the frame exactly if it has an effect, so events are
+detected without the simulator. The carried object is not visible between a pick-up and a drop. A world that forgets it
+cannot drop it or open the door; this is the carried-key test. Fresh test episodes are played in the simulator if the
+package minigrid is installed.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def event_masks(one: OneStep, clips: Sequence[Clip]) -> dict[str, np.ndarray]:
         clips: Clips of the transitions.
 
     Returns:
-        Metric name -> bool (n,). An unlock is the first toggle of its clip that does anything: doors start locked.
+        Metric name -> bool (n,). An unlock is the first toggle of its clip with an effect: doors start locked.
     """
     action = np.array([int(clips[c].action[t]) for c, t in zip(one.clip.tolist(), one.step.tolist(), strict=True)])
     acts = (one.before != one.after).any((1, 2))
@@ -107,7 +107,7 @@ class KeyTest:
 def find_key_tests(clips: Sequence[Clip], context: int) -> list[KeyTest]:
     """Find, in each clip, the first drop or toggle after 25 or more steps of carrying.
 
-    The whole carrying must also lie in the part that the world makes up, after ``context`` frames.
+    The object must be carried entirely within the generated frames, after ``context`` frames.
     """
     tests = []
     for clip in clips:
@@ -155,7 +155,7 @@ def fresh_key_tests(info: DataInfo, context: int, n_tests: int, seed: int) -> li
                 missing[test.kind] -= 1
                 tests.append(test)
     simulator.close()
-    # of one length side by side: a batch runs as long as its longest test
+    # sorted by length: a batch runs as long as its longest test
     return sorted(tests, key=lambda t: len(t.clip.frames))
 
 
@@ -185,7 +185,7 @@ def event_metrics(make: MetricBuilder, one: OneStep, events: Mapping[str, np.nda
 
 
 def measure_key_tests(evaluation: Evaluation) -> Iterator[Item]:
-    """Test the carried key on recorded clips, and on fresh episodes where these are too few."""
+    """Test the carried key on recorded clips, and on fresh episodes if there are too few clips."""
     assert evaluation.atlas is not None
     info, config, context = evaluation.data.info, evaluation.config, given_frames(evaluation.spec)
     tests = find_key_tests(evaluation.wide, context)[: config.key_tests]
@@ -197,7 +197,7 @@ def measure_key_tests(evaluation: Evaluation) -> Iterator[Item]:
 def carried_key_metrics(world: World, tests: Sequence[KeyTest], atlas: TileAtlas, seed: int) -> Iterator[Metric]:
     """Roll the world out through each test and compare the tiles that its last action changes.
 
-    The use works when every tile that truly changes at the last step is right in the prediction.
+    A use succeeds if every tile that changes at the last step is predicted right.
     """
     parts = [_works(world, tests[i : i + BATCH], atlas, seed + i) for i in range(0, len(tests), BATCH)]
     works, kinds = np.concatenate(parts), np.array([t.kind for t in tests])

@@ -1,7 +1,7 @@
-"""Sections for games drawn from tiles: single steps, tiles of reconstructions and rollouts, and the agent's cell.
+"""Sections for tile-based games: single steps, tiles of reconstructions and rollouts, and the agent's cell.
 
 About half of all steps of a grid game change nothing, so copying is right for half of the frames and 99% of the tiles.
-Every metric is therefore reported beside copying, and steps that change something are reported apart.
+Every metric is therefore reported together with the copy baseline; steps that change something are reported separately.
 
 Shapes: n transitions or starts, T frames, R C tile rows and columns, K tiles of the atlas
 """
@@ -151,19 +151,19 @@ def one_step_metrics(make: MetricBuilder, one: OneStep, rare: set[tuple[int, int
 
 
 def masked(make: MetricBuilder, name: str, right: Mapping[str, np.ndarray], mask: np.ndarray, trials: str) -> Metric:
-    """Build the fraction of "world" over the trials of a mask, beside that of the others."""
+    """Build the fraction of "world" over the trials of a mask, with the other entries as baselines."""
     return make.fraction(name, right["world"], trials, mask, {k: v for k, v in right.items() if k != "world"})
 
 
 def _change_f1(make: MetricBuilder, one: OneStep, changed: np.ndarray) -> Metric:
-    """Build F1 of changes: 2 * rightly predicted / (predicted + true), a fraction, so that it resamples like one."""
+    """Build F1 of changes: 2 * correctly predicted / (predicted + true), resampled as a fraction."""
 
     def counts(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         predicted = shown != one.before
         return predicted & changed & (shown == one.after), np.stack([predicted, changed], -1)
 
     def trials_of(shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        # each predicted and each true change is one trial; both are hits where they agree
+        # each predicted and each true change is one trial; both are hits if they agree
         hits, trials = counts(shown)
         return np.stack([hits, hits], -1), trials
 
@@ -176,7 +176,7 @@ def _change_f1(make: MetricBuilder, one: OneStep, changed: np.ndarray) -> Metric
 
 
 def _is_rare(one: OneStep, changed: np.ndarray, rare: set[tuple[int, int]]) -> np.ndarray:
-    """Mark the steps that show a rare change, or a tile that training never showed."""
+    """Mark the steps with a rare change, or with a tile that is not in the training split."""
     result = np.zeros(len(one.clip), bool)
     at, _, _ = changed.nonzero()
     for i, old, new in zip(at.tolist(), one.before[changed].tolist(), one.after[changed].tolist(), strict=True):
@@ -189,8 +189,8 @@ def rare_changes(clips: Iterable[np.ndarray], max_fraction: float = RARE_FRACTIO
 
     Args:
         clips: Tile ids (T, R, C) of training clips.
-        max_fraction: A kind (tile before, tile after) is rare when it occurs in fewer of the steps that change
-        anything.
+        max_fraction: A kind (tile before, tile after) is rare if it occurs in fewer of the steps that change
+            anything.
 
     Returns:
         The rare kinds that occur at all.
@@ -306,7 +306,7 @@ class Cells:
 
 
 def measure_agent(evaluation: Evaluation) -> Iterator[Item]:
-    """Compare the agent's cell in samples with the recorded one, in games whose agent can be found."""
+    """Compare the agent's cell in samples with the recorded one, in games with a detectable agent."""
     assert evaluation.atlas is not None
     atlas, starts, horizons = evaluation.atlas, evaluation.starts, evaluation.horizons
     finder = AgentFinder.learn(atlas, (atlas.true_ids(c.frames) for c in recorded_clips(evaluation.dataset)))
@@ -354,7 +354,7 @@ def _has_tiles(_spec: ModelSpec, data: EvalData, _config: EvalConfig) -> bool:
 
 
 def takes_single_steps(spec: ModelSpec, data: EvalData, _config: EvalConfig) -> bool:
-    """Return True for worlds drawn from tiles that predict single frames."""
+    """Return True for tile-based worlds that predict single frames."""
     return data.has_tiles and not fixed_clip(spec)
 
 

@@ -11,7 +11,7 @@ EXACT_DB = 60.0
 """PSNR above this is written as "exact": 8-bit frames differ by less than a quarter of a grey level."""
 
 PUBLISHED_HEADLINES = ("best_psnr", "best_ssim", "best_lpips", "fvd_published")
-"""Come before all others where the published protocol was asked for."""
+"""First headlines for the published protocol."""
 HEADLINES = (
     "tokenizer_tiles_right",
     "one_step_frames_exact",
@@ -26,7 +26,7 @@ HEADLINES = (
     "action_recovery",
     "stability_within",
 )
-"""The first six of these that were measured are shown large."""
+"""Headline metrics; the first six that were measured are displayed."""
 OPEN_HEADLINES = (
     "nll_per_code",
     "nll_over_best",
@@ -38,7 +38,7 @@ OPEN_HEADLINES = (
     "tokenizer_psnr",
     "open_loop_motion",
 )
-"""The same for worlds from which several futures are drawn."""
+"""Headline metrics of worlds with several sampled futures."""
 N_HEADLINES = 6
 
 Json = Mapping[str, Any]
@@ -50,7 +50,7 @@ def number_of(value: float | str | None) -> float:
 
 
 def show_value(value: float | str | None, unit: str, is_gain: bool = False) -> str:
-    """Write a value as text: 99.85%, +1.8 dB, 0.00089 nats; what is not zero never reads as zero."""
+    """Format a value: 99.85%, +1.8 dB, 0.00089 nats; nonzero values are never written as zero."""
     number = number_of(value)
     if math.isnan(number):
         return "not known"
@@ -78,7 +78,7 @@ def show_value(value: float | str | None, unit: str, is_gain: bool = False) -> s
             if number >= 100
             else f"{_decimals(number, 2)} nats".replace("-", "&minus;", number < 0)
         )
-    distance = abs(1 - number)  # of a similarity: what is not quite perfect must not read as perfect
+    distance = abs(1 - number)  # of a similarity: values below 1 must not be written as 1
     return _decimals(number, max(3, math.ceil(-math.log10(distance))) if 1e-9 < distance < 1e-3 else 3)
 
 
@@ -123,7 +123,7 @@ def decibels(value: float) -> str:
 
 
 def headlines(results: Json) -> list[Json]:
-    """Choose the metrics that say most about this kind of world."""
+    """Choose the headline metrics of this kind of world."""
     metrics = {m["name"]: m for section in results["sections"] for m in section["metrics"]}
     is_open = any(section["name"] == "samples" for section in results["sections"])
     names = (*PUBLISHED_HEADLINES, *(OPEN_HEADLINES if is_open else HEADLINES))

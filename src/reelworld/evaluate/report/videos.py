@@ -1,4 +1,4 @@
-"""Videos for the report: a rollout beside the recording, and several futures of one start.
+"""Videos of the report: rollouts next to the recording, and several futures of one start.
 
 Shapes: T frames, S steps, K samples, H W pixel rows and columns
 """
@@ -31,7 +31,7 @@ Judge = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class RolloutVideo:
-    """A rollout beside the recording."""
+    """A rollout and the recording."""
 
     source: str
     actual: np.ndarray
@@ -39,11 +39,11 @@ class RolloutVideo:
     predicted: np.ndarray
     """uint8, (T, H, W, 3): the same context and the world's own future."""
     context: int
-    """Frames at the beginning that both share."""
+    """Number of context frames, common to both."""
     frames_right: float | None
     """Fraction of the world's own frames with every tile right; None where frames are not drawn from tiles."""
     is_open: bool = False
-    """The world takes no actions: its future is one of many, and a difference from the recording says little."""
+    """The world takes no actions: its future is one of many, and its difference from the recording is not shown."""
 
     def frames(self) -> np.ndarray:
         """Draw recording | world | difference, uint8 (T, H', W', 3).
@@ -82,7 +82,7 @@ class SamplesVideo:
 
     source: str
     context: np.ndarray
-    """uint8, (T, H, W, 3): the frames that all share."""
+    """uint8, (T, H, W, 3): the common context frames."""
     actual: np.ndarray
     """uint8, (S, H, W, 3)."""
     samples: np.ndarray
@@ -104,7 +104,7 @@ class SamplesVideo:
         return np.concatenate(parts)
 
     def caption(self) -> str:
-        """Give the PSNR of the samples' mean at the end, beside repeating the last frame given."""
+        """Return the PSNR of the samples' mean at the end, and that of repeating the last given frame."""
         last, mean = self.actual[-1], self.samples[:, -1].mean(0, dtype=np.float32)
         n, steps = len(self.samples), len(self.actual)
         closeness, beside = (decibels(psnr(last, other)) for other in (mean, self.context[-1]))

@@ -1,4 +1,4 @@
-"""Section of an evaluation: a question, the worlds it applies to, and its measurement."""
+"""Section of an evaluation: its metrics, the worlds it applies to, and its measurement."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Item = Metric | Series | Videos | Details
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One question about a world. Sections of one name are one section of the report."""
+    """One group of metrics. Sections of the same name are merged in the report."""
 
     name: str
     """Key in results.json."""

@@ -1,7 +1,7 @@
 """Effect of other actions on a prediction, and recovery of the actions from predicted frames.
 
 Delta-t PSNR (Bruce et al. 2024, arXiv:2402.15391, appendix) is the PSNR under recorded actions minus the PSNR under
-uniformly drawn ones, t steps after the context. Differs: both rollouts share their noise; besides uniformly drawn
+uniformly drawn ones, t steps after the context. Differs: both rollouts have the same noise; besides uniformly drawn
 actions the recorded actions of another clip are used, because random presses cancel out within a few frames.
 
 Shapes: n starts, T context frames, S steps, H W pixel rows and columns, K columns of an action stream
@@ -105,7 +105,7 @@ def delta_metrics(evaluation: Evaluation, starts: Starts, error: np.ndarray) -> 
 
 
 def measure_recovery(evaluation: Evaluation) -> Iterator[Item]:
-    """Train an inverse-dynamics model on recordings and read recordings and the world's frames with it."""
+    """Train an inverse-dynamics model on recordings and apply it to recordings and the world's frames."""
     world, config, starts = evaluation.world, evaluation.config, evaluation.control_starts
     predicted = evaluation.rollouts(starts)[:, 0]
     try:
@@ -129,7 +129,7 @@ def training_windows(evaluation: Evaluation) -> ClipIndex:
 def recovery_metrics(
     world: World, model: InverseDynamics, starts: Starts, predicted: np.ndarray, seed: int
 ) -> list[Metric]:
-    """Compare the actions read off the world's frames, and off the recorded ones, with the recorded actions."""
+    """Compare the actions inferred from the world's frames, and from recorded ones, with the recorded actions."""
     context = starts.context[:, -(N_FRAMES - 1) :]
     ends = {"world": predicted, RECORDED: starts.future}
     whole = np.concatenate([starts.context, starts.future], 1)

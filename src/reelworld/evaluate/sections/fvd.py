@@ -2,7 +2,7 @@
 
 The features are those of a network for actions in video (I3D) that is not part of this project: a TorchScript file,
 called as ``detector(video, rescale=True, resize=True, return_features=True)`` with video float (B, 3, T, H, W) in
-0..255, returning (B, 400). Loading a TorchScript file runs code from it, so that one is loaded only when it is named.
+0..255, returning (B, 400). Loading a TorchScript file runs code from it, so it is loaded only if the user names one.
 
 Source: Unterthiner et al. 2018 (arXiv:1812.01717); the calling format and the file are those of StyleGAN-V (Skorokhodov
 et al. 2022, arXiv:2112.14683). Differs: all sets have the same number of clips unless the published protocol is asked
@@ -37,7 +37,7 @@ def load_detector(path: Path, device: torch.device | str = "cpu", n_frames: int 
 
     Args:
         path: A TorchScript file in StyleGAN-V's calling format.
-        device: Where it runs.
+        device: Device of the network.
         n_frames: Length of the clips it will be given; it is tried on two black ones.
 
     Raises:
@@ -78,7 +78,7 @@ def _try(detect: Detector, path: Path, n_frames: int) -> None:
 
 
 def check_enough(n_clips: int) -> None:
-    """Refuse numbers of clips whose distance would say nothing."""
+    """Refuse numbers of clips that are too small for the distance."""
     if n_clips < MIN_CLIPS:
         raise UserError(
             f"FVD over {n_clips} clips says nothing; give --clips {MIN_CLIPS} or more and as many recordings, "

@@ -1,6 +1,6 @@
-"""Inverse-dynamics model: a small network that reads the action off three frames, trained on recordings alone.
+"""Inverse-dynamics model: a small network that infers the action from three frames, trained on recordings only.
 
-Actions that it reads off a world's frames show how much of them a player sees.
+Its accuracy on a world's frames measures the visible effect of actions.
 
 Source: inverse dynamics models as in Baker et al. 2022 (arXiv:2206.11795), here a few convolutions on three frames.
 
@@ -62,14 +62,14 @@ class InverseDynamics(nn.Module):
         self.heads = nn.ModuleDict({f"head_{name}": nn.Linear(HIDDEN, n) for name, n in n_outputs.items()})
 
     def forward(self, video: Tensor) -> dict[str, Tensor]:
-        """Read actions off frames.
+        """Infer actions from frames.
 
         Args:
             video: float32 in [-1, 1], (B, 3, H, W, 3).
 
         Returns:
-            Stream -> logits (B, K, V) for ids, values (B, K) for numbers; K counts the actions that stay together
-            between two frames, and their numbers.
+            Stream -> logits (B, K, V) for ids, values (B, K) for numbers; K counts the actions between two kept frames,
+            and their numbers.
         """
         before, now, after = video.movedim(-1, 2).unbind(1)
         features_BD = self.trunk(torch.cat([now, now - before, after - now], 1))
@@ -80,7 +80,7 @@ class InverseDynamics(nn.Module):
         }
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Compare with the recorded actions of steps that change the picture; the others show nothing of an action."""
+        """Loss on the recorded actions of steps that change the frame; other steps have no visible effect."""
         assert batch.video is not None
         seen_B = (batch.video[:, 2] != batch.video[:, 1]).flatten(1).any(1)
         terms: dict[str, tuple[Tensor, Tensor]] = {}
@@ -95,7 +95,7 @@ class InverseDynamics(nn.Module):
 
     @torch.inference_mode()
     def read(self, frames: np.ndarray) -> dict[str, np.ndarray]:
-        """Read the actions off clips.
+        """Infer the actions of clips.
 
         Args:
             frames: uint8, (n, T, H, W, 3), T at least 3.
@@ -126,7 +126,7 @@ def trained(
         windows: Of three frames.
         specs: The actions of the windows.
         steps: Optimizer steps.
-        seed: Decides the weights at the start and every batch.
+        seed: Seed of the initial weights and of every batch.
         cache: Folder; other recordings, actions, steps or seeds get folders of their own in it.
         device: Of the training.
 
@@ -159,7 +159,7 @@ def trained(
 
 
 def _described(windows: ClipIndex, specs: Mapping[str, ActionSpec], steps: int, seed: int) -> dict[str, object]:
-    """Return everything that the weights depend on."""
+    """Return the cache key: all that the weights depend on."""
     episodes = [windows.source.episodes[i] for i in np.unique(windows.index[:, 0]).tolist()]
     names = "".join(f"{e.source} {e.n_frames}\n" for e in episodes)
     info = windows.source.info

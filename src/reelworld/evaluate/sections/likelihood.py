@@ -1,4 +1,4 @@
-"""Likelihood of held-out clips: per frame, and per code beside predictors that count codes or copy them.
+"""Likelihood of held-out clips: per frame, and per code with count and copy baselines.
 
 For models of whole clips the likelihood of every code is exact: clips are encoded as in training, all their frames
 together, and the model reads the true codes before each one. The predictors are fitted on training clips.

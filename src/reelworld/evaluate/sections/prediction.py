@@ -1,12 +1,12 @@
-"""Predictions beside the recording: by horizon, over a long open-loop rollout, and as several futures of one start.
+"""Predictions against the recording: by horizon, over a long open-loop rollout, and as several futures of one start.
 
-Where no actions decide the future, it is open: a single sample may be good and yet another than what was recorded. The
-per-pixel mean of several samples is then the best guess that the world's own uncertainty allows, so the mean should
-beat repeating the last frame; single samples are reported beside it.
+Without actions the future is uncertain: a good sample may differ from the recording. The per-pixel mean of several
+samples is the best estimate under the world's own uncertainty, so it should beat repeating the last frame. Single
+samples are reported as well.
 
-In an open-loop rollout a rare mistake stays: with frames right with probability p per step, about p to the power of the
-step number are still right. Global mean and standard deviation of pixels stay normal through every known failure, so
-motion from frame to frame and the number of live codes are reported.
+In an open-loop rollout errors persist: if a frame is right with probability p per step, the fraction of right frames
+at step s is about p ** s. Global mean and standard deviation of pixels stay normal in every known failure, so motion
+from frame to frame and the number of used codes are reported.
 
 Shapes: n starts, K samples, S steps, H W pixel rows and columns
 """
@@ -92,7 +92,7 @@ Values = dict[str, np.ndarray]
 
 
 def compare(evaluation: Evaluation, starts: Starts, predicted: np.ndarray) -> tuple[Values, Values]:
-    """Compare predictions, uint8 (n, S, H, W, 3), and two ways of not predicting with the recorded future.
+    """Compare predictions, uint8 (n, S, H, W, 3), and two baselines with the recorded future.
 
     Returns:
         Mean squared errors, and True for each frame that is exactly right.
@@ -250,7 +250,7 @@ def _live_codes(world: World, frames: np.ndarray, valid: np.ndarray) -> np.ndarr
 
 
 def measure_samples(evaluation: Evaluation) -> Iterator[Item]:
-    """Draw several futures of every start; judge their mean, each alone, and their distance."""
+    """Draw several futures of every start; measure their mean, each sample, and their distance."""
     starts, n = evaluation.starts, evaluation.n_samples
     samples = evaluation.rollouts(starts, n)
     yield Details(starts=str(len(starts.clip)), k=str(n))

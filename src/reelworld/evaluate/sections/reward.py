@@ -1,7 +1,7 @@
 """Expected reward and termination of each step, teacher-forced.
 
-Most steps of most games pay nothing and end nothing, so expecting nothing is nearly always right. Constant predictors
-are reported beside the world, and steps that pay and episodes that end are reported apart.
+Most steps of most games have no reward and do not end the episode, so constant predictors are nearly always right. They
+are reported as baselines, and steps with a reward and ends of episodes are reported separately.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _end_metrics(pairs: Pairs, seed: int) -> Iterator[Metric]:
 
 
 def _auc(make: MetricBuilder, name: str, pairs: Pairs, trials: str) -> Metric:
-    """Build the probability that a step of one kind gets a higher number than one that is not of it; ties count half.
+    """Build the AUC: probability that a step of one kind has a higher value than another step; ties count half.
 
     Args:
         make: Builder with the texts.

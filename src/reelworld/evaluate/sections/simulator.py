@@ -1,7 +1,7 @@
 """Comparison with the live simulator: fresh seeds under the same actions.
 
-A data set from elsewhere must not decide which code runs: only simulators that ``game_of`` accepts are played, and by
-this package's own policies.
+An untrusted data set must not choose the code that runs. Only simulators accepted by ``game_of`` are used, with the
+policies of this package.
 
 Shapes: n starts, T frames, S steps, H W pixel rows and columns
 """
@@ -69,7 +69,7 @@ def has_simulator(spec: ModelSpec, data: EvalData) -> bool:
 
 
 def fresh_clips(simulator: Simulator, info: DataInfo, n: int, n_steps: int, seed: int) -> list[Clip]:
-    """Play fresh episodes with the recordings' own mixture of policies where all of them are ours, else at random.
+    """Play fresh episodes with the recordings' mixture of policies if all are known, else at random.
 
     Args:
         simulator: Of the recordings.
@@ -91,7 +91,7 @@ def fresh_clips(simulator: Simulator, info: DataInfo, n: int, n_steps: int, seed
 
 
 def play(simulator: Simulator, actions: np.ndarray, seed: int) -> np.ndarray:
-    """Play actions; when an episode ends, the next one begins.
+    """Play actions; a new episode begins when one ends.
 
     Args:
         simulator: Of the recordings.

@@ -1,7 +1,7 @@
-"""Stability of long open-loop rollouts: six plain numbers per block of 50 frames, within the range of recordings.
+"""Stability of long open-loop rollouts: six statistics per block of 50 frames, within the range of recordings.
 
-A block of the rollout counts when each of its numbers is in the range of 99% of the recorded blocks. Global brightness
-and contrast stay normal through most failures; a frozen picture fails by its motion, one texture all over by its edges.
+A block of the rollout passes if each of its statistics is in the range of 99% of the recorded blocks. Global brightness
+and contrast stay normal in most failures. The motion detects a frozen frame; the edges detect a uniform texture.
 
 Shapes: n runs, T frames, B blocks, H W pixel rows and columns, S steps, K numbers of a block
 """
@@ -108,8 +108,8 @@ class RealRange:
     def within(self, blocks: np.ndarray) -> np.ndarray:
         """Return True for each number of each block that is in the range, bool (..., 6).
 
-        Colours and contrast may be half a grey level off: in drawn games they hardly differ between recordings, and
-        the rounding of a decoder would count.
+        Colours and contrast have a tolerance of half a grey level: in rendered games they hardly differ between
+        recordings, and the rounding of a decoder would exceed the range.
         """
         within: np.ndarray = (blocks >= self.low - ROUNDING) & (blocks <= self.high + ROUNDING)
         return within
@@ -144,7 +144,7 @@ def cycled_actions(clips: Sequence[Clip], context: int, n_steps: int) -> dict[st
 
 
 def measure(evaluation: Evaluation) -> Iterator[Item]:
-    """Roll out for long and compare the blocks with those of recordings."""
+    """Run long rollouts and compare the blocks with those of recordings."""
     world, config, context = evaluation.world, evaluation.config, given_frames(evaluation.spec)
     clips, n_steps = evaluation.wide[: config.stability_runs], config.stability_steps
     starts = Starts.at_beginning(clips, context, 1)
@@ -162,7 +162,7 @@ def measure(evaluation: Evaluation) -> Iterator[Item]:
 
 
 def _training_frames(evaluation: Evaluation) -> Iterator[np.ndarray]:
-    """Read training episodes as the world sees them."""
+    """Read training episodes in the world's format."""
     for i in evaluation.train.indices("train") or evaluation.train.indices("all"):
         yield read_episode(evaluation.world, evaluation.train, i).frames
 

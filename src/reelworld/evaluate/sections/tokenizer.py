@@ -1,4 +1,4 @@
-"""Reconstruction by the tokenizer, and use of its codes: nothing is predicted here."""
+"""Reconstruction by the tokenizer, and codebook usage."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def reconstruction_metrics(make: MetricBuilder, frames: np.ndarray, decoded: np.
     plain = metrics.patch_means(frames)
     errors, plain_errors = metrics.squared_error(frames, decoded), metrics.squared_error(frames, plain)
     yield make.psnr("tokenizer_psnr", errors, baselines={MEAN_COLOUR: plain_errors})
-    # neighbouring frames are alike and SSIM is slow: every fourth frame carries its metric
+    # neighbouring frames are similar and SSIM is slow: it is computed on every fourth frame
     some, baseline = slice(None, None, 4), float(metrics.ssim(frames[::16], plain[::16]).mean())
     similarity = metrics.ssim(frames[some], decoded[some])
     few = replace(make, clip=make.clip[some])
@@ -95,7 +95,7 @@ def _worst_patch(make: MetricBuilder, frames: np.ndarray, decoded: np.ndarray, p
         mass = np.cumsum(weights[..., make.clip[order]], -1)
         return db(error[order][(mass >= 0.95 * mass[..., -1:]).argmax(-1)])
 
-    # each clip is a unit weight in a column of its own, so totals say how often each clip was drawn
+    # each clip has its own column with a unit weight, so totals count the draws of each clip
     interval = bootstrap(np.eye(n_clips), percentile, make.seed, n_resamples=300)
     beside = {MEAN_COLOUR: float(db(np.quantile(metrics.worst_patch_error(frames, plain), 0.95)))}
     return make.build("tokenizer_worst_patch_psnr", interval, "dB", len(frames), "frames", beside, n_clips)

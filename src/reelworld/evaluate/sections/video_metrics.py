@@ -1,8 +1,8 @@
 """PSNR, SSIM, LPIPS and Frechet video distance of whole predicted clips, by the default or the published protocol.
 
-Both begin at the same frames and draw several futures of each start. The default one looks at future frames only and
-takes the mean over all samples. The published one counts context frames too, as the tokenizer decodes them, and keeps
-for each clip and each measure the best of its samples, chosen knowing the answer.
+Both begin at the same frames and draw several futures of each start. The default protocol uses future frames only and
+takes the mean over all samples. The published one includes context frames, as decoded by the tokenizer. For each clip
+and metric it keeps the best of the samples, an oracle choice.
 
 Source: the published one is that of iVideoGPT (Wu et al. 2024, arXiv:2405.15223, appendix A.3, and its code). Differs:
 frames are rounded to 8 bits before they are compared, and there is an interval over clips.
@@ -125,7 +125,7 @@ def _decoded(world: World, context: np.ndarray, future: np.ndarray) -> np.ndarra
 
 
 def _after(context: np.ndarray, futures: np.ndarray) -> np.ndarray:
-    """Append (n, K, F, H, W, 3) to the context that all share, (n, T, H, W, 3)."""
+    """Append (n, K, F, H, W, 3) to the common context, (n, T, H, W, 3)."""
     shared = np.broadcast_to(context[:, None], (*futures.shape[:2], *context.shape[1:]))
     return np.concatenate([shared, futures], 2)
 

@@ -1,4 +1,4 @@
-"""Quantizers behind projections and in the channel order of video: wrappers that fit every quantizer.
+"""Wrappers of any quantizer: projections before and after it, and the channel order of video.
 
 Shapes: E width outside, D width inside, ... any leading shape, B batch
 """
@@ -12,7 +12,7 @@ from reelworld.nn.quantize.quantizer import Quantized, Quantizer
 
 
 class Projected(Quantizer):
-    """Quantizes what ``before`` makes of the rows and gives what ``after`` makes of the codes' vectors.
+    """Apply ``before`` to the rows, quantize, and apply ``after`` to the codes' vectors.
 
     Args:
         quantizer: Of width D.

@@ -11,7 +11,7 @@ from torch import Tensor
 from reelworld.nn.quantize.distributed import gather_ranks, sum_ranks
 
 MOST_BINS = 2**20
-"""Larger codebooks are counted by sorting what was used, not by one bin per code."""
+"""Codebook size above which codes are counted by sorting, not by one bin per code."""
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ class Metric(Protocol):
 
 
 class Euclidean:
-    """Vectors as they are; near is what a short line joins."""
+    """Euclidean distance of unnormalized vectors."""
 
     def project(self, vectors: Tensor) -> Tensor:
         """Return them as they are."""

@@ -1,4 +1,4 @@
-"""Sums over the processes of a data-parallel training; in a process of its own, nothing happens.
+"""Sums over the processes of data-parallel training; no-ops in a single process.
 
 Everything here is a collective: all ranks call it equally often. Quantizers therefore call it in training mode only, so
 that one rank may evaluate alone.

@@ -1,4 +1,4 @@
-"""Vector quantization whose codebook follows the data by moving averages, not by gradients.
+"""Vector quantization with a codebook updated by moving averages (EMA), not by gradients.
 
 Source: van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1. The defaults are VideoGPT's (arXiv:2104.10157): the
 codebook starts from vectors of the first batch and unused codes are drawn anew. Differs from the authors' code: that
@@ -29,7 +29,7 @@ class EMACodebook(Quantizer):
         n_codes: K.
         width: D.
         decay: Of the moving averages, per batch.
-        epsilon: Added to each code's count where sums are divided by counts, so that no code's share is 0.
+        epsilon: Added to each code's count before sums are divided by counts, so that no count is 0.
         metric: Which code is near.
         estimator: How gradients pass.
         reset: Initial codes, and the treatment of dead ones.

@@ -36,9 +36,9 @@ def code_digits(levels: Sequence[int]) -> Tensor:
 
 
 class FiniteScalar(Quantizer):
-    """Round each of K dimensions to ``levels[k]`` values in [-1, 1], straight-through; nothing is learned.
+    """Round each of K dimensions to ``levels[k]`` values in [-1, 1], straight-through; no parameters.
 
-    Siblings differ in how a dimension is squashed and where its levels are.
+    Subclasses differ in the bounding function of a dimension and in its levels.
     """
 
     levels: Tensor

@@ -47,7 +47,7 @@ class BitQuantizer(Quantizer):
 
     @abstractmethod
     def project(self, rows: Tensor) -> Tensor:
-        """Bring rows (..., K) into the space where codes live."""
+        """Map rows (..., K) to the space of the codes."""
 
     def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
         """Quantize rows (..., K), straight-through; ``entropy_penalty`` of the result makes codes sure and used."""

@@ -56,7 +56,7 @@ class ProductQuantizer(Quantizer):
 
 
 class SharedProductQuantizer(Quantizer):
-    """All pieces share one quantizer, which learns from and counts them all together.
+    """Product quantization with one quantizer shared by all pieces; its usage statistics are joint.
 
     Args:
         quantizer: Of one piece.

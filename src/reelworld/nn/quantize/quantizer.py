@@ -42,7 +42,7 @@ class Quantizer(nn.Module, ABC):
     """Turns vectors of ``width`` numbers into codes, int64 (..., *code_shape), and back."""
 
     width: int
-    """D of what goes in and comes out."""
+    """D of input and output."""
     code_shape: tuple[int, ...] = ()
     """Of the codes of one vector: () for one codebook, (C,) for C."""
 
@@ -57,7 +57,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def nearest(self, rows: Tensor) -> Tensor:
-        """Return the codes of rows (..., D), int64 (..., *code_shape), and learn nothing."""
+        """Return the codes of rows (..., D), int64 (..., *code_shape); the state is not updated."""
 
     @abstractmethod
     def lookup(self, codes: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ class Quantizer(nn.Module, ABC):
 
 
 def side_by_side(parts: Sequence[Quantized], vectors: Tensor) -> Quantized:
-    """Join what several codebooks made of the same rows.
+    """Join the results of several codebooks for the same rows.
 
     Args:
         parts: One per codebook, all of the same shape.

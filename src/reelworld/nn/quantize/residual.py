@@ -1,4 +1,4 @@
-"""Residual vector quantization: each codebook codes what the ones before it left over.
+"""Residual vector quantization: each codebook encodes the residual of the previous ones.
 
 Source: Zeghidour et al. 2021 (arXiv:2107.03312), algorithm 1. Differs: no levels are dropped in training.
 
@@ -33,7 +33,7 @@ class ResidualQuantizer(Quantizer):
         self.code_shape = (len(levels), *levels[0].code_shape)
 
     def quantize(self, rows: Tensor, generator: torch.Generator | None = None) -> Quantized:
-        """Quantize rows (..., D); codes are (..., Q). Each level's error is that of what it was given."""
+        """Quantize rows (..., D); codes are (..., Q). Each level's error is that of its input."""
         rest, found = rows.float(), list[Quantized]()
         for level in self._parts():
             found.append(level.quantize(rest, generator))

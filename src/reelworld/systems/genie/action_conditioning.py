@@ -1,7 +1,7 @@
 """Action conditioning of a spacetime transformer: add, prepend a token, concatenate, or FiLM.
 
-All four take embeddings of frames and one vector per frame, and give what the transformer is fed. The published
-systems disagree on which is best (Genie adds, its reproductions prepend or concatenate), so it is a choice.
+All four map frame embeddings and one vector per frame to the transformer's input. Published systems disagree on the
+best one (Genie adds, its reproductions prepend or concatenate), so it is configurable.
 
 Source: adding: Bruce et al. 2024 (arXiv:2402.15391), section 2.1; a token of its own: Jasmine (arXiv:2510.27002);
 concatenation: GenieRedux (arXiv:2409.06445); scale and shift: FiLM (arXiv:1709.07871), section 2, in each block's
@@ -26,7 +26,7 @@ class Conditioned(NamedTuple):
     """Input of a spacetime transformer."""
 
     x: Tensor
-    """Embeddings, (B, T, S, D); one token more per frame where the action is one."""
+    """Embeddings, (B, T, S, D); one token more per frame if the action is prepended."""
     film: Tensor | None = None
     """Scales and shifts per layer, (B, T, L, 2, D)."""
 
@@ -52,7 +52,7 @@ class _NoToken(nn.Module):
 
 
 class NoAction(_NoToken):
-    """For worlds that run by themselves."""
+    """Unconditional: worlds without actions."""
 
     def forward(self, x: Tensor, action: Tensor) -> Conditioned:
         """Change nothing."""
@@ -79,11 +79,11 @@ class PrependAction(nn.Module):
         self.project = nn.Linear(action_width, width)
 
     def forward(self, x: Tensor, action: Tensor) -> Conditioned:
-        """Put it before the others."""
+        """Prepend it to the frame's tokens."""
         return Conditioned(torch.cat([self.project(action).unsqueeze(2).to(x.dtype), x], 2))
 
     def strip(self, x: Tensor) -> Tensor:
-        """Take it away again."""
+        """Remove it."""
         return x[:, :, 1:]
 
 
@@ -111,7 +111,7 @@ class FiLMAction(_NoToken):
         super().__init__()
         self.shape = (layers, 2, width)
         self.project = nn.Linear(action_width, 2 * layers * width)
-        # not zero: where the action should count from the first step on, it must be seen
+        # not zero: the action must have an effect from the first step on
         nn.init.normal_(self.project.weight, std=INIT_STD)
         nn.init.zeros_(self.project.bias)
 
@@ -129,13 +129,13 @@ CONDITIONINGS: dict[str, Callable[[int, int, int], nn.Module]] = {
 
 
 def action_conditioning(kind: Conditioning, width: int, action_width: int, layers: int) -> ActionConditioning:
-    """Make one of the ways.
+    """Make an action conditioning.
 
     Args:
-        kind: Which one.
+        kind: Kind of conditioning.
         width: D.
         action_width: A.
-        layers: L of the transformer that is fed.
+        layers: L of the transformer.
     """
     return cast(ActionConditioning, CONDITIONINGS[kind](width, action_width, layers))
 

@@ -1,4 +1,4 @@
-"""Config of a Genie world, its presets, and where each of the published ones comes from."""
+"""Config of a Genie world and its presets, with the sources of published values."""
 
 from __future__ import annotations
 
@@ -104,13 +104,13 @@ class Config(SystemConfig):
     actions: Literal["latent", "given", "none"] = "latent"
     """Find actions in the video, learn from the recording's actions, or make a world that runs by itself."""
     clip_frames: int = 16
-    """Frames of a training clip of tokenizer and dynamics, and of the window that they look back over."""
+    """Frames of a training clip of tokenizer and dynamics, and of their attention window."""
     context_frames: int = 1
     """Frames that a session starts from."""
     decoding_steps: int = 25
     """MaskGIT passes per frame in sessions."""
     temperature: float = 1.0
-    """Sampling temperature of the world unless another one is asked for; 0 takes the likeliest code."""
+    """Default sampling temperature of the world; 0 takes the likeliest code."""
     tokenizer: TokenizerStage = TokenizerStage(
         steps=300_000,
         batch=48,

@@ -1,7 +1,7 @@
 """Latent actions with convolutions on the grid of patches: for small worlds and two CPU cores.
 
-On small worlds these learn several times faster than spatial attention (docs/log.md). Encoder and decoder see two
-frames, so that a speed can be seen.
+On small worlds these learn several times faster than spatial attention (docs/log.md). Encoder and decoder read two
+frames, so that velocity is observable.
 
 Shapes: B batch, T frames, N patches per frame, F = B * T, R C rows and columns of patches, D width, E width of a code's
   vector, X pixel values of a patch
@@ -26,7 +26,7 @@ class GridLatentConfig(LatentActionConfig):
 
 
 class GridLatentActions(LatentActionModel):
-    """The encoder sees a frame and the one after it, the decoder a frame, the one before it, and the action."""
+    """The encoder reads a frame and the next one; the decoder reads a frame, the previous one, and the action."""
 
     def __init__(self, config: GridLatentConfig) -> None:
         super().__init__(config)
@@ -60,7 +60,7 @@ class _Blocks(nn.Module):
         self.norm = nn.LayerNorm(config.model_width)
 
     def forward(self, x_BTND: Tensor) -> Tensor:
-        """Map them."""
+        """Apply the blocks and the norm."""
         x_FRCD = x_BTND.flatten(0, 1).unflatten(1, self.grid)
         for block in self.blocks:
             x_FRCD = block(x_FRCD)

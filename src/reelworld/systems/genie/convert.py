@@ -59,7 +59,7 @@ def import_world(folder: Path) -> World:
         folder: With ``config.json`` and ``model.safetensors``, ``state_dict.safetensors`` or ``pytorch_model.bin``.
 
     Returns:
-        A world without pictures that decodes as published: two passes, the likeliest codes, in random order.
+        A world without pixels that decodes as published: two passes, the likeliest codes, in random order.
 
     Raises:
         UserError: If the folder holds no such model, or its parts contradict each other.
@@ -156,7 +156,7 @@ def load_dynamics(checkpoint: ExternalCheckpoint) -> MaskGIT:
 
 
 def _parts(model: ExternalModel, width: int) -> dict[str, Any]:
-    """Read how the blocks are made: the names of the tensors show the parts that exist."""
+    """Read the structure of the blocks from the names of the tensors."""
     first = "decoder.layers.0"
     there = {
         "qkv_bias": f"{first}.temporal_attn.qkv.bias" in model.tensors,

@@ -1,7 +1,7 @@
-"""Latent actions beside the recorded ones: sections of an evaluation, and the map from latent to real actions.
+"""Latent-action metrics against recorded actions, and the fit of the map from latent to real actions.
 
 The map is fitted on labelled steps of training episodes and measured on other episodes. Only steps that change the
-picture are used: the others show nothing of an action.
+frame are used: the others carry no information about the action.
 
 Shapes: T frames, S steps, A action width, K latent actions, L latent actions of a map
 """
@@ -35,7 +35,7 @@ from reelworld.worlds.world import World
 
 MAX_EPISODES = 128
 FIT_EPISODES = 32
-"""Training episodes that labels are drawn from; more where these hold too few."""
+"""Training episodes from which labels are drawn; more if these have too few."""
 HELD_OUT_EPISODES = 64
 """Largest number of held-out episodes."""
 
@@ -96,7 +96,7 @@ def latent_metrics(dataset: Dataset, recorded: Dataset, split: str, seed: int) -
         return make.build(name, interval, unit, n, "steps that change the picture", beside, len(totals))
 
     pure, informed = interval(purity), interval(information)
-    if pure[0] == 1:  # resampling cannot show any doubt: the fraction has an exact bound, the information has none
+    if pure[0] == 1:  # resampling gives no interval: the fraction has an exact bound, the information has none
         pure = fraction_interval(totals.sum(1), totals.sum(1), seed)
         informed = (informed[0], math.nan, math.nan)
     yield metric("latent_purity", pure, "share", float(table_KA.sum(0).max() / max(n, 1)))
@@ -166,11 +166,11 @@ class Steps:
 
     @classmethod
     def cat(cls, episodes: Sequence[Steps]) -> Steps:
-        """Put the steps of several episodes one after the other."""
+        """Concatenate the steps of several episodes."""
         return cls(*(np.concatenate([getattr(e, name) for e in episodes]) for name in ("latent", "real", "changes")))
 
     def moving(self) -> Steps:
-        """Keep those that change the picture."""
+        """Keep the steps that change the frame."""
         return Steps(self.latent[self.changes], self.real[self.changes], self.changes[self.changes])
 
 
@@ -184,11 +184,10 @@ def fit_on_recordings(world: World, path: Path, config: MapConfig, console: Cons
         console: Of the progress; the terminal by default.
 
     Returns:
-        The map with its figures. The world is not changed.
+        The map with its metrics. The world is not changed.
 
     Raises:
-        UserError: If the world has no latent actions, or the recordings or their labels are not such that they say
-            what a latent action means.
+        UserError: If the world has no latent actions, or a map cannot be fitted on the recordings or their labels.
     """
     world = with_latent_actions(world) if world.info.action_map else world
     if STREAM not in world.spec.actions:
@@ -234,7 +233,7 @@ def measure(action_map: ActionMap, episodes: Sequence[Steps], frequent: int, spl
         action_map: The map.
         episodes: Not those it was fitted on.
         frequent: Most frequent kind of real action among its labels.
-        split: Where the episodes are from.
+        split: Split of the episodes.
         seed: Of the interval's resampling.
 
     Raises:
@@ -305,7 +304,7 @@ def _held_out(world: World, dataset: Dataset, split: str) -> list[int]:
 
 
 def _check_moving(dataset: Dataset, n_moving: int, n_wanted: int) -> None:
-    """Refuse recordings that show too little to fit a map on."""
+    """Refuse recordings with too few changing steps to fit a map."""
     if not n_moving:
         raise UserError(
             f"nothing moves in the training episodes of {dataset.path}: an action that changes nothing cannot be told "
@@ -319,7 +318,7 @@ def _check_moving(dataset: Dataset, n_moving: int, n_wanted: int) -> None:
 
 
 def _steps(dataset: Dataset, world: World, episode: int, stream: str) -> Steps:
-    """Read one episode and find its latent actions."""
+    """Read one episode and infer its latent actions."""
     real = dataset.steps(episode).get(f"actions/{stream}")
     n_frames = dataset.episodes[episode].n_frames
     if real is None:

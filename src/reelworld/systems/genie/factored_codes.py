@@ -1,7 +1,7 @@
-"""Large codebooks as several small ones: a code is a mixed-radix number, each digit has a vocabulary of its own.
+"""Factored codebooks: a code is a mixed-radix number, and each digit has its own vocabulary.
 
-A codebook of 2^18 codes becomes two of 512: embeddings are sums over digits, logits are concatenated, digits are
-independent given the features. With one factor all of it is the ordinary thing.
+A codebook of 2^18 codes becomes two of 512. Embeddings are sums over digits, logits are concatenated, and digits are
+independent given the features. With one factor this is an ordinary codebook.
 
 Source: 1xgpt (1X Technologies), as Open-MAGVIT2 (arXiv:2409.04410), section 3.2. Differs: any number of factors of any
 sizes.
@@ -66,7 +66,7 @@ class Factors:
         return logits.split(list(self.sizes), -1)
 
     def nll(self, logits: Tensor, codes: Tensor) -> Tensor:
-        """Return the surprise at codes (...): the sum over their digits."""
+        """Return the negative log-likelihood of codes (...), in nats: the sum over their digits."""
         total = torch.zeros(codes.shape, device=logits.device)
         for part, digit in zip(self.parts(logits), self.split(codes).unbind(-1), strict=True):
             nats = functional.cross_entropy(part.float().flatten(0, -2), digit.flatten(), reduction="none")
@@ -74,7 +74,7 @@ class Factors:
         return total
 
     def likeliest(self, logits: Tensor) -> Tensor:
-        """Return the codes (...) whose digits are the likeliest each."""
+        """Return the codes (...) of the likeliest digits."""
         return self.join(torch.stack([part.argmax(-1) for part in self.parts(logits)], -1))
 
     def draw(self, logits: Tensor, sampler: Sampler, generator: Generators) -> Tensor:

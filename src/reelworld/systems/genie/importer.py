@@ -34,7 +34,7 @@ class Genie1X(Importer):
         return world
 
     def next(self, world: World) -> list[str]:
-        """Show the way through Python: the verbs need pictures."""
+        """Suggest the Python API: the commands need pixels."""
         return [
             f"  from reelworld.worlds.world import World; world = World.load({str(self.out)!r})",
             "  world.generate_codes(codes, n_frames=8)   # codes: (clips, frames, codes of a frame in raster order)",

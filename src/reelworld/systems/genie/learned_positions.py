@@ -1,7 +1,7 @@
-"""Learned positions of a window of frames, and how a longer run slides it: a full window is read again from its end.
+"""Learned absolute positions of a sliding window of frames.
 
-A table has no entry for a frame beyond it, so the cache of a full window is of no use: its last frames are read once
-more as the first ones of a new window. Models whose transformer has positions in time need none of this.
+A table has no entry for a frame beyond it. The cache of a full window is therefore dropped, and its last frames are
+read again as the first ones of a new window. Models whose transformer has positions in time do not need this.
 
 Shapes: B streams, T frames of the window, N tokens per frame, D width, A width of an action's vector
 """
@@ -22,7 +22,7 @@ class FrameTable(nn.Module):
 
     Attributes:
         frames: T.
-        kept: Frames that a full window is begun with again.
+        kept: Last frames of a full window with which the next one begins.
     """
 
     def __init__(self, frames: int, tokens: int, width: int, kept: int = 0) -> None:
@@ -47,13 +47,13 @@ class FrameTable(nn.Module):
         return x + self.table[: x.shape[1]]
 
     def windows(self, frames: int) -> list[tuple[int, int, int]]:
-        """Cut a clip as steps would read it.
+        """Cut a clip into the windows that stepping would use.
 
         Args:
             frames: Of the clip.
 
         Returns:
-            Per window, the frame it begins with, the first frame that is predicted in it, and the frame it ends before.
+            Per window: its first frame, the first frame predicted in it, and its end (exclusive).
         """
         cuts = [(0, 1, min(frames, self.frames))]
         while cuts[-1][2] < frames:
@@ -76,7 +76,7 @@ class History(Streams):
 
     @classmethod
     def of(cls, codes: Tensor, actions: Tensor, frames: int) -> History:
-        """Begin with some frames, (B, P, N), of a window of ``frames``."""
+        """Make the history of P frames, (B, P, N), in a window of ``frames``."""
         batch, known = codes.shape[:2]
         assert known < frames, (known, frames)
         empty = (batch, frames - known)
@@ -95,9 +95,9 @@ class History(Streams):
         )
 
     def full(self) -> list[int]:
-        """Name the streams whose window has no room for another frame."""
+        """Return the streams whose window is full."""
         return (self.ages >= self.codes.shape[1]).nonzero().flatten().tolist()
 
     def last(self, streams: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Return the last frames of some streams, and what led to them."""
+        """Return the last frames of some streams, and the actions that led to them."""
         return self.codes[streams, -frames:], self.actions[streams, -frames:]

@@ -1,8 +1,7 @@
 """MaskGIT over frames: a spacetime transformer predicts the masked codes of a frame from all frames before it.
 
-Frames that are known never change and attention in time is causal, so their keys and values are kept: a step costs
-the frame that is decoded, once per pass. The frame before it enters the cache in the first of these passes, both in
-one forward, so there is no pass for writing alone.
+Attention in time is causal, so keys and values of past frames are cached. A step costs one frame per decoding pass.
+The previous frame is written to the cache in the first pass, in the same forward; no pass is needed for writing alone.
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1, and 1xgpt (1X Technologies, ``STMaskGIT``). Differs: frame t
 is conditioned on the action that leads to it; factors of any sizes; reward and termination may be learned too; a
@@ -39,17 +38,17 @@ from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformM
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
 
 MAX_PARALLEL_FRAMES = 64
-"""Frames that are scored at once; longer clips go through the cache frame by frame, in little memory."""
+"""Largest number of frames scored in parallel; longer clips use the cache frame by frame, with little memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskGITConfig(DynamicsConfig):
-    """Shape of masked dynamics and how they learn."""
+    """Shape and losses of masked dynamics."""
 
     grid: GridSpec
     """The tokenizer's grid for one frame."""
     actions: Mapping[str, ActionSpec]
-    """Action streams, latent actions among them; empty for worlds that run by themselves."""
+    """Action streams, including latent actions; empty for worlds without actions."""
     transformer: STConfig
     """The spacetime transformer; rows and columns are the grid's."""
     factors: tuple[int, ...] = ()
@@ -59,7 +58,7 @@ class MaskGITConfig(DynamicsConfig):
     positions: Literal["transformer", "table"] = "transformer"
     """Positions: of the transformer, or a learned vector per frame of the window and position."""
     kept_frames: int = 0
-    """Frames that are read again when a window with a table is full; 0 for half of it."""
+    """Frames read again when a window with a table is full; 0 for half of it."""
     has_outcomes: bool = True
     """Learn rewards and ends of episodes."""
     outcome_weight: float = 0.1
@@ -105,7 +104,7 @@ class MaskGITState(Streams):
     terminated: Tensor
     """Predicted probability that the last step ended the episode, (B,)."""
     history: History | None = None
-    """The frames themselves, where a full window is read again."""
+    """Frames of the window, for models that read a full window again."""
 
 
 class MaskGIT(Dynamics[MaskGITState]):
@@ -145,8 +144,8 @@ class MaskGIT(Dynamics[MaskGITState]):
 
         Args:
             batch: ``codes`` (B, T, N), ``conditions.actions`` (B, T, ...), optionally rewards, terminated, valid.
-            generator: Source of what is masked.
-            shown: What the model is shown, instead of drawing it.
+            generator: Random numbers of the masks.
+            shown: Masked input, given instead of drawn.
 
         Returns:
             Terms ``codes`` (per masked code; those of the first frame do not count), ``accuracy`` (logged only), and
@@ -171,12 +170,12 @@ class MaskGIT(Dynamics[MaskGITState]):
         return Losses({**terms, **outcome}, {"accuracy": 0.0, **dict.fromkeys(outcome, self.config.outcome_weight)})
 
     def logits(self, codes: Codes, conditions: Conditions, hidden: Tensor | None = None) -> Tensor:
-        """Score every code of every frame from what is shown of it and of the frames before.
+        """Score every code of every frame from its visible codes and the frames before.
 
         Args:
             codes: (B, T, N).
             conditions: Actions (B, T, ...); the last row is not used.
-            hidden: Which codes are masked, bool, (B, T, N); None for none.
+            hidden: True for masked codes, bool, (B, T, N); None for none.
 
         Returns:
             Logits of all digits side by side, the fastest digit first, (B, T, N, V).
@@ -207,7 +206,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         return StepScores(nll, correct, reward, terminated)
 
     def _futures(self, codes_BTN: Tensor, led_BTA: Tensor) -> Iterator[tuple[Tensor, int, int]]:
-        """Yield features of all frames but the first, masked behind the true past, some at a time: from, to before."""
+        """Yield features of fully masked frames given the true past, for all frames but the first, with their range."""
         frames = codes_BTN.shape[1]
         masked_BTN = torch.ones_like(codes_BTN, dtype=torch.bool)
         if self.table is None and frames > MAX_PARALLEL_FRAMES:
@@ -224,13 +223,13 @@ class MaskGIT(Dynamics[MaskGITState]):
             yield features_BTND[:, known - begin - 1 :], known, end
 
     def _windows(self, frames: int) -> list[tuple[int, int, int]]:
-        """Cut a clip as its steps would: where each window begins, how many frames are known then, where it ends."""
+        """Cut a clip into the windows of stepping: first frame, first predicted frame, and end (exclusive) of each."""
         return [(0, 1, frames)] if self.table is None else self.table.windows(frames)
 
     def _features(self, shown: MaskedInput, led_BTA: Tensor, past_BTN: Tensor | None) -> Tensor:
-        """Features of all frames but the first, (B, T - 1, N, D), as they are shown.
+        """Features of all frames but the first, (B, T - 1, N, D), from their masked input.
 
-        With ``past_BTN``, each frame is a draft beside the true one, and sees the true ones before it.
+        With ``past_BTN``, each masked frame is added next to the true one and attends to the true frames before it.
         """
         if past_BTN is None:
             return self.condition.strip(self.transformer(*self._enter(*shown, led_BTA)))[:, 1:]
@@ -240,7 +239,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         hidden = torch.cat([torch.zeros_like(shown.hidden), shown.hidden[:, 1:]], 1)
         led = torch.cat([led_BTA, led_BTA[:, 1:]], 1)
         is_draft = torch.arange(len(positions), device=positions.device) >= len(frames)
-        before = torch.cat([past_BTN, past_BTN[:, :-1]], 1)  # only drafts are masked
+        before = torch.cat([past_BTN, past_BTN[:, :-1]], 1)  # only the masked copies are masked
         x_BTND, film = self._enter(codes, hidden, led, positions, before)
         return self.condition.strip(self.transformer(x_BTND, film, positions, is_draft))[:, len(frames) :]
 
@@ -264,14 +263,14 @@ class MaskGIT(Dynamics[MaskGITState]):
         return led_BTA[:, :end] if begin == 0 else self._anew(led_BTA[:, begin:end])
 
     def _anew(self, led_BTA: Tensor) -> Tensor:
-        """Let a window begin: what led to its first frame is out of sight."""
+        """Begin a window: the action that led to its first frame is unknown."""
         return led_BTA if self.first_action is None else leading_actions(led_BTA[:, 1:], self.first_action)
 
     def _enter(
         self, codes: Tensor, hidden: Tensor | None, led: Tensor, positions: Tensor | None = None,
         before: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-        """Turn frames into what the transformer is fed; ``before`` are the codes before those that are hidden."""
+        """Make the transformer's input; ``before`` are the previous frames' codes at the hidden positions."""
         x_BTND = self.carried.embed_previous(self.embed(codes, hidden), before, hidden)
         if self.table is not None:
             x_BTND = self.table(x_BTND, positions)
@@ -301,7 +300,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         return self._read(codes_BPN[:, begin:], self._begun(led_BPA, begin, frames))
 
     def _read(self, codes_BPN: Tensor, led_BPA: Tensor) -> MaskGITState:
-        """Read the frames of one window; the last one waits for the first pass of the next."""
+        """Read the frames of one window; the last one enters the cache in the first pass of the next frame."""
         x_BPND, film = self._enter(codes_BPN[:, :-1], None, led_BPA[:, :-1])
         _, cache = self.transformer.prefill(x_BPND, film, ahead=2)
         nothing_B = codes_BPN.new_zeros(codes_BPN.shape[0], dtype=self.reward_scale.dtype)
@@ -361,7 +360,7 @@ class MaskGIT(Dynamics[MaskGITState]):
         self, features_B1ND: Tensor, before_B1N: Tensor, led_BA: Tensor, cache: FrameCache, sampler: Sampler,
         generator: Generators,
     ) -> Tensor:  # fmt: skip
-        """Fill in the masked frame in ``sampler.steps`` passes; the first one is made."""
+        """Fill in the masked frame in ``sampler.steps`` passes; the first one is done already."""
 
         def predict(codes_B1N: Tensor, known_B1N: Tensor) -> Tensor:
             features = self._pass(codes_B1N, ~known_B1N, before_B1N, led_BA[:, None], cache, keep=0)

@@ -1,4 +1,4 @@
-"""Mask schedules that masked dynamics are trained with.
+"""Mask schedules for training masked dynamics.
 
 Frame 0 is never masked: worlds start from it.
 
@@ -23,7 +23,7 @@ class MaskedInput(NamedTuple):
     """Partly masked codes of a clip."""
 
     codes: Tensor
-    """int64, (B, T, N); some may be wrong on purpose."""
+    """int64, (B, T, N); some may be corrupted on purpose."""
     hidden: Tensor
     """bool, (B, T, N): masked, and to be predicted."""
 
@@ -64,8 +64,8 @@ class UniformMasking:
 class CosineMasking:
     """Masked per frame at the cosine of a uniform number, after some digits were replaced by random ones.
 
-    In a part of the clips the first frames are not masked and those after them hold more wrong digits the later they
-    are, like a rollout with errors that add up.
+    In a fraction of the clips the first frames are not masked. The later a frame after them, the more wrong digits it
+    has, like a rollout with accumulating errors.
 
     Source: 1xgpt (1X Technologies), data.py; its rates of wrong digits are those of Copilot4D (arXiv:2311.01017).
     Differs: what it draws once per batch is drawn per clip; a batch without any masked code is not drawn again.

@@ -1,6 +1,6 @@
-"""Stands for a tokenizer that is not at hand: it knows the shape of the codes, and nothing of pictures.
+"""Placeholder for a tokenizer that is not available: it has the shape of the codes, but no pixels.
 
-Worlds made of published dynamics whose tokenizer is another project's are used by their codes.
+It is used for worlds of codes only: published dynamics with the tokenizer of another project.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["MissingTokenizer", "MissingTokenizerConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class MissingTokenizerConfig:
-    """What is known of it."""
+    """Shape of the codes and name of the missing tokenizer."""
 
     rows: int
     """Rows of the token grid."""
@@ -30,14 +30,14 @@ class MissingTokenizerConfig:
     space_stride: int
     """Pixels per token, along each side."""
     name: str
-    """What it is and where it is, for people who want pictures."""
+    """Name and source of the missing tokenizer, for users who need pixels."""
 
     def __post_init__(self) -> None:
         require(self, "rows columns codebook_size space_stride", lambda v: v >= 1, "at least 1")
 
 
 class MissingTokenizer(Tokenizer):
-    """Says what codes look like; refuses to make them or to show them."""
+    """Placeholder with the spec of the codes; refuses to encode or decode."""
 
     def __init__(self, config: MissingTokenizerConfig) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Genie: a world that is played, learned from video without a single action label.
+"""Genie: a playable world model, learned from video without action labels.
 
-A spacetime tokenizer turns frames into codes, a latent action model finds codes for what happened between them, and
-masked dynamics predict the next frame from the past and one of these actions.
+A spacetime tokenizer encodes frames into codes. A latent action model infers a discrete action between consecutive
+frames. Masked dynamics predict the next frame from the past and one of these actions.
 
 Source: Bruce et al. 2024, "Genie: Generative Interactive Environments" (arXiv:2402.15391).
 """

@@ -1,8 +1,8 @@
 """Latent actions with spacetime transformers, as Genie has them.
 
-Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: places are told by rotary angles, so
-that a code need not depend on where something happens; how the decoder is told of the action is a choice (the paper
-adds it); see also ``latent.py``.
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: positions are rotary, so that a code
+need not depend on the position of a change; the decoder's action conditioning is configurable (the paper adds it);
+see also ``latent_action.py``.
 
 Shapes: B batch, T frames, N patches per frame, D width, E width of a code's vector, X pixel values of a patch
 """
@@ -25,11 +25,11 @@ class STLatentConfig(LatentActionConfig):
     """Shape of a latent action model of spacetime transformers."""
 
     window: int = 16
-    """Frames that each layer looks back over."""
+    """Attention window of each layer, in frames."""
     heads: int = 8
     """Attention heads."""
     conditioning: Conditioning = "add"
-    """How the decoder is told of the action."""
+    """Action conditioning of the decoder."""
 
     def transformer(self, layers: int) -> STConfig:
         """Describe a transformer of some layers."""
@@ -45,7 +45,7 @@ class STLatentConfig(LatentActionConfig):
 
 
 class STLatentActions(LatentActionModel):
-    """Encoder and decoder see all frames of the window before."""
+    """Encoder and decoder attend to all earlier frames of the window."""
 
     def __init__(self, config: STLatentConfig) -> None:
         super().__init__(config)

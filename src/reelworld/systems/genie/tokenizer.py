@@ -1,13 +1,13 @@
 """ST-ViViT, the tokenizer of Genie: spacetime transformers over patches, causal in time, one code per patch.
 
-A frame's codes depend on that frame and those before it, and so do the pixels that are decoded from them: what moves
-can be told from what stands. Frames that come one after the other are decoded with a memory of the ones before
-(``begin``, ``advance``), which gives the same pixels as decoding them at once.
+A frame's codes depend on that frame and those before it, and so do the decoded pixels. Moving objects can thus be
+distinguished from static ones. Single frames are decoded with a cache of the previous ones (``init_state``,
+``decode_step``). The pixels equal those of decoding all frames at once.
 
-Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: time is given by rotary angles, so
-that clips of any length are coded; the codebook follows the data by moving averages (the paper does not state how it
-learns), and features are spread to unit variance before they are quantized; patches that are rare in a batch may weigh
-more in the loss; the encoder may code each patch by itself.
+Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1 and appendix. Differs: positions in time are rotary, so that
+clips can have any length; the codebook is learned by moving averages (the paper does not state its update); features
+are normalized to unit variance before quantization; rare patches of a batch may have more weight in the loss; the
+encoder may encode each patch independently.
 
 Shapes: B batch, T frames, H W pixel rows and columns, N tokens per frame, D width, E width of a code's vector,
   X = patch * patch * 3 pixel values of a patch
@@ -33,7 +33,7 @@ from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 COMMITMENT = 0.25
 RENEWED_BELOW = 0.1
-"""Codes are drawn anew while fewer rows of a batch choose them, in the moving average: what is rare keeps its own."""
+"""Dead-code threshold: codes chosen by fewer rows of a batch (moving average) are reset. Low, so rare codes stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class STViViTConfig(TokenizerConfig):
     width: int = 64
     """Pixel columns."""
     window: int = 16
-    """Frames that each layer looks back over, the current one included."""
+    """Attention window of each layer in frames, the current one included."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,18 +107,18 @@ class STViViT(StatefulTokenizer[FrameCache]):
         return features
 
     def encode(self, video: Tensor) -> Codes:
-        """Turn clips in [-1, 1], (B, T, H, W, 3), into codes, int64 (B, T, N); each frame sees those before it."""
+        """Encode clips in [-1, 1], (B, T, H, W, 3), to codes, int64 (B, T, N), causal in time."""
         self.spec(video.shape[1], video.shape[2], video.shape[3])
         return Codes.of(self.codebook.nearest(self.features(video)))
 
     def decode(self, codes: Codes) -> Tensor:
-        """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
+        """Decode codes (B, T, N) to pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
         return self._pixels(self.decoder(self._embed(codes))).clamp(-1, 1)
 
     # ------------------------------------------------------------------ frame by frame
 
     def init_state(self, codes: Codes) -> FrameCache:
-        """Read the codes of the first frames, (B, T, N), and keep what later frames attend to."""
+        """Read the codes of the first frames, (B, T, N), into a cache for later frames."""
         return self.decoder.prefill(self._embed(codes))[1]
 
     def decode_step(self, codes: Codes, state: FrameCache) -> Tensor:
@@ -128,7 +128,7 @@ class STViViT(StatefulTokenizer[FrameCache]):
     # ------------------------------------------------------------------ training
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Squared error of the reconstruction, plus how far features are from their codes.
+        """Squared error of the reconstruction, and commitment loss.
 
         Args:
             batch: With ``video``.

@@ -31,13 +31,13 @@ log = logging.getLogger(__name__)
 MERGED_ON = 1024
 """Clips on which the effects of latent actions are compared."""
 LOOKED_AT = 256
-"""Clips in which something must move."""
+"""Clips that are checked for motion."""
 LEAST_PERPLEXITY = 1.5
-"""Below this the codes of latent actions carry next to no information."""
+"""Perplexity below which latent actions are reported as collapsed."""
 
 
 def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[Stage]:
-    """Train the tokenizer, find latent actions, then train the dynamics on codes and actions."""
+    """Train the tokenizer, the latent actions, then the dynamics on codes and actions."""
     data.require_length("clip_frames")
     tokenizer = take(model.parts, "tokenizer", STViViT)
     dynamics = take(model.parts, "dynamics", MaskGIT)
@@ -91,7 +91,7 @@ def latent_stage(config: Config, model: LatentActionModel, data: TrainingData) -
 
 
 def check_movement(config: Config, clips: ClipIndex) -> None:
-    """Refuse recordings from which no action can be learned.
+    """Refuse recordings from which no actions can be learned.
 
     Raises:
         UserError: If nothing moves, or there are fewer steps than codes.

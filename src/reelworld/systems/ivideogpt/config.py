@@ -1,4 +1,4 @@
-"""Config of an iVideoGPT world, its presets, and where each of the published ones comes from."""
+"""Config of an iVideoGPT world and its presets, with the sources of published values."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ TINY = replace(
 SMALL = replace(
     PUBLISHED,
     clip_frames=12,
-    crop_area=1.0,  # one game looks the same everywhere; changed clips are for many robots and rooms
+    crop_area=1.0,  # one game looks the same everywhere; augmentation is for varied robots and rooms
     colour_jitter=0.0,
     temperature=0.5,  # chosen on validation episodes of a pole on a cart
     tokenizer=TokenizerStage(
@@ -258,7 +258,7 @@ SMALL = replace(
         max_attention_resolution=8,
         dropout=0.0,
         dead_code_threshold=0.05,
-        codebook_decay=0.99,  # codebooks that learn by gradients, at full weight, lose what is thin and rare
+        codebook_decay=0.99,  # codebooks learned by gradients, at full weight, lose thin and rare objects
         commitment_weight=0.25,
         perceptual_weight=4.0,
         sampled_frames=8,
@@ -291,7 +291,7 @@ SMALL_32 = replace(
     tokenizer=replace(
         SMALL.tokenizer,
         channels=(32, 32, 64),
-        context_codes=128,  # the motion of robots is learned sooner from fewer codes
+        context_codes=128,  # robot motion is learned faster from fewer codes
         frame_codes=64,
         unconditional_encoder=True,
         steps=3000,

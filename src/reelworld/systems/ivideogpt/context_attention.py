@@ -1,6 +1,6 @@
-"""Encoder and decoder of single frames with cross attention to a context: what has not changed need not be coded.
+"""Frame encoder and decoder with cross attention to context frames: their codes need only represent changes.
 
-The context's features are projected to keys and values once (``ContextMemory``), however many frames attend to them.
+The context's features are projected to keys and values once (``ContextMemory``), for any number of frames.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code, from which the names of layers
 are.
@@ -26,7 +26,7 @@ from reelworld.systems.ivideogpt.vqgan import FrameDecoder, FrameEncoder
 
 HEADS = 4
 NORM_GROUPS = 32
-"""Groups of the norms before the attention to the context, whatever those of the other norms."""
+"""Groups of the norms before the attention to the context; independent of the other norms."""
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -48,7 +48,7 @@ class ContextAttention(nn.Module):
             channels: C of both maps.
             n_places: H * W.
             n_context: K.
-            dropout: Probability that an attention weight, or a number of what comes out, is dropped in training.
+            dropout: Dropout probability of attention weights and outputs.
         """
         super().__init__()
         self.dropout = dropout
@@ -74,7 +74,7 @@ class ContextAttention(nn.Module):
     def forward(self, x: Tensor, keys_values: KeysValues) -> Tensor:
         """Add cross attention to the context to maps (B * F, C, H, W), and apply SiLU.
 
-        All frames of a clip see the same keys, so that their places are the queries of one attention.
+        All frames of a clip share the keys, so that their positions are the queries of one attention.
         """
         clips, size = keys_values[0].shape[0], x.shape[2:]
         channels, rate = x.shape[1], self.dropout if self.training else 0.0
@@ -87,7 +87,7 @@ class ContextAttention(nn.Module):
 
 
 class ConditionalEncoder(nn.Module):
-    """An encoder whose blocks on small maps attend to those of the context behind the same block."""
+    """Encoder whose blocks on small maps attend to the context's maps after the same block."""
 
     def __init__(
         self, channels: Sequence[int], n_layers: int, latent: int, groups: int, *, size: tuple[int, int],
@@ -115,11 +115,11 @@ class ConditionalEncoder(nn.Module):
         )
 
     def encode_context(self, maps: Sequence[Tensor]) -> ContextMemory:
-        """Project what ``FrameEncoder.maps`` yields for the context, each (B, K, C, H, W)."""
+        """Project the context's ``FrameEncoder.maps``, each (B, K, C, H, W)."""
         return ContextMemory(tuple(layer.encode_context(maps[i + 1]) for i, layer in self._layers()))
 
     def forward(self, pixels: Tensor, memory: ContextMemory) -> Tensor:
-        """Turn pixels (B * F, 3, H, W) into what is quantized."""
+        """Encode pixels (B * F, 3, H, W) to the features before quantization."""
         x = self.net.conv_in(pixels)
         attends = {i: (layer, seen) for (i, layer), seen in zip(self._layers(), memory.layers, strict=True)}
         for i, block in enumerate(self.net.down_blocks):
@@ -134,7 +134,7 @@ class ConditionalEncoder(nn.Module):
 
 
 class ConditionalDecoder(nn.Module):
-    """A decoder that attends to the context's maps behind its middle, and behind blocks on small maps."""
+    """Decoder that attends to the context's maps after its middle, and after blocks on small maps."""
 
     def __init__(
         self, channels: Sequence[int], n_layers: int, latent: int, groups: int, *, size: tuple[int, int],
@@ -153,7 +153,7 @@ class ConditionalDecoder(nn.Module):
         )
 
     def encode_context(self, maps: Sequence[Tensor]) -> ContextMemory:
-        """Project what ``FrameDecoder.maps`` yields for the context, each (B, K, C, H, W)."""
+        """Project the context's ``FrameDecoder.maps``, each (B, K, C, H, W)."""
         return ContextMemory(tuple(layer.encode_context(maps[i]) for i, layer in self._layers()))
 
     def forward(self, vectors: Tensor, memory: ContextMemory) -> Tensor:

@@ -1,9 +1,9 @@
-"""The compressive tokenizer of iVideoGPT: context frames with many codes, every later frame with few.
+"""Compressive tokenizer of iVideoGPT: many codes for context frames, few for every later frame.
 
-The first frames of a clip are its context, each coded alone by a VQGAN. Later frames are coded by a second VQGAN that
-attends to the context's features, so that its few codes need only say what has changed. A later frame depends on the
+The first frames of a clip are its context; a VQGAN encodes each independently. A second VQGAN encodes later frames. It
+attends to the context's features, so that its few codes need only represent changes. A later frame depends on the
 context and on itself, on no other frame. Features of the context are computed once, for encoding (``watch``) and for
-decoding (``begin``); frames then come one at a time or many at once.
+decoding (``init_state``). Later frames are then processed one at a time or in batches.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code. Differs: values are in [-1, 1]
 at the border (the published [0, 1] inside); both grids follow from the config; frames need not be square;
@@ -44,7 +44,7 @@ from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 __all__ = ["ContextVQGAN", "ContextVQGANConfig", "Rebuilt", "make_codebook", "with_context"]
 
 AT_ONCE = 32
-"""Later frames per clip that are coded or decoded at once; more come in pieces, in little memory."""
+"""Later frames per clip that are encoded or decoded at once; more are processed in chunks, to limit memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +56,11 @@ class ContextVQGANConfig(TokenizerConfig):
     width: int = 64
     """Pixel columns."""
     context_frames: int = 2
-    """First frames of a clip, which have many codes and are seen by all others."""
+    """First frames of a clip; they have many codes and condition all others."""
     code_width: int = 64
     """Width of a code's vector, in both codebooks."""
     attends_in_middle: bool = False
-    """Whether the networks of context frames attend in their middle; those of later frames always do."""
+    """Self-attention in the middle of the context frames' networks; those of later frames always have it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,20 +99,20 @@ class ContextVQGANConfig(TokenizerConfig):
 
 
 class Rebuilt(NamedTuple):
-    """A clip that went through the codes, with gradients."""
+    """Reconstruction of a clip, with gradients."""
 
     context: Tensor
     """Pixels in [0, 1], not clamped, (B, K, H, W, 3)."""
     frames: Tensor
     """The same of the later frames, (B, F, H, W, 3)."""
     quantized: Mapping[str, Quantized]
-    """What became of the rows of both grids."""
+    """Quantizer output of both grids."""
 
 
 class ContextVQGAN(StatefulTokenizer[ContextMemory]):
     """Clips <-> codes in two grids: "context" for the first frames, "video" for all later ones.
 
-    Both grids have a row for every frame of the clip; ``Codes.keep`` says where they hold codes.
+    Both grids have a row for every frame of the clip; ``Codes.keep`` masks the valid rows.
     """
 
     def __init__(self, config: ContextVQGANConfig) -> None:
@@ -173,12 +173,12 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         return self._side_by_side(codes_BKN, torch.cat([none_B0M, *later], 1))
 
     def watch(self, context: Tensor) -> tuple[Tensor, ContextMemory]:
-        """Encode the context, (B, K, H, W, 3): its codes (B, K, N), and what later frames look at."""
+        """Encode the context, (B, K, H, W, 3): its codes (B, K, N), and the memory for later frames."""
         features_BKNE, memory = self._context_features(_inside(context))
         return self.context_codebook.nearest(features_BKNE), memory
 
     def encode_frames(self, frames: Tensor, memory: ContextMemory) -> Tensor:
-        """Encode later frames, (B, F, H, W, 3), in the light of their context: codes (B, F, M)."""
+        """Encode later frames, (B, F, H, W, 3), conditioned on their context: codes (B, F, M)."""
         return self.frame_codebook.nearest(self._frame_features(_inside(frames), memory))
 
     # ------------------------------------------------------------------ codes to pixels
@@ -188,24 +188,24 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         return _outside(self.pixels(codes))
 
     def pixels(self, codes: Codes) -> Tensor:
-        """Turn codes into pixels as the model gives them, about [0, 1], (B, T, H, W, 3)."""
+        """Decode codes to unclamped pixels, about [0, 1], (B, T, H, W, 3)."""
         n_context = self.config.context_frames
         context, memory = self._decode_context(self._context_vectors(codes))
         later = [part for part in codes.video[:, n_context:].split(AT_ONCE, 1) if part.shape[1]]
         return torch.cat([context, *(self._decode_frames(self.frame_codebook.lookup(c), memory) for c in later)], 1)
 
     def init_state(self, codes: Codes) -> ContextMemory:
-        """Decode the context and keep what later frames look at."""
+        """Decode the context and return the memory for later frames."""
         return self._decode_context(self._context_vectors(codes))[1]
 
     def decode_step(self, codes: Codes, state: ContextMemory) -> Tensor:
-        """Decode later frames in the light of their context: codes (B, F, M) to pixels (B, F, H, W, 3)."""
+        """Decode later frames conditioned on their context: codes (B, F, M) to pixels (B, F, H, W, 3)."""
         return _outside(self._decode_frames(self.frame_codebook.lookup(codes.video), state))
 
     # ------------------------------------------------------------------ training
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Absolute error of both kinds of frames, and how far features are from their codes.
+        """Absolute error of both kinds of frames, and commitment losses.
 
         Args:
             batch: With ``video``, T > K.
@@ -216,11 +216,11 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
 
     @property
     def weights(self) -> dict[str, float]:
-        """Weights of the terms that count less or more than 1."""
+        """Weights of the terms with a weight other than 1."""
         return {f"{name}_commitment": self.config.commitment_weight for name in self.codebooks}
 
     def terms(self, video: Tensor, rebuilt: Rebuilt) -> dict[str, tuple[Tensor, Tensor]]:
-        """Compare clips in [-1, 1] with what was rebuilt of them."""
+        """Compare clips in [-1, 1] with their reconstruction."""
         wanted, n_context = _inside(video), self.config.context_frames
         errors = {
             "frames": (rebuilt.frames.float() - wanted[:, n_context:]).abs(),
@@ -234,7 +234,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         return terms
 
     def rebuild(self, video: Tensor, generator: torch.Generator | None = None) -> Rebuilt:
-        """Send clips in [-1, 1], (B, T, H, W, 3), T > K, through the codes and back."""
+        """Encode and decode clips in [-1, 1], (B, T, H, W, 3), T > K."""
         features, books = self.features(video), self.codebooks
         quantized = {name: books[name].quantize(rows, generator) for name, rows in features.items()}
         context, memory = self._decode_context(quantized["context"].vectors)
@@ -255,7 +255,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
     # ------------------------------------------------------------------ the four networks
 
     def _context_features(self, pixels: Tensor) -> tuple[Tensor, ContextMemory]:
-        """Encode context frames (B, K, H, W, 3) without quantizing: (B, K, N, E), and what others look at."""
+        """Encode context frames (B, K, H, W, 3) without quantizing: (B, K, N, E), and the memory for later frames."""
         clips = pixels.shape[0]
         maps = list(self.encoder.maps(_channels_first(pixels)))
         latents = self.quant_conv(self.encoder.read_out(maps[-1]))
@@ -270,7 +270,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         return features
 
     def _decode_context(self, vectors_BKNE: Tensor) -> tuple[Tensor, ContextMemory]:
-        """Decode vectors of the context: pixels (B, K, H, W, 3), and what others look at."""
+        """Decode vectors of the context: pixels (B, K, H, W, 3), and the memory for later frames."""
         clips, size = vectors_BKNE.shape[0], (self.config.rows, self.config.columns)
         latents = self.post_quant_conv(vectors_BKNE.flatten(0, 1).transpose(1, 2).unflatten(2, size))
         maps = list(self.decoder.maps(latents))
@@ -312,7 +312,7 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
 
 
 def make_codebook(config: ContextVQGANConfig, n_codes: int) -> GradientCodebook | EMACodebook:
-    """Make an untrained codebook of ``n_codes`` vectors (n_codes, E), of the kind that the config says.
+    """Make an untrained codebook of ``n_codes`` vectors (n_codes, E), of the config's kind.
 
     Source: the published one learns by gradients. Moving averages: van den Oord et al. 2017 (arXiv:1711.00937),
     appendix A.1; gradients that turn with the features: Fifty et al. 2024 (arXiv:2410.06424).
@@ -328,7 +328,7 @@ def make_codebook(config: ContextVQGANConfig, n_codes: int) -> GradientCodebook 
 
 @torch.no_grad()
 def with_context(tokenizer: ContextVQGAN, n_context: int) -> ContextVQGAN:
-    """Make a tokenizer that reads another number of context frames.
+    """Adapt a tokenizer to another number of context frames.
 
     Only the positions in the attention to the context depend on it. A shorter context keeps those of the last frames;
     a longer one repeats those of the first frame in front of them, and should be trained on.
@@ -344,12 +344,12 @@ def with_context(tokenizer: ContextVQGAN, n_context: int) -> ContextVQGAN:
 
 
 def _inside(video: Tensor) -> Tensor:
-    """Bring [-1, 1] to the published [0, 1]."""
+    """Scale [-1, 1] to the published [0, 1]."""
     return video * 0.5 + 0.5
 
 
 def _outside(pixels: Tensor) -> Tensor:
-    """Bring what the model gives to [-1, 1]."""
+    """Scale the model's output to [-1, 1]."""
     return pixels.clamp(0, 1) * 2 - 1
 
 

@@ -149,7 +149,7 @@ def describe(world: World) -> dict[str, str]:
 
 
 def _changes(dynamics: IVideoGPTTransformer, file: ExternalCheckpoint, learned: int) -> list[str]:
-    """Return what the world has that the files do not."""
+    """Return the properties of the world that are not in the files."""
     changes, n_context = [], dynamics.config.context_frames
     if dynamics.action is not None and f"{ACTION}weight" not in file.state_dict:
         n = dynamics.action_vector.width

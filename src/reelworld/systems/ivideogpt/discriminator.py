@@ -1,7 +1,7 @@
-"""Tells rebuilt frames from recorded ones, place by place: what an adversarial loss is learned against.
+"""Patch discriminator of the adversarial loss: reconstructed against recorded frames.
 
-Source: Rampas et al. 2022, Paella (arXiv:2211.07292), as iVideoGPT (arXiv:2405.15223) takes it. Differs: what it says
-is not squashed, as the hinge loss wants it.
+Source: Rampas et al. 2022, Paella (arXiv:2211.07292), as used by iVideoGPT (arXiv:2405.15223). Differs: no sigmoid on
+the output, as the hinge loss requires.
 
 Shapes: B frames, C channels, H W rows and columns
 """
@@ -38,6 +38,6 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Say how real frames (B, 3, H, W) in [-1, 1] look at each place, (B, 1, h, w); the more, the more real."""
+        """Score frames (B, 3, H, W) in [-1, 1] at each position, (B, 1, h, w); higher is more real."""
         out: Tensor = self.layers(pixels)
         return out

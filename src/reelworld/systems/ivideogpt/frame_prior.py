@@ -24,20 +24,20 @@ from torch.nn import functional
 from reelworld.types import Batch, Losses
 
 PAST = 3
-"""P: two frames show how things move; codes are coarse, and a third one makes it clearer."""
+"""P: two frames determine velocity; a third one helps, as codes are coarse."""
 LAYERS = 3
 REWARD_LAYERS = 2
 """Layers of the reward head."""
 WIDENING = 2
 DROPPED = 0.1
-"""Share of what is read, and of what each layer adds, that training drops; twice that inside the layers."""
+"""Dropout of the input and of each layer's output; twice that inside the layers."""
 COPIED = 2.0
-"""Score that the code of the frame before has from the beginning: most things stay."""
+"""Initial score of the previous frame's code: most of a frame does not change."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameSizes:
-    """Sizes of what is read, and of the perceptrons that read it."""
+    """Sizes of the input and of the MLPs."""
 
     n_cells: int
     """M."""
@@ -55,7 +55,7 @@ class FrameReader(nn.Module):
     """Codes of frames and actions in, features out."""
 
     vectors: Tensor
-    """Of the codes, (V + 1, C); the last row, of what is unknown, is zero."""
+    """Vectors of the codes, (V + 1, C); the last row, for unknown codes, is zero."""
 
     def __init__(self, sizes: FrameSizes, layers: int) -> None:
         """Make the MLP, so many layers after the first; until ``load_code_vectors``, the vectors are random."""
@@ -73,7 +73,7 @@ class FrameReader(nn.Module):
         self.vectors[:-1] = vectors / vectors.std().clamp(min=1e-6)
 
     def train(self, mode: bool = True) -> FrameReader:
-        """Enter training mode, unless it no longer learns: then nothing is dropped."""
+        """Enter training mode; a frozen model stays in eval mode, without dropout."""
         return super().train(mode and self.read.weight.requires_grad)
 
     def forward(self, frames: Tensor, actions: Tensor) -> Tensor:
@@ -158,8 +158,8 @@ class FramePriorTraining(nn.Module):
         """Put them together.
 
         Args:
-            parts: What learns.
-            loss: Of the dynamics that they are part of, which are no part of this module.
+            parts: Modules to train.
+            loss: Loss of the dynamics that contain them; the dynamics are not a submodule.
         """
         super().__init__()
         self.parts, self._loss = nn.ModuleList(parts), loss

@@ -1,8 +1,8 @@
-"""What a conditional VQGAN learns from besides its own losses: looks, and an opponent.
+"""Perceptual (LPIPS) and adversarial losses for VQGAN training.
 
-Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code. Differs: every batch teaches
-the tokenizer, and the opponent in the same step where there is one; the published code takes turns, and every second
-batch teaches nothing while there is no opponent.
+Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and the authors' code. Differs: every batch trains the
+tokenizer, and in the same step the discriminator if there is one. The published code alternates between the two, and
+every second batch has no effect while there is no discriminator.
 
 Shapes: B clips, T frames of a window, K context frames, F later frames, H W pixel rows and columns
 """
@@ -28,18 +28,18 @@ Terms = dict[str, tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class GANLossConfig:
-    """How the adversarial loss joins."""
+    """Start, weight and discriminator of the adversarial loss."""
 
     start_step: int
-    """Step from which on there is one."""
+    """First step of the adversarial loss."""
     weight: float = 0.8
-    """Its weight, times the ratio of the gradients of looks and of the opponent at the decoder's last layer."""
+    """Its weight, times the ratio of perceptual to adversarial gradients at the decoder's last layer."""
     width: int = 512
-    """Channels of the opponent."""
+    """Channels of the discriminator."""
 
 
 class VQGANTraining(nn.Module):
-    """A tokenizer in training: ``loss`` picks frames of each window and adds what a picture looks like."""
+    """Tokenizer in training: ``loss`` samples frames of each window and adds perceptual and adversarial losses."""
 
     n_steps: Tensor
 
@@ -54,11 +54,11 @@ class VQGANTraining(nn.Module):
         """Put the parts together.
 
         Args:
-            tokenizer: What learns.
-            looks: Compares pictures (B, 3, H, W) in [-1, 1]; learns nothing and is no part of checkpoints.
+            tokenizer: Tokenizer to train.
+            looks: Perceptual distance of images (B, 3, H, W) in [-1, 1]; frozen, and not saved in checkpoints.
             n_later: F, later frames that are drawn of each window.
             opposition: None for no adversarial loss.
-            looks_weight: Of what ``looks`` says.
+            looks_weight: Weight of the perceptual loss.
         """
         super().__init__()
         self.tokenizer, self.n_later, self.opposition = tokenizer, n_later, opposition
@@ -68,7 +68,7 @@ class VQGANTraining(nn.Module):
         self.register_buffer("n_steps", torch.zeros((), dtype=torch.int64))
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Absolute errors, looks, codes, and the opponent once its step has come.
+        """Reconstruction, perceptual and commitment losses, and the adversarial loss from its first step on.
 
         Args:
             batch: With ``video``.
@@ -90,7 +90,7 @@ class VQGANTraining(nn.Module):
         return Losses(terms, self.weights)
 
     def picked(self, video: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Take the first K frames of windows (B, T, ...) and a random F of those behind them, in their order."""
+        """Take the first K frames of windows (B, T, ...) and a random F of the later ones, in their order."""
         n_context = self.tokenizer.config.context_frames
         order = torch.rand(len(video), video.shape[1] - n_context, generator=generator, device=video.device).argsort(1)
         later_BF = order[:, : self.n_later].sort(1).values + n_context
@@ -105,10 +105,10 @@ class VQGANTraining(nn.Module):
         return distance.sum(), distance.new_tensor(float(len(distance)))
 
     def _oppose(self, rebuilt: Rebuilt, real: Tensor, looks: Tensor) -> Terms:
-        """Hinge losses of both sides.
+        """Hinge losses of generator and discriminator.
 
-        The tokenizer's passes through the opponent without teaching it, and weighs as much as looks do at the decoder's
-        last layer.
+        The tokenizer's loss does not train the discriminator. It is scaled to the gradient of the perceptual loss at
+        the decoder's last layer.
         """
         assert self.opponent is not None and self.opposition is not None
         fake = _pictures(rebuilt.frames * 2 - 1)
@@ -130,7 +130,7 @@ class VQGANTraining(nn.Module):
 
 
 class ShuffledTraining(VQGANTraining):
-    """The same for worlds with goals: any frames of a window may be the context of any others.
+    """GAN loss for worlds with goals: any frames of a window may be the context of any others.
 
     Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), appendix A.2.
     """

@@ -49,7 +49,7 @@ class IVideoGPT(Importer):
         return world
 
     def next(self, world: World) -> list[str]:
-        """Name the verbs that suit it."""
+        """Suggest the next commands."""
         if self.goal:
             return [f"  reelworld generate {self.out} --image PICTURE --goal PICTURE --out clip.mp4"]
         return [

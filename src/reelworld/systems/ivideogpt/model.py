@@ -1,7 +1,8 @@
-"""iVideoGPT: a world for robots that takes actions and gives frames and rewards, one step at a time.
+"""iVideoGPT: an action-conditioned world model for robots that predicts frames and rewards, one step at a time.
 
-A compressive tokenizer codes the first frames of a clip with many codes and every later one as a change of them. A
-causal transformer predicts the sequence of codes, with actions at slots between the frames, and rewards.
+A compressive tokenizer encodes the first frames of a clip with many codes, and every later frame with few,
+conditioned on the first ones. A causal transformer predicts the sequence of codes, with actions at slots between the
+frames, and rewards.
 
 Source: Wu et al. 2024, "iVideoGPT: Interactive VideoGPTs are Scalable World Models" (arXiv:2405.15223), and the code of
 its authors.

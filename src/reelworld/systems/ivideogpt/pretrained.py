@@ -1,7 +1,7 @@
-"""Begin an iVideoGPT world with the weights of another one: pre-train without actions, then learn them.
+"""Fine-tuning: initialize an iVideoGPT world with the weights of another one, e.g. one pre-trained without actions.
 
-What the other world lacks is new and begins at zero, so that the first steps go on where it stopped; what it has too
-much is left behind. Both are named.
+Parts that the other world lacks start at zero, so that its predictions are unchanged at first. Parts that are not
+needed are dropped. Both are reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reelworld.worlds.world import World
 log = logging.getLogger(__name__)
 
 FREE = ("context_frames", "dropout", "dead_code_threshold", "commitment_weight", "places", "initial_std")
-"""Settings in which the two may differ: no weight's shape hangs on them, or it can be adapted."""
+"""Fields in which the two may differ: no weight's shape depends on them, or it can be adapted."""
 HEADS = {
     "cell": "the table of cells",
     "action": "the head for actions",
@@ -77,7 +77,7 @@ def _begin_dynamics(dynamics: IVideoGPTTransformer, theirs: IVideoGPTTransformer
 
 
 def _heads_of_other_actions(dynamics: IVideoGPTTransformer, theirs: IVideoGPTTransformer, path: Path) -> set[str]:
-    """Heads that were learned for other actions mean nothing here, whatever their shape."""
+    """Heads trained for other actions are dropped, whatever their shape."""
     kinds = [
         [(name, spec.kind, spec.n, spec.repeat) for name, spec in model.config.actions.items()]
         for model in (dynamics, theirs)
@@ -90,7 +90,7 @@ def _heads_of_other_actions(dynamics: IVideoGPTTransformer, theirs: IVideoGPTTra
 
 
 def _check_units(name: str, ours: ActionSpec, theirs: ActionSpec, path: Path) -> None:
-    """Refuse actions in other units than those that a head was learned for."""
+    """Refuse actions in other units than those of the trained head."""
     if (limits := clip_range(theirs)) is None:
         return
     for i, (low, high) in enumerate(zip(ours.low, ours.high, strict=True)):
@@ -103,7 +103,7 @@ def _check_units(name: str, ours: ActionSpec, theirs: ActionSpec, path: Path) ->
 
 
 def _check_same(ours: ContextVQGANConfig | LlamaConfig, theirs: ContextVQGANConfig | LlamaConfig, path: Path) -> None:
-    """Refuse configs that differ in what decides the shapes of weights."""
+    """Refuse configs that imply other shapes of weights."""
     for field in dataclasses.fields(ours):
         mine, found = getattr(ours, field.name), getattr(theirs, field.name)
         if field.name not in FREE and mine != found:

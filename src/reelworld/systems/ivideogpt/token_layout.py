@@ -28,7 +28,7 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLayout:
-    """Positions and ids of tokens. Nothing else in the project does arithmetic on them."""
+    """Positions and ids of tokens. All arithmetic on them is in this class."""
 
     context_frames: int
     """K."""
@@ -71,7 +71,7 @@ class TokenLayout:
 
     @property
     def frame_ids(self) -> slice:
-        """The ids that the codes of later frames have."""
+        """Ids of the codes of later frames."""
         return slice(self.context_codes, self.context_codes + self.frame_codes)
 
     # ------------------------------------------------------------------ positions
@@ -107,7 +107,7 @@ class TokenLayout:
         return torch.where(positions_L < self.prelude, (positions_L + 1) % self.frame_cell, later_L)
 
     def frames(self, n_tokens: int) -> int:
-        """Count the frames, context included, that fit into so many tokens; 0 where not even the context has."""
+        """Count the frames, context included, that fit into so many tokens; 0 if the context does not fit."""
         if n_tokens < self.prelude:
             return 0
         return self.context_frames + (n_tokens - self.prelude) // self.stride
@@ -127,7 +127,7 @@ class TokenLayout:
         return torch.cat([slots_BF1, codes_BFM + self.context_codes], 2).flatten(1)
 
     def unpack(self, ids: Tensor) -> Codes:
-        """Turn ids (B, L) into codes by their places; ids that are no code of their grid become the nearest one."""
+        """Turn ids (B, L) into codes by position; ids outside their grid's codebook become the nearest code."""
         n_context, n_later = self.context_frames, self.frames(ids.shape[1]) - self.context_frames
         padded = torch.cat([ids[:, :1], ids[:, : self.prelude]], 1).unflatten(1, (n_context, -1))
         context_BKN = padded[:, :, 1:].clamp(0, self.context_codes - 1)
@@ -138,7 +138,7 @@ class TokenLayout:
         return Codes({"context": context, "video": video})
 
     def labels(self, ids: Tensor) -> Tensor:
-        """Ignore what is not predicted: the context and the first frame slot."""
+        """Mask tokens that are not predicted: the context and the first frame slot."""
         labels = ids.clone()
         labels[:, : self.prelude + 1] = IGNORED
         return labels

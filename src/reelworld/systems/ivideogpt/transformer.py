@@ -1,9 +1,9 @@
 """Dynamics of iVideoGPT: a causal transformer over the codes of a context and of the frames after it.
 
 A slot precedes every later frame; the action that leads to the frame is added to it. Reward and termination are
-predicted from the frame's last code. Keys and values of all tokens are kept, so a frame costs its own tokens only. In a
-session slots are given, and codes are drawn among those of later frames, which also spares the rest of the last matrix;
-``free_ids`` draws any id, as the published code does.
+predicted from the frame's last code. Keys and values of all tokens are cached, so a frame costs its own tokens only. In
+a session slots are given, and codes are drawn among those of later frames; only these rows of the last matrix are
+computed. ``free_ids`` draws any id, as the published code does.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), sections 3.2 and 3.3 and the authors' code. Differs: the cache is
 kept across frames; actions are scaled to [-1, 1] where their range is known, ids are one-hot; rewards are learned in
@@ -49,9 +49,9 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
     context_frames: int
     """K."""
     frames: int
-    """Frames of a window, context included: the length of training clips, after which sessions begin anew."""
+    """Frames of a window, context included: the length of training clips. A session begins a new window after it."""
     actions: Mapping[str, ActionSpec]
-    """Action streams; empty for worlds that run by themselves."""
+    """Action streams; empty for worlds without actions."""
     transformer: LlamaConfig = field(default_factory=LlamaConfig)
     """The transformer."""
     frame_prior_width: int = 0
@@ -63,7 +63,7 @@ class IVideoGPTTransformerConfig(DynamicsConfig):
     has_rewards: bool = True
     """Learn the reward of arriving at a frame."""
     has_ends: bool = False
-    """Learn whether arriving at a frame ends the episode; published models do not."""
+    """Learn termination on arriving at a frame; published models do not."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -222,7 +222,7 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         return Losses(terms)
 
     def _recall_term(self, framed_BFSD: Tensor, batch: Batch, valid_BF: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared error of the action that each token of a later frame recalls."""
+        """Squared error of the action reconstructed from each token of a later frame."""
         assert self.recall is not None
         expected_BFA = self.action_vector(batch.conditions.actions)[:, self.layout.context_frames - 1 : -1]
         error_BFSA = (self.recall(framed_BFSD).float() - expected_BFA[:, :, None]).square()
@@ -383,7 +383,7 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         )
 
     def full(self, state: IVideoGPTState) -> Tensor:
-        """Number the streams whose window has no room for a frame."""
+        """Return the indices of the streams whose window is full."""
         room = self.layout.length(self.config.frames) - state.cache.lengths
         return (room < self.layout.stride).nonzero().flatten()
 
@@ -445,10 +445,10 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
     def free_ids(
         self, ids: Tensor, n_frames: int, conditions: Conditions, sampler: Sampler, generator: Generators
     ) -> Tensor:
-        """Continue ids as the published code does: any id may be drawn; slots are given where actions are.
+        """Continue ids as the published code does: any id may be drawn; slots are given if actions are.
 
         Args:
-            ids: The context, (B, L) without a frame slot behind it.
+            ids: The context, (B, L) without a frame slot after it.
             n_frames: F.
             conditions: Actions (B, T, ...), those before the context's last frame included.
             sampler: Draws.

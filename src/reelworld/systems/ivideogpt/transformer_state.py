@@ -21,8 +21,8 @@ class IVideoGPTState(Streams):
     reward: Tensor
     """Of the last step, float32 (B,)."""
     terminated: Tensor
-    """Probability that the last step ended the episode, float32 (B,); 0 where nothing is learned of ends."""
+    """Probability that the last step ended the episode, float32 (B,); 0 if termination is not learned."""
     past: Tensor
-    """Codes of the last frames, the last one first, int64 (B, P, M); the codebook's size where they are context."""
+    """Codes of the last frames, the last one first, int64 (B, P, M); the codebook's size for context frames."""
     led: Tensor
     """Numbers of the actions that led to all but the first of these, (B, P - 1, A)."""

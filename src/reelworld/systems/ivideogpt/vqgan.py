@@ -1,7 +1,6 @@
-"""Encoder and decoder of a VQGAN for single frames, with the features they pass through on the way.
+"""Encoder and decoder of a VQGAN for single frames, with access to intermediate features.
 
-Names of layers are those of the published weights (the autoencoder blocks of diffusers 0.27), so that these fit by
-name.
+Names of layers are those of the published weights (the autoencoder blocks of diffusers 0.27).
 
 Source: Esser et al. 2021 (arXiv:2012.09841), section 3.1. Differs: attention in the middle is an option of the caller.
 
@@ -28,7 +27,7 @@ def norm(channels: int, groups: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions, each behind a norm and SiLU, around which the input is led."""
+    """Residual block: two convolutions, each after a norm and SiLU."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -46,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve both sides; the odd row and column of zeros go right and below."""
+    """Halve both sides; the extra row and column of zeros are at the bottom and right."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ class Upsample(nn.Module):
 
 
 class MapAttention(nn.Module):
-    """Every place of a feature map attends to all of them, with one head."""
+    """Self-attention over all positions of a feature map, with one head."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -148,9 +147,9 @@ class FrameEncoder(nn.Module):
         Args:
             channels: Of each block, from the pixels inwards.
             n_layers: Residual blocks per block.
-            latent: Channels of what comes out, E.
+            latent: Output channels, E.
             groups: Of the norms.
-            has_attention: Whether the middle attends.
+            has_attention: True for self-attention in the middle.
         """
         super().__init__()
         self.conv_in = nn.Conv2d(3, channels[0], 3, padding=1)

@@ -42,7 +42,7 @@ class DynamicsConfig:
     head_layers: int = 2
     """Mixer blocks that run once per decoding pass."""
     window: int = 8
-    """Frames that temporal attention reaches back to, the current one included."""
+    """Window of temporal attention in frames, the current one included."""
     full_mask_prob: float = 0.5
     """Probability that all codes of a training frame are masked; the other frames follow the cosine schedule."""
     context_noise: float = 0.0
@@ -74,7 +74,7 @@ class DynamicsStage(DynamicsConfig, StageConfig):
     """The dynamics and their training."""
 
     rare_event_fraction: float = 0.3
-    """Fraction of clips drawn because something rare happens in them."""
+    """Fraction of clips drawn for their rare events."""
 
     def __post_init__(self) -> None:
         DynamicsConfig.__post_init__(self)
@@ -91,7 +91,7 @@ class Config(SystemConfig):
     frame_stride: int = 1
     """Keep every k-th frame; the k actions between two kept frames stay together."""
     merge: Literal["stack", "last", "sum"] = "stack"
-    """What becomes of those k actions: all are given to the model, the last one, or their sum."""
+    """Reduction of those k actions: all of them, the last one, or their sum."""
     clip_frames: int = 9
     """Frames of a training clip of the dynamics; all but the first are predicted."""
     context_frames: int = 4

@@ -1,13 +1,13 @@
 """Causal action-conditioned dynamics on a grid of codes: a cached trunk and a small masked head.
 
-The trunk reads each clean frame once, together with the action taken after it; its temporal attention keeps
-keys and values in a ring, so a step costs one frame and the cache is exact: nothing masked ever enters it.
-The head predicts the next frame's codes from the trunk's features at the same position and from those of its
-codes that are already known, in one to four passes. Its logits start as a copy of the current frame.
+The trunk reads each clean frame once, together with the action taken after it. Its temporal attention keeps keys and
+values in a ring buffer, so a step costs one frame. The cache is exact: masked frames never enter it. The head predicts
+the next frame's codes from the trunk's features at the same position and from the codes that are already decoded, in
+one to four passes. Its logits start as a copy of the current frame.
 
-Source: Chang et al. 2022 (arXiv:2202.04200), section 3, for masked decoding. Differs: each position sees the
-clean current frame and the partly masked next frame at once, so every frame of a window is supervised and no
-pass is spent on writing the cache; convolution and pooling instead of spatial attention.
+Source: Chang et al. 2022 (arXiv:2202.04200), section 3, for masked decoding. Differs: each position reads both the
+clean current frame and the partly masked next frame, so every frame of a window is supervised and no pass is spent on
+writing the cache; convolution and pooling instead of spatial attention.
 
 Shapes: B batch, T frames, F = B * T, N tokens per frame, R C grid rows and columns, D width, V codebook size,
   H heads, E width of a head, S summed levels of the code's digits
@@ -45,7 +45,7 @@ class PocketDynamicsConfig(DynamicsConfig):
     grid: GridSpec
     """The tokenizer's grid for one frame."""
     actions: Mapping[str, ActionSpec]
-    """Action streams; empty for worlds that run by themselves."""
+    """Action streams; empty for worlds without actions."""
     heads: int = 4
     """Attention heads."""
     outcome_weight: float = 0.1
@@ -203,12 +203,12 @@ class PocketDynamics(Dynamics[PocketState]):
             return codes_BTN
         rate_B11 = uniform((codes_BTN.shape[0], 1, 1), generator, codes_BTN.device) * self.config.context_noise
         hit_BTN = uniform(codes_BTN.shape, generator, codes_BTN.device) < rate_B11
-        # A code drawn from elsewhere in the batch is as likely as codes are, unlike a uniform one.
+        # Codes drawn from the batch have the frequencies of real codes, unlike uniform ones.
         order = uniform((codes_BTN.numel(),), generator, codes_BTN.device).argsort()
         return torch.where(hit_BTN, codes_BTN.flatten()[order].view_as(codes_BTN), codes_BTN)
 
     def _draw_known(self, codes_BTN: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Draw the codes of each next frame that the head sees, bool (B, T, N)."""
+        """Draw the mask of known codes of each next frame, bool (B, T, N)."""
         batch, frames, _ = codes_BTN.shape
         draw_BT = uniform((batch, frames), generator, codes_BTN.device)
         share = self.config.full_mask_prob

@@ -1,7 +1,7 @@
 """Pocket: a patch tokenizer with one FSQ code per 8x8 pixels and causal dynamics on the grid of codes.
 
 The dynamics are a cached trunk over clean past frames and a small head that decodes the next frame in one to four
-passes, starting from a copy of the current one. One model for tile games and for smooth pictures.
+passes, starting from a copy of the current one. It suits both tile games and smooth images.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Pool of the distinct patches of a recording, for mosaics: a tokenizer sees rare content as often as common content.
+"""Patch pool for mosaic augmentation: rare patches are as frequent as common ones in tokenizer training.
 
-In a game drawn from tiles a few kinds of patches fill almost every frame; what matters (the player, a key, a
-door) is rare. Mosaics are frames put together from patches drawn by kind, not by frequency.
+In tile games a few kinds of patches fill almost every frame; the important ones (the player, a key, a door) are rare.
+Mosaics are frames composed of patches drawn by kind, not by frequency.
 
 Shapes: T frames, H W pixel rows and columns, N patches per frame, M distinct patches, X = patch * patch * 3
 """
@@ -29,7 +29,7 @@ class PatchPool:
     patches: np.ndarray
     """uint8, (M, X)."""
     counts: np.ndarray
-    """Times that each was seen, int64 (M,)."""
+    """Number of occurrences of each, int64 (M,)."""
     patch: int
     """Pixels per side."""
 
@@ -59,7 +59,7 @@ class PatchPool:
 
     @property
     def distinct_fraction(self) -> float:
-        """Distinct patches as a fraction of all patches seen: near 0 for a game drawn from tiles."""
+        """Distinct patches as a fraction of all collected ones: near 0 for tile games."""
         return len(self.patches) / float(self.counts.sum())
 
     def mosaic(self, n: int, rows: int, columns: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Per-frame patch tokenizer: each patch of pixels becomes one code, alone; the decoder sees the neighbours.
+"""Per-frame patch tokenizer: each patch is encoded independently to one code; the decoder reads its neighbours.
 
-Encoding a patch without its neighbours keeps codes stable: the same pixels always get the same code, so a
-game drawn from tiles gets one code per tile and dynamics need not predict code noise. The decoder's context
-removes the seams between patches on smooth pictures. Frames are coded one by one, so the tokenizer is causal.
+Encoding a patch without its neighbours keeps codes stable: equal pixels always have equal codes. A tile game has one
+code per tile, and dynamics need not predict code noise. The decoder's context removes seams between patches of smooth
+images. Frames are encoded one by one, so the tokenizer is causal.
 
 Shapes: B batch, T frames, H W pixel rows and columns, F = B * T, N tokens per frame, R C grid rows and
   columns, D width, K digits of a code, X = patch * patch * 3 pixel values of a patch
@@ -118,7 +118,7 @@ class PatchTokenizer(Tokenizer):
         return self._pixels(self.quantizer.lookup(codes.video)).clamp(-1, 1)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Squared and absolute error of the reconstruction, rare patches weighing more."""
+        """Squared and absolute error of the reconstruction, with a higher weight for rare patches."""
         assert batch.video is not None
         patches_BTNX = patchify(batch.video, self.config.patch)
         values_BTNK = self.quantizer.quantize(self.spread(self.encoder(patches_BTNX))).vectors

@@ -26,11 +26,11 @@ from reelworld.train.stage import Stage
 from reelworld.train.validation import dynamics_check, tokenizer_check
 
 TILE_FRACTION = 0.02
-"""Recordings with fewer distinct patches than this fraction count as drawn from tiles."""
+"""Recordings with fewer distinct patches than this fraction are treated as tile games."""
 
 
 def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[Stage]:
-    """Train the tokenizer on frames, write the recordings as codes, train the dynamics on those."""
+    """Train the tokenizer on frames, encode the recordings, train the dynamics on the codes."""
     data.require_length("clip_frames", stride=config.frame_stride)
     data.require_length("context_frames", ("val",), config.frame_stride)
     tokenizer = take(model.parts, "tokenizer", PatchTokenizer)

@@ -18,11 +18,11 @@ from reelworld.types import UserError
 BLOCK = 32
 """Consecutive tokens that form a block."""
 LOCAL_BLOCKS = 4
-"""Blocks before its own that a block sees."""
+"""Preceding blocks that a block attends to."""
 
 
 def block_grid(shape: Sequence[int], block: int = BLOCK) -> tuple[int, ...]:
-    """Return the shape of the grid of blocks that a grid of tokens is cut into.
+    """Return the shape of the block grid of a token grid.
 
     Sizes are multiplied from the last dimension on until they exceed a block; what is left of them becomes the last
     dimension.
@@ -43,10 +43,10 @@ def block_grid(shape: Sequence[int], block: int = BLOCK) -> tuple[int, ...]:
 
 
 def strided_layout(shape: Sequence[int], block: int = BLOCK, n_local: int = LOCAL_BLOCKS) -> Tensor:
-    """Build the layout, bool (S, S): row i may see column j.
+    """Build the layout, bool (S, S): row i may attend to column j.
 
-    A block sees itself, the ``n_local`` blocks before it, and along every dimension of the block grid but the last
-    the blocks before it with the same other coordinates.
+    A block attends to itself and to the ``n_local`` blocks before it. Along every dimension of the block grid but the
+    last, it attends to the blocks before it with the same other coordinates.
     """
     grid = block_grid(shape, block)
     cells = torch.cartesian_prod(*(torch.arange(n) for n in grid)).view(-1, len(grid))

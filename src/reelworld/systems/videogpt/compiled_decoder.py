@@ -1,7 +1,7 @@
 """Compiled steps of a prior: one token of every stream through all blocks in one call of ``nn/decode.c``.
 
-The map of ``DecoderBlock.forward``. In torch a token is some three hundred operators, and starting them takes as long
-as reading the weights. Sums and the residual are float32, whatever the type of the weights.
+Computes ``DecoderBlock.forward``. In torch a token needs some three hundred operators; launching them takes as long as
+reading the weights. Sums and the residual are float32, for all types of weights.
 
 Shapes: B streams, D width, V codes
 """
@@ -168,11 +168,11 @@ class CompiledDecoder:
 
 
 def visible_blocks(mask: BlockMask | CausalMask) -> tuple[Tensor, int, int]:
-    """List what a single query sees.
+    """List the tokens that a single query attends to.
 
     Returns:
-        Ascending numbers of blocks of tokens, int64; tokens per block; and how many tokens of these blocks are seen,
-        the first ones.
+        Ascending numbers of blocks of tokens, int64; tokens per block; and the number of first tokens of these blocks
+        that the query attends to.
     """
     position = mask.first
     if isinstance(mask, CausalMask):

@@ -1,4 +1,4 @@
-"""The residual network that reads conditioning frames.
+"""Residual network that encodes conditioning frames.
 
 Source: VideoGPT (arXiv:2104.10157), the authors' code: a ResNet-34-like network of 3D convolutions with layer norm
 over channels; the second norm of a block has a ReLU too, before the sum.

@@ -1,4 +1,4 @@
-"""Config of a VideoGPT world, its presets, and where each of the published ones comes from."""
+"""Config of a VideoGPT world and its presets, with the sources of published values."""
 
 from __future__ import annotations
 

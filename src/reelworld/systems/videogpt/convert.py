@@ -2,8 +2,8 @@
 
     reelworld import videogpt --vqvae bair_stride4x2x2.ckpt --prior bair_gpt.ckpt --out runs/bair
 
-A prior's checkpoint holds its VQ-VAE too, below ``vqvae.``; the path of that VQ-VAE in its hyper-parameters is never
-followed. Sizes that hyper-parameters do not give are read from the shapes, and both must agree.
+A prior's checkpoint contains its VQ-VAE too, under ``vqvae.``; the path of that VQ-VAE in its hyper-parameters is never
+followed. Sizes that are not in the hyper-parameters are read from the shapes, and both must agree.
 
 Source: Yan et al. 2021 (arXiv:2104.10157), the authors' code and its checkpoints (PyTorch Lightning 1.3.3), whose names
 of tensors and fields these are.

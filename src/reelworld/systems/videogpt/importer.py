@@ -40,10 +40,10 @@ class VideoGPT(Importer):
         return world
 
     def next(self, world: World) -> list[str]:
-        """Name the verbs that suit it."""
+        """Suggest the next commands."""
         start = " --image PICTURE" if world.info.context_frames else ""
         classes = " --class-id 0" if world.info.classes else ""
-        # the page has no picture to begin from: the world ships no clips
+        # the page has no initial frames: the world ships no clips
         play = [] if world.info.context_frames else [f"  reelworld play {self.out}"]
         return [
             f"  reelworld generate {self.out}{start}{classes} --out clip.mp4",

@@ -1,7 +1,7 @@
 """VideoGPT: a 3D VQ-VAE that codes whole clips, and an autoregressive prior over their codes.
 
 Source: Yan et al. 2021, "VideoGPT: Video Generation using VQ-VAE and Transformers" (arXiv:2104.10157), and the
-authors' code. The world takes no actions: it continues a clip by itself, each time in another way.
+authors' code. The world takes no actions: it samples continuations of a clip.
 """
 
 from __future__ import annotations

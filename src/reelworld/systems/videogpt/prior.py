@@ -1,8 +1,9 @@
 """The autoregressive prior of VideoGPT: a transformer over all codes of a clip, in raster order.
 
-Its input is the codebook's vectors, not a table of its own; positions are learned per axis. It may be shown the
-first frames as pixels (a residual network, read by cross attention) and a class (gains and biases of all norms).
-A clip has a fixed number of latent frames, because positions are absolute: a longer video re-reads a shifted window.
+Its input is the codebook's vectors, not an embedding table of its own; positions are learned per axis. It may be
+conditioned on the first frames as pixels (residual network and cross attention) and on a class (gains and biases of
+all norms). Positions are absolute, so a clip has a fixed number of latent frames; longer videos re-read a shifted
+window.
 
 Source: Yan et al. 2021 (arXiv:2104.10157), section 3.2 and the authors' code. Differs: the block-sparse layout is a
 mask, so that it trains and samples everywhere; sampling reads the visible prefix only, and projects the conditioning
