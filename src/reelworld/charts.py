@@ -48,7 +48,7 @@ def line_chart(
         y_label: Above the axis.
         low: Lower end of a band around the first series.
         high: Upper end of it.
-        as_percent: Values are shares; the axis runs from 0 to 100%.
+        as_percent: Values are fractions; the axis runs from 0 to 100%.
         log_y: Logarithmic axis; values must be positive.
         even_x: Space the positions evenly (for 1, 2, 4, 8, 16).
         width: Of the drawing, in its own units.

@@ -30,7 +30,7 @@ def require(config: object, fields: str, is_fine: Callable[[Any], Any], wanted: 
 
 
 def derive(kind: type[C], source: object, **fields: object) -> C:
-    """Build a dataclass from another one that shares bases with it.
+    """Build a dataclass from another one with common base classes.
 
     Args:
         kind: What to build, usually a part's config: a base of ``source`` and what depends on the data.

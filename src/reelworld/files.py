@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
-    """Open a binary file whose content takes the place of ``path`` when the block ends without an error.
+    """Open a binary file that replaces ``path`` when the block ends without an error.
 
     Args:
         path: An existing file is replaced, and kept as it is on an error.

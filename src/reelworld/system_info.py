@@ -61,7 +61,7 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
-        # an installed copy inside somebody else's checkout must not claim that checkout's commit
+        # a copy installed inside another project's checkout must not report that checkout's commit
         if not git("ls-files", "--error-unmatch", Path(__file__).name):
             return ""
         return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", ".") else "")
@@ -70,7 +70,7 @@ def commit() -> str:
 
 
 def load_average() -> float | None:
-    """Return the processes that wanted a core during the last minute; None where the system does not say."""
+    """Return the load average of the last minute, in processes; None if the system does not report it."""
     try:
         return round(os.getloadavg()[0], 2)
     except (OSError, AttributeError):

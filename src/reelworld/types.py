@@ -1,4 +1,4 @@
-"""The words every room shares: clips, actions, codes, batches, losses, step results.
+"""Common types: clips, actions, codes, batches, losses, step results.
 
 Nothing here computes. Importing this module does not import torch, so the command line stays fast.
 
@@ -47,7 +47,7 @@ LONGEST_STRETCH = 64
 
 
 class UserError(ValueError):
-    """A mistake a user can mend: one line saying what came, what was wanted, what to do.
+    """Error that the user can correct: one line with the actual value, the expected one, and a remedy.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -68,7 +68,7 @@ class ActionSpec:
     high: tuple[float, ...] = ()
     """Greatest value per dimension (continuous only)."""
     null: int | tuple[float, ...] | None = None
-    """The action that stands for 'no key pressed'; None when there is none."""
+    """Action for 'no key pressed'; None if there is none."""
     keys: Mapping[str, int | tuple[float, ...]] = field(default_factory=dict)
     """Browser KeyboardEvent.code -> action, e.g. {'ArrowLeft': 0}."""
     repeat: int = 1
@@ -109,7 +109,7 @@ class Clip:
     class_id: int | None = None
     """Number of the clip's class in the data set's list of classes; None when it has none."""
     goal: np.ndarray | None = None
-    """A picture of what it goes towards, uint8, (H, W, 3); None when that is not said."""
+    """Goal picture, uint8, (H, W, 3); None without a goal."""
 
     @property
     def action(self) -> np.ndarray:
@@ -140,7 +140,7 @@ class GridSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenSpec:
-    """All that dynamics know about a tokenizer."""
+    """Interface of a tokenizer to dynamics: shapes of its codes."""
 
     grids: Mapping[str, GridSpec]
     time_stride: int = 1
@@ -152,7 +152,7 @@ class TokenSpec:
     clip_frames: int = 0
     """Frames that are always coded together (the window of a non-causal tokenizer); 0: any number of them."""
     has_pictures: bool = True
-    """False when nobody here turns pictures into codes and back: such a world is used by its codes."""
+    """False if the tokenizer is missing: such a world is used by its codes only."""
     remembers: bool = False
     """True when a frame's codes and pixels depend on earlier frames: frames are then decoded with a state."""
     context_frames: int = 0
@@ -264,7 +264,7 @@ class StepResult:
 
 
 class StepScores(NamedTuple):
-    """Teacher-forced scores of the frames behind a context of K frames; each (B, T - K), K usually 1.
+    """Teacher-forced scores of the frames after a context of K frames; each (B, T - K), K usually 1.
 
     Models that code several frames together score latent frames, (B, P - K'), and leave the step outcomes out.
     """
@@ -370,5 +370,5 @@ class Sampler(Protocol):
         ...
 
     def order(self, sure: Tensor, generator: Generators, share_left: float = 1.0) -> Tensor:
-        """Turn log-probabilities (B, ...) into an order, the greatest first, with this share of the passes to come."""
+        """Rate codes by log-probabilities (B, ...), highest first, given the fraction of passes to come."""
         ...

@@ -1,1 +1,1 @@
-"""The command line: one small file per verb, see ``main.VERBS``."""
+"""Command line: one module per verb, see ``main.VERBS``."""

@@ -6,8 +6,8 @@ resulting map is stored in the world: play, generate, eval, gymnasium and Python
 
   labels    are drawn from training episodes, from steps that change the
             picture: without a change the action cannot be inferred
-  accuracy  of naming the real action, on the other episodes (test, or val),
-            beside always naming the most frequent one
+  accuracy  of predicting the real action, on the other episodes (test, or
+            val); baseline: always predict the most frequent one
 
 Vectors are cut into low, middle and high in each dimension. Weights are unchanged; --undo removes the map.
 

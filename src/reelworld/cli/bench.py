@@ -1,6 +1,6 @@
-"""Measure how fast a world encodes, steps, decodes and learns, beside the limit of this machine.
+"""Measure the speed of encoding, stepping, decoding and training of a world, and the limit of this machine.
 
-Refuses a busy machine, because its figures would mean nothing.
+A busy machine is refused, because its measurements would be meaningless.
 
 Examples:
   reelworld bench runs/doors/world

@@ -1,4 +1,4 @@
-"""Record a game, learn it, measure the world, play it: all of reelworld in one command.
+"""Record a game, train a world on it, evaluate it, play it: the whole pipeline in one command.
 
 The game is MiniGrid DoorKey: find the key, open the door, reach the goal, seen as 64x64 pixels. Everything is
 kept in one folder: the recordings, run/ (the training), world/, report.html and videos/ of simulator and world.
@@ -37,15 +37,15 @@ class Options:
     """Flags of `reelworld demo`."""
 
     system: str | None = None
-    """System that learns; by default the first of those that have a demo (see above)."""
+    """System to train; by default the first one with a demo (see above)."""
     out: Path | None = None
     """Folder for everything. Default: runs/demo, or runs/demo-SYSTEM; with --quick, -quick behind it."""
     quick: bool = False
-    """A tiny world from a few episodes: shows that everything works, not how good it gets."""
+    """A tiny world from a few episodes: a smoke test, not a good world."""
     minutes: float | None = None
     """Training time. Default: that of the system's demo (see above); the whole demo takes one to three more."""
     seed: int = 0
-    """Decides the training recording and every draw of the training."""
+    """Seed of the training recording and of every draw of the training."""
 
     def __post_init__(self) -> None:
         if self.minutes is not None and self.minutes <= 0:

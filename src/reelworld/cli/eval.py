@@ -1,6 +1,6 @@
-"""Measure a world on episodes it has not seen, and write a report that opens in any browser.
+"""Evaluate a world on held-out episodes, and write a report that opens in any browser.
 
-Writes results.json, report.html and videos of the world beside the recording. The sections depend on the world:
+Writes results.json, report.html and videos of world and recording. The sections depend on the world:
 
   every world             reconstruction by the tokenizer, prediction by
                           horizon, open-loop rollout, likelihood of recorded
@@ -12,20 +12,20 @@ Writes results.json, report.html and videos of the world beside the recording. T
   recorded from a         PSNR against the live simulator under the same
   simulator               actions; in CarRacing, a driver that steers on pixels
   drawn from 8x8 tiles    single steps tile by tile; the carried key (DoorKey)
-  without actions         several futures of each start: their mean beside
+  without actions         several futures of each start: their mean against
                           repeating the last frame, their diversity, the
                           agent's cell in grid games
-  of whole clips          exact likelihood of each code beside predictors
+  of whole clips          exact likelihood of each code, with baselines
                           fitted on training clips; no single steps, shorter
                           rollouts
-  with --i3d FILE         Frechet video distance (FVD), beside that of
-                          training clips and of repeating the last frame
-  with --lpips FILE       LPIPS of predicted clips, beside PSNR and SSIM
+  with --i3d FILE         Frechet video distance (FVD); baselines: training
+                          clips and repeating the last frame
+  with --lpips FILE       LPIPS of predicted clips, in addition to PSNR, SSIM
 
---i3d wants the I3D network that papers use, as TorchScript: i3d_torchscript.pt of StyleGAN-V (its address is in
+--i3d takes the I3D network of the literature, as TorchScript: i3d_torchscript.pt of StyleGAN-V (its address is in
 github.com/universome/fvd-comparison). Loading such a file runs code from it.
 
-docs/evaluation.md defines every figure.
+docs/evaluation.md defines every metric.
 
 Examples:
   reelworld eval runs/doors/world --data recordings/doors
@@ -63,7 +63,7 @@ class Options:
     split: Literal["train", "val", "test", "all"] = "test"
     """Split of the episodes; episodes the world was trained on are refused."""
     out: Path | None = None
-    """Folder of the report. Default: eval beside the world's folder."""
+    """Folder of the report. Default: eval, next to the world's folder."""
     clips: int = 32
     """Episodes that are rolled out; single steps use up to four times as many."""
     single_steps: int = 2000

@@ -44,7 +44,7 @@ class Options:
     out: Path | None = None
     """Folder for contact-sheet.png and actions.png. Default: runs/inspect/NAME."""
     json: bool = False
-    """Print the figures as JSON instead of the table; write no pictures unless --out is given."""
+    """Print the numbers as JSON instead of the table; write no pictures unless --out is given."""
     read: Annotated[ReadOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadOptions)
     """Read options for files that are not our own recordings."""
 
@@ -137,7 +137,7 @@ def _table(summary: Summary) -> Table:
 
 
 def _classes(classes: Mapping[str, Mapping[str, int]]) -> str:
-    """A line per class, for the first of them, then what is odd."""
+    """Return a line per class, for the first of them, then the problems."""
     lines = [f"{len(classes)}; episodes of each:"]
     lines += [
         f"{name}: " + ", ".join(f"{s} {n:,}" for s, n in counts.items())

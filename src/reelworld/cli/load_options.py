@@ -1,6 +1,6 @@
 """Options of the verbs that use a world: CPU threads, device, output folder, loading.
 
-Their mistakes are reported before anything is read or measured.
+Invalid values are reported before anything is read or measured.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""``reelworld VERB``: find the verb, parse its flags, run it, turn mistakes into one line.
+"""``reelworld VERB``: find the verb, parse its flags, run it, report user errors in one line.
 
-Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``. Where flags
-depend on the words (a system's config), ``options_for(args)`` makes the dataclass, and where the help text depends on
-the table of systems, ``description()`` makes that. Only the chosen
-module is imported, and none of them imports torch before ``run``: help answers at once.
-Exit codes: 0 done, 1 a defect of ours, 2 a mistake the user can mend, 130 interrupted.
+Every verb is a module with a docstring (its help text), a dataclass ``Options`` and ``run(options)``. If flags depend
+on the arguments (a system's config), ``options_for(args)`` makes the dataclass. If the help text depends on the table
+of systems, ``description()`` makes it. Only the chosen module is imported, and none of them imports torch before
+``run``, so that help is fast.
+Exit codes: 0 done, 1 a bug, 2 a user error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def in_one_line(work: Callable[[], int]) -> int:
-    """Do the work of a command; what a user can mend, and an interruption, become one line and an exit code.
+    """Run a command; user errors and interruptions become one line and an exit code.
 
     Args:
         work: Returns the exit code.
@@ -67,15 +67,15 @@ def in_one_line(work: Callable[[], int]) -> int:
         return 2
     except KeyboardInterrupt as error:
         print(str(error) or "interrupted", file=sys.stderr)
-        return getattr(error, "exit_code", 130)  # a training that was told to stop knows by which signal
+        return getattr(error, "exit_code", 130)  # an interrupted training has the exit code of its signal
     except OSError as error:
         return _io_error(error)
 
 
 def _io_error(error: OSError) -> int:
-    """Handle what the machine refused; anything else is a defect and keeps its traceback."""
+    """Handle errors of the operating system; anything else is a bug and keeps its traceback."""
     if isinstance(error, BrokenPipeError):
-        # The reader of a pipe has left (`reelworld ... | head`); silence the flush at exit as well.
+        # The reader of a pipe has closed it (`reelworld ... | head`); silence the flush at exit as well.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     advice = {

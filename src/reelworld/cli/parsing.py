@@ -1,7 +1,7 @@
 """Command-line words -> a verb's typed options, with one-line errors.
 
-tyro does the parsing and the help pages. Its error boxes are folded into one ``UserError`` line, and an
-unknown flag names the closest one, so that every mistake on the command line looks the same.
+tyro parses and writes the help pages. Its error boxes are reduced to one ``UserError`` line, and the error of an
+unknown flag names the closest one, so that all command-line errors have one format.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse(options: type[O], args: Sequence[str], prog: str, description: str) ->
     Args:
         options: A dataclass; its fields are the flags, its ``tyro.conf.Positional`` fields the positionals.
         args: Words after the verb.
-        prog: How the command is written, for the help page and for errors.
+        prog: Name of the command, for the help page and for errors.
         description: Text above the flags on the help page.
 
     Raises:
@@ -75,7 +75,7 @@ _registry = ConstructorRegistry()
 
 @_registry.primitive_rule
 def _optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | UnsupportedTypeAnnotationError | None:
-    """Show ``X | None`` as X with the default none; tyro's own way reads ``{None}|X``."""
+    """Display ``X | None`` as X with the default none; tyro displays ``{None}|X``."""
     kinds = typing.get_args(info.type)
     if type(None) not in kinds:
         return None
@@ -112,7 +112,7 @@ def _flags(options: type) -> list[str]:
 
 
 def _first_unknown_flag(options: type, args: Sequence[str]) -> str:
-    """Find a word that looks like a flag and is none; --no-x, --part.no-x and --some_name are forms of flags."""
+    """Find an unknown flag; --no-x, --part.no-x and --some_name are valid forms of flags."""
     words = [word.partition("=")[0].replace("_", "-") for word in args if word.startswith("--")]
     known = _flags(options)
     return next((w for w in words if w not in known and re.sub(r"^(--|.*\.)no-", r"\1", w) not in known), "")
@@ -146,7 +146,7 @@ def _fold(box: str) -> str:
     """Join the lines of the first section of an error box, without its title and frame."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", box)
     rows = [row.strip("\u2502| ") for row in text.splitlines()]
-    # Sections lie between rules; the title stands in the upper edge, or above a rule where boxes cannot be drawn.
+    # Sections are separated by rules; the title is in the upper edge, or above a rule if boxes cannot be drawn.
     sections: list[list[str]] = [[]]
     for row in rows:
         if row.startswith(("\u256d", "\u2500", "\u2570", "---")):
@@ -158,7 +158,7 @@ def _fold(box: str) -> str:
 
 
 def _named(message: str, options: type) -> str:
-    """Name the nested field that a dataclass refuses by its flag: its own message says the last word of it only."""
+    """Replace a nested field's name by its flag in a dataclass's error: its own message has the last word only."""
     if not (refused := re.match(r"Error parsing ([\w.]+): ((\w+).*)", message)):
         return message
     path, said, field = refused.groups()

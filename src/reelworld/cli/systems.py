@@ -1,4 +1,4 @@
-"""List the systems: what each models, its presets, how many parameters they have.
+"""List the systems with their presets and numbers of parameters.
 
 Examples:
   reelworld systems

@@ -124,7 +124,7 @@ def find_preset(word: str) -> tuple[System, str]:
 
 
 def run(options: Options) -> None:
-    """Train, and tell what can be done with the world."""
+    """Train, and print the next commands."""
     system, _ = find_preset(options.system)
     config = getattr(options, "config", None)
     if not isinstance(config, system.config):
@@ -169,8 +169,8 @@ def train_world(
         config: A config of that system.
         data: The recordings, or the members of a mixture of several.
         out: The run's folder; an existing run of the same config is resumed, a finished one is left alone.
-        read: How foreign files are read; size and fit are the config's.
-        loop: How to run the training.
+        read: Read options of files that are not our own recordings; size and fit are the config's.
+        loop: Options of the training loop.
     """
     from rich.console import Console
 
@@ -226,7 +226,7 @@ def train_world(
 
 
 def _how_it_was_made(out: Path) -> dict[str, object]:
-    """Say by which command, on what and in which time a run was trained, for the world's card."""
+    """Return command, data and duration of a run's training, for the world's card."""
     from reelworld.evaluate.results import read_training_log
     from reelworld.system_info import commit, describe_machine, now
 

@@ -11,7 +11,7 @@ from reelworld.nn.conditioning import clip_range
 from reelworld.types import ActionSpec, UserError
 
 MAX_DISCRETE = 4096
-"""Largest number of ids of a discrete action; more are taken for a mistake."""
+"""Largest number of ids of a discrete action; more are refused as a mistake."""
 
 
 def check_actions(raw: np.ndarray, name: str) -> np.ndarray:
@@ -42,13 +42,13 @@ def check_range(rows: np.ndarray, spec: ActionSpec, name: str, whose: str) -> No
     """Refuse actions that are far outside a range: in other units, or of another robot.
 
     Args:
-        rows: float32, (R, ..., A), the padding left out; ids are not looked at.
+        rows: float32, (R, ..., A), without padding; ids are not checked.
         spec: With the range.
         name: Source of the actions, for the error.
         whose: Origin of the range, e.g. "the world learned".
 
     Raises:
-        UserError: If one is further from the range's middle than ``FAR`` times half its width.
+        UserError: If an action is further from the range's middle than ``FAR`` times half its width.
     """
     if (limits := clip_range(spec)) is None or not len(rows):
         return

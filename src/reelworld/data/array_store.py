@@ -1,7 +1,7 @@
 """Arrays of one file by name, read by window: uncompressed .npz files through a memory map.
 
-An .npz is a zip of .npy members. A member that is stored without compression has the same bytes in the file as in
-memory, so a window of frames is one slice of a map of the file and costs no more than its own bytes.
+An .npz is a zip of .npy members. An uncompressed member has the same bytes in the file as in memory, so a window of
+frames is one slice of the mapped file and costs its own bytes only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Unreadable(UserError):
-    """A file that is truncated or corrupt: it is skipped and counted, the rest of its folder is used."""
+    """Error for a truncated or corrupt file: it is skipped and counted; the rest of its folder is used."""
 
 
 class Compressed(Unreadable):
@@ -44,7 +44,7 @@ class Compressed(Unreadable):
 class FilePool:
     """Cache of open files, of which the most recently used stay open; it pickles as an empty pool.
 
-    A process may hold only so many files open (often 1,024), a recording may have more episodes.
+    A process has a limit of open files (often 1,024), and a recording may have more episodes.
     """
 
     def __init__(self, max_open: int, *, in_order: bool = False) -> None:
@@ -142,7 +142,7 @@ class NpzStore:
         return np.ndarray(array.shape, array.dtype, self.pool.get(self.path, self._map), array.offset, order=order)
 
     def as_stored(self, pool: FilePool) -> NpzStore:
-        """Return itself: frames of an .npz have their size already."""
+        """Return itself: frames of an .npz are not resized."""
         return self
 
     def _map(self) -> mmap.mmap:

@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 RATIO = 1.1
 """Greatest aspect ratio of a crop, and 1 / RATIO the least."""
 TRIES = 10
-"""Draws of a crop that does not fit before the whole frame is taken."""
+"""Attempts to draw a fitting crop before the whole frame is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def _crop(frames: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:
 
 def _jitter_colours(frames: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
     """Change brightness, contrast, saturation and hue by draws up to ``strength``, in a random order."""
-    picture = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))  # one below the other: one change for all
+    picture = Image.fromarray(frames.reshape(-1, *frames.shape[2:]))  # stacked vertically: one change for all
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     turn = rng.uniform(-strength / 2, strength / 2)
     changes: list[Callable[[Image.Image], Image.Image]] = [

@@ -1,7 +1,7 @@
 """Cache of decoded and unpacked recordings: ``REELWORLD_CACHE``, by default ``~/.cache/reelworld``.
 
-An entry is one of our own uncompressed .npz files, named by a hash of what it was made from (path, size, time of
-change, options), so that a changed file or option makes a new entry. The folder may be deleted at any time.
+An entry is one of our own uncompressed .npz files. Its name is a hash of its source (path, size, time of change,
+options), so that a changed file or option makes a new entry. The folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from reelworld.files import write_json, write_npz
 from reelworld.types import UserError
 
 CACHE_VERSION = 1
-"""Raise it when a reader's result changes, so that old entries are not used."""
+"""Version of the readers' results; increase it on a change, so that old entries are not used."""
 FACTS = "facts"
-"""Array inside an entry: JSON text with what is known besides the arrays."""
+"""Name of the array with JSON metadata inside an entry."""
 
 Decoded = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]
 """Arrays of an episode, and JSON facts about it."""
@@ -72,13 +72,13 @@ def _splits_file(path: Path, seed: int) -> Path:
 
 
 def recall_splits(path: Path, seed: int) -> dict[str, str]:
-    """Return the splits a folder got when it was opened before; empty for a new one."""
+    """Return the stored splits of a folder; empty for a new one."""
     file = _splits_file(path, seed)
     return dict(read_json(file)) if file.is_file() else {}
 
 
 def remember_splits(path: Path, seed: int, splits: Mapping[str, str]) -> None:
-    """Keep the splits of a folder that is not ours to write into."""
+    """Store the splits of a user's folder, which is never written to."""
     file = _splits_file(path, seed)
     known = recall_splits(path, seed)
     if any(known.get(k) != v for k, v in splits.items()):

@@ -30,14 +30,14 @@ def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
 
 
 def merged_specs(specs: Mapping[str, ActionSpec], stride: int, merge: Merge) -> dict[str, ActionSpec]:
-    """Describe the actions of one kept frame: with a stride, several may stay together or add up."""
+    """Describe the actions of one kept frame: with a stride, several may be stacked or summed."""
     if merge == "sum":
         return {name: _summed(spec, stride) for name, spec in specs.items()}
     return {name: replace(spec, repeat=stride if merge == "stack" else 1) for name, spec in specs.items()}
 
 
 def _summed(spec: ActionSpec, stride: int) -> ActionSpec:
-    """Describe sums of ``stride`` vectors: range, null action and keys grow with them. Ids are not summed."""
+    """Describe sums of ``stride`` vectors: range, null action and keys are scaled. Ids are not summed."""
     if spec.kind == "discrete":
         return spec
 
@@ -74,7 +74,7 @@ class ClipIndex:
             length: Kept frames per window.
             stride: Frames from one kept frame to the next.
             merge: Treatment of the ``stride`` actions between two kept frames.
-            goal_first: Whether the last frame of a window, the goal, comes first (see ``goal_to_front``).
+            goal_first: Move the last frame of a window, the goal, to its front (see ``goal_to_front``).
 
         Raises:
             UserError: If the split is empty or every episode of it is shorter than the window.
@@ -108,7 +108,7 @@ class ClipIndex:
         return len(self.index)
 
     def with_index(self, index: np.ndarray) -> ClipIndex:
-        """Return the same kind of windows at other places, int64 (n, 2): episode and first frame of each."""
+        """Return the same kind of windows at other positions, int64 (n, 2): episode and first frame of each."""
         other = copy(self)
         other.index = index
         return other
@@ -153,10 +153,10 @@ class ClipIndex:
 
 
 def goal_to_front(arrays: Arrays) -> Arrays:
-    """Move the last frame of a window, the goal, to its front; all other rows move along with their frames.
+    """Move the last frame of a window, the goal, to its front; all other rows move with their frames.
 
-    So ``actions[t]`` still leads from row t to row t + 1, but for the first row: nothing leads from the goal to the
-    first frame. The row that leads to the goal is the last one, where padding is.
+    ``actions[t]`` still leads from row t to row t + 1, except for the first row: no action leads from the goal to the
+    first frame. The row that leads to the goal is the last one, in place of padding.
     Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), appendix A.2: a clip of T frames is read in the order T, 1, 2
     to T - 1, so that the first frames, the context, are the goal and the frames that the clip begins with.
     """
@@ -164,7 +164,7 @@ def goal_to_front(arrays: Arrays) -> Arrays:
 
 
 def evenly_spaced(n: int, most: int) -> list[int]:
-    """Pick at most ``most`` of the numbers below n, evenly spread, the first and the last among them."""
+    """Pick at most ``most`` of the numbers below n, evenly spaced, including the first and the last."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
 
 

@@ -1,7 +1,7 @@
 """Data sets as codes: the tokens or float latents of every frame, with the actions that belong to them.
 
-A folder with one uncompressed .npz per episode and ``store.json``, which is written last: a store that was not
-finished cannot be opened, but can be continued. ``train/precompute_codes.py`` writes it; windows read it like frames.
+A folder with one uncompressed .npz per episode and ``store.json``, which is written last: an unfinished store cannot be
+opened, but can be continued. ``train/precompute_codes.py`` writes it; windows read it like frames.
 
 Shapes: T frames, N tokens per frame, E latent width
 """
@@ -35,7 +35,7 @@ class _Plan:
 
     format_version: int = STORE_VERSION
     identity: str
-    """Hash of what the codes depend on: the tokenizer's weights."""
+    """Hash of the tokenizer's weights, on which the codes depend."""
     info: DataInfo
     tokens: TokenSpec
     episodes: tuple[Episode, ...]
@@ -68,7 +68,7 @@ def _stored_dtype(grid: GridSpec, codes: np.ndarray) -> type[np.generic]:
 
 
 class CodeStoreWriter:
-    """Writes a code store episode by episode; a new writer on the same folder goes on where one stopped."""
+    """Write a code store episode by episode; a new writer on the same folder resumes."""
 
     def __init__(
         self, folder: Path, *, info: DataInfo, episodes: Sequence[Episode], tokens: TokenSpec, identity: str
@@ -80,7 +80,7 @@ class CodeStoreWriter:
             info: Info of the data set.
             episodes: Its episodes, in its order.
             tokens: Codes of a frame: one grid, one latent frame per frame.
-            identity: Hash of what the codes depend on; a folder with codes of another identity is refused.
+            identity: Hash of the tokenizer's weights; a folder with codes of another identity is refused.
         """
         if tokens.time_stride != 1 or list(tokens.grids) != ["video"]:
             raise UserError(

@@ -1,7 +1,7 @@
 """Data sets: episodes of one size, read lazily by window.
 
-Our own folders (``dataset.json`` and uncompressed .npz) are mapped in place. Anything else is turned into
-such files once, in the cache; nothing is ever written into a user's folder.
+Our own folders (``dataset.json`` and uncompressed .npz) are mapped in place. Other formats are converted once, into the
+cache. Users' folders are never written to.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ __all__ = ["DataInfo", "Dataset", "Episode", "ReadOptions", "warn_once", "write_
 
 log = logging.getLogger(__name__)
 MAX_PARTS, PART_FRAMES = 10, 16
-"""Parts that a recording is cut into when there are too few to split: ten, or from three on as many as keep this many
-frames each."""
+"""Parts that a recording is cut into if there are too few recordings to split: ten, or fewer (at least three) so that
+each part has this many frames."""
 
 Transform = Callable[[Arrays, int, slice], Arrays]
 """(arrays, number of the episode, window) -> arrays. The window is slice(start, stop, stride), in frames."""
@@ -63,9 +63,9 @@ class Dataset:
     parts: tuple[Dataset, ...] = ()
     """Data sets that ``concat`` joined; empty for others."""
     fractions: tuple[float, ...] = ()
-    """Probability that a training window comes from each part."""
+    """Sampling probability of each part for training windows."""
     transforms: tuple[Transform, ...] = ()
-    """Changes to the arrays that are read, in their order."""
+    """Transforms of the arrays, in order."""
     recorded: Dataset | None = None
     """Data set with the recorded actions, where these are pseudo-labels."""
 
@@ -76,7 +76,7 @@ class Dataset:
         Files that are truncated or corrupt are skipped, logged and listed in ``problems``.
 
         Raises:
-            UserError: If there is nothing to read, or what there is cannot be read as asked.
+            UserError: If there are no recordings, or they cannot be read with these options.
         """
         path, options = Path(path), options or ReadOptions()
         if not path.exists():
@@ -97,7 +97,7 @@ class Dataset:
 
         Args:
             datasets: At least one; without transforms.
-            info: Facts that all share. Classes are left out.
+            info: Common facts. Classes are left out.
             weights: Amount that training draws from each, relative to the others.
         """
         assert not any(d.transforms for d in datasets)
@@ -114,7 +114,7 @@ class Dataset:
         )
 
     def map(self, transform: Transform, info: DataInfo | None = None) -> Dataset:
-        """Change what is read of every episode.
+        """Apply a transform to every episode.
 
         Args:
             transform: Applied to the arrays of each window, and to the steps of whole episodes.
@@ -138,7 +138,7 @@ class Dataset:
         return np.repeat(np.arange(len(self.parts)), [len(d.episodes) for d in self.parts])
 
     def sampling_weights(self, episodes: np.ndarray, n_frames: int) -> np.ndarray | None:
-        """Return how often windows are drawn for training: every part gets its fraction, its windows alike.
+        """Return sampling probabilities of training windows: each part has its fraction, its windows are equal.
 
         Args:
             episodes: Number of the episode of each window, int64 (n,).
@@ -274,7 +274,7 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
     episodes = [e for c in contents for e in c.episodes]
     folders = split_folders(e.file for e in episodes)
     classes, class_ids = class_folders(folders)
-    # where a folder and the file in it differ, what is held out stays held out
+    # if a folder and a file name in it differ, held-out recordings stay held out
     allowed = allowed_splits([max(folders[e.file], e.split, key=("", *SPLITS).index) for e in episodes])
     fps, notes = median_fps([c.info.fps for c in contents for _ in c.episodes])
     sizes: Counter[tuple[int, int]] = Counter()
@@ -323,7 +323,7 @@ def _nothing_left(path: Path, problems: Sequence[str], what: str) -> UserError:
 
 
 def _split(found: Dataset, allowed: Sequence[tuple[str, ...]], known: Mapping[str, str]) -> Dataset:
-    """Assign every episode to a split; drop and count copies of what is in another one.
+    """Assign every episode to a split; drop and count duplicates of episodes in other splits.
 
     Args:
         found: Episodes as the files have them.
@@ -331,7 +331,7 @@ def _split(found: Dataset, allowed: Sequence[tuple[str, ...]], known: Mapping[st
         known: Source -> split, decided earlier.
     """
     episodes, allowed, notes = _cut(found.episodes, allowed)
-    # of two copies the first stays: that is the one in a held-out split, where the user decided so
+    # of two copies the first is kept: the held-out one, if the user chose the splits
     order = sorted(range(len(episodes)), key=lambda i: "train" in allowed[i])
     pool = FilePool(MAX_TABLES, in_order=True)
     copies = find_duplicates([partial(_frames_as_stored, episodes[i], pool) for i in order])
@@ -358,7 +358,7 @@ def _frames_as_stored(episode: Episode, pool: FilePool) -> FrameRange:
 def _cut(
     episodes: Sequence[Episode], allowed: Sequence[tuple[str, ...]]
 ) -> tuple[list[Episode], list[tuple[str, ...]], list[str]]:
-    """Cut recordings into equal parts where there are fewer than splits to fill.
+    """Cut recordings into equal parts if there are fewer recordings than splits.
 
     Returns:
         Episodes, the splits that each may be put into, and notes.

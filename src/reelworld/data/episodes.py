@@ -47,7 +47,7 @@ class Episode:
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
-    """Facts that all episodes of a data set share."""
+    """Facts common to all episodes of a data set."""
 
     format_version: int = FORMAT_VERSION
     fps: float = 0.0

@@ -1,7 +1,7 @@
-"""Batches of windows in an order that depends on nothing but the seed and the batch's number.
+"""Batches of windows in an order that depends only on the seed and the batch's number.
 
-Batch b can therefore be made by any worker process, at any time, in any run: a training run that stops after
-batch b goes on with ``batches(b + 1)`` and sees what it would have seen.
+Any worker process can therefore make batch b, at any time, in any run. A training run that stopped after batch b
+resumes with ``batches(b + 1)`` and gets the same batches as without the stop.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class Loader:
         """Prepare the order.
 
         Args:
-            windows: Where batches come from.
+            windows: Windows of the batches.
             batch_size: Windows per batch.
-            seed: Decides the order together with the batch number.
+            seed: Seed of the order, with the batch number.
             n_workers: Worker processes that read ahead; 0 reads in this process.
             weights: One number >= 0 per window; a fraction of each batch is drawn in proportion to it. None takes the
                 windows' own where they are of several data sets: then all are drawn by them.
@@ -130,12 +130,12 @@ class Loader:
 
 
 def _ignore_interrupts(_worker: int) -> None:
-    """Leave Ctrl-C to the main process: it reaches the whole group, but the last step still needs its batches."""
+    """Ignore Ctrl-C in workers: it reaches the whole process group, but the last step still needs its batches."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def to_batch(tensors: dict[str, torch.Tensor]) -> Batch:
-    """Wrap tensors as models want them: frames as float32 in [-1, 1], codes as int64, latents as they are."""
+    """Convert tensors to model inputs: frames as float32 in [-1, 1], codes as int64, latents unchanged."""
     frames, codes = tensors.get("frames"), tensors.get("codes")
     return Batch(
         video=None if frames is None else to_float(frames),

@@ -1,7 +1,7 @@
 """Mixtures: several data sets as one, each with its fraction of the training, its frame stride and read options.
 
-A window is drawn by first choosing a member by its fraction, then one of its windows, all alike. Members may differ
-in size (all are resized to one), frame rate and actions; actions that differ cannot be learned.
+A window is drawn in two steps: a member by its fraction, then one of its windows uniformly. Members may differ in size
+(all are resized to one), frame rate and actions; actions that differ cannot be learned.
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), table 4, and the authors' code. There a file is drawn, then a
 window of it; here long recordings count by their length, and no window that would run beyond its recording is drawn.
 
@@ -62,7 +62,7 @@ class _MixtureFile:
 def members_of(words: Sequence[str]) -> list[DatasetShare]:
     """Parse what a user names: PATH, PATH=WEIGHT, or one mixture file (.json).
 
-    A word that is an existing path is that path, whatever signs are in it.
+    An existing path is read as a path, whatever characters it has.
 
     Raises:
         UserError: If a weight is no number, or a mixture file is broken or not alone.
@@ -107,7 +107,7 @@ def open_recordings(members: Sequence[DatasetShare], options: ReadOptions, with_
     Args:
         members: At least one.
         options: How files are read, where a member does not say otherwise.
-        with_actions: Whether actions are learned; then those of all members must be the same.
+        with_actions: True if actions are learned; then those of all members must be the same.
 
     Raises:
         UserError: If a member cannot be opened or has nothing to train on, or they do not go together.
@@ -131,7 +131,7 @@ def open_mixture(members: Sequence[DatasetShare], options: ReadOptions, with_act
     info = _common_info(members, whole, options, with_actions)
     keys = {"frames", *_common_steps(members, whole), *(f"actions/{name}" for name in info.actions)}
     mixed = Dataset.concat(parts, info, weights).map(KeepArrays(keys))
-    # as a world remembers it: by name, since it may be used elsewhere
+    # stored by name in a world, as paths may differ on other machines
     remembered = [
         replace(m, data=Path(m.data.name), weight=fraction, read=_read_options(m, options).given)
         for m, fraction in zip(members, mixed.fractions, strict=True)

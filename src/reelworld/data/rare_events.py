@@ -1,6 +1,6 @@
 """Rare-event sampling: steps and windows in which something changes, without knowledge of the game.
 
-A transition is as eventful as the rarest change of code in it: agents move all the time, doors open seldom.
+The rarity of a transition is that of the rarest code change in it: agents move all the time, doors rarely open.
 
 Shapes: T frames, N tokens per frame
 """
@@ -13,7 +13,7 @@ from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
 
 MIN_FRACTION = 1e-3
-"""Kinds of change rarer than this fraction of all transitions weigh no more than that."""
+"""Lower bound of the frequency of a kind of change, as a fraction of all transitions; limits the weights."""
 CHUNK = 64
 """Steps whose frames are read at once."""
 

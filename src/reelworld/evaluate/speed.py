@@ -1,9 +1,9 @@
-"""Speed of a world beside the limit of the machine, measured in the same run.
+"""Speed of a world and the memory-bandwidth limit of the machine, measured in the same run.
 
-One result per measurement, all in one schema: what, unit, median, p95, limit, fraction of it, and everything needed to
-compare it with another day: command, commit, hardware, threads, load, dtype, seed. Times are medians of many
-repetitions after a warm-up. The limit of a step is the time to read its weights once at the speed at which this machine
-copies memory; at one frame a step is often bound by starting operators instead, and then its fraction is small.
+All results have one schema: what, unit, median, p95, limit and fraction of it, with the metadata needed for later
+comparison: command, commit, hardware, threads, load, dtype, seed. Times are medians of many repetitions after a
+warm-up. The limit of a step is the time to read its weights once at the machine's memory-copy speed. A step of a single
+frame is often bound by operator launches instead; its fraction is then small.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class BenchConfig:
     seed: int = 0
     """Of the actions and of the world's draws."""
     allow_busy: bool = False
-    """Measure although other programs use the machine; the results say so."""
+    """Measure although other programs use the machine; this is noted in the results."""
 
     def __post_init__(self) -> None:
         if self.steps < 5 or self.warmup < 1 or any(t < 1 for t in self.threads):

@@ -1,8 +1,8 @@
-"""Atlas of the tiles that frames are drawn from, and lookup of tiles in true and in predicted frames.
+"""Tile atlas of a game, and lookup of tiles in recorded and predicted frames.
 
-Mean PSNR cannot see a small agent: with the agent erased a grid game still scores above 30 dB. Where every frame is
-made of a few distinct aligned patches, each predicted patch is read as the nearest true one, and a frame is then right
-or wrong. The atlas (the distinct patches) comes from the training split alone.
+Mean PSNR is insensitive to a small agent: with the agent erased a grid game still has more than 30 dB. If all frames
+consist of a few distinct aligned patches, each predicted patch is matched to the nearest true one, and a frame is
+either right or wrong. The atlas (the distinct patches) is built from the training split only.
 
 Shapes: T frames, R C tile rows and columns, S tile side in pixels, K tiles in the atlas
 """
@@ -33,7 +33,7 @@ def tile_hashes(frames: np.ndarray, size: int) -> np.ndarray:
     padded = np.pad(patches, ((0, 0),) * 3 + ((0, -patches.shape[-1] % 8),))
     words = np.ascontiguousarray(padded).view(np.uint64)
     weights = np.random.default_rng(0).integers(1, 2**63, words.shape[-1], dtype=np.uint64) | np.uint64(1)
-    # a plain weighted sum would see differences in the last byte of a word through 8 bits only: fold them down
+    # in a plain weighted sum, differences in the last byte of a word affect 8 bits only: fold them down
     folded = words >> np.uint64(32)
     folded ^= words
     return folded @ weights
@@ -59,10 +59,10 @@ class TileAtlas:
         Args:
             clips: uint8 (T, H, W, 3) each.
             size: Side of a tile in pixels.
-            max_tiles: With more distinct patches than this the data are not drawn from tiles.
+            max_tiles: Data with more distinct patches than this are not tile-based.
 
         Returns:
-            The atlas, or None when frames do not divide into tiles or hold too many distinct ones.
+            The atlas, or None if frames do not divide into tiles or have too many distinct ones.
         """
         counts: dict[int, int] = {}
         tiles: dict[int, np.ndarray] = {}
@@ -99,7 +99,7 @@ class TileAtlas:
             frames: uint8, (..., H, W, 3).
 
         Returns:
-            int64, (..., R, C); -1 where the training split never showed this tile.
+            int64, (..., R, C); -1 for tiles that are not in the training split.
         """
         flat = frames.reshape(-1, *frames.shape[-3:])
         ids = self._lookup(tile_hashes(flat, self.size))

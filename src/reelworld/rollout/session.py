@@ -116,7 +116,7 @@ class Session:
                 these only, in this order.
             class_id: One number for all streams or one per stream, for worlds with classes. None takes the class of
                 the start clip; without any frames, one is drawn.
-            goal: A picture of what the streams go towards, uint8, (n, H, W, 3) or (H, W, 3) for all streams, for
+            goal: Goal picture, uint8, (n, H, W, 3) or (H, W, 3) for all streams, for
                 worlds with goals. None takes that of the start clip.
 
         Returns:
@@ -199,8 +199,8 @@ class Session:
             actions: What ``step`` takes, one per session.
 
         Returns:
-            Results in the order of the sessions. Where a session's ``watch`` raised, that error stands instead, and
-            the session stands where it stood; the making ends early when all have raised.
+            Results in the order of the sessions. If a session's ``watch`` raised, its result is that error, and the
+            session is unchanged; generation ends early when all have raised.
 
         Raises:
             UserError: If the sessions are not of equal batch_key, or an action does not fit.

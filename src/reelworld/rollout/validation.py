@@ -98,7 +98,7 @@ def check_codes(codes: ArrayLike, grid: GridSpec) -> Tensor:
 
     Args:
         codes: Whole numbers from 0 to below the codebook's size, (n, P, N): clips, frames, codes in raster order.
-        grid: What a latent frame looks like.
+        grid: Grid of a latent frame.
 
     Returns:
         int64, (n, P, N); a copy.
@@ -210,7 +210,7 @@ def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_st
     single = () if is_discrete else (spec.n,)
     unit = single if spec.repeat == 1 else (spec.repeat, *single)
     for lead in [shape, *([shape[:1]] if is_step else []), shape[1:], ()]:
-        if array.shape == lead + single and unit != single:  # one action stands for all that stay together
+        if array.shape == lead + single and unit != single:  # one action is repeated for all steps of a frame
             array = np.broadcast_to(np.expand_dims(array, len(lead)), lead + unit)
         if array.shape == lead + unit:
             per_stream = is_step and lead == shape[:1]
@@ -226,7 +226,7 @@ def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_st
 
 
 def _within_reach(array: np.ndarray, spec: ActionSpec) -> np.ndarray:
-    """Bring vectors that are far outside the world's range to what it takes, and say so once: a game goes on."""
+    """Clip vectors that are far outside the world's range, with one warning; the session continues."""
     if (limits := clip_range(spec)) is None:
         return array
     least, greatest = (np.array(limit, np.float32) for limit in limits)

@@ -2,7 +2,7 @@
 
 Side by side, both start from the same frames and take the same actions; nothing else is passed between them. The
 environment is played for as many frames as the world's context, and the world starts from these. Each frame is the
-world's picture with the environment's to its right, and comes with the PSNR of the two.
+world's picture with the environment's to its right, together with the PSNR of the two.
 
 An environment can neither be forked nor rewound.
 

@@ -26,13 +26,13 @@ INFO_FILE = "dataset.json"
 
 
 def episode_to_json(episode: Episode) -> dict[str, object]:
-    """Return the facts of an episode as JSON values; what has no class can be read by versions without classes."""
+    """Return the facts of an episode as JSON values; without a class, older versions can read them."""
     values = to_json(replace(episode, arrays=None))
     return {k: v for k, v in values.items() if k != "arrays" and (k != "class_id" or v >= 0)}
 
 
 def write_info(folder: Path, info: DataInfo, episodes: Sequence[Episode]) -> None:
-    """Write ``dataset.json`` atomically; call it as often as you like."""
+    """Write ``dataset.json`` atomically; may be called repeatedly."""
     common = {k: v for k, v in to_json(info).items() if k != "classes" or v}
     write_json(folder / INFO_FILE, {**common, "episodes": [episode_to_json(e) for e in episodes]})
 

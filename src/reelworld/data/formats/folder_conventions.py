@@ -18,8 +18,8 @@ SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "
 def split_folders(files: Iterable[str]) -> dict[str, str]:
     """Find the split that the outermost folder of each file names.
 
-    Folders count as splits when every file is in one, or when there are at least two kinds: a lone folder
-    "train" among others may well hold films of trains.
+    Folders are splits if every file is in one, or if there are at least two kinds: a single folder "train" among
+    others may be a class of videos of trains.
 
     Args:
         files: Paths relative to the folder that was opened, with slashes.
@@ -35,9 +35,9 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
 def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """Find the class that the folder of each file names.
 
-    Folders are classes when every file is exactly one folder deep, below the root or below its split's folder,
-    there are at least two of them, and not each holds a single file (those are recordings with a folder of their
-    own). A class has the same number in every split, also where a split lacks another class.
+    Folders are classes if every file is exactly one folder deep, below the root or below its split's folder, there are
+    at least two of them, and not each has a single file (one folder per recording). A class has the same number in
+    every split, also if a split lacks another class.
 
     Args:
         splits: What ``split_folders`` returned.
@@ -57,8 +57,8 @@ def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str,
 def allowed_splits(named: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the splits each recording may be put into.
 
-    What is named val or test is that. The rest is divided among train and the splits that no name claims: with a
-    test folder val comes out of train/, with val/ and test/ all of train/ is train.
+    Files named val or test belong to that split. The rest is divided among train and the splits that are not named.
+    With a test folder, val is taken from train/; with val/ and test/, all of train/ is train.
 
     Args:
         named: Per recording the split that its folder or file names, "" for none.

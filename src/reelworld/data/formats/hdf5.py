@@ -3,8 +3,8 @@
 ``train_data`` uint8 (N, H, W, 3) holds the frames of all videos one after the other, ``train_idx`` (n,) the first
 frame of each; a video ends where the next one begins. ``test_data`` and ``test_idx`` are the test split.
 ``train_actions`` and ``test_actions`` (N, ...) are optional. Only the frames of a window are read, also of chunked and
-compressed datasets. Frames are resized when they are read, not into the cache: a file of any length opens at once and
-needs no second copy. For long trainings, store the file at the size of the training.
+compressed datasets. Frames are resized on reading, not into the cache: a file of any length opens at once, without a
+second copy. For long trainings, store the file at the training's frame size.
 Source: VideoGPT, data preparation. There, one window is drawn per video and never its last one, and a video of
 exactly the window's length is an error; here every video is an episode and every window of it counts.
 
@@ -155,7 +155,7 @@ def read(request: FileRequest) -> Contents:
 
 
 def _notes(name: str, splits: Sequence[Split], options: ReadOptions) -> list[str]:
-    """List what was assumed about a file, and what is unusual in it."""
+    """List the assumptions about a file, and its unusual properties."""
     notes = []
     if splits[0].has_actions and options.action_shift is None:
         notes.append(UNDOCUMENTED.format("HDF5"))
@@ -328,7 +328,7 @@ class _Frames:
 class _Flat:
     """A contiguous dataset, read from its place in the file.
 
-    Not mapped: touching a page of a map also reads those around it, which for a look at every video is the file.
+    Not mapped: reading a page of a map also reads its neighbours; a scan of all videos would read the whole file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], offset: int) -> None:

@@ -1,6 +1,6 @@
 """Any .npz with frames and actions, converted to our layout and alignment.
 
-Known by their keys: robot pushing samples (``image``, ``action``), dm_env style replays such as Meta-World
+Recognized by their keys: robot pushing samples (``image``, ``action``), dm_env style replays such as Meta-World
 demonstrations (``observation`` stacks channel-first, ``action``, ``reward``, ``discount``; each row led to its
 frame), video alone (``image``). Anything else is mapped with ``ReadOptions``.
 """

@@ -1,4 +1,4 @@
-"""Contract of a format's reader: one file in, its episodes and their common facts out."""
+"""Interface of a format's reader: one file in, its episodes and their common facts out."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def find_files(path: Path, endings: Sequence[str]) -> list[Path]:
 
 
 def requests(paths: Sequence[Path], root: Path, options: ReadOptions) -> list[FileRequest]:
-    """Build the requests for files of one folder, which share their pools of open files."""
+    """Build the requests for files of one folder, with common pools of open files."""
     maps, tables = FilePool(MAX_MAPPED), FilePool(MAX_TABLES)
     return [FileRequest(path=p, root=root, options=options, maps=maps, tables=tables) for p in paths]
 

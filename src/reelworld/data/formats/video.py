@@ -26,12 +26,12 @@ from reelworld.types import ActionSpec, UserError
 
 ENDINGS = tuple(CONTAINERS)
 EVEN = 0.25
-"""A frame rate is constant when no frame is further than this share of a frame from its place."""
+"""A frame rate is constant if no frame is further than this fraction of a frame from its regular time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Decoded frame on show at each tick of a constant rate."""
+    """Displayed frame at each tick of a constant rate."""
 
     fps: float
     picks: np.ndarray
@@ -45,10 +45,10 @@ def make_timeline(times: np.ndarray, fps: float, named_fps: float) -> Timeline:
     Args:
         times: Seconds at which each decoded frame appears, float64 (D,), rising.
         fps: Rate to resample to; 0 keeps the file's.
-        named_fps: The rate the file names; used when the times say nothing.
+        named_fps: Rate in the file's header; used if there are no times.
 
     Returns:
-        Every frame once when the file's rate is constant and asked for; else the frame on show at each tick.
+        Every frame once if the file's rate is constant and requested; else the frame displayed at each tick.
     """
     n = len(times)
     if n < 2 or times[-1] <= times[0]:

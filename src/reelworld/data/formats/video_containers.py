@@ -1,7 +1,7 @@
-"""Video containers by the ending of their file, and whether a file is all there.
+"""Video containers by file ending, and detection of truncated files.
 
-Decoders are made to show as much as possible of a damaged file and often end without a word where the file does.
-All five containers say how long they are, so a cut is seen in a few bytes.
+Decoders output as much as possible of a damaged file, and often stop without an error at its end. All five containers
+store their length, so truncation is detected from a few bytes.
 """
 
 from __future__ import annotations
@@ -69,6 +69,6 @@ CONTAINERS: dict[str, tuple[str, Callable[[BinaryIO, int], bool]]] = {
 
 
 def is_cut(path: Path) -> bool:
-    """Return True for a video file that ends before its container says so."""
+    """Return True for a video file that is shorter than the length in its container."""
     with path.open("rb") as file:
         return CONTAINERS[path.suffix.lower()][1](file, path.stat().st_size)

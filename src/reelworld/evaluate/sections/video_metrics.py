@@ -244,7 +244,7 @@ def published_numbers(
 
 
 def measure_fvd(evaluation: Evaluation) -> Iterator[Item]:
-    """Compare features of clips, beside those of training clips and of the last frame repeated."""
+    """Compare features of clips, with training clips and the repeated last frame as baselines."""
     make = evaluation.build(TEXTS, evaluation.starts.clip)
     if evaluation.detect is None:
         yield make.build("fvd_missing", NOTHING, "distance", 0, "clips", n_clips=0)
