@@ -1,4 +1,4 @@
-"""Typed configs as JSON: the way there and back, and one line for whatever a file may hold instead."""
+"""Typed configs as JSON: round trips, and one-line errors for invalid files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom, and what must stay light to import."""
+"""Import rules of the rooms, and modules that must import quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Written media are read back with PyAV, Pillow and numpy and compared with what went in."""
+"""Written media are read back with PyAV, Pillow and numpy and compared with the input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structure of the code: the measures of benchmarks/structure.py hold what has been reached.
+"""Structure of the code: the measures of benchmarks/structure.py do not get worse.
 
 `python benchmarks/structure.py MEASURE` lists the places that a measure counts.
 """

@@ -57,7 +57,7 @@ def atomic_write(path: Path, *, sync: bool = True) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Create a folder that takes the place of ``path``, as a whole, when the block ends without an error.
+    """Create a folder that replaces ``path``, as a whole, when the block ends without an error.
 
     Yields:
         The folder to write into, an empty one beside ``path``. Its files may be written without syncing.
@@ -104,7 +104,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray], *, sync: bool = True
     Args:
         path: An existing file is replaced only when the new one is complete.
         arrays: Name -> array; a memory map is streamed, not loaded.
-        sync: Whether to wait until the disk has the bytes (see ``atomic_write``).
+        sync: Wait until the bytes are on the disk (see ``atomic_write``).
     """
     with atomic_write(path, sync=sync) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():

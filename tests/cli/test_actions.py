@@ -1,4 +1,4 @@
-"""``reelworld actions``: the table of a game that is known, what it prints and keeps, and what it refuses."""
+"""``reelworld actions``: the map of a known game, its output and files, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mistakes people make: each gives one line that says what to do, exit code 2, and changes no file."""
+"""User errors: each gives one line with a remedy, exit code 2, and changes no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reelworld generate`` over worlds that code whole clips: what it begins with, what it writes, what it refuses."""
+"""``reelworld generate`` with clip models: contexts, outputs, refusals."""
 
 from __future__ import annotations
 

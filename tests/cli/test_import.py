@@ -1,4 +1,4 @@
-"""`reelworld import`: what it prints and writes, and that mistakes are one line and leave every file as it was."""
+"""`reelworld import`: output and files; user errors are one line and change no file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``reelworld play`` as a person starts and ends it."""
+"""``reelworld play``: start and end as a user does."""
 
 from __future__ import annotations
 

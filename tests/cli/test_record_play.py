@@ -1,4 +1,4 @@
-"""``reelworld record --play``: a person plays the real game, and what they play is a data set."""
+"""``reelworld record --play``: a user plays the real game, and the episodes become a data set."""
 
 from __future__ import annotations
 

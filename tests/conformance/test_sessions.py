@@ -1,4 +1,4 @@
-"""What every recipe's sessions promise: exact caches, exact batches, exact copies, and no look ahead."""
+"""Requirements of the sessions of every system: exact caches, batches and copies, and causality."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every system promises: its table entry, its config, its presets, its world on disk."""
+"""Requirements of every system: table entry, config, presets, world on disk."""
 
 from __future__ import annotations
 

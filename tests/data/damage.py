@@ -1,4 +1,4 @@
-"""Files that are cut short or hit by wrong bytes: whoever reads them says so in one line that names the file."""
+"""Truncated and corrupted files: errors are one line with the name of the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changed clips: every frame in the same way, each clip in its own, the same in every run."""
+"""Augmented clips: equal for all frames of a clip, different per clip, reproducible."""
 
 from __future__ import annotations
 

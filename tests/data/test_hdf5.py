@@ -1,4 +1,4 @@
-"""HDF5 files of many videos: what is read is what h5py reads, window by window, and nothing else is."""
+"""HDF5 files of many videos: windows equal those of h5py, and no other frames are read."""
 
 from __future__ import annotations
 

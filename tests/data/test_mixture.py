@@ -1,4 +1,4 @@
-"""Several data sets as one: whose windows are drawn how often, what they hold, and which go together."""
+"""Mixtures of data sets: sampling fractions, contents, and compatibility."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo's frame: its stages in order, what they leave, and that a second run only looks."""
+"""Demo: its stages in order, their outputs, and a second run that skips all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial, word for word: its game is saved, its commands run, shorter; a client plays for a person."""
+"""The tutorial's game and commands, shortened; a client plays in place of a user."""
 
 from __future__ import annotations
 

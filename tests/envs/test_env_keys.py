@@ -1,4 +1,4 @@
-"""Keys that an environment brings, in gymnasium's own form: what pygame calls a key, the page calls by its code."""
+"""Keys of an environment in gymnasium's form: pygame's codes become the browser's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent is found by its moves, and counted cell by cell."""
+"""Agent detection by its moves, and accuracy of its cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings are opened as the world saw them in training, and read once."""
+"""Recordings are opened in the world's training format, and read once."""
 
 from __future__ import annotations
 

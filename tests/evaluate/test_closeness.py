@@ -1,4 +1,4 @@
-"""Both protocols on clips small enough to count by loops, and that published numbers stand only beside their like."""
+"""Video metrics: both protocols on clips small enough for loops, and conditions for published numbers."""
 
 from __future__ import annotations
 

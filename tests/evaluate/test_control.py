@@ -1,4 +1,4 @@
-"""What wrong actions cost: worlds that listen, worlds that do not, and too few clips."""
+"""Controllability: worlds that follow actions, worlds that do not, and too few clips."""
 
 from __future__ import annotations
 

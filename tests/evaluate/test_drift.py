@@ -1,4 +1,4 @@
-"""Blocks of long runs: by hand, and videos that must not pass for the game."""
+"""Stability of long rollouts: block statistics by hand, and videos that must fail."""
 
 from __future__ import annotations
 

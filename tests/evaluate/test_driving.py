@@ -1,4 +1,4 @@
-"""A driver who sees pixels only: in the game, in a world that is the game, and in worlds that fail in known ways."""
+"""Closed-loop driving on pixels: in the game, in a perfect world, and in worlds with known failures."""
 
 from __future__ import annotations
 

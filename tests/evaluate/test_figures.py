@@ -1,4 +1,4 @@
-"""Values and intervals against formulas written out here."""
+"""Metrics and intervals against explicit formulas."""
 
 from __future__ import annotations
 

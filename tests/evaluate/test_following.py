@@ -1,4 +1,4 @@
-"""Reading actions off frames: worlds that do what they are told, others, and what is kept."""
+"""Action recovery: worlds that follow their actions, others, and the cache of the model."""
 
 from __future__ import annotations
 

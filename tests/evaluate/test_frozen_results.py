@@ -1,4 +1,4 @@
-"""Frozen figures: small evaluations of both shipped worlds and of a tiny world of each system measure what they did.
+"""Frozen metrics: small evaluations of both shipped worlds and of a tiny world of each system are unchanged.
 
 ``python -m tests.evaluate.test_frozen_results [CASE ...]`` writes cases anew: only a change that is meant to change
 figures may do so, and its commit says why.

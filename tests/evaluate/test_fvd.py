@@ -1,4 +1,4 @@
-"""The distance against what algebra says, and a network in the published calling format with random weights."""
+"""Frechet video distance against algebra, and a network in the published calling format with random weights."""
 
 from __future__ import annotations
 

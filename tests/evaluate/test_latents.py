@@ -1,4 +1,4 @@
-"""Latent actions beside recorded ones: tables with known answers, and codes that know all, something or nothing."""
+"""Latent-action metrics: tables with known results, and codes with full, partial and no information."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events and carried-key tests read off frames, against the simulator's own state."""
+"""Events and carried-key tests on frames, against the simulator's own state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds without actions, and worlds that code whole clips: which sections they get, and what these say."""
+"""Worlds without actions, and worlds that encode whole clips: their sections and metrics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Expected rewards and ends against numbers worked out by hand."""
+"""Expected rewards and terminations against numbers computed by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds whose scores are known beforehand: perfect, copying, acting late, random."""
+"""Worlds with known scores: perfect, copying, delayed, random."""
 
 from __future__ import annotations
 

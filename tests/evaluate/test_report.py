@@ -1,4 +1,4 @@
-"""The page holds every number it should, asks nothing of the network, and its charts are where the data are."""
+"""Report page: complete numbers, no network access, charts at the positions of the data."""
 
 from __future__ import annotations
 

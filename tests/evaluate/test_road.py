@@ -1,4 +1,4 @@
-"""The road in a picture: pieces counted by flooding, and columns by hand."""
+"""Road detection: connected pieces by flood fill, and columns by hand."""
 
 from __future__ import annotations
 

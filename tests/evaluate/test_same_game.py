@@ -1,4 +1,4 @@
-"""Recordings of another game, where sizes and actions agree."""
+"""Domain check: recordings of another game with equal sizes and actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several futures of a start, against loops over pairs, and worlds whose answers are known beforehand."""
+"""Several futures of a start, against loops over pairs, and worlds with known results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The live game beside worlds whose closeness to it is known."""
+"""Simulator comparison, with worlds of known error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grid game of toy.py without anybody who says what is done: worlds that draw futures, and code whole clips.
+"""The grid game of toy.py without actions: worlds that sample futures, and worlds that encode whole clips.
 
 Eight frames are coded together, two to a latent frame: a code is the tile of the first frame times 8 plus that of the
 second, at one place of the board.

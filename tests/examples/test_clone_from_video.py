@@ -1,4 +1,4 @@
-"""The example runs from its first line to its last, and measures what it says."""
+"""The example runs from start to end, and its results are measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A game that counts, and a model that reads what was done in it.
+"""A counting game, and a model that reads its actions.
 
 The picture is one grey level out of eight. Action 1 goes one up, 2 one down, 3 three up (around the end); 0 and 4 do
 nothing, and neither does 1 at a wall above level 5. The model's codes are 1, 0 and 2 for these, 3 where nothing moves.

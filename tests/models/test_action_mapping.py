@@ -1,4 +1,4 @@
-"""The map between latent and real actions: known tables, both kinds of action, what no label shows."""
+"""Map between latent and real actions: known tables, both kinds of action, unlabelled actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Merging codes that do the same."""
+"""Merging of codes with the same effect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds whose first frames are the context of all others: windows, one reading, forks, scores."""
+"""Context models: windows, a single prefill, forks, scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Worlds that go towards a goal: its picture is the first context frame of every window."""
+"""Goal-conditioned worlds: the goal picture is the first context frame of every window."""
 
 from __future__ import annotations
 

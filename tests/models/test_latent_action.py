@@ -1,4 +1,4 @@
-"""Latent action models: who sees what, and whether they find the actions of a small game."""
+"""Latent action models: causality, and recovery of the actions of a small game."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each process of a data-parallel training does in test_quantize_ranks.py; alone, the same with all rows."""
+"""One process of a data-parallel training in test_quantize_distributed.py; alone, the same with all rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Codebooks that learn: metrics, moving averages in every setting, gradients, renewal."""
+"""Learned codebooks: metrics, moving averages in every setting, gradients, dead-code reset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled C runs, and where it cannot be had, callers are told so."""
+"""Compilation of C code, and the fallback without a compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams that have come differently far: each sees its own past, as if it were alone."""
+"""KV caches: streams of different lengths, each equal to a run of its own."""
 
 from __future__ import annotations
 

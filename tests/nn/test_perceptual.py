@@ -1,4 +1,4 @@
-"""How different pictures look: LPIPS against plain arithmetic, its weights from a file, and what stands in for it."""
+"""Perceptual distance: LPIPS against plain arithmetic, its weights from a file, and the substitute."""
 
 from __future__ import annotations
 

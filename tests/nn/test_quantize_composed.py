@@ -1,4 +1,4 @@
-"""Quantizers put together: side by side, one after the other, behind projections, channels first."""
+"""Composed quantizers: product, residual, projected, channels first."""
 
 from __future__ import annotations
 

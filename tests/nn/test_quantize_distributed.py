@@ -1,4 +1,4 @@
-"""Two gloo processes with half of the rows each learn what one process with all rows learns."""
+"""Data-parallel quantizers: two gloo processes with half of the rows each equal one process with all rows."""
 
 from __future__ import annotations
 

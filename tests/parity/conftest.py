@@ -1,4 +1,4 @@
-"""Tests of what a set of reference numbers does not hold are no tests of that set: they are left out, not skipped."""
+"""Deselect tests of reference numbers that a set does not contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where reference numbers lie: one folder per family below ``REELWORLD_GOLDEN``.
+"""Location of reference numbers: one folder per family below ``REELWORLD_GOLDEN``.
 
 What a set lacks makes no test, and what no test knows is named when the tests have run; an absent folder skips its
 tests, an empty one fails them.

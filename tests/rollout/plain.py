@@ -1,4 +1,4 @@
-"""What a world that codes whole clips must show, by a program without windows' states, phases, batches or caches."""
+"""Reference results of clip models, computed without window states, batches or caches."""
 
 from __future__ import annotations
 

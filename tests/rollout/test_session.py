@@ -1,4 +1,4 @@
-"""What a session accepts, refuses and costs; how it behaves is in tests/contract."""
+"""Sessions: accepted and refused inputs, and costs; behaviour is tested in tests/conformance."""
 
 from __future__ import annotations
 

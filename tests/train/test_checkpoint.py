@@ -1,4 +1,4 @@
-"""Checkpoints and the run's folder: complete or absent, refused with one line, never in two hands."""
+"""Checkpoints and the run's folder: atomic, refused with one line, locked by one process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees, and the mirrors of the log."""
+"""Console progress, and the mirrors of the log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""kill -9 at any moment, also inside a save: nothing is corrupt, the end is the same to the last bit."""
+"""kill -9 at any moment, also during a save: nothing is corrupt, and the final weights are bit-identical."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny part that learns, its batches, and a run of two stages; for the tests of the loop around them."""
+"""A tiny trainable part, its batches, and a run of two stages; for the tests of the training loop."""
 
 from __future__ import annotations
 

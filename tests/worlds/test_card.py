@@ -1,4 +1,4 @@
-"""What a world's card tells, and how long the film on it is."""
+"""Contents of a world's card, and the length of its preview."""
 
 from __future__ import annotations
 

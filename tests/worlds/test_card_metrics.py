@@ -1,4 +1,4 @@
-"""Where worlds lie, what is written on them of how good they are, and copies made to be shared."""
+"""Locations of worlds, metrics on their cards, and copies for sharing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of others: what they hold comes out exactly, and nothing they name or call ever runs."""
+"""External checkpoints: exact contents, and no execution of named or called code."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ def recorded_simulator(info: DataInfo) -> Simulator:
 
 
 def _name(config: RecordConfig, index: int) -> str:
-    """Return the source id of an episode: environment and seed. Recordings share ids only for shared seeds."""
+    """Return the source id of an episode: environment and seed. Recordings have common ids only for common seeds."""
     env = re.sub(r"[^a-z0-9]+", "-", config.simulator.env_id.lower()).strip("-")
     return f"{env}-{config.seed + index:08d}"
 

@@ -61,7 +61,7 @@ class Metric:
     trials: str
     """Kind of the trials: frames, tiles, events, ..."""
     n_clips: int
-    """Independent clips behind the number."""
+    """Number of independent clips."""
     better: Better
     description: str
     baselines: Mapping[str, float] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Series:
     """Interval of the first line."""
     high: tuple[float, ...] = ()
     n: tuple[int, ...] = ()
-    """Trials behind each x."""
+    """Trials per x."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 A window has room for a fixed number of frames. When it is full, its last frames begin the next one: they are encoded
 again from their pixels, the first of them as the context. In models with a goal, the goal picture is the first context
-frame of every window; lengths in this file do not count it unless they say so.
+frame of every window; lengths in this file do not count it unless noted.
 
 Source: Wu et al. 2024, iVideoGPT (arXiv:2405.15223), section 3.1 and, for goals, appendix A.2. Differs: a full window
 goes on, with the same goal.

@@ -56,7 +56,7 @@ class Tokenizer(Part):
 
 
 class StatefulTokenizer(Tokenizer, Generic[S]):
-    """A tokenizer whose decoder sees earlier frames: frame after frame it decodes with a state."""
+    """Tokenizer whose decoder depends on earlier frames: it decodes frame by frame with a state."""
 
     @abstractmethod
     def init_state(self, codes: Codes) -> S:
@@ -99,7 +99,7 @@ class DynamicsConfig(Protocol):
 
 
 class DynamicsState(Protocol):
-    """Fields that the state of every dynamics has, beside its caches."""
+    """Fields that the state of every dynamics has, in addition to its caches."""
 
     reward: Tensor
     """Expected reward of the last step, (B,)."""
@@ -125,7 +125,7 @@ class Dynamics(Part, Generic[S]):
 
     @abstractmethod
     def score(self, codes: Codes, conditions: Conditions) -> StepScores:
-        """Score every frame behind the context, from the true past."""
+        """Score every frame after the context, from the true past."""
 
 
 class WindowConfig(DynamicsConfig, Protocol):
@@ -164,7 +164,7 @@ class WindowDynamics(Dynamics[S]):
 
     @abstractmethod
     def full(self, state: S) -> Tensor:
-        """Return the indices of the streams whose window has no room for another frame, int64 (k,)."""
+        """Return the indices of the streams whose window is full, int64 (k,)."""
 
 
 class ClipPrior(Part, Generic[C]):

@@ -26,7 +26,7 @@ class Mask(Protocol):
         ...
 
     def is_triangle(self, q: Tensor, k: Tensor) -> bool:
-        """Return whether query i sees exactly the keys up to i, for which kernels need no mask."""
+        """Return True if query i attends to exactly the keys up to i; kernels then need no mask."""
         ...
 
 
@@ -39,7 +39,7 @@ class FrameMask:
     k_positions: Tensor
     """Frame number of each key, int64, (K,) or (B / G, K); negative marks an empty cache slot."""
     lag_bias: Tensor
-    """Added to the scores, (H, window); a query sees keys of lag 0 <= q - k < window."""
+    """Bias added to the scores, (H, window); a query attends to keys of lag 0 <= q - k < window."""
     drafts: tuple[Tensor, Tensor] | None = None
     """As in ``WindowMask``."""
     group: int = 1
@@ -69,7 +69,7 @@ class WindowMask:
     k_positions: Tensor
     """Frame number of each key, int64, (K,) or (B / G, K); negative marks an empty cache slot."""
     window: int
-    """A query sees keys of lag 0 <= q - k < window."""
+    """A query attends to keys of lag 0 <= q - k < window."""
     drafts: tuple[Tensor, Tensor] | None = None
     """Drafts among queries and keys, bool (Q,) and (K,). A draft has the number of a settled frame: it sees itself and
     settled frames before it, and nothing else sees it. None: there are none, or they come last."""
@@ -106,7 +106,7 @@ def _beyond(lags: Tensor, k_positions: Tensor, window: int, drafts: tuple[Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class CausalMask:
-    """Causal by token: query i is token ``first + i``, key j is token j, and a query sees the keys up to itself."""
+    """Causal by token: query i is token ``first + i``, key j is token j; a query attends to the keys up to itself."""
 
     first: int = 0
     """Number of tokens before the first query."""
@@ -126,7 +126,7 @@ class CausalMask:
 
 @dataclass(frozen=True, kw_only=True)
 class PositionMask:
-    """Causal by token, for rows of different lengths: key j is token j, and a query sees up to its own position."""
+    """Causal by token, for rows of different lengths: key j is token j; a query attends up to its own position."""
 
     positions: Tensor
     """Number of each query's token, int64, (B, Q)."""
@@ -145,7 +145,7 @@ class BlockMask:
     """Causal by token, and only between blocks of tokens that a layout connects; built once for a stack of layers."""
 
     layout: Tensor
-    """bool, (S, S): whether queries in block i may see keys in block j."""
+    """bool, (S, S): True if queries in block i may attend to keys in block j."""
     block: int
     """Tokens per block."""
     queries: int
@@ -178,7 +178,7 @@ def attention(
         q: Queries, (B, H, Q, D).
         k: Keys, (B, H, K, D).
         v: Values, (B, H, K, E).
-        mask: Visible keys; None lets every query see every key.
+        mask: Visible keys; None: every query attends to every key.
         dropout: Probability that a weight is dropped; 0 outside training.
         scale: Of the scores; None is D ** -0.5.
 

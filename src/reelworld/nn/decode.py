@@ -55,7 +55,7 @@ def compile_c(source: Path, *flags: str) -> ctypes.CDLL | None:
 
     Args:
         source: The file.
-        flags: For the compiler, beside ours.
+        flags: Additional compiler flags.
 
     Returns:
         The library; None if that does not work here.
@@ -162,7 +162,7 @@ def as_prefix(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shared_prefix_attention(q: Tensor, prefix: tuple[Tensor, Tensor], k: Tensor, v: Tensor) -> Tensor:
-    """Attend to a prefix that all rows share, which is read once, and to each row's own tokens.
+    """Attend to a prefix common to all rows, which is read once, and to each row's own tokens.
 
     Args:
         q: One query per row, (B, H, 1, D).

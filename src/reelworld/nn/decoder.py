@@ -85,7 +85,7 @@ class SelfAttention(nn.Module):
             x: (..., L, D).
             mask: Visible tokens; None for all.
             layer: Number of this layer in the cache.
-            cache: Of the tokens before, which are seen too; these are appended.
+            cache: Cache of the previous tokens, which are attended to; these tokens are appended.
             positions: Rotary positions; None for none.
 
         Returns:
@@ -102,7 +102,7 @@ class SelfAttention(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention to features of another width; every query sees all of them."""
+    """Multi-head cross attention to features of another width, without a mask."""
 
     def __init__(self, width: int, features: int, heads: int, n_layers: int = 1) -> None:
         """Make the layer.

@@ -68,7 +68,7 @@ class KVCache(Streams):
         return (self.lengths[:, None] + torch.arange(n_tokens)).to(self.keys.device)
 
     def mask(self, n_tokens: int) -> Mask | None:
-        """Make the mask of the next tokens: each sees all before it, and itself."""
+        """Make the causal mask of the next tokens."""
         if not self._is_level:
             return PositionMask(positions=self.positions(n_tokens))
         return None if n_tokens == 1 else CausalMask(first=self.longest)

@@ -52,7 +52,7 @@ class Rotary(nn.Module):
 
         Args:
             width: E, even.
-            distance: Positions between the farthest two that see each other.
+            distance: Largest distance between two positions that attend to each other.
         """
         super().__init__()
         if width % 2:

@@ -190,7 +190,7 @@ class Heads(nn.Module):
 
 
 class SpaceAttention(nn.Module):
-    """Each token sees all tokens of its frame."""
+    """Attention in space: each token attends to all tokens of its frame."""
 
     def __init__(self, config: STConfig) -> None:
         super().__init__()
@@ -207,7 +207,7 @@ class SpaceAttention(nn.Module):
 
 
 class TimeAttention(nn.Module):
-    """Each token sees those at its place in its own and earlier frames."""
+    """Attention in time: each token attends to its position in its own and earlier frames."""
 
     def __init__(self, config: STConfig) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class TimeAttention(nn.Module):
         self.sense = _time_positions(config)
 
     def forward(self, x_BTSD: Tensor, seen: WindowMask) -> tuple[Tensor, Tensor, Tensor]:
-        """Mix each place over the frames that are given; also return keys and values, (B * S, H, T, E)."""
+        """Mix each position over the given frames; also return keys and values, (B * S, H, T, E)."""
         q, k, v = self._project(x_BTSD, seen.q_positions)
         return self._merge(x_BTSD, self.heads.mix(q, k, v, self._sense.mask(seen))), k, v
 

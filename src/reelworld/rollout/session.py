@@ -1,7 +1,7 @@
 """Session: a model and the state of n streams. Reset with context frames, then one action in, one frame out.
 
 One stream and a batch of streams are the same code. Every stream has its own random generator, so its frames do not
-depend on how many others are stepped beside it.
+depend on the number of other streams in the batch.
 
 Shapes: n streams, T frames, H W pixel rows and columns, A action width, N tokens per frame
 """
@@ -88,7 +88,7 @@ class Session:
         self.seed(seed)
 
     def seed(self, seed: int | None) -> None:
-        """Start the streams' generators anew; None draws a fresh seed."""
+        """Reseed the streams' generators; None draws a fresh seed."""
         self._generators = stream_generators(self.n, seed)
 
     # ------------------------------------------------------------------ reset and step
@@ -103,7 +103,7 @@ class Session:
         class_id: ClassId = None,
         goal: np.ndarray | None = None,
     ) -> StepResult:
-        """Begin anew.
+        """Reset streams.
 
         Args:
             context_frames: uint8, (n, T, H, W, 3) or (T, H, W, 3) for all streams. None begins with a start clip
@@ -111,8 +111,8 @@ class Session:
                 T is 0, or when they have no start clips.
             context_actions: Actions between the context frames, (n, T - 1, ...) or (T - 1, ...), per stream name or
                 bare when the world has one action stream. None uses null actions.
-            seed: Starts the generators anew before anything is drawn.
-            streams: Which streams begin anew, each once; None means all. Frames and actions are then given for
+            seed: Reseeds the generators before anything is drawn.
+            streams: Streams to reset, each once; None means all. Frames and actions are then given for
                 these only, in this order.
             class_id: One number for all streams or one per stream, for worlds with classes. None takes the class of
                 the start clip; without any frames, one is drawn.

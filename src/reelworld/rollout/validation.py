@@ -166,7 +166,7 @@ def describe_classes(classes: Sequence[str], most: int = 12) -> str:
 def action_tensors(
     specs: Mapping[str, ActionSpec], given: Action, shape: tuple[int, int], is_step: bool = False
 ) -> dict[str, Tensor]:
-    """Check the actions of all streams of actions; ``action_tensor`` says what each may be.
+    """Check the actions of all streams of actions; see ``action_tensor``.
 
     Raises:
         UserError: If a stream is unknown, several need names, or an action does not fit.
@@ -185,7 +185,7 @@ def action_tensors(
 
 
 def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_step: bool) -> Tensor:
-    """Check one stream's actions and give them the shape a model wants.
+    """Check one stream's actions and convert them to the model's shape.
 
     Args:
         spec: The stream.
@@ -239,7 +239,7 @@ def _within_reach(array: np.ndarray, spec: ActionSpec) -> np.ndarray:
 
 @lru_cache
 def _warn_far(dimension: int, low: float, high: float, least: float, greatest: float) -> None:
-    """Say that actions are far outside their range, once for each."""
+    """Warn about actions far outside their range, once for each."""
     log.warning(
         "actions far outside the range of this world (%.4g to %.4g in dimension %d) are cut to %.4g to %.4g.",
         *(low, high, dimension, least, greatest),

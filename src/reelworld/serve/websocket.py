@@ -26,7 +26,7 @@ M = TypeVar("M")
 
 
 async def play(socket: WebSocket, pool: WorldPool) -> None:
-    """Let a client play the world that it names, if there is a place for it."""
+    """Serve a client the requested world, if the number of players permits."""
     async with contextlib.AsyncExitStack() as stack:
         try:
             loaded = await stack.enter_async_context(pool.open(socket.query_params))

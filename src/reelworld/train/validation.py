@@ -1,4 +1,4 @@
-"""Small numbers on the validation split while a world trains; the full protocol is in protocol.py.
+"""Validation metrics during training; the full protocol is in ``evaluate``.
 
 Shapes: B clips, T frames, N tokens per frame
 """
@@ -54,8 +54,8 @@ def tokenizer_check(tokenizer: Tokenizer, dataset: Dataset, n_frames: int = 128)
 def dynamics_check(dynamics: AnyDynamics, windows: ClipIndex, n_clips: int = 64) -> Callable[[], dict[str, float]]:
     """Prepare a check of one-pass prediction on validation clips of codes.
 
-    ``val_exact`` is the share of next frames whose likeliest codes are all right, ``val_exact_copy`` the share
-    that a copy of the current frame gets right, ``val_nats`` the nats per frame.
+    ``val_exact`` is the fraction of next frames whose likeliest codes are all right, ``val_exact_copy`` that of a
+    copy of the current frame, ``val_nats`` the negative log-likelihood per frame in nats.
     """
     return _step_check(dynamics, lambda: some_clips(windows, n_clips))
 
@@ -63,7 +63,7 @@ def dynamics_check(dynamics: AnyDynamics, windows: ClipIndex, n_clips: int = 64)
 def coded_check(
     tokenizer: Tokenizer, dynamics: AnyDynamics, windows: ClipIndex, n_clips: int = 32
 ) -> Callable[[], dict[str, float]]:
-    """Prepare the same check on validation clips of pixels, which the tokenizer codes as it is then."""
+    """Prepare the same check on validation clips of pixels, encoded with the tokenizer's current weights."""
     batch = some_clips(windows, n_clips)
     return _step_check(dynamics, lambda: encode_batch(batch, tokenizer))
 
@@ -71,7 +71,7 @@ def coded_check(
 def loss_check(
     tokenizer: Tokenizer, module: Any, windows: ClipIndex, n_clips: int = 32
 ) -> Callable[[], dict[str, float]]:
-    """Prepare a check of what a module learns by, on validation clips of pixels that the tokenizer codes.
+    """Prepare a check of a module's training loss, on validation clips of pixels that the tokenizer encodes.
 
     Every term of its loss is reported as ``val_`` and the term's name, a mean in the unit of the term.
     """
@@ -124,10 +124,10 @@ def clip_check(tokenizer: Tokenizer, windows: ClipIndex, n_clips: int = 32) -> C
 def prior_check(
     tokenizer: Tokenizer, prior: AnyClipPrior, windows: ClipIndex, n_clips: int = 32
 ) -> Callable[[], dict[str, float]]:
-    """Prepare a check of the surprise at the codes of whole validation clips, in nats per code.
+    """Prepare a check of the negative log-likelihood of the codes of whole validation clips, in nats per code.
 
-    Beside it stand the nats under the shares of the codes in these very clips, and the share of codes that are those
-    of the latent frame before.
+    Baselines: the nats under the code frequencies of the same clips, and the fraction of codes equal to those of the
+    previous latent frame.
     """
     batch = some_clips(windows, n_clips)
 
@@ -150,9 +150,8 @@ def prior_check(
 def latent_check(model: LatentActionModel, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
     """Prepare a check of latent actions on validation clips.
 
-    ``val_codes_used`` and ``val_perplexity`` say how many codes carry something, ``val_gain`` how much better the next
-    frame is predicted than by a copy (dB), ``val_delta`` how much worse it is with codes of other clips (dB): 0 means
-    that the codes say nothing.
+    ``val_codes_used`` and ``val_perplexity`` measure the use of the codes. ``val_gain`` is the gain of predictions over
+    a copy of the frame (dB), ``val_delta`` their loss with codes of other clips (dB): at 0 codes have no effect.
     """
     batch = some_clips(windows, n_clips)
 

@@ -51,7 +51,7 @@ def with_latent_actions(world: World) -> World:
 
 
 def no_latent_actions(world: World) -> UserError:
-    """Return the error for worlds whose actions were not learned from video."""
+    """Return the error for worlds without latent actions."""
     kind = "takes the actions that were recorded" if world.spec.actions else "runs by itself"
     return UserError(
         f"{world.info.name} has no latent actions to map: it {kind}. Give a world that found its actions in video."

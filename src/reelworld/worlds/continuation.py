@@ -115,7 +115,7 @@ def choose_actions(
         clip: Its own actions are the recorded ones; they start over when they run out.
         wanted: Value of the flag: "recorded", "random", a list of ids, or a file.
         n_context: Frames before the first generated one.
-        n_steps: Actions wanted per stream.
+        n_steps: Number of actions per stream.
         seed: Of random actions.
 
     Returns:

@@ -140,7 +140,7 @@ def _read_safetensors(path: Path) -> ExternalCheckpoint:
 
 
 def _config_beside(path: Path) -> dict[str, object]:
-    """Read the hyper-parameters beside a file of weights."""
+    """Read the hyper-parameters of a file of weights, from its folder."""
     beside = path.with_name("config.json")
     if not beside.is_file():
         raise UserError(f"{path} has no config.json beside it; put the model's hyper-parameters there as JSON.")
@@ -295,7 +295,7 @@ class _Plain:
     done: dict[int, object] = field(default_factory=dict)
 
     def copy(self, value: object, where: str, depth: int = 0) -> object:
-        """Copy a value; ``where`` is its place, for errors."""
+        """Copy a value; ``where`` is its path, for errors."""
         if value is None or type(value) in (bool, int, float, complex, str):
             return value
         if isinstance(value, torch.dtype):

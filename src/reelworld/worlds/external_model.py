@@ -161,5 +161,5 @@ class ExternalModel:
 
 
 def _common_letters(a: str, b: str) -> int:
-    """Return the number of letters at their beginning that two names share."""
+    """Return the length of the common prefix of two names."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

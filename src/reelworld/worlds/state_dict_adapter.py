@@ -1,4 +1,4 @@
-"""Tables of tensor names: published names of a model's tensors beside ours, read in one direction for import.
+"""Tables of tensor names: published names of a model's tensors and ours, for import.
 
 A row gives a pattern of published names, a pattern of ours, and the views of our tensor that are the published ones, so
 that copying into them fills our model. In a pattern ``{i}`` (one letter) is a number and ``{rest}`` (a word) any text;

@@ -86,7 +86,7 @@ def write_world(
 
     Args:
         folder: Where to.
-        info: What world.json says, but for the parts.
+        info: Contents of world.json, without the parts.
         parts: Name -> module.
         contexts: Initial contexts.
         dtype: Type of floating weights; None keeps theirs.

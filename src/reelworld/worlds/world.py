@@ -149,7 +149,7 @@ class World:
             Future frames, uint8, (n, S, H, W, 3).
 
         Raises:
-            UserError: If the world cannot begin like this, or it is not said how many frames are wanted.
+            UserError: If the world cannot begin like this, or the number of frames is not given.
         """
         steps = self._steps(actions, n_frames)
         session = self.session(len(context), seed)

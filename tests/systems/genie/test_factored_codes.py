@@ -1,4 +1,4 @@
-"""Factored codes: digits against counting, surprise and draws against the joint distribution they stand for."""
+"""Factored codes: digits against counting, likelihood and draws against the joint distribution."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ST-ViViT: causal in time, decoded frame by frame as at once, learns what it is shown."""
+"""ST-ViViT: causality, frame-by-frame decoding equal to decoding all at once, training."""
 
 from __future__ import annotations
 

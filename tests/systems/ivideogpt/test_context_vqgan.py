@@ -1,4 +1,4 @@
-"""The conditional VQGAN: later frames know the context and nothing else, one at a time as all at once; it learns."""
+"""Context VQGAN: later frames depend on the context only; frame by frame equals all at once; training."""
 
 from __future__ import annotations
 

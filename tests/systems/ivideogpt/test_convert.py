@@ -1,4 +1,4 @@
-"""iVideoGPT's layout -> a world: every tensor is used, what is new is named, what does not fit is refused."""
+"""iVideoGPT's layout -> a world: all tensors are used, new parts are listed, mismatches are refused."""
 
 from __future__ import annotations
 

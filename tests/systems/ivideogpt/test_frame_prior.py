@@ -1,4 +1,4 @@
-"""Drafts: what they read, that they stay silent when asked to, that they learn, and what becomes of them in steps."""
+"""Frame prior: inputs, zero initialization, training, and use in steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a conditional VQGAN: which frames, looks, and the opponent from its step on."""
+"""GAN training of the context VQGAN: sampled frames, perceptual loss, and the discriminator from its first step on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe: published sizes, beginning with another world, and what is refused before anything is trained."""
+"""iVideoGPT: published sizes, fine-tuning another world, and configs refused before training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the recipe learns from: several data sets at once, changed clips, and where it stops before it begins."""
+"""Training data of iVideoGPT: mixtures, augmented clips, and early refusals."""
 
 from __future__ import annotations
 

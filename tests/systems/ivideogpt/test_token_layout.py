@@ -1,4 +1,4 @@
-"""Where tokens lie: against a plain list, and there and back."""
+"""Token layout: against a plain list, and round trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The slot transformer: actions, rewards, what may be drawn, what is learned."""
+"""iVideoGPT transformer: actions, rewards, sampled ids, losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a pocket config refuses before anything is built; what the flags say is in tests/cli/test_bad_input.py."""
+"""Pocket configs that are refused; their flags are tested in tests/cli/test_bad_input.py."""
 
 from __future__ import annotations
 

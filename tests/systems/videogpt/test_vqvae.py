@@ -1,4 +1,4 @@
-"""The 3D VQ-VAE: shapes for all strides, what depends on what, what is refused. Numbers: tests/parity."""
+"""3D VQ-VAE: shapes for all strides, dependencies, refusals. Numbers: tests/parity."""
 
 from __future__ import annotations
 

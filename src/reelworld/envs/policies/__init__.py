@@ -42,7 +42,8 @@ class Policy(Protocol):
 def parse_mixture(text: str) -> dict[str, float]:
     """Parse 'explorer:0.6,solver:0.2,my.module:function:0.2' into name -> probability of an episode.
 
-    A single name needs no share. A name is a key of ``POLICIES`` or 'module:function'. Shares are normalised to sum 1.
+    A single name needs no probability. A name is a key of ``POLICIES`` or 'module:function'. Probabilities are
+    normalised to sum 1.
     """
     shares: dict[str, float] = {}
     for entry in text.split(","):

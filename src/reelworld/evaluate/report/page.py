@@ -119,7 +119,7 @@ def _card(metric: Json) -> str:
 
 
 def _gauge(metric: Json) -> str:
-    """Draw a share as a bar from 0 to 100% with its interval and the baselines."""
+    """Draw a fraction as a bar from 0 to 100% with its interval and the baselines."""
     if metric["unit"] != "share":
         return ""
     value, low, high = (100 * number_of(metric[k]) for k in ("value", "low", "high"))

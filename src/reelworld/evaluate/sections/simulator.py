@@ -63,7 +63,7 @@ def open_simulator(info: DataInfo, allow_code: Sequence[str] = ()) -> Iterator[S
 
 
 def has_simulator(spec: ModelSpec, data: EvalData) -> bool:
-    """Return True if the recordings come from a simulator whose actions the world takes, one per frame."""
+    """Return True if the recordings come from a simulator and the world takes its actions, one per frame."""
     is_recorded = "simulator" in data.info.provenance and not data.is_labelled
     return is_recorded and spec.frame_stride == 1 and len(spec.actions) == 1
 

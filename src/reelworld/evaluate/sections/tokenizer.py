@@ -129,7 +129,7 @@ def _code_metrics(evaluation: Evaluation, clips: list[np.ndarray]) -> Iterator[M
 
 
 def _joined(parts: list[np.ndarray], spec: ModelSpec) -> list[np.ndarray]:
-    """Join stretches whose latent frames follow each other; windows of their own stay apart."""
+    """Join consecutive stretches of latent frames; independent windows are not joined."""
     return parts if spec.window else [np.concatenate(parts)]
 
 

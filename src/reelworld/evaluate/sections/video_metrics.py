@@ -32,7 +32,7 @@ from reelworld.worlds.world import World
 FLOOR = 1e-8 * 255**2
 """Added to squared errors before they become dB, as the published code does: no frame counts for more than 80 dB."""
 PUBLISHED_CLIPS, PUBLISHED_SAMPLES = 256, 100
-"""Published numbers are shown beside ours at these sizes only."""
+"""Sizes at which published numbers are reported."""
 NOTHING = (float("nan"),) * 3
 
 TEXTS = {
@@ -225,7 +225,7 @@ def published_numbers(
         spec: Of the model that was measured.
         metric: Name of the metric.
         n_frames: Frames of a clip, the context included.
-        n_clips: Clips behind it; other numbers than 256 give nothing.
+        n_clips: Number of clips; other numbers than 256 give nothing.
         n_samples: Samples of each; other numbers than 100 give nothing.
     """
     if (n_clips, n_samples) != (PUBLISHED_CLIPS, PUBLISHED_SAMPLES) or spec.goal:

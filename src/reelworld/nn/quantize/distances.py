@@ -19,7 +19,7 @@ class Metric(Protocol):
     """A space with a distance."""
 
     def project(self, vectors: Tensor) -> Tensor:
-        """Bring rows or codes' vectors (..., D) into the space, differentiably."""
+        """Map rows or codes' vectors (..., D) to the space, differentiably."""
 
     def distance(self, rows: Tensor, vectors: Tensor) -> Tensor:
         """Return a number (R, K) that orders the codes (K, D) of each row (R, D), the nearest first; all placed."""

@@ -1,7 +1,7 @@
 """Vector quantization with a codebook updated by moving averages (EMA), not by gradients.
 
 Source: van den Oord et al. 2017 (arXiv:1711.00937), appendix A.1. The defaults are VideoGPT's (arXiv:2104.10157): the
-codebook starts from vectors of the first batch and unused codes are drawn anew. Differs from the authors' code: that
+codebook starts from vectors of the first batch and unused codes are reset. Differs from the authors' code: that
 it has started is saved, so that training goes on after loading; no one-hot matrix is made.
 
 Shapes: R rows to quantize, K codes, D width, ... any leading shape
@@ -100,7 +100,7 @@ class EMACodebook(Quantizer):
 
     @torch.no_grad()
     def _start(self, rows: Tensor, generator: torch.Generator | None) -> None:
-        """Begin at the first batch ever seen; a no-op later, without asking which it is."""
+        """Initialize from the first batch; a no-op later, without a host synchronization."""
         first = self.metric.project(self.dead_codes.begin(self.vectors, rows, generator))
         for buffer, start in ((self.vectors, first), (self.sums, first), (self.counts, torch.ones_like(self.counts))):
             buffer.copy_(torch.where(self.has_started, buffer, start))

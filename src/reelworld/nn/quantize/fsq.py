@@ -157,7 +157,7 @@ class NotebookFSQ(_Centred):
 class SymmetricFSQ(FiniteScalar):
     """Levels are spaced evenly from -1 to 1, also where their number is even: two levels make a sign.
 
-    Source: the bottleneck of Parker et al. 2024 (arXiv:2411.19842). Differs: no noise stands in for rounding.
+    Source: the bottleneck of Parker et al. 2024 (arXiv:2411.19842). Differs: no noise in place of rounding.
     """
 
     def bound(self, latent: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Vector quantization with a codebook learned by gradients.
 
 Source: van den Oord et al. 2017 (arXiv:1711.00937), equation 3: the codebook's own loss term is ``codebook_error``,
-the encoder's is ``squared_error``. Differs: unused codes may be drawn anew.
+the encoder's is ``squared_error``. Differs: unused codes may be reset.
 
 Shapes: R rows to quantize, K codes, D width, ... any leading shape
 """

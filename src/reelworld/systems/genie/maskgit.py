@@ -62,7 +62,7 @@ class MaskGITConfig(DynamicsConfig):
     has_outcomes: bool = True
     """Learn rewards and ends of episodes."""
     outcome_weight: float = 0.1
-    """Weight of rewards and ends of episodes beside the codes."""
+    """Weight of the losses of rewards and ends of episodes, relative to the codes."""
     mup_base_width: int = 0
     """Width at which the readout is not scaled (muP); 0 scales nothing."""
 
@@ -318,7 +318,7 @@ class MaskGIT(Dynamics[MaskGITState]):
     ) -> tuple[Codes, MaskGITState]:
         """Take one action per stream and decode the next frame in ``sampler.steps`` passes.
 
-        The cache of ``state`` is written in place; ``select`` a copy first to keep the old one.
+        The cache of ``state`` is written in place; ``index_select`` a copy first to keep the old one.
         """
         self._make_room(state)
         masked_BN = torch.zeros_like(state.codes)

@@ -172,7 +172,7 @@ class FramePriorTraining(nn.Module):
 def frames_before(rows: Tensor, unknown: int | float) -> Tensor:
     """Give each of F frames (B, F, ...) the P rows before it, the last one first: (B, F + 1, P, ...), unknown at first.
 
-    The row behind the last frame is that of the frame to come.
+    The last row is for the next frame.
     """
     padded = torch.cat([rows.new_full((len(rows), PAST, *rows.shape[2:]), unknown), rows], 1)
     n = rows.shape[1] + 1

@@ -97,7 +97,7 @@ class TokenLayout:
 
     @property
     def frame_cell(self) -> int:
-        """Cell of Z; those of the codes behind it follow."""
+        """Cell of Z; the cells of its frame's codes follow."""
         return self.context_tokens + 1
 
     def cells(self, n_tokens: int, device: torch.device | None = None) -> Tensor:

@@ -161,7 +161,7 @@ class FrameEncoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[-1], latent, 3, padding=1)
 
     def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield the feature maps on the way: behind the first convolution, behind each block, behind the middle."""
+        """Yield the feature maps after the first convolution, after each block, and after the middle."""
         x = self.conv_in(x)
         yield x
         for block in (*self.down_blocks, self.mid_block):
@@ -169,7 +169,7 @@ class FrameEncoder(nn.Module):
             yield x
 
     def read_out(self, x: Tensor) -> Tensor:
-        """Turn the map behind the middle into what is quantized."""
+        """Project the map after the middle to the features before quantization."""
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
         return out
 
@@ -178,7 +178,7 @@ class FrameDecoder(nn.Module):
     """Features (B, E, h, w) -> pixels (B, 3, h * 2^k, w * 2^k), k blocks less one."""
 
     def __init__(self, channels: Sequence[int], n_layers: int, latent: int, groups: int, has_attention: bool) -> None:
-        """Make the network; the arguments are those of the encoder, whose blocks stand here the other way round."""
+        """Make the network; the arguments are those of the encoder, with its blocks in reverse order."""
         super().__init__()
         inwards = tuple(reversed(channels))
         self.conv_in = nn.Conv2d(latent, inwards[0], 3, padding=1)
@@ -190,7 +190,7 @@ class FrameDecoder(nn.Module):
         self.conv_out = nn.Conv2d(channels[0], 3, 3, padding=1)
 
     def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield the feature maps on the way: behind the middle, then behind each block."""
+        """Yield the feature maps after the middle, then after each block."""
         x = self.conv_in(x)
         for block in (self.mid_block, *self.up_blocks):
             x = block(x)

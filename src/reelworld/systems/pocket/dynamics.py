@@ -49,7 +49,7 @@ class PocketDynamicsConfig(DynamicsConfig):
     heads: int = 4
     """Attention heads."""
     outcome_weight: float = 0.1
-    """Weight of rewards and ends of episodes beside the codes."""
+    """Weight of the losses of rewards and ends of episodes, relative to the codes."""
 
 
 @dataclass(kw_only=True)

@@ -27,7 +27,7 @@ class ChannelNorm(nn.LayerNorm):
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Residual block: two convolutions and a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, is_first: bool) -> None:
         super().__init__()

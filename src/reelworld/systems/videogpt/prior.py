@@ -211,7 +211,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
 
         Args:
             codes: (B, P, N).
-            conditions: ``context_video`` and ``class_id`` where the model wants them.
+            conditions: ``context_video`` and ``class_id`` if the model uses them.
 
         Returns:
             (B, P, N, V), float32.
@@ -234,7 +234,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         """Mean negative log-likelihood per code, in nats.
 
         Args:
-            batch: With ``codes`` of whole clips and the conditions that the model wants.
+            batch: With ``codes`` of whole clips and the model's conditions.
             generator: Not used: nothing is drawn here but dropout, which follows torch's own generator.
         """
         assert batch.codes is not None
@@ -261,7 +261,7 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         return cast("list[DecoderBlock]", list(self.blocks))
 
     def _inputs(self, codes_BL: Tensor) -> Tensor:
-        """Embed codes behind the start vector, (B, L + 1, D)."""
+        """Embed codes after the start vector, (B, L + 1, D)."""
         x = self.embed(self.codebook[codes_BL])
         return torch.cat([self.start.to(x.dtype).expand(len(x), 1, -1), x], 1)
 

@@ -50,5 +50,5 @@ class SamePadConvTranspose3d(nn.ConvTranspose3d):
 
 
 def _pads(surplus: Sequence[int]) -> tuple[int, ...]:
-    """Return what ``functional.pad`` wants: left and right of the last dimension first."""
+    """Return the argument of ``functional.pad``: left and right of the last dimension first."""
     return tuple(side for p in reversed(surplus) for side in (p // 2 + p % 2, p // 2))

@@ -1,7 +1,7 @@
 """The 3D VQ-VAE of VideoGPT: strided 3D convolutions, axial attention, one code per cell of a clip.
 
 A whole clip is coded at once: with attention over all frames and padding on both sides the codes of a frame depend
-on later frames, so the tokenizer is not causal and wants clips of the length it was trained on.
+on later frames, so the tokenizer is not causal and needs clips of its training length.
 
 Source: Yan et al. 2021 (arXiv:2104.10157), section 3.1 and the authors' code. Differs: values are in [-1, 1] at the
 border (the published [-0.5, 0.5] inside); strides whose greatest is 2 work; frames need not be square; the codebook
