@@ -32,7 +32,7 @@ from reelworld.worlds.world import World
 FLOOR = 1e-8 * 255**2
 """Added to squared errors before they become dB, as the published code does: no frame counts for more than 80 dB."""
 PUBLISHED_CLIPS, PUBLISHED_SAMPLES = 256, 100
-"""Sizes at which published numbers are reported."""
+"""Numbers of clips and samples for which published results are reported as well."""
 NOTHING = (float("nan"),) * 3
 
 TEXTS = {

@@ -56,7 +56,7 @@ class ProductQuantizer(Quantizer):
 
 
 class SharedProductQuantizer(Quantizer):
-    """Product quantization with one quantizer shared by all pieces; its usage statistics are joint.
+    """Product quantization with one quantizer shared by all pieces; it is trained on, and counts, all of them.
 
     Args:
         quantizer: Of one piece.
