@@ -13,13 +13,8 @@ from benchmarks import structure
 
 RATCHET: dict[str, float] = {
     "one_user": 39,
-    "kind_branches": 7,
-    "probes": 1,
-    "seam_reads": 7,
-    "any": 203,
-    "src_lines": 37_653,
-    "streams": 4,
-    "questions": 39,
+    "src_lines": 37_300,
+    "streams": 3,
 }
 """Measures that miss their target, with the value reached; a value may only fall."""
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from reelworld.config import to_json
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def load_world(folder: Path, device: str, allow_code: Sequence[str]) -> World:
         device = str(choose_device(device))
     world = World.load(folder, device=device, allow_code=allow_code)
     if not world.spec.pixels:
-        names = [str(part.config["name"]) for part in world.info.parts.values() if "name" in part.config]
+        described = [part["config"] for part in to_json(world.info.parts).values()]
+        names = [str(config["name"]) for config in described if "name" in config]
         raise UserError(
             f"{folder} is a world without pictures: its tokenizer ({', '.join(names)}) is not part of it. Use its "
             "codes from Python: World.generate_codes, World.score_codes."

@@ -304,9 +304,7 @@ def _training(world: World, config: BenchConfig, video: torch.Tensor, codes: Cod
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
     n_frames = world.spec.window or FRAMES
     conditions = Conditions(
-        context_video=video[:, : world.spec.context[0]].expand(N_CLIPS, -1, -1, -1, -1)
-        if world.spec.chunk > 1
-        else None,
+        context_video=video[:, : world.spec.context[0]].expand(N_CLIPS, -1, -1, -1, -1),
         class_id=torch.zeros(N_CLIPS, dtype=torch.int64, device=video.device) if world.spec.classes else None,
         actions={name: _zeros(spec, n_frames, video.device) for name, spec in world.info.spec.actions.items()},
     )

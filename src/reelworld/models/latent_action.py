@@ -4,7 +4,7 @@ The encoder reads the next frame and encodes the change in one code. The decoder
 predicts the next frame. The code thus carries the information that the past does not determine: the action. In play
 the codes are mapped to keys.
 
-This file is the base class; the networks are in ``systems/genie``.
+This file is the base class; the networks are in the system.
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 2.1. Differs, against the collapse that is the known failure of
 such models (all changes in one code): a frame's features are pooled by how much each patch changed, and normalized to

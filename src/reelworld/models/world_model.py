@@ -59,7 +59,7 @@ class FrameOutput:
     codes: np.ndarray
     """Codes of the latent frame that the frame belongs to, int64, (n, N)."""
 
-    def index_select(self, streams: np.ndarray) -> FrameOutput:
+    def take(self, streams: np.ndarray) -> FrameOutput:
         """Copy the given streams, so that none keeps the others in memory."""
         return FrameOutput(**{name: rows[streams] for name, rows in vars(self).items()})
 

@@ -231,7 +231,7 @@ class Session:
                 results.append(fan_out.raised[i])
                 continue
             session._state = state.index_select(rows[i])
-            results.append(session._result(output.index_select(rows[i].numpy())))
+            results.append(session._result(output.take(rows[i].numpy())))
         return results
 
     # ------------------------------------------------------------------ copies

@@ -47,7 +47,7 @@ def render_report(
         "subtitle": _subtitle(world),
         "badges": "".join(_badges(data)),
         "cards": "".join(map(_card, headlines(results))),
-        "videos": _futures(futures) + _videos(videos, is_open=not world.get("n_actions", 1)),
+        "videos": _futures(futures) + _videos(videos, unconditional=not world.get("n_actions", 1)),
         "sections": "".join(map(_section, results["sections"])),
         "training": _training(training),
         "facts": "".join(f"<dt>{escape(k)}</dt><dd>{v}</dd>" for k, v in _facts(results)),
@@ -142,14 +142,14 @@ def _futures(videos: Sequence[tuple[str, bytes]]) -> str:
     )
 
 
-def _videos(videos: Sequence[tuple[str, bytes]], is_open: bool) -> str:
+def _videos(videos: Sequence[tuple[str, bytes]], unconditional: bool) -> str:
     if not videos:
         return ""
     about = (
         "Left the recording, in the middle the world from the same first frames under the same actions, right their "
         "difference (black: none)."
     )
-    if is_open:
+    if unconditional:
         about = (
             "Left the recording, right one rollout of the world from the same first frames. It takes no actions, so it "
             "leaves the recorded future: judge whether it stays a picture of this game."

@@ -125,8 +125,8 @@ def decibels(value: float) -> str:
 def headlines(results: Json) -> list[Json]:
     """Choose the headline metrics of this kind of world."""
     metrics = {m["name"]: m for section in results["sections"] for m in section["metrics"]}
-    is_open = any(section["name"] == "samples" for section in results["sections"])
-    names = (*PUBLISHED_HEADLINES, *(OPEN_HEADLINES if is_open else HEADLINES))
+    unconditional = any(section["name"] == "samples" for section in results["sections"])
+    names = (*PUBLISHED_HEADLINES, *(OPEN_HEADLINES if unconditional else HEADLINES))
     is_tiled = "tokenizer_tiles_right" in metrics  # elsewhere no predicted frame is right to the last pixel
     shown = (name for name in names if name in metrics and (is_tiled or not name.endswith("frames_exact")))
     return [metrics[name] for name in shown][:N_HEADLINES]

@@ -42,7 +42,7 @@ class RolloutVideo:
     """Number of context frames, common to both."""
     frames_right: float | None
     """Fraction of the world's own frames with every tile right; None where frames are not drawn from tiles."""
-    is_open: bool = False
+    open_ended: bool = False
     """The world takes no actions: its future is one of many, and its difference from the recording is not shown."""
 
     def frames(self) -> np.ndarray:
@@ -58,7 +58,7 @@ class RolloutVideo:
             (slice(self.context, None), "world"),
         ):
             panels = {"recording": self.actual[span], name: self.predicted[span]}
-            parts.append(side_by_side(panels if self.is_open else {**panels, "difference": difference[span]}, scale))
+            parts.append(side_by_side(panels if self.open_ended else {**panels, "difference": difference[span]}, scale))
         return np.concatenate(parts)
 
     def caption(self) -> str:
@@ -123,7 +123,7 @@ class Videos:
 
 
 def choose_rollouts(
-    clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, judge: Judge | None, is_open: bool
+    clips: Sequence[Clip], starts: Starts, predicted: np.ndarray, judge: Judge | None, open_ended: bool
 ) -> Videos:
     """Choose rollouts: the longest clips, from the worst to the best."""
     error = [np.abs(starts.future[i, v].astype(np.int16) - predicted[i, v]).mean() for i, v in enumerate(starts.valid)]
@@ -140,7 +140,7 @@ def choose_rollouts(
                 predicted=np.concatenate([starts.context[i], predicted[i, valid]]),
                 context=starts.context.shape[1],
                 frames_right=right,
-                is_open=is_open,
+                open_ended=open_ended,
             )
         )
     return Videos(rollouts=videos)

@@ -190,7 +190,7 @@ def measure_open_loop(evaluation: Evaluation) -> Iterator[Item]:
         beside = {RECORDING: live[RECORDING]}
         yield each.mean("open_loop_live_codes", live["world"], "clips", "codes", baselines=beside)
     judge = None if evaluation.atlas is None or not evaluation.spec.actions else evaluation.frames_right
-    yield choose_rollouts(evaluation.clips, starts, predicted, judge, is_open=not evaluation.spec.actions)
+    yield choose_rollouts(evaluation.clips, starts, predicted, judge, open_ended=not evaluation.spec.actions)
 
 
 def _open_loop_errors(make: MetricBuilder, starts: Starts, errors: Values, exact: Values) -> Iterator[Item]:
