@@ -55,7 +55,7 @@ def test_a_window_says_how_far_predictions_go(measured):
     assert {"gain_mean_h1", "gain_mean_h2", "gain_mean_h4"} <= set(figures(measured["clips"]))
     assert not [n for n in figures(measured["clips"]) if n.endswith(("_h8", "_h16"))]
     assert {"gain_mean_h16", "gain_h16"} <= set(figures(measured["frames"]))
-    assert all(run.is_open for run in measured["clips"].videos.rollouts)
+    assert all(run.open_ended for run in measured["clips"].videos.rollouts)
 
 
 def test_free_runs_are_bounded(measured, dataset):

@@ -1,4 +1,4 @@
-"""One server for all tests that leave it as they found it."""
+"""One server per module for the tests that leave it as they found it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tests.serve.squares import running, turn_world
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def turns() -> Iterator[str]:
     with running(turn_world(), card="# Square") as address:
         yield address
