@@ -62,8 +62,8 @@ def make_world(size: str) -> World:
 
 def first_frames(world: World) -> Tensor:
     """Make pictures to begin with, float in [-1, 1], (1, K, H, W, 3)."""
-    info = world.info
-    shape = (1, info.context_frames, info.height, info.width, 3)
+    spec = world.spec
+    shape = (1, spec.context[1], spec.height, spec.width, 3)
     return to_float(torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(SEED), dtype=torch.uint8))
 
 
@@ -174,7 +174,7 @@ def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[di
         begun = time.perf_counter()
         published.step(torch.full((1, ACTION.n), 0.5), BOLD, generator)
         theirs += [1e3 * (time.perf_counter() - begun)] if i else []
-    n_read = np.mean([wide.layout.length(world.info.context_frames + i) for i in range(1, frames + 1)])
+    n_read = np.mean([wide.layout.length(world.spec.context[1] + i) for i in range(1, frames + 1)])
     limits = {
         name: 1e3 * bytes_of(way.dynamics, len(way.generators), name == "fork")(int(n_read)) * 17 / np.mean(reads) / 1e9
         for name, way in ways.items()
@@ -215,7 +215,7 @@ def count_prefills(world: World) -> int:
     calls, original = [], world.model.dynamics.prefill
     world.model.dynamics.prefill = lambda *given: (calls.append(1), original(*given))[1]
     session = world.session(1, SEED)
-    session.reset(np.zeros((1, world.info.context_frames, world.info.height, world.info.width, 3), np.uint8))
+    session.reset(np.zeros((1, world.spec.context[1], world.spec.height, world.spec.width, 3), np.uint8))
     session.fork(CANDIDATES).step()
     del world.model.dynamics.prefill
     return len(calls)

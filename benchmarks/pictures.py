@@ -52,7 +52,7 @@ def film(world: World, data: Path, n_steps: int, scale: int, first: int = 0) -> 
     dataset = open_for(world, data)
     episode = max(range(min(10, len(dataset.episodes))), key=lambda i: dataset.episodes[i].n_frames)
     clip = read_episode(world, dataset, episode, first)
-    k = world.info.context_frames
+    k = world.spec.context[1]
     n_steps = min(n_steps, len(clip.frames) - k)
     made = world.generate(
         clip.frames[None, :k],
@@ -114,7 +114,7 @@ def robots(folder: Path) -> None:
         robot = folder / Path(name).stem
         world = World.load(robot / "world-0")
         made = film(world, robot / "test-recording", n_steps, 4)
-        write_file(IMAGES / name, encode_gif(made, round(world.info.fps)))
+        write_file(IMAGES / name, encode_gif(made, round(world.spec.fps)))
 
 
 def standalone(chart: str, names: list[str]) -> bytes:

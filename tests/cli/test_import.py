@@ -75,7 +75,7 @@ def test_a_prior_that_holds_its_vqvae_is_enough(tmp_path: Path, capsys: pytest.C
     assert "the one in the prior's file" in said
     assert "one of 3 classes" in said
     assert "reelworld play" in said
-    assert World.load(tmp_path / "world").info.classes == ("class 0", "class 1", "class 2")
+    assert World.load(tmp_path / "world").spec.classes == ("class 0", "class 1", "class 2")
 
 
 class Runs:
@@ -292,7 +292,7 @@ def test_ivideogpt_becomes_a_world(
     ):
         assert text in said, text
     world = World.load(out)
-    assert world.info.actions["action"].n == 4 and world.info.context_frames == 2
+    assert world.info.actions["action"].n == 4 and world.spec.context[1] == 2
 
 
 def test_ivideogpt_mistakes_leave_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ def test_a_world_without_actions_runs_by_itself(
     assert main(["generate", str(out), "--out", str(tmp_path / "x.npz"), "--frames", "4"]) == 0
     with np.load(tmp_path / "x.npz") as made:
         assert made.files == ["frames"]
-        assert made["frames"].shape == (world.info.context_frames + 4, 16, 32, 3)
+        assert made["frames"].shape == (world.spec.context[1] + 4, 16, 32, 3)
 
 
 def test_flags_are_typed_fields_of_the_config() -> None:

@@ -59,7 +59,7 @@ def test_worlds_of_these_tests_react(world: World) -> None:
     assert not np.array_equal(run, play(started(world, 2, seed=6), actions(world, 2, N_STEPS)))
     if world.info.actions:
         assert not np.array_equal(run, play(started(world, 2), actions(world, 2, N_STEPS, seed=1)))
-    if world.info.classes:
+    if world.spec.classes:
         runs = [continued(world, frames(1, N_CONTEXT), None, N_STEPS, class_id=i) for i in range(3)]
         assert len({r.tobytes() for r in runs}) == 3
     assert len(np.unique(encode(world, frames(1, world.spec.window or N_STEPS)).video)) > 8

@@ -73,7 +73,7 @@ def test_inspecting(shell: Shell) -> None:
 
 def test_training_left_a_world(shell: Shell) -> None:
     world = World.load(shell.folder / "run")
-    assert (world.info.height, world.info.width) == (64, 64)
+    assert (world.spec.height, world.spec.width) == (64, 64)
     assert world.info.actions["action"].n == 7
     assert world.session(2, seed=0).step([2, 0]).frame.shape == (2, 64, 64, 3)
     lines = [json.loads(line) for line in (shell.folder / "run" / "log.jsonl").read_text().splitlines()]
@@ -111,7 +111,7 @@ def test_generating(shell: Shell, suffix: str, source: str) -> None:
 
 def test_generated_context_is_the_recorded_one(shell: Shell) -> None:
     shell("generate run/world --data data --split all --episode 2 --start 3 --out context.npz --frames 4")
-    context = World.load(shell.folder / "run").info.context_frames
+    context = World.load(shell.folder / "run").spec.context[1]
     with np.load(shell.folder / "context.npz") as made:
         recorded = Dataset.open(shell.folder / "data").read(2, 3, 3 + context)
         assert made["frames"].shape == (context + 4, 64, 64, 3)

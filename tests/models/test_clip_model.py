@@ -323,7 +323,7 @@ def test_a_score_is_that_of_the_latent_frames_after_the_context() -> None:
 
 
 def with_starts(world: World, n_frames: int) -> World:
-    world.initial_contexts = start_clips(n_frames, world.info.classes)
+    world.initial_contexts = start_clips(n_frames, world.spec.classes)
     return world
 
 
@@ -393,7 +393,7 @@ def test_classes_and_start_clips_survive_the_disk(tmp_path: Path) -> None:
     world.initial_contexts = start_clips(4, CLASSES)
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world", allow_code=ALLOWED)
-    assert again.info.classes == CLASSES
+    assert again.spec.classes == CLASSES
     assert [clip.class_id for clip in again.initial_contexts] == [0, 0, 1, 1, 2, 2]
     pairs = zip(again.initial_contexts, world.initial_contexts, strict=True)
     assert all(np.array_equal(a.frames, b.frames) for a, b in pairs)

@@ -44,7 +44,7 @@ def plain(world: World, given: np.ndarray, past: np.ndarray, future: np.ndarray)
     drawn: dict[int, torch.Tensor] = {}  # frame of this window -> its codes
     for _ in range(len(future)):
         if len(shown) - first == 6:
-            first, drawn = len(shown) - world.info.context_frames, {}
+            first, drawn = len(shown) - world.spec.context[1], {}
         window = torch.from_numpy(np.stack(shown[first:]))[None]
         codes = tokenizer.encode(to_float(window))
         for frame, kept in drawn.items():
@@ -136,7 +136,7 @@ def test_long_clips_are_scored_window_after_window(world: World) -> None:
     video, moves = frames(1, 13)[0], {k: v[0] for k, v in actions(world, 1, 13).items()}
     score = world.score(Clip(frames=video, actions=moves))
     nats: list[Any] = []
-    known = world.info.context_frames
+    known = world.spec.context[1]
     firsts = {2: (0, 4, 8), 4: (0, 2, 4, 6, 8)}[known]  # the last frames of each window begin the next one
     for first in firsts:
         part = world.model.dynamics.score(
@@ -155,7 +155,7 @@ def test_a_long_context_is_cut_to_the_last_window(world: World) -> None:
     given, past = frames(1, 11), actions(world, 1, 10)
     session, late = world.session(1, 0), world.session(1, 0)
     session.reset(given, past)
-    first = {2: 8, 4: 6}[world.info.context_frames]
+    first = {2: 8, 4: 6}[world.spec.context[1]]
     late.reset(given[:, first:], {k: v[:, first:] for k, v in past.items()})
     step = actions(world, 1, 1, seed=3)["action"][:, 0]
     assert np.array_equal(session.step(step).frame, late.step(step).frame)

@@ -75,7 +75,7 @@ def test_a_window_may_begin_with_several_frames_behind_the_goal() -> None:
     """The goal, two frames to begin with, three drawn ones; then the last two begin the next window."""
     several = made(start_frames=3)
     steps = actions(several, 1, 6, seed=3)
-    assert several.info.context_frames == 2
+    assert several.spec.context[1] == 2
     past = actions(several, 1, 1, seed=5)
     whole = several.generate(frames(1, 2), past, steps, seed=0, goal=goal())
     between, rest = ({k: v[:, part] for k, v in steps.items()} for part in (slice(2, 3), slice(3, None)))
@@ -207,7 +207,7 @@ def test_a_finished_world_has_goals_to_begin_with(recorded: Dataset, tmp_path: P
     world = finish(find_system("ivideogpt"), config, model, data)
     world.save(tmp_path / "world")
     again = World.load(tmp_path / "world")
-    assert again.spec.goal and again.info.context_frames == 1
+    assert again.spec.goal and again.spec.context[1] == 1
     shown = {frame.tobytes() for frame in recorded.arrays(recorded.indices("val")[0], 5, 9)["frames"]}
     for clip in again.initial_contexts:
         assert len(clip.frames) == 1 and clip.goal is not None and clip.goal.tobytes() in shown

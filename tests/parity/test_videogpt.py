@@ -363,7 +363,7 @@ def draws_whole_clips(name: str) -> bool:
 def test_greedy_video_of_a_world(name: str, io: dict[str, Tensor]) -> None:
     """What a user sees: the greedy codes, decoded, behind the frames that were given."""
     world, encodings = imported(name), io[f"{name}.greedy_encodings"].flatten(2)
-    context = torch.zeros(len(encodings), 0, world.info.height, world.info.width, 3, dtype=torch.uint8)
+    context = torch.zeros(len(encodings), 0, world.spec.height, world.spec.width, 3, dtype=torch.uint8)
     if (frames := io.get(f"{name}.frame_cond")) is not None:
         # frames of the set are floats; a world's are pixels, and rounding may move a greedy choice: drawn again
         context = to_uint8(channels_last(frames))

@@ -34,7 +34,7 @@ def plain_run(
     Returns:
         Frames, uint8 (n_frames, H, W, 3), and the codes of the latent frame that each belongs to, (n_frames, N).
     """
-    spec = world.model.tokenizer.spec(1, world.info.height, world.info.width)
+    spec = world.model.tokenizer.spec(1, world.spec.height, world.spec.width)
     size, stride, n_tokens = spec.clip_frames, spec.time_stride, spec.video.n_tokens
     n_latents, n_shown = size // stride, world.model.dynamics.config.cond_frames
     draw = TokenSampler(sampler or world.info.sampler)

@@ -13,17 +13,17 @@ Shapes: B streams, T frames of a window, P its latent frames, N tokens per laten
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reelworld.models.frame_model import check_grid
+from reelworld.models.coded_model import CodedModel, check_grid
 from reelworld.models.parts import AnyClipPrior, Tokenizer
 from reelworld.models.samplers import CountingSampler, SamplerConfig
-from reelworld.models.world_model import Actions, Context, FrameOutput, ProgressCallback, Rng, WorldModel, refuse_codes
+from reelworld.models.world_model import Actions, Context, FrameOutput, ProgressCallback, Rng, refuse_codes
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.nn.streams import Streams
 from reelworld.types import Batch, Codes, Conditions, Losses, ModelSpec, Sampler, StepScores, UserError
@@ -45,8 +45,10 @@ class WindowState(Streams):
     """int64, (B,); None in models without classes."""
 
 
-class ClipModel(WorldModel):
+class ClipModel(CodedModel):
     """A tokenizer of whole clips and an unconditional or class-conditional prior of their codes."""
+
+    dynamics: AnyClipPrior
 
     def __init__(
         self, spec: ModelSpec, tokenizer: Tokenizer, dynamics: AnyClipPrior, sampler: SamplerConfig | None = None
@@ -62,9 +64,7 @@ class ClipModel(WorldModel):
         Raises:
             UserError: If the parts do not belong together or are not those of ``spec``.
         """
-        super().__init__()
-        self.tokenizer, self.dynamics = tokenizer, dynamics
-        self._sampler = sampler or SamplerConfig()
+        super().__init__(tokenizer, dynamics, sampler)
         tokens = tokenizer.spec(1, spec.height, spec.width)
         if spec.actions:
             raise UserError(
@@ -101,11 +101,6 @@ class ClipModel(WorldModel):
             min_clip=self._n_frames,
         )
 
-    @property
-    def parts(self) -> Mapping[str, nn.Module]:  # type: ignore[override]
-        """Name -> module."""
-        return {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
-
     # ------------------------------------------------------------------ the context
 
     def fit_context(self, frames: np.ndarray) -> np.ndarray:
@@ -140,7 +135,7 @@ class ClipModel(WorldModel):
         if known == 0:
             return torch.zeros((len(frames), 0, self._n_tokens), dtype=torch.int64, device=self.device)
         filled = np.concatenate([frames, frames[:, -1:].repeat(self._n_frames - frames.shape[1], 1)], 1)
-        return self._encode(filled)[:, :known]
+        return self._encode_frames(filled).video[:, :known]
 
     def begin(self, context: Context, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, WindowState]:
         """Encode the context; the rest of the window is generated at the first step.
@@ -237,18 +232,7 @@ class ClipModel(WorldModel):
             class_id=None if class_id is None else class_id[streams],
         )
 
-    def _encode(self, frames: np.ndarray) -> Tensor:
-        return self.tokenizer.encode(to_float(torch.from_numpy(frames).to(self.device))).video
-
-    # ------------------------------------------------------------------ encoding and scoring
-
-    def encode(self, video: Tensor) -> Codes:
-        """Encode whole clips, (B, T, H, W, 3)."""
-        return self.tokenizer.encode(video)
-
-    def decode(self, codes: Codes) -> Tensor:
-        """Decode whole clips."""
-        return self.tokenizer.decode(codes)
+    # ------------------------------------------------------------------ scoring
 
     def score(self, clips: Context, n_context: int) -> StepScores:
         """Score the latent frames after a context, window by window, each independently.
@@ -274,7 +258,7 @@ class ClipModel(WorldModel):
             window = frames[:, first : first + size]
             known_BPN = self.context_codes(window[:, :n_given])
             n_known = known_BPN.shape[1]
-            codes_BPN = torch.cat([known_BPN, self._encode(window)[:, n_known:]], 1)
+            codes_BPN = torch.cat([known_BPN, self._encode_frames(window.copy()).video[:, n_known:]], 1)
             pixels = torch.from_numpy(window.copy()).to(self.device)
             conditions = self._conditions(pixels, class_id, torch.arange(len(window)))
             parts.append(self.dynamics.nll(Codes.of(codes_BPN), conditions)[:, n_known:])
@@ -285,18 +269,11 @@ class ClipModel(WorldModel):
         return StepScores(nll=nll_BPN.double().sum(-1), code_nll=nll_BPN, n_frames=n_scored)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Loss of the prior; a batch of video is encoded first, its first frames staying as pixels where needed."""
-        if batch.codes is None and batch.video is not None:
-            n = self.dynamics.cond_frames
-            conditions = replace(batch.conditions, context_video=batch.video[:, :n] if n else None)
-            with torch.no_grad():
-                codes = self.tokenizer.encode(batch.video)
-            batch = replace(batch, codes=codes, video=None, conditions=conditions)
-        return self.dynamics.loss(batch, generator)
-
-    def default_sampler(self, exact: float | None = None) -> SamplerConfig:
-        """Return the sampler given at construction."""
-        return self._sampler
+        """Loss of the prior; a batch of video is encoded first, its first frames stay as pixels where needed."""
+        n = self.dynamics.cond_frames
+        if batch.video is not None and n:
+            batch = replace(batch, conditions=replace(batch.conditions, context_video=batch.video[:, :n]))
+        return super().loss(batch, generator)
 
 
 def report(callback: ProgressCallback, n_calls: int, n_frames: int) -> Callable[[int], None]:

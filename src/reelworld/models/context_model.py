@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from reelworld.models.frame_model import check_actions, check_grid, output_of, to_frame
+from reelworld.models.coded_model import CodedModel, check_grid
+from reelworld.models.frame_model import check_actions, output_of, to_frame
 from reelworld.models.parts import AnyStatefulTokenizer, AnyWindowDynamics
 from reelworld.models.samplers import SamplerConfig
-from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel, refuse_codes
+from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, refuse_codes
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.nn.streams import Streams
-from reelworld.types import Batch, Codes, Conditions, Losses, ModelSpec, Sampler, StepScores, UserError
+from reelworld.types import Conditions, ModelSpec, Sampler, StepScores, UserError
 
 
 @dataclass(kw_only=True)
@@ -41,8 +42,11 @@ class ContextState(Streams):
     """Actions between them: stream -> (n, S - 1, ...)."""
 
 
-class ContextModel(WorldModel):
+class ContextModel(CodedModel):
     """A stateful tokenizer with a context grid, and dynamics with a window."""
+
+    tokenizer: AnyStatefulTokenizer
+    dynamics: AnyWindowDynamics
 
     def __init__(
         self,
@@ -62,9 +66,7 @@ class ContextModel(WorldModel):
         Raises:
             UserError: If the parts do not belong together or are not those of ``spec``.
         """
-        super().__init__()
-        self.tokenizer, self.dynamics = tokenizer, dynamics
-        self._sampler = sampler or SamplerConfig()
+        super().__init__(tokenizer, dynamics, sampler)
         tokens, config = tokenizer.spec(1, spec.height, spec.width), dynamics.config
         check_actions(spec, dynamics)
         check_grid(config.grid, tokens.video, "latent frame")
@@ -94,11 +96,6 @@ class ContextModel(WorldModel):
             min_clip=config.context_frames + 1,
             goal=config.has_goal,
         )
-
-    @property
-    def parts(self) -> Mapping[str, nn.Module]:  # type: ignore[override]
-        """Name -> module."""
-        return {"tokenizer": self.tokenizer, "dynamics": self.dynamics}
 
     # ------------------------------------------------------------------ windows
 
@@ -168,15 +165,7 @@ class ContextModel(WorldModel):
         )
         return output_of(to_frame(video), codes, dynamics), after
 
-    # ------------------------------------------------------------------ encoding and scoring
-
-    def encode(self, video: Tensor) -> Codes:
-        """Encode one window, (B, T, H, W, 3), T at least ``spec.min_clip`` - 1; a goal is its first frame."""
-        return self.tokenizer.encode(video)
-
-    def decode(self, codes: Codes) -> Tensor:
-        """Decode one window."""
-        return self.tokenizer.decode(codes)
+    # ------------------------------------------------------------------ scoring
 
     def score(self, clips: Context, n_context: int) -> StepScores:
         """Score every frame after the first context, window by window: each (n, T - K)."""
@@ -190,27 +179,13 @@ class ContextModel(WorldModel):
             frames = clips.frames[:, window]
             if clips.goal is not None:
                 frames = np.concatenate([clips.goal[:, None], frames], 1)
-            codes = self.tokenizer.encode(to_float(torch.from_numpy(frames.copy()).to(self.device)))
+            codes = self._encode_frames(frames.copy())
             inside = self._after_goal({k: v[:, window] for k, v in actions.items()})
             scores = self.dynamics.score(codes, Conditions(actions=inside))
             parts.append([row[:, known - self._n_context :] for row in scores if isinstance(row, Tensor)])
             known = self._n_begin
         # the field that is no tensor is the last, and these models leave it out
         return StepScores(*(torch.cat(rows, 1) for rows in zip(*parts, strict=True)))  # type: ignore[arg-type]
-
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Loss of the dynamics; a batch of video is encoded first."""
-        if batch.codes is None and batch.video is not None:
-            with torch.no_grad():
-                batch = replace(batch, codes=self.tokenizer.encode(batch.video), video=None)
-        return self.dynamics.loss(batch, generator)
-
-    def default_sampler(self, exact: float | None = None) -> SamplerConfig:
-        """Return the sampler given at construction."""
-        return self._sampler
-
-    def _on_device(self, actions: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {k: v.to(self.device) for k, v in actions.items()}
 
 
 def _last(rows: Tensor, n: int) -> Tensor:

@@ -5,20 +5,19 @@ Shapes: n streams, B batch, T frames, H W pixel rows and columns, A action width
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from reelworld.models.coded_model import CodedModel, check_grid
 from reelworld.models.parts import ActionInference, AnyDynamics, DynamicsState, StatefulTokenizer, Tokenizer
 from reelworld.models.samplers import SamplerConfig, suited_sampler
-from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel, describe_actions
-from reelworld.nn.pixels import to_float, to_uint8
+from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, describe_actions
+from reelworld.nn.pixels import to_uint8
 from reelworld.nn.streams import Streams
-from reelworld.types import Batch, Codes, Conditions, GridSpec, Losses, ModelSpec, Sampler, StepScores, UserError
+from reelworld.types import Codes, Conditions, ModelSpec, Sampler, StepScores, UserError
 
 
 @dataclass(kw_only=True)
@@ -30,11 +29,13 @@ class FrameState(Streams):
     """None where each frame is decoded by itself."""
 
 
-class FrameModel(WorldModel):
+class FrameModel(CodedModel):
     """Encode each frame as it comes, sample the codes of the next frame, decode them.
 
     Where the tokenizer is a ``StatefulTokenizer``, frames are decoded with its state.
     """
+
+    dynamics: AnyDynamics
 
     def __init__(
         self,
@@ -56,9 +57,8 @@ class FrameModel(WorldModel):
         Raises:
             UserError: If the parts do not belong together or are not those of ``spec``.
         """
-        super().__init__()
-        self.tokenizer, self.dynamics, self.latent_actions = tokenizer, dynamics, latent_actions
-        self._sampler = sampler
+        super().__init__(tokenizer, dynamics, sampler)
+        self.latent_actions = latent_actions
         tokens = tokenizer.spec(1, spec.height, spec.width)
         check_actions(spec, dynamics)
         check_grid(dynamics.config.grid, tokens.video, "latent frame")
@@ -71,16 +71,11 @@ class FrameModel(WorldModel):
             context=(1, spec.context[1], None),
         )
 
-    @property
-    def parts(self) -> Mapping[str, torch.nn.Module]:  # type: ignore[override]
-        """Name -> module."""
-        return dict(self.named_children())
-
     # ------------------------------------------------------------------ stepping
 
     def begin(self, context: Context, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:
         """Read all context frames at once."""
-        codes = Codes.of(context.codes.to(self.device)) if context.codes is not None else self._encode(context.frames)
+        codes = self._codes(context)
         self.check_context(codes.video.shape[1])
         dynamics = self.dynamics.prefill(codes, self._conditions(context.actions))
         decoder = self.tokenizer.init_state(codes) if isinstance(self.tokenizer, StatefulTokenizer) else None
@@ -98,27 +93,11 @@ class FrameModel(WorldModel):
             frame = to_frame(self.tokenizer.decode(codes))
         return output_of(frame, codes, dynamics), FrameState(dynamics=dynamics, decoder=state.decoder)
 
-    # ------------------------------------------------------------------ encoding and scoring
-
-    def encode(self, video: Tensor) -> Codes:
-        """Encode clips, (B, T, H, W, 3)."""
-        return self.tokenizer.encode(video)
-
-    def decode(self, codes: Codes) -> Tensor:
-        """Decode codes to (B, T, H, W, 3)."""
-        return self.tokenizer.decode(codes)
+    # ------------------------------------------------------------------ scoring
 
     def score(self, clips: Context, n_context: int) -> StepScores:
         """Score every frame but the first, each (B, T - 1)."""
-        codes = Codes.of(clips.codes.to(self.device)) if clips.codes is not None else self._encode(clips.frames)
-        return self.dynamics.score(codes, self._conditions(clips.actions))
-
-    def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
-        """Loss of the dynamics; a batch of video is encoded first."""
-        if batch.codes is None and batch.video is not None:
-            with torch.no_grad():
-                batch = replace(batch, codes=self.tokenizer.encode(batch.video), video=None)
-        return self.dynamics.loss(batch, generator)
+        return self.dynamics.score(self._codes(clips), self._conditions(clips.actions))
 
     def infer_actions(self, video: Tensor) -> Tensor | None:
         """Infer latent actions, int64 (B, T), where a part does that."""
@@ -126,15 +105,16 @@ class FrameModel(WorldModel):
 
     def default_sampler(self, exact: float | None = None) -> SamplerConfig:
         """Return the sampler given at construction, else one chosen by the fraction of exact frames."""
-        if self._sampler is not None:
-            return self._sampler
-        return SamplerConfig() if exact is None else suited_sampler(exact)
+        if self._sampler is None and exact is not None:
+            return suited_sampler(exact)
+        return super().default_sampler()
 
-    def _encode(self, frames: np.ndarray) -> Codes:
-        return self.tokenizer.encode(to_float(torch.from_numpy(frames).to(self.device)))
+    def _codes(self, context: Context) -> Codes:
+        """Return the codes of a context, which may be given as codes."""
+        return self._encode_frames(context.frames) if context.codes is None else Codes.of(context.codes.to(self.device))
 
     def _conditions(self, actions: Actions) -> Conditions:
-        return Conditions(actions={k: v.to(self.device) for k, v in actions.items()})
+        return Conditions(actions=self._on_device(actions))
 
 
 def to_frame(video: Tensor) -> np.ndarray:
@@ -172,18 +152,3 @@ def check_actions(spec: ModelSpec, dynamics: AnyDynamics) -> None:
         raise UserError(f"the world lists the actions {listed}; its dynamics learned {learned}: restore world.json.")
     if spec.classes:
         raise UserError(f"the world lists {len(spec.classes)} classes; its dynamics learned 0: restore world.json.")
-
-
-def check_grid(read: GridSpec | None, made: GridSpec | None, frame: str) -> None:
-    """Refuse dynamics that read another grid of codes than the tokenizer makes.
-
-    Raises:
-        UserError: If they do.
-    """
-    if read != made:
-        texts = (f"{g.rows}x{g.columns} codes of {g.codebook_size}" if g else "none" for g in (read, made))
-        raise UserError(
-            "the dynamics read {} per {frame}, the tokenizer makes {}; the two parts do not belong together.".format(
-                *texts, frame=frame
-            )
-        )

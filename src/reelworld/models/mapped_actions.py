@@ -48,7 +48,7 @@ class MappedActions(WorldModel):
     to_latent: Tensor
 
     @property
-    def parts(self) -> Mapping[str, nn.Module]:  # type: ignore[override]
+    def parts(self) -> Mapping[str, nn.Module]:
         """Parts of the wrapped model."""
         return self.model.parts
 

@@ -105,11 +105,14 @@ class WorldModel(nn.Module, ABC):
 
     Attributes:
         spec: Shapes, streams and lengths.
-        parts: Name -> module; each is saved in a file of its own.
     """
 
     spec: ModelSpec
-    parts: Mapping[str, nn.Module]
+
+    @property
+    @abstractmethod
+    def parts(self) -> Mapping[str, nn.Module]:
+        """Name -> module; each is saved in a file of its own."""
 
     @abstractmethod
     def begin(self, context: Context, sampler: Sampler, rng: Rng) -> tuple[FrameOutput, Streams]:

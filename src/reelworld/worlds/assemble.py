@@ -85,13 +85,10 @@ def make_world(
     *,
     actions: Mapping[str, ActionSpec],
     context_frames: int = 1,
+    classes: Sequence[str] = (),
     sampler: SamplerConfig | None = None,
 ) -> World:
-    """Assemble a world from imported parts; the arguments are those of ``spec_of`` and ``world_of``.
-
-    The classes of ``info`` become the world's where the dynamics have any.
-    """
-    classes = info.classes if getattr(parts["dynamics"].config, "n_classes", 0) else ()
+    """Assemble a world from imported parts; the arguments are those of ``spec_of`` and ``world_of``."""
     spec = spec_of(info, actions=actions, context_frames=context_frames, classes=classes)
     return world_of(system, config, load_system(system).assemble(spec, parts), info, sampler)
 

@@ -24,7 +24,7 @@ def write_card(folder: Path, info: WorldInfo, film: np.ndarray | None) -> None:
     text = card_text(info, has_preview=film is not None)
     (folder / "README.md").write_text(text, encoding="utf-8")
     if film is not None:
-        write_media(folder / "preview.gif", film, fps=min(info.fps or 10.0, 20.0))
+        write_media(folder / "preview.gif", film, fps=min(info.spec.fps or 10.0, 20.0))
 
 
 def rewrite_card(folder: Path, info: WorldInfo) -> None:
@@ -53,18 +53,22 @@ def card_text(info: WorldInfo, has_preview: bool) -> str:
     ]
     statistics = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]
     made = json.dumps(to_json({"provenance": info.provenance}), indent=2)
-    rate = f"{info.fps:g} frames/s" if info.fps else "frame rate unknown"
+    rate = f"{info.spec.fps:g} frames/s" if info.spec.fps else "frame rate unknown"
     lines = [
         f"# {info.name}",
         "",
         *(["![preview](preview.gif)", ""] if has_preview else []),
-        f"A world made with reelworld, system {info.system}: {info.height}x{info.width} pixels, {rate}.",
+        f"A world made with reelworld, system {info.system}: {info.spec.height}x{info.spec.width} pixels, {rate}.",
         "",
         "## Actions",
         *(actions or ["none: the world is unconditional"]),
         *_map_lines(info),
         "",
-        *(["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.classes)), ""] if info.classes else []),
+        *(
+            ["## Classes", *(f"- {i}: {name}" for i, name in enumerate(info.spec.classes)), ""]
+            if info.spec.classes
+            else []
+        ),
         *_generation_lines(info),
         "",
         *measured_lines(info.metrics, info.known_limitations),
@@ -110,7 +114,7 @@ def _use(info: WorldInfo, has_preview: bool) -> list[str]:
             "world.generate_codes(codes, n_frames=8)   # codes: (clips, frames, codes of a frame)",
             "world.score_codes(codes[0])",
         ]
-    data = "" if has_preview or not info.context_frames else " --data RECORDINGS"
+    data = "" if has_preview or not info.spec.context[1] else " --data RECORDINGS"
     return ["reelworld play .", f"reelworld generate . --out film.mp4{data}", "reelworld eval . --data RECORDINGS"]
 
 
@@ -118,7 +122,7 @@ def _generation_lines(info: WorldInfo) -> list[str]:
     """Describe how frames are generated, from the spec alone."""
     sampler, spec = info.sampler, info.spec
     n_codes = sum(grid.n_tokens for name, grid in spec.grids.items() if name == "video")
-    start = f"starts from {_count(info.context_frames, 'frame')}" if info.context_frames else "starts from nothing"
+    start = f"starts from {_count(info.spec.context[1], 'frame')}" if info.spec.context[1] else "starts from nothing"
     lines = [
         "## Generation",
         f"{_count(n_codes, 'code')} per {_count(spec.time_stride, 'frame')}, sampled in "

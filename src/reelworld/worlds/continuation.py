@@ -44,8 +44,8 @@ def context_of(clip: Clip, n_frames: int) -> Clip:
 
 def clip_of_nothing(world: World) -> Clip:
     """Return a clip without frames, for worlds that can begin from nothing."""
-    info = world.info
-    return Clip(frames=np.zeros((0, info.height, info.width, 3), np.uint8), fps=info.fps, source="nothing")
+    spec = world.spec
+    return Clip(frames=np.zeros((0, spec.height, spec.width, 3), np.uint8), fps=spec.fps, source="nothing")
 
 
 def class_number(world: World, given: str) -> int:
@@ -54,7 +54,7 @@ def class_number(world: World, given: str) -> int:
     Raises:
         UserError: If the world has no classes, or no such class.
     """
-    classes = world.info.classes
+    classes = world.spec.classes
     if not classes:
         raise UserError(f"--class-id {given} was given, but this world has no classes; leave it out.")
     if given in classes:
@@ -75,7 +75,7 @@ def clip_of_image(world: World, path: Path, n_frames: int) -> Clip:
     """
     frames = np.repeat(picture_for(world, path, "--image")[None], n_frames, 0)
     actions = {k: np.stack([_rows(spec, null_action(spec))] * n_frames) for k, spec in world.info.actions.items()}
-    return Clip(frames=frames, actions=actions, fps=world.info.fps, source=path.name)
+    return Clip(frames=frames, actions=actions, fps=world.spec.fps, source=path.name)
 
 
 def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
@@ -97,7 +97,7 @@ def picture_for(world: World, path: Path, flag: str) -> np.ndarray:
         picture = np.asarray(Image.open(path).convert("RGB"))
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{path} is not a picture that can be read ({error}); give a png or jpg.") from None
-    return fit_frame(picture, (world.info.height, world.info.width), "crop")
+    return fit_frame(picture, (world.spec.height, world.spec.width), "crop")
 
 
 def has_recorded_actions(world: World, clip: Clip, n_context: int) -> bool:
@@ -227,7 +227,7 @@ def continue_clip(
 
     session.watch = lambda share, n: report(len(frames) + share * n, max(n_steps, len(frames) + n))
     before = {k: repeated(context.actions[k][:-1], n_samples) for k in world.info.actions}
-    if class_id is None and world.info.classes:
+    if class_id is None and world.spec.classes:
         class_id = context.class_id
     begun = session.reset(repeated(context.frames, n_samples), before or None, class_id=class_id, goal=context.goal)
     if not len(context.frames):

@@ -47,28 +47,3 @@ class WorldInfo:
     def actions(self) -> Mapping[str, ActionSpec]:
         """Action streams that a session takes."""
         return self.spec.actions if self.action_map is None else {self.action_map.stream: self.action_map.spec}
-
-    @property
-    def height(self) -> int:
-        """Pixel rows of a frame."""
-        return self.spec.height
-
-    @property
-    def width(self) -> int:
-        """Pixel columns of a frame."""
-        return self.spec.width
-
-    @property
-    def fps(self) -> float:
-        """Frames per second; 0 when unknown."""
-        return self.spec.fps
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names."""
-        return self.spec.classes
-
-    @property
-    def context_frames(self) -> int:
-        """Usual number of context frames."""
-        return self.spec.context[1]

@@ -93,7 +93,7 @@ def test_what_is_said_of_the_world(tmp_path: Path) -> None:
     config = config_of("published")
     world = import_world(write_folder(tmp_path / "GENIE_35M", config, random_weights(config)))
     assert world.info.name == "GENIE_35M"
-    assert (world.info.height, world.info.width, world.info.context_frames) == (48, 48, 2)
+    assert (world.spec.height, world.spec.width, world.spec.context[1]) == (48, 48, 2)
     assert world.info.sampler == SamplerConfig(steps=2, temperature=0.0, order="random")
     spec = world.parts["tokenizer"].spec(1, 48, 48)
     assert (spec.video.n_tokens, spec.video.codebook_size, spec.has_pictures) == (9, 36, False)

@@ -87,7 +87,7 @@ def test_a_context_shrinks_from_its_beginning_and_grows_there(coder: Path, tmp_p
     learned = import_world(coder, folder)
     for n, said in ((1, "1 frames instead of 2: the positions of the last"), (4, "the first one's positions are")):
         world = import_world(coder, folder, context=n)
-        assert world.info.context_frames == world.parts["dynamics"].config.context_frames == n
+        assert world.spec.context[1] == world.parts["dynamics"].config.context_frames == n
         assert said in world.info.provenance["changes"][0]
         assert world.generate(frames(n), None, 2, seed=0).shape == (1, 2, 16, 16, 3)
         for name, tensor in world.parts["tokenizer"].state_dict().items():

@@ -219,7 +219,7 @@ def test_start_clips_are_as_long_as_sessions_begin(tmp_path: Path) -> None:
         model, data = build(config, dataset.info), TrainingData(dataset, config, tmp_path)
         list(stages_of(config, model, data))
         world = finish(find_system("ivideogpt"), config, model, data)
-        assert world.info.context_frames == n and {len(clip.frames) for clip in world.initial_contexts} == {n}
+        assert world.spec.context[1] == n and {len(clip.frames) for clip in world.initial_contexts} == {n}
 
 
 def test_actions_must_be_there_to_be_learned(tmp_path: Path) -> None:

@@ -92,10 +92,10 @@ def test_a_world_says_what_it_was_made_of_and_what_is_unknown(tmp_path: Path) ->
         assert info.provenance["imported"][part] == {"file": path.name, "sha256": sha256}
     assert "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint" in info.provenance["names_passed_over"]
     assert "names of the classes" in info.provenance["unknown"]
-    assert (info.name, info.system, info.fps, info.actions, info.splits) == ("gpt", "videogpt", 0.0, {}, {})
+    assert (info.name, info.system, info.spec.fps, info.actions, info.splits) == ("gpt", "videogpt", 0.0, {}, {})
     assert (info.sampler.temperature, info.sampler.steps, info.sampler.top_k, info.sampler.top_p) == (1.0, 1, 0, 1.0)
-    assert info.context_frames == 1
-    assert info.classes == ("class 0", "class 1", "class 2")
+    assert info.spec.context[1] == 1
+    assert info.spec.classes == ("class 0", "class 1", "class 2")
     assert world.initial_contexts == []
 
 

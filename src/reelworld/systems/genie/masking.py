@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,14 +26,6 @@ class MaskedInput(NamedTuple):
     """int64, (B, T, N); some may be corrupted on purpose."""
     hidden: Tensor
     """bool, (B, T, N): masked, and to be predicted."""
-
-
-class Masking(Protocol):
-    """Draws the masks of training clips."""
-
-    def __call__(self, codes: Tensor, factors: Factors, generator: Generators) -> MaskedInput:
-        """Mask clips, (B, T, N)."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)

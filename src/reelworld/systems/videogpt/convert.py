@@ -158,9 +158,10 @@ def import_world(vqvae_path: Path | None, prior_path: Path) -> World:
         "videogpt",
         _system_config(shape, config),
         {"tokenizer": vqvae, "dynamics": prior},
-        DataInfo(height=shape.height, width=shape.width, classes=classes),
+        DataInfo(height=shape.height, width=shape.width),
         actions={},
         context_frames=config.cond_frames,
+        classes=classes,
     )
     unknown = ["frames per second", "training data and splits", "clips to start from"]
     unknown += ["names of the classes"] if config.n_classes else []

@@ -41,10 +41,10 @@ class VideoGPT(Importer):
 
     def next(self, world: World) -> list[str]:
         """Suggest the next commands."""
-        start = " --image PICTURE" if world.info.context_frames else ""
-        classes = " --class-id 0" if world.info.classes else ""
+        start = " --image PICTURE" if world.spec.context[1] else ""
+        classes = " --class-id 0" if world.spec.classes else ""
         # the page has no initial frames: the world ships no clips
-        play = [] if world.info.context_frames else [f"  reelworld play {self.out}"]
+        play = [] if world.spec.context[1] else [f"  reelworld play {self.out}"]
         return [
             f"  reelworld generate {self.out}{start}{classes} --out clip.mp4",
             *play,
