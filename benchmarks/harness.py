@@ -22,7 +22,7 @@ from reelworld.config import to_json
 from reelworld.evaluate.results import Metric, plain
 from reelworld.evaluate.speed import BenchResult, check_idle
 from reelworld.files import write_json
-from reelworld.nn.decode import compile_c, huge_page_zeros
+from reelworld.nn.decode import compile_c, huge_page_zeros, pointer
 from reelworld.system_info import commit, describe_machine, load_average, now, peak_memory_mb
 from reelworld.types import UserError
 
@@ -169,6 +169,11 @@ def _bandwidth(read: Callable[[], object]) -> float:
     return READ_BYTES / (time.perf_counter() - begun) / 1e9
 
 
+def _read_in_c(library: ctypes.CDLL, buffer: torch.Tensor) -> None:
+    """Read a float32 tensor; it is passed and not its address, so that it lives as long as the operator."""
+    library.read_memory(pointer(buffer), ctypes.c_int64(buffer.numel()), torch.get_num_threads())
+
+
 def measure_memory() -> Memory:
     """Read a large buffer with torch's fastest operators and with a loop in C: the limit of reading weights once."""
     n = READ_BYTES // 4
@@ -178,8 +183,7 @@ def measure_memory() -> Memory:
         operators |= {f"{name}{pages}": getattr(buffer, name) for name in ("max", "sum", "aminmax")}
         operators[f"dot{pages}"] = partial(torch.dot, buffer, buffer)
         if library is not None:
-            address, count = ctypes.c_void_p(buffer.data_ptr()), ctypes.c_int64(n)
-            operators[f"a loop in C{pages}"] = partial(library.read_memory, address, count, torch.get_num_threads())
+            operators[f"a loop in C{pages}"] = partial(_read_in_c, library, buffer)
     for read in operators.values():
         read()
     speeds = {name: float(np.median([_bandwidth(read) for _ in range(5)])) for name, read in operators.items()}

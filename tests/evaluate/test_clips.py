@@ -59,5 +59,5 @@ def test_other_options_of_the_training_are_kept(film):
     trained_on = Dataset.open(path, ReadOptions(size=16, fit="crop", fps=5.0, split_seed=3))
     again = open_for(world("crop", json.loads(json.dumps(trained_on.info.provenance))), path)
     assert (again.info, again.episodes) == (trained_on.info, trained_on.episodes)
-    assert again.spec.fps == 5.0
+    assert again.info.fps == 5.0
     assert len(decoded) == 1
