@@ -89,7 +89,7 @@ class Ours:
         """Draw a frame and decode it."""
         codes = self.draw()
         begun = time.perf_counter()
-        self.tokenizer.advance(codes, self.memory)
+        self.tokenizer.decode_step(codes, self.memory)
         self.decoding.append(time.perf_counter() - begun)
 
     @property
@@ -154,7 +154,7 @@ def stepping(world: World, frames: int, memory: Memory, threads: int) -> list[di
     prefill = time.perf_counter() - begun
     check_same(world, codes, start)
     _, start_half = begin(world, half)
-    memory_1, one = tokenizer.begin(codes), torch.zeros(1, dtype=torch.int64)
+    memory_1, one = tokenizer.init_state(codes), torch.zeros(1, dtype=torch.int64)
     forked = start_half.index_select(torch.zeros(CANDIDATES, dtype=torch.int64))
     ways = {
         "float32": Ours(world, wide, start.index_select(one), memory_1),
