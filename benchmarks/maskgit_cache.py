@@ -29,8 +29,8 @@ from torch import Tensor
 
 from reelworld.models.maskgit import n_still_masked
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
+from reelworld.systems.genie.spacetime import STConfig
 from reelworld.types import Codes, Conditions, GridSpec
 
 SEED = 0

@@ -17,7 +17,7 @@ from reelworld.config import from_json
 from reelworld.data.action_alignment import check_range
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.mixture import DatasetShare, members_of, open_recordings
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import STREAM
 from reelworld.nn.conditioning import clip_range
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.types import Clip, ModelSpec, UserError

@@ -50,7 +50,7 @@ from reelworld.evaluate.sections.fvd import check_enough, load_detector
 from reelworld.evaluate.tiles import TileAtlas
 from reelworld.files import write_json
 from reelworld.media import write_file
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import STREAM
 from reelworld.nn.perceptual import load_lpips
 from reelworld.system_info import commit, describe_machine, now
 from reelworld.types import Clip, UserError

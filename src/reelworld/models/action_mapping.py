@@ -21,8 +21,8 @@ import numpy as np
 
 from reelworld.types import ActionSpec, UserError
 
-__all__ = ["MAX_WIDTH", "ActionMap", "HeldOut", "fit_map", "kinds_of"]
-
+STREAM = "latent"
+"""Name of the stream of latent actions."""
 MAX_WIDTH = 8
 """Widest vectors that are mapped: 3 ** 8 kinds."""
 MAX_NAMED = 6

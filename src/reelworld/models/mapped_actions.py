@@ -8,8 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from reelworld.models.action_mapping import ActionMap, kinds_of
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import STREAM, ActionMap, kinds_of
 from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import Actions, Context, FrameOutput, Rng, WorldModel, describe_actions
 from reelworld.nn.streams import Streams

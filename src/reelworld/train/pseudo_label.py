@@ -11,7 +11,8 @@ from rich.console import Console
 
 from reelworld.data.dataset import Dataset
 from reelworld.data.transforms import with_actions
-from reelworld.models.latent_action import STREAM, LatentActionModel
+from reelworld.models.action_mapping import STREAM
+from reelworld.models.parts import ActionInference
 from reelworld.models.world_model import WorldModel
 from reelworld.nn.pixels import to_float
 from reelworld.train.console import Display
@@ -34,7 +35,7 @@ def latent_spec(n_codes: int) -> ActionSpec:
 
 
 def with_pseudo_labels(
-    dataset: Dataset, model: LatentActionModel | WorldModel, console: Console | None = None
+    dataset: Dataset, model: ActionInference | WorldModel, console: Console | None = None
 ) -> Dataset:
     """Infer the latent actions of every episode; recorded actions are left out.
 
@@ -57,7 +58,7 @@ def with_pseudo_labels(
 
 
 @torch.inference_mode()
-def infer_latent_actions(dataset: Dataset, model: LatentActionModel | WorldModel, episode: int) -> np.ndarray:
+def infer_latent_actions(dataset: Dataset, model: ActionInference | WorldModel, episode: int) -> np.ndarray:
     """Infer the latent actions of one episode chunk by chunk, int64 (T,); the last is padding."""
     n_frames = dataset.episodes[episode].n_frames
     actions = np.zeros(n_frames, np.int64)

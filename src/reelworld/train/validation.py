@@ -14,7 +14,6 @@ import torch
 from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.dataset import Dataset
 from reelworld.data.loader import to_batch
-from reelworld.models.latent_action import LatentActionModel
 from reelworld.models.parts import AnyClipPrior, AnyDynamics, Tokenizer
 from reelworld.nn.pixels import to_float
 from reelworld.train.precompute_codes import encode_batch
@@ -24,7 +23,6 @@ __all__ = [
     "clip_check",
     "coded_check",
     "dynamics_check",
-    "latent_check",
     "loss_check",
     "prior_check",
     "some_clips",
@@ -142,33 +140,6 @@ def prior_check(
             "val_nats": float(nats.mean()),
             "val_nats_unigram": float(-(shares * shares.clamp_min(1e-12).log()).sum()),
             "val_copied": float((codes_BPN[:, 1:] == codes_BPN[:, :-1]).float().mean()),
-        }
-
-    return check
-
-
-def latent_check(model: LatentActionModel, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
-    """Prepare a check of latent actions on validation clips.
-
-    ``val_codes_used`` and ``val_perplexity`` measure the use of the codes. ``val_gain`` is the gain of predictions over
-    a copy of the frame (dB), ``val_delta`` their loss with codes of other clips (dB): at 0 codes have no effect.
-    """
-    batch = some_clips(windows, n_clips)
-
-    @torch.inference_mode()
-    def check() -> dict[str, float]:
-        video = batch.to(next(model.parameters()).device).video
-        assert video is not None
-        past, future, codes = video[:, :-1], video[:, 1:], model.encode(video)[:, :-1]
-        shares = codes.flatten().bincount().float() / codes.numel()
-        right = (model.predict(past, codes) - future).square().mean().clamp_min(1e-10)
-        others = (model.predict(past, codes.roll(1, 0)) - future).square().mean().clamp_min(1e-10)
-        copied = (past - future).square().mean().clamp_min(1e-10)
-        return {
-            "val_codes_used": float((shares > 0).sum()),
-            "val_perplexity": float((-(shares * shares.clamp_min(1e-12).log()).sum()).exp()),
-            "val_gain": float(10 * torch.log10(copied / right)),
-            "val_delta": float(10 * torch.log10(others / right)),
         }
 
     return check

@@ -7,8 +7,7 @@ from typing import cast
 
 import torch
 
-from reelworld.models.action_mapping import ActionMap
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import STREAM, ActionMap
 from reelworld.models.mapped_actions import MappedActions
 from reelworld.types import UserError
 from reelworld.worlds.world import World

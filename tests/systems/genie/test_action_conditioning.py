@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.action_conditioning import (
     CONDITIONINGS,
     AddAction,
@@ -17,6 +16,7 @@ from reelworld.systems.genie.action_conditioning import (
     action_conditioning,
     leading_actions,
 )
+from reelworld.systems.genie.spacetime import STConfig, STTransformer
 
 WIDTH, ACTION, LAYERS = 16, 5, 2
 

@@ -12,7 +12,7 @@ from tests.tiny import tiny_config
 
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.dataset import Dataset
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import STREAM
 from reelworld.nn.pixels import to_float
 from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
 from reelworld.systems.genie.train import check_movement

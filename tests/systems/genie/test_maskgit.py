@@ -12,9 +12,9 @@ from torch import Tensor
 
 from reelworld.config import from_json, to_json
 from reelworld.models.samplers import SamplerConfig, TokenSampler
-from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig, MaskGITState
 from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformMasking
+from reelworld.systems.genie.spacetime import STConfig
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, UserError
 
 GRID = GridSpec(rows=2, columns=3, codebook_size=12)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reelworld.config import require
-from reelworld.models.latent_action_options import LatentActionOptions
 from reelworld.models.system import SystemConfig
+from reelworld.systems.genie.latent_action_options import LatentActionOptions
 from reelworld.train.config import OptimConfig, StageConfig
 
 

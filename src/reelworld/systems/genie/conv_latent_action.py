@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reelworld.models.latent_action import LatentActionConfig, LatentActionModel
 from reelworld.nn.conv_mixer import ConvMixerBlock
+from reelworld.systems.genie.latent_action import LatentActionConfig, LatentActionModel
 
 __all__ = ["GridLatentActions", "GridLatentConfig"]
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from reelworld.data.episodes import DataInfo
 from reelworld.models.samplers import SamplerConfig
-from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
 from reelworld.systems.genie.masking import CosineMasking
 from reelworld.systems.genie.missing_tokenizer import MissingTokenizer, MissingTokenizerConfig
+from reelworld.systems.genie.spacetime import STConfig
 from reelworld.types import GridSpec, UserError
 from reelworld.worlds.assemble import make_world, with_origin
 from reelworld.worlds.external_checkpoint import ExternalCheckpoint, read_folder

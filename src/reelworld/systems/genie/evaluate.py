@@ -25,8 +25,7 @@ from reelworld.evaluate.protocol import open_like
 from reelworld.evaluate.results import Metric, MetricBuilder, Text, Unit
 from reelworld.evaluate.samples import Evaluation
 from reelworld.evaluate.sections import Item, Section
-from reelworld.models.action_mapping import MAX_WIDTH, ActionMap, HeldOut, fit_map
-from reelworld.models.latent_action import STREAM
+from reelworld.models.action_mapping import MAX_WIDTH, STREAM, ActionMap, HeldOut, fit_map
 from reelworld.train.console import Display
 from reelworld.train.pseudo_label import infer_latent_actions
 from reelworld.types import ActionSpec, UserError

@@ -27,7 +27,6 @@ from reelworld.models.parts import Dynamics
 from reelworld.nn.conditioning import ActionEmbedder
 from reelworld.nn.kv_cache import FrameCache
 from reelworld.nn.random import Generators
-from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.nn.streams import Streams
 from reelworld.systems.genie.action_conditioning import NoAction, action_conditioning, leading_actions
 from reelworld.systems.genie.config import DynamicsConfig
@@ -35,6 +34,7 @@ from reelworld.systems.genie.copy_prior import CopyPrior, NoCopyPrior
 from reelworld.systems.genie.factored_codes import FactoredEmbedding, Factors
 from reelworld.systems.genie.learned_positions import FrameTable, History
 from reelworld.systems.genie.masking import CosineMasking, MaskedInput, UniformMasking
+from reelworld.systems.genie.spacetime import STConfig, STTransformer
 from reelworld.types import ActionSpec, Batch, Codes, Conditions, GridSpec, Losses, Sampler, StepScores, UserError
 
 MAX_PARALLEL_FRAMES = 64

@@ -15,16 +15,17 @@ from torch import nn
 
 from reelworld.config import derive
 from reelworld.data.dataset import DataInfo
+from reelworld.models.action_mapping import STREAM
 from reelworld.models.frame_model import FrameModel
-from reelworld.models.latent_action import STREAM, LatentActionModel
 from reelworld.models.parts import ActionInference, Tokenizer, take
 from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import WorldModel
-from reelworld.nn.spacetime import STConfig
 from reelworld.systems.genie.config import Config
 from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
+from reelworld.systems.genie.latent_action import LatentActionModel
 from reelworld.systems.genie.maskgit import MaskGIT, MaskGITConfig
 from reelworld.systems.genie.missing_tokenizer import MissingTokenizer
+from reelworld.systems.genie.spacetime import STConfig
 from reelworld.systems.genie.spacetime_latent_action import STLatentActions, STLatentConfig
 from reelworld.systems.genie.tokenizer import STViViT, STViViTConfig
 from reelworld.train.pseudo_label import latent_spec

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from reelworld.models.latent_action import LatentActionConfig, LatentActionModel
-from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.action_conditioning import Conditioning, action_conditioning
+from reelworld.systems.genie.latent_action import LatentActionConfig, LatentActionModel
+from reelworld.systems.genie.spacetime import STConfig, STTransformer
 
 __all__ = ["STLatentActions", "STLatentConfig"]
 

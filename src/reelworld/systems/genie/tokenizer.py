@@ -27,8 +27,8 @@ from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpat
 from reelworld.nn.quantize.dead_code_reset import ResetFromBatch
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.input_norm import InputNorm
-from reelworld.nn.spacetime import STConfig, STTransformer
 from reelworld.systems.genie.config import TokenizerConfig
+from reelworld.systems.genie.spacetime import STConfig, STTransformer
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
 COMMITMENT = 0.25

@@ -9,21 +9,23 @@ the paper. `reelworld import genie-1x` reads the dynamics that 1X published in t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import torch
 
 from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.loader import Loader
-from reelworld.models.latent_action import LatentActionModel
 from reelworld.models.parts import take
 from reelworld.models.world_model import WorldModel
 from reelworld.systems.genie.config import Config
+from reelworld.systems.genie.latent_action import LatentActionModel
 from reelworld.systems.genie.maskgit import MaskGIT
 from reelworld.systems.genie.tokenizer import STViViT
 from reelworld.train.data import TrainingData
 from reelworld.train.precompute_codes import encoded_batches
 from reelworld.train.pseudo_label import with_pseudo_labels
 from reelworld.train.stage import Stage
-from reelworld.train.validation import clip_check, coded_check, latent_check, some_clips
+from reelworld.train.validation import clip_check, coded_check, some_clips
 from reelworld.types import UserError
 
 log = logging.getLogger(__name__)
@@ -108,3 +110,30 @@ def check_movement(config: Config, clips: ClipIndex) -> None:
             f"nothing moves in {len(looked)} stretches of the recordings: no action can be learned from them; record "
             "something that changes, or make a world without actions (--actions none)."
         )
+
+
+def latent_check(model: LatentActionModel, windows: ClipIndex, n_clips: int = 128) -> Callable[[], dict[str, float]]:
+    """Prepare a check of latent actions on validation clips.
+
+    ``val_codes_used`` and ``val_perplexity`` measure the use of the codes. ``val_gain`` is the gain of predictions over
+    a copy of the frame (dB), ``val_delta`` their loss with codes of other clips (dB): at 0 codes have no effect.
+    """
+    batch = some_clips(windows, n_clips)
+
+    @torch.inference_mode()
+    def check() -> dict[str, float]:
+        video = batch.to(next(model.parameters()).device).video
+        assert video is not None
+        past, future, codes = video[:, :-1], video[:, 1:], model.encode(video)[:, :-1]
+        shares = codes.flatten().bincount().float() / codes.numel()
+        right = (model.predict(past, codes) - future).square().mean().clamp_min(1e-10)
+        others = (model.predict(past, codes.roll(1, 0)) - future).square().mean().clamp_min(1e-10)
+        copied = (past - future).square().mean().clamp_min(1e-10)
+        return {
+            "val_codes_used": float((shares > 0).sum()),
+            "val_perplexity": float((-(shares * shares.clamp_min(1e-12).log()).sum()).exp()),
+            "val_gain": float(10 * torch.log10(copied / right)),
+            "val_delta": float(10 * torch.log10(others / right)),
+        }
+
+    return check

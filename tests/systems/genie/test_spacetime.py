@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from reelworld.nn.rotary import PERIOD, Rotary
-from reelworld.nn.spacetime import STConfig, STTransformer
+from reelworld.systems.genie.spacetime import STConfig, STTransformer
 from reelworld.types import UserError
 
 BASE = STConfig(width=16, layers=3, heads=2, rows=2, columns=3, window=3)

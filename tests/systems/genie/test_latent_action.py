@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from reelworld.models.latent_action import LatentActionModel
 from reelworld.nn.pixels import patchify
 from reelworld.systems.genie.conv_latent_action import GridLatentActions, GridLatentConfig
+from reelworld.systems.genie.latent_action import LatentActionModel
 from reelworld.systems.genie.spacetime_latent_action import STLatentActions, STLatentConfig
 from reelworld.types import Batch, UserError
 

@@ -25,18 +25,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from reelworld.models.cluster_latents import k_medoids
-from reelworld.models.latent_action_options import LatentActionOptions
 from reelworld.models.parts import ActionInference
 from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
 from reelworld.nn.quantize.dead_code_reset import ResetFromBatch
 from reelworld.nn.quantize.ema import EMACodebook
 from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.nn.random import uniform
+from reelworld.systems.genie.cluster_latents import k_medoids
+from reelworld.systems.genie.latent_action_options import LatentActionOptions
 from reelworld.types import Batch, Losses, UserError
 
-STREAM = "latent"
-"""Name of the stream of latent actions."""
 COMMITMENT = 0.25
 RENEWED_BELOW = 0.1
 """Dead-code threshold: codes that fewer rows of a batch choose, in the moving average, are reset."""

@@ -6,9 +6,9 @@ from itertools import combinations
 
 import pytest
 import torch
-from tests.models.test_latent_action import game, made, purity, train
+from tests.systems.genie.test_latent_action import game, made, purity, train
 
-from reelworld.models.cluster_latents import k_medoids
+from reelworld.systems.genie.cluster_latents import k_medoids
 from reelworld.types import UserError
 
 
