@@ -29,7 +29,7 @@ from reelworld.data.episodes import (
     streams_of,
 )
 from reelworld.data.formats.episode_folder import INFO_FILE, read_info, read_listed, write_episode, write_info
-from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, split_folders
+from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, name_splits, split_folders
 from reelworld.data.formats.reader import MAX_TABLES, Contents, FileRequest, find_files, requests
 from reelworld.data.resize import common_size
 from reelworld.data.resize_options import ReadOptions
@@ -261,21 +261,23 @@ def _open_own(folder: Path, options: ReadOptions) -> Dataset:
 
 def _open_files(path: Path, options: ReadOptions) -> Dataset:
     """Open a file, or a folder of files, of other formats."""
-    from reelworld.data.formats.registry import ENDINGS, read_file  # loads PyAV and h5py
+    from reelworld.data.formats.registry import ENDINGS, find_recordings, read_file  # loads PyAV and h5py
 
-    paths = find_files(path, ENDINGS)
+    paths = find_recordings(path)
     if not paths:
         endings = ", ".join(sorted(ENDINGS))
         raise UserError(f"{path} holds no recording; wanted .npz, HDF5 or video files ({endings}) or a {INFO_FILE}.")
-    files = requests(paths, path if path.is_dir() else path.parent, options)
+    files = requests(paths, path.parent if paths == [path] else path, options)
     contents, problems = _read_all(files, read_file)
     if not contents:
         raise _nothing_left(path, problems, "recording")
     episodes = [e for c in contents for e in c.episodes]
     folders = split_folders(e.file for e in episodes)
     classes, class_ids = class_folders(folders)
+    by_name, name_notes = name_splits(e.file for e in episodes)
     # if a folder and a file name in it differ, held-out recordings stay held out
-    allowed = allowed_splits([max(folders[e.file], e.split, key=("", *SPLITS).index) for e in episodes])
+    named = [max(folders[e.file], by_name[e.file], e.split, key=("", *SPLITS).index) for e in episodes]
+    allowed = allowed_splits(named)
     fps, notes = median_fps([c.info.fps for c in contents for _ in c.episodes])
     sizes: Counter[tuple[int, int]] = Counter()
     for c in contents:
@@ -295,7 +297,7 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
         info=info,
         episodes=tuple(replace(e, class_id=class_ids.get(e.file, -1)) for e in episodes),
         problems=tuple(problems),
-        notes=(*notes, *(note for c in contents for note in c.notes)),
+        notes=(*notes, *name_notes, *(note for c in contents for note in c.notes)),
     )
     return _split(dataset, allowed, cache.recall_splits(path, options.split_seed))
 

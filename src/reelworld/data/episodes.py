@@ -41,6 +41,8 @@ class Episode:
     """First frame of the episode inside the file."""
     class_id: int = -1
     """Number of its class in ``DataInfo.classes``; -1 when the data have no classes."""
+    task: str = ""
+    """Words that the recording gives to the episode, e.g. an instruction to a robot; "" for none."""
     arrays: StoredArrays | None = field(default=None, repr=False, compare=False)
     """Its arrays, read lazily; None for an episode that is only listed. Not written to JSON."""
 

@@ -23,6 +23,8 @@ class ReadOptions:
     """Name of the frames inside .npz files; empty searches for the usual names."""
     action: str = ""
     """Name of the actions inside .npz files; empty searches for the usual names."""
+    camera: str = ""
+    """Camera of recordings with several, or the last part of its name; empty takes the usual one and notes it."""
     layout: Literal["auto", "channels-last", "channels-first"] = "auto"
     """Position of the channels of .npz frames: (T, H, W, C) or (T, C, H, W)."""
     action_shift: int | None = None

@@ -28,7 +28,7 @@ INFO_FILE = "dataset.json"
 def episode_to_json(episode: Episode) -> dict[str, object]:
     """Return the facts of an episode as JSON values; without a class, older versions can read them."""
     values = to_json(replace(episode, arrays=None))
-    return {k: v for k, v in values.items() if k != "arrays" and (k != "class_id" or v >= 0)}
+    return {k: v for k, v in values.items() if k != "arrays" and (k != "class_id" or v >= 0) and (k != "task" or v)}
 
 
 def write_info(folder: Path, info: DataInfo, episodes: Sequence[Episode]) -> None:

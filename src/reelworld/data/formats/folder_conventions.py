@@ -5,6 +5,7 @@ The layout of UCF-101 and its like: ``train/<class>/clip.mp4`` and ``test/<class
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -30,6 +31,29 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
     named = {f: SPLIT_FOLDERS.get(f.split("/")[0].lower(), "") if "/" in f else "" for f in files}
     is_meant = all(named.values()) or len(set(named.values()) - {""}) > 1
     return named if is_meant else dict.fromkeys(named, "")
+
+
+def name_splits(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Find the split that the name of each file ends in or begins with: ``maze-val.npz``, ``test_03.mp4``.
+
+    Names are splits if they name at least two kinds, where no name is a kind too: a lone ``test.mp4`` is a recording.
+
+    Args:
+        files: Paths relative to the folder that was opened, with slashes.
+
+    Returns:
+        File -> "train", "val" or "test", "" for a file that names none; and notes.
+    """
+    named = {}
+    for file in files:
+        words = re.split(r"[-_. ]+", PurePosixPath(file).stem.lower())
+        found = [SPLIT_FOLDERS[w] for w in (words[-1], words[0], *words[-2:-1]) if w in SPLIT_FOLDERS]
+        named[file] = found[0] if found else ""
+    if len(set(named.values())) < 2:
+        return dict.fromkeys(named, ""), []
+    counts = Counter(s for s in named.values() if s)
+    listed = ", ".join(f"{n} {split}" for split, n in sorted(counts.items()))
+    return named, [f"the split of {sum(counts.values())} files is read off their names ({listed})"]
 
 
 def class_folders(splits: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, int]]:

@@ -90,6 +90,10 @@ class SplitStore:
     pool: FilePool
     steps: NpzStore | None = None
     """Actions with one row per frame; None without actions."""
+    first: int = 0
+    """Frame of the dataset that is frame 0 here."""
+    first_step: int = 0
+    """Row of ``steps`` that belongs to frame 0."""
 
     @property
     def name(self) -> str:
@@ -105,10 +109,11 @@ class SplitStore:
         """Return one array to take slices of."""
         if name != "frames":
             assert self.steps is not None
-            return self.steps.view(name)
+            return self.steps.view(name)[self.first_step :]
         # a handle of the parent process must not be read by its children
         key = (os.getpid(), self.path, self.key, self.size, self.fit)
-        return self.pool.get(key, lambda: _Frames(_rows(self), self.name, self.key, self.size, self.fit))
+        rows = self.pool.get(key, lambda: _Frames(_rows(self), self.name, self.key, self.size, self.fit))
+        return rows if not self.first else _Later(rows, self.first)
 
     def as_stored(self, pool: FilePool) -> SplitStore:
         """Return the frames as the file has them."""
@@ -201,6 +206,15 @@ def _aligned(request: FileRequest, split: Split) -> Decoded:
 def open_file(path: Path) -> h5py.File:
     """Open a file for reading."""
     return h5py.File(path, "r")
+
+
+def holds(path: Path, group: str, prefix: str = "") -> bool:
+    """Return True for a readable file that has a group or dataset, with a member of this prefix if one is given."""
+    try:
+        with open_file(path) as file:
+            return group in file and (not prefix or any(name.startswith(prefix) for name in file[group]))
+    except DAMAGE:
+        return False
 
 
 def reason(error: BaseException) -> str:
@@ -323,6 +337,16 @@ class _Frames:
                 f"({reason(error)}); it is damaged, replace it."
             ) from None
         return fit_frames(frames, self._size, self._fit, self._name)
+
+
+class _Later:
+    """Rows of another array from one on."""
+
+    def __init__(self, rows: Rows, first: int) -> None:
+        self._rows, self._first = rows, first
+
+    def __getitem__(self, span: slice) -> np.ndarray:
+        return self._rows[slice(span.start + self._first, span.stop + self._first, span.step)]
 
 
 class _Flat:

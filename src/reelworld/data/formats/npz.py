@@ -47,10 +47,10 @@ def decode(path: Path, options: ReadOptions) -> Decoded:
         Unreadable: If the file is truncated or corrupt.
         UserError: If it cannot be read as asked.
     """
-    raw = _load(path, options)
+    raw = load(path, options)
     name = path.name
-    frame_key = _frame_key(raw, options, name)
-    frames = to_pixels(raw[frame_key], options.layout, f"{frame_key} of {name}")
+    key = frame_key(raw, options, name)
+    frames = to_pixels(raw[key], options.layout, f"{key} of {name}")
     steps, action_names = _steps(raw, options, name)
     shift, notes = _shift(raw, steps, options, len(frames))
     kept, rows = align(frames, steps, shift, name) if steps else (slice(None), {})
@@ -65,7 +65,8 @@ def has_own_names(keys: Sequence[str]) -> bool:
     return "frames" in keys and (not has_actions or {"rewards", "terminated", "truncated"} <= set(keys))
 
 
-def _load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+def load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
+    """Read all arrays of a file, if they do not take too much space."""
     try:
         with zipfile.ZipFile(path) as archive:
             gigabytes = sum(i.file_size for i in archive.infolist()) / 1e9
@@ -84,7 +85,8 @@ def _load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
         raise Unreadable(f"{path.name} is truncated or corrupt ({type(error).__name__})") from None
 
 
-def _frame_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -> str:
+def frame_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -> str:
+    """Return the name of the array of frames: the requested one, else the first of the usual ones."""
     if options.frames:
         if options.frames not in raw:
             raise unknown(f"array in {name}", options.frames, raw)
@@ -128,32 +130,38 @@ def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
+def action_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -> str:
+    """Return the name of the array of actions: the requested one, else the first of the usual ones; "" for none."""
+    if options.action and options.action not in raw:
+        raise unknown(f"array in {name}", options.action, raw)
+    return options.action or next((k for k in ACTION_KEYS if k in raw), "")
+
+
 def _steps(
     raw: Mapping[str, np.ndarray], options: ReadOptions, name: str
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Collect the rows under our names; also return array name -> action stream."""
-    if options.action and options.action not in raw:
-        raise unknown(f"array in {name}", options.action, raw)
+    action = action_key(raw, options, name)
     own_streams = {k: k.removeprefix("actions/") for k in raw if k.startswith("actions/")}
     steps, streams = {}, {}
-    action = options.action or next((k for k in ACTION_KEYS if k in raw), "")
     if action:
         steps["actions"], streams["actions"] = check_actions(raw[action], name), "action"
     elif own_streams:
         steps |= {k: check_actions(raw[k], name) for k in own_streams}
         streams |= own_streams
     if reward := next((k for k in REWARD_KEYS if k in raw), ""):
-        steps["rewards"] = _column(raw[reward], np.float32, f"{reward} of {name}")
+        steps["rewards"] = column(raw[reward], np.float32, f"{reward} of {name}")
     if end := next((k for k in END_KEYS if k in raw), ""):
-        steps["terminated"] = _column(raw[end], np.bool_, f"{end} of {name}")
+        steps["terminated"] = column(raw[end], np.bool_, f"{end} of {name}")
     elif "discount" in raw:
-        steps["terminated"] = _column(raw["discount"], np.float32, f"discount of {name}") == 0
+        steps["terminated"] = column(raw["discount"], np.float32, f"discount of {name}") == 0
     if "truncated" in raw:
-        steps["truncated"] = _column(raw["truncated"], np.bool_, f"truncated of {name}")
+        steps["truncated"] = column(raw["truncated"], np.bool_, f"truncated of {name}")
     return steps, streams
 
 
-def _column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:
+def column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:
+    """Check one number per row and return them, (R,), as ``kind``."""
     if rows.ndim == 0 or rows.size != len(rows) or rows.dtype.kind not in "iufb":
         raise UserError(f"{name} is {rows.dtype} {rows.shape}; wanted one number per row, (T,).")
     if not (is_finite := np.isfinite(rows.reshape(-1))).all():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reelworld.config import from_json
+from reelworld.config import from_json, unknown
 from reelworld.data import cache
 from reelworld.data.array_store import FilePool, NpzStore
 from reelworld.data.episodes import DataInfo, Episode, StoredArrays
@@ -63,9 +63,13 @@ class Format:
     """One entry of the table of formats."""
 
     name: str
-    endings: Sequence[str]
-    """File name endings, lower case, with the dot."""
+    recognized: str
+    """Marks that a recording of this format has, in words."""
     read: Reader
+    endings: Sequence[str] = ()
+    """File name endings, lower case, with the dot; empty for a format of whole folders."""
+    claims: Callable[[Path], bool] | None = None
+    """Test for a folder that is read as a whole, by its file names only; None for a format of files."""
 
 
 def find_files(path: Path, endings: Sequence[str]) -> list[Path]:
@@ -79,6 +83,28 @@ def find_files(path: Path, endings: Sequence[str]) -> list[Path]:
         return [path]
     files = (p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
     return sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts))
+
+
+def pick_camera(cameras: Sequence[str], requested: str, preferred: Sequence[str], name: str) -> tuple[str, list[str]]:
+    """Choose one of the cameras of a recording; return it and a note when there are several.
+
+    Args:
+        cameras: Names, as the file has them.
+        requested: A name, or its last part ("wrist" for "observation.images.wrist"); "" for the default.
+        preferred: Parts of names; the first camera with the first of these is the default, else the first of all.
+        name: Recording, for the error.
+    """
+    if requested:
+        found = [c for c in cameras if c == requested] or [
+            c for c in cameras if c.replace("/", ".").endswith((f".{requested}", f"_{requested}"))
+        ]
+        if len(found) != 1:
+            raise unknown(f"camera of {name}", requested, cameras)
+        return found[0], []
+    chosen = next((c for part in preferred for c in cameras if part in c), cameras[0])
+    others = [c for c in cameras if c != chosen]
+    note = f"of {len(cameras)} cameras {chosen} is read; --camera NAME reads another ({', '.join(others[:4])})"
+    return chosen, [note] if others else []
 
 
 def requests(paths: Sequence[Path], root: Path, options: ReadOptions) -> list[FileRequest]:
@@ -119,3 +145,48 @@ def stored_episode(request: FileRequest, store: NpzStore, fps: float, actions: d
     arrays = StoredArrays(store, 0, n_frames)
     episode = Episode(source=request.source, n_frames=n_frames, split="", file=request.file, arrays=arrays)
     return Contents(info=DataInfo(fps=fps, height=height, width=width, actions=actions), episodes=(episode,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Place of one episode in the arrays of a file."""
+
+    name: str
+    """Id of the episode within its file; part of its source."""
+    first: int
+    n_frames: int
+    split: str = ""
+    """"train", "val" or "test" where the file says so."""
+    task: str = ""
+    """Words that the file gives to the episode."""
+
+
+def episode_of(request: FileRequest, span: Span, arrays: StoredArrays) -> Episode:
+    """Return one of several episodes of a file."""
+    return Episode(
+        source=f"{request.source}/{span.name}",
+        n_frames=span.n_frames,
+        split=span.split,
+        file=request.file,
+        first=arrays.first,
+        task=span.task,
+        arrays=arrays,
+    )
+
+
+def spans_of(store: NpzStore, name: str) -> list[Span]:
+    """Return the episodes that a cache entry lists."""
+    facts = json.loads(store.view(cache.FACTS).tobytes())
+    return [from_json(Span, span, f"cached episodes of {name}") for span in facts["spans"]]
+
+
+def stored_spans(request: FileRequest, store: NpzStore) -> Contents:
+    """Return a cache entry with "spans" among its facts as the episodes that it holds, one after the other."""
+    facts = json.loads(store.view(cache.FACTS).tobytes())
+    _, height, width, _ = store.shapes["frames"]
+    spans = spans_of(store, request.name)
+    return Contents(
+        info=DataInfo(fps=float(facts["fps"]), height=height, width=width, actions=cached_actions(store, request.name)),
+        episodes=tuple(episode_of(request, s, StoredArrays(store, s.first, s.n_frames)) for s in spans),
+        notes=tuple(facts["notes"]),
+    )

@@ -1,22 +1,87 @@
-"""Table of file formats.
+"""Table of the formats that can be read.
 
 A further format is one module with a reader and one entry of ``FORMATS``.
 """
 
 from __future__ import annotations
 
-from reelworld.data.formats import episode_folder, hdf5, npz, robonet, video
-from reelworld.data.formats.reader import Contents, FileRequest, Format
+from pathlib import Path
+
+from reelworld.data.formats import episode_folder, hdf5, npz, npz_episodes, picture_folder, robomimic, robonet, video
+from reelworld.data.formats.reader import Contents, FileRequest, Format, find_files
 
 FORMATS = (
-    Format(name="episode of this package", endings=(".npz",), read=episode_folder.read_plain),
-    Format(name="other .npz", endings=(".npz",), read=npz.read),
-    Format(name="RoboNet", endings=hdf5.ENDINGS, read=robonet.read),
-    Format(name="HDF5 of videos", endings=hdf5.ENDINGS, read=hdf5.read),
-    Format(name="video", endings=video.ENDINGS, read=video.read),
+    Format(
+        name="numbered pictures",
+        recognized="a folder of .png or .jpg files whose names end in numbers, and no recording beside them",
+        read=picture_folder.read,
+        claims=picture_folder.is_folder,
+    ),
+    Format(
+        name="episode of this package",
+        recognized=".npz with `frames`, `actions`, `rewards`, `terminated`, `truncated`",
+        endings=(".npz",),
+        read=episode_folder.read_plain,
+    ),
+    Format(
+        name="D4RL, OGBench, DreamerV2, DreamerV3",
+        recognized=".npz with `is_first`, or with `terminals`, `timeouts`, `is_last` or `dones` before its last row",
+        endings=(".npz",),
+        read=npz_episodes.read,
+    ),
+    Format(
+        name="other .npz",
+        recognized=".npz with an array of frames, found by name and shape",
+        endings=(".npz",),
+        read=npz.read,
+    ),
+    Format(
+        name="RoboNet",
+        recognized="HDF5 with `env` and `policy`",
+        endings=hdf5.ENDINGS,
+        read=robonet.read,
+    ),
+    Format(
+        name="robomimic, LIBERO",
+        recognized="HDF5 with `data/demo_0`",
+        endings=hdf5.ENDINGS,
+        read=robomimic.read,
+    ),
+    Format(
+        name="HDF5 of videos",
+        recognized="HDF5 with `train_data` and `train_idx`",
+        endings=hdf5.ENDINGS,
+        read=hdf5.read,
+    ),
+    Format(
+        name="video",
+        recognized="video file, with an action file of the same stem",
+        endings=video.ENDINGS,
+        read=video.read,
+    ),
 )
-"""The first format that has a file's ending and accepts the file reads it."""
+"""The first format that claims a folder, or has a file's ending and accepts the file, reads it."""
 ENDINGS = tuple(dict.fromkeys(ending for f in FORMATS for ending in f.endings))
+
+
+def find_recordings(path: Path) -> list[Path]:
+    """Return the recordings under a folder, in a stable order: files, and folders that are one recording.
+
+    A folder that a format claims is not searched. Of a single file, return the file.
+    """
+    if path.is_file():
+        return find_files(path, ENDINGS)
+    folders: list[Path] = []
+    todo = [path]
+    while todo:
+        folder = todo.pop()
+        if any(f.claims is not None and f.claims(folder) for f in FORMATS):
+            folders.append(folder)
+        else:
+            todo += [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink()]
+    inside = set(folders)
+    files = [p for p in find_files(path, ENDINGS) if inside.isdisjoint(p.parents)]
+    return sorted([*folders, *files])
 
 
 def read_file(request: FileRequest) -> Contents:
@@ -26,6 +91,8 @@ def read_file(request: FileRequest) -> Contents:
         Unreadable: If the file is truncated or corrupt.
         UserError: If it cannot be read as asked.
     """
+    if request.path.is_dir():
+        return next(c for f in FORMATS if f.claims and f.claims(request.path) and (c := f.read(request)) is not None)
     ending = request.path.suffix.lower()
     results = (f.read(request) for f in FORMATS if ending in f.endings)
     return next(contents for contents in results if contents is not None)

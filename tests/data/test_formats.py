@@ -1,0 +1,297 @@
+"""Formats of other projects: every reader keeps actions and frames together, shown by a square that moves as told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.moving_square import check_alignment, episode
+
+from reelworld.cli.main import main
+from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.formats.registry import FORMATS
+from reelworld.types import UserError
+
+N = 24
+
+
+def vectors(ids: np.ndarray) -> np.ndarray:
+    """Return continuous actions (T, 2) that say the same as ids."""
+    return np.stack([ids - 1.0, ids * 0.5], 1).astype(np.float32)
+
+
+def from_vectors(actions: np.ndarray) -> np.ndarray:
+    return np.round(actions[:, 0]).astype(int) + 1
+
+
+def marks(*rows: int) -> np.ndarray:
+    marked = np.zeros(N, bool)
+    marked[list(rows)] = True
+    return marked
+
+
+def splits(dataset: Dataset) -> dict[str, int]:
+    return {s: len(dataset.indices(s)) for s in ("train", "val", "test")}
+
+
+def laid_out(path: Path, seeds: range, **more: np.ndarray) -> None:
+    """Write episodes as OGBench does."""
+    parts = [episode(seed) for seed in seeds]
+    np.savez_compressed(
+        path,
+        observations=np.concatenate([f for f, _ in parts]),
+        actions=np.concatenate([vectors(a) for _, a in parts]),
+        terminals=np.tile(marks(N - 1), len(parts)),
+        **more,
+    )
+
+
+def test_the_table_names_every_format_once() -> None:
+    names = [f.name for f in FORMATS]
+    assert len(set(names)) == len(names)
+    assert all(f.recognized and (f.endings or f.claims) for f in FORMATS)
+
+
+# ------------------------------------------------------------------ .npz laid end to end
+
+
+def test_ogbench_is_cut_at_its_terminals_and_the_val_file_is_val(tmp_path: Path) -> None:
+    laid_out(tmp_path / "visual-toy-v0.npz", range(12))
+    laid_out(tmp_path / "visual-toy-v0-val.npz", range(50, 54))
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == [N] * 16
+    assert check_alignment(dataset, from_vectors) == 16 * (N - 1)
+    assert splits(dataset)["val"] == 4
+    assert {e.split for e in dataset.episodes if "-val" in e.file} == {"val"}
+    notes = "\n".join(dataset.notes)
+    assert "cut at their marks" in notes and "read off their names (1 val)" in notes
+
+
+def test_d4rl_is_cut_at_terminals_and_timeouts(tmp_path: Path) -> None:
+    parts = [episode(seed) for seed in range(4)]
+    rewards = np.arange(4 * N, dtype=np.float32)
+    np.savez(
+        tmp_path / "maze.npz",
+        observations=np.concatenate([f for f, _ in parts]),
+        actions=np.concatenate([vectors(a) for _, a in parts]),
+        rewards=rewards,
+        terminals=np.concatenate([marks(N - 1), marks(), marks(N - 1), marks()]),
+        timeouts=np.concatenate([marks(), marks(N - 1), marks(), marks()]),
+    )
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset.episodes) == 4
+    check_alignment(dataset, from_vectors)
+    for i in range(4):
+        clip = dataset.read(i)
+        assert clip.rewards is not None and clip.terminated is None
+        np.testing.assert_array_equal(clip.rewards[:-1], rewards[i * N : i * N + N - 1])
+
+
+def test_windows_do_not_cross_ends_of_plain_npz_with_dones(tmp_path: Path) -> None:
+    parts = [episode(seed) for seed in range(4)]
+    np.savez(
+        tmp_path / "mine.npz",
+        frames=np.concatenate([f for f, _ in parts]),
+        actions=np.concatenate([a for _, a in parts]),
+        dones=np.tile(marks(N - 1), 4),
+    )
+    dataset = Dataset.open(tmp_path / "mine.npz")
+    assert [e.n_frames for e in dataset.episodes] == [N] * 4
+    check_alignment(dataset)
+
+
+def replay(path: Path, seed: int, *, is_version_2: bool, ends: bool = True, discrete: bool = True) -> None:
+    """Write one episode as the drivers of DreamerV3 (the action follows its picture) or DreamerV2 (precedes it) do."""
+    frames, ids = episode(seed)
+    actions = np.eye(3, dtype=np.float32)[ids] if discrete else vectors(ids)
+    if is_version_2:
+        actions = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])
+    else:
+        actions[-1] = 0
+    np.savez_compressed(
+        path,
+        image=frames,
+        action=actions,
+        reward=np.arange(N, dtype=np.float32),  # arrives with its picture
+        is_first=marks(0),
+        is_last=marks(N - 1),
+        is_terminal=marks(N - 1) if ends else marks(),
+    )
+
+
+@pytest.mark.parametrize("is_version_2", [True, False])
+@pytest.mark.parametrize("discrete", [True, False])
+def test_dreamer_replays(tmp_path: Path, is_version_2: bool, discrete: bool) -> None:
+    for i in range(4):
+        replay(tmp_path / f"20260101T00000{i}-abc-{N}.npz", i, is_version_2=is_version_2, discrete=discrete)
+    dataset = Dataset.open(tmp_path)
+    spec = dataset.info.actions["action"]
+    assert (spec.kind, spec.n) == (("discrete", 3) if discrete else ("continuous", 2))
+    check_alignment(dataset, (lambda a: a) if discrete else from_vectors)
+    clip = dataset.read(0)
+    assert clip.rewards is not None and clip.terminated is not None
+    np.testing.assert_array_equal(clip.rewards[:-1], np.arange(1, N))
+    np.testing.assert_array_equal(np.flatnonzero(clip.terminated), [N - 2])
+    assert any(f"DreamerV{2 if is_version_2 else 3}'s" in note for note in dataset.notes)
+
+
+def test_a_chunk_of_several_replays_is_cut_at_is_first(tmp_path: Path) -> None:
+    parts = [episode(seed, n) for seed, n in ((0, 10), (1, 30), (2, 24))]
+    first = np.zeros(64, bool)
+    first[[0, 10, 40]] = True
+    np.savez(
+        tmp_path / "chunk.npz",
+        image=np.concatenate([f for f, _ in parts]),
+        action=np.concatenate([np.eye(3, dtype=np.float32)[a] for _, a in parts]),
+        is_first=first,
+    )
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == [10, 30, 24]
+    check_alignment(dataset)
+
+
+def test_marks_of_another_length_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames, ids = episode(0)
+    np.savez(tmp_path / "x.npz", image=frames, action=ids, is_first=marks(0, 5)[:-1])
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "is_first of x.npz has 23 rows for 24 frames" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a.npz", "b-val.npz", "test_1.npz"], ["", "val", "test"]),
+        (["a_train.npz", "a_validation.npz"], ["train", "val"]),
+        (["a.npz", "latest.npz", "evaluate.npz", "trainer.npz"], ["", "", "", ""]),
+        (["test.npz"], [""]),
+        (["run-val-v0.npz", "run-v0.npz"], ["val", ""]),
+    ],
+)
+def test_splits_in_names(files: list[str], expected: list[str]) -> None:
+    from reelworld.data.formats.folder_conventions import name_splits
+
+    assert list(name_splits(files)[0].values()) == expected
+
+
+# ------------------------------------------------------------------ pictures
+
+
+def pictures(folder: Path, seed: int, names: str = "{:06d}.png", actions: bool = True) -> None:
+    frames, ids = episode(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for t, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / names.format(t + 1))
+    if actions:
+        np.savetxt(folder / "actions.csv", ids, fmt="%d")
+
+
+@pytest.mark.parametrize("names", ["{:06d}.png", "frame_{}.png", "shot {} of 24.PNG"])
+def test_folders_of_numbered_pictures(tmp_path: Path, names: str) -> None:
+    for i in range(4):
+        pictures(tmp_path / f"episode_{i:03d}", i, names.replace(" of 24", ""))
+    dataset = Dataset.open(tmp_path)
+    assert [e.source for e in dataset.episodes] == [f"episode_{i:03d}" for i in range(4)]
+    assert check_alignment(dataset) == 4 * (N - 1)
+    np.testing.assert_array_equal(dataset.read(0).frames, episode(0)[0])
+
+
+def test_one_folder_of_pictures_with_actions_beside_it(tmp_path: Path) -> None:
+    pictures(tmp_path / "run", 0, actions=False)
+    np.save(tmp_path / "run.npy", episode(0)[1][:-1])
+    check_alignment(Dataset.open(tmp_path / "run"))
+
+
+def test_pictures_beside_a_recording_are_none(tmp_path: Path) -> None:
+    pictures(tmp_path, 0, actions=False)
+    np.savez(tmp_path / "run.npz", frames=episode(1)[0])
+    assert {e.file for e in Dataset.open(tmp_path).episodes} == {"run.npz"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda f: (f / "000002.png").write_bytes(b"no picture"), "000002.png cannot be read as a picture"),
+        (lambda f: Image.new("RGB", (40, 48)).save(f / "000003.png"), "pictures of 48x48 and 000003.png of 40x48"),
+        (lambda f: Image.new("RGB", (48, 48)).save(f / "2.png"), "two pictures of one number"),
+        (lambda f: (f / "actions.csv").write_text("0\n1\n"), "has 2 rows for 24 frames"),
+    ],
+)
+def test_bad_pictures_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil, said: str) -> None:
+    pictures(tmp_path / "run", 0)
+    spoil(tmp_path / "run")
+    assert main(["inspect", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "\n" not in error
+
+
+def test_gaps_between_pictures_are_said(tmp_path: Path) -> None:
+    pictures(tmp_path / "run", 0, actions=False)
+    (tmp_path / "run" / "000007.png").unlink()
+    assert any("1 gaps" in note for note in Dataset.open(tmp_path).notes)
+
+
+# ------------------------------------------------------------------ HDF5
+
+
+def robomimic(path: Path, n: int = 6, cameras: tuple[str, ...] = ("agentview_image",), **storage: object) -> None:
+    with h5py.File(path, "w") as file:
+        for i in range(n):
+            frames, ids = episode(i)
+            demo = file.create_group(f"data/demo_{i}")
+            for k, camera in enumerate(cameras):
+                demo.create_dataset(f"obs/{camera}", data=np.roll(frames, 5 * k, 1), **storage)
+            demo["obs/robot0_eef_pos"] = np.zeros((N, 3))
+            demo["actions"], demo["rewards"], demo["dones"] = vectors(ids), np.arange(N) / 7, marks(N - 1)
+            demo.attrs["num_samples"] = N
+
+
+@pytest.mark.parametrize("storage", [{}, {"compression": "gzip", "chunks": (8, 48, 48, 3)}])
+def test_robomimic(tmp_path: Path, storage: dict[str, object]) -> None:
+    robomimic(tmp_path / "demo.hdf5", 12, **storage)
+    dataset = Dataset.open(tmp_path)
+    assert [e.source for e in dataset.episodes] == [f"demo.hdf5/demo_{i}" for i in range(12)]
+    assert check_alignment(dataset, from_vectors) == 12 * (N - 1)
+    clip = dataset.read(3, 4, 9)
+    np.testing.assert_array_equal(clip.frames, episode(3)[0][4:9])
+    assert clip.rewards is not None
+    np.testing.assert_allclose(clip.rewards, np.arange(4, 9) / 7, rtol=1e-6)
+    small = Dataset.open(tmp_path, ReadOptions(size=24, fit="stretch"))
+    assert small.read(0).frames.shape == (N, 24, 24, 3)
+
+
+def test_robomimic_cameras_and_splits(tmp_path: Path) -> None:
+    robomimic(tmp_path / "demo.hdf5", cameras=("robot0_eye_in_hand_image", "agentview_image"))
+    with h5py.File(tmp_path / "demo.hdf5", "a") as file:
+        file["mask/train"] = np.array([b"demo_0", b"demo_1", b"demo_3", b"demo_5"])
+        file["mask/valid"] = np.array([b"demo_2", b"demo_4"])
+        file["data"].attrs["problem_info"] = json.dumps({"language_instruction": ["move", "the", "square"]})
+    dataset = Dataset.open(tmp_path)
+    assert any("agentview_image is read" in note for note in dataset.notes)
+    assert any("upside down" in note for note in dataset.notes)
+    assert {e.task for e in dataset.episodes} == {"move the square"}
+    assert {e.source[-6:] for e in dataset.episodes if e.split == "val"} == {"demo_2", "demo_4"}
+    other = Dataset.open(tmp_path, ReadOptions(camera="eye_in_hand_image"))
+    np.testing.assert_array_equal(other.read(0).frames, episode(0)[0])
+    with pytest.raises(UserError, match=r"camera of demo\.hdf5"):
+        Dataset.open(tmp_path, ReadOptions(camera="front"))
+
+
+def test_robomimic_without_pictures_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(tmp_path / "low_dim.hdf5", "w") as file:
+        file["data/demo_0/obs/object"], file["data/demo_0/actions"] = np.zeros((N, 3)), np.zeros((N, 7))
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "holds no pictures (states only)" in capsys.readouterr().err
+
+
+def test_an_action_shift_moves_the_steps_of_robomimic(tmp_path: Path) -> None:
+    robomimic(tmp_path / "demo.hdf5")
+    plain, shifted = Dataset.open(tmp_path), Dataset.open(tmp_path, ReadOptions(action_shift=1))
+    np.testing.assert_array_equal(shifted.read(0).action[: N - 1], plain.read(0).action[1:])
+    back = Dataset.open(tmp_path, ReadOptions(action_shift=-1))
+    assert back.episodes[0].n_frames == N - 1
+    np.testing.assert_array_equal(back.read(0).frames, plain.read(0).frames[1:])
+    np.testing.assert_array_equal(back.read(0).action[:-1], plain.read(0).action[: N - 2])
