@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -295,3 +296,107 @@ def test_an_action_shift_moves_the_steps_of_robomimic(tmp_path: Path) -> None:
     assert back.episodes[0].n_frames == N - 1
     np.testing.assert_array_equal(back.read(0).frames, plain.read(0).frames[1:])
     np.testing.assert_array_equal(back.read(0).action[:-1], plain.read(0).action[: N - 2])
+
+
+def write_minari(folder: Path, n: int = 5, *, is_dict: bool = False, jpeg: bool = False) -> None:
+    """Write episodes with Minari's own writer; its place for data sets must be ``folder``."""
+    minari = pytest.importorskip("minari")
+    from gymnasium.spaces import Box, Dict, Discrete
+    from minari.data_collector import EpisodeBuffer
+
+    image = Box(0, 255, (48, 48, 3), np.uint8)
+    buffers = []
+    for seed in range(n):
+        frames, ids = episode(seed)
+        seen = {"place": np.zeros((N, 2), np.float32), "image": frames} if is_dict else frames
+        buffers.append(
+            EpisodeBuffer(
+                id=seed,
+                seed=seed,
+                observations=seen,
+                actions=ids[:-1],
+                rewards=list(np.arange(N - 1) / 7),
+                terminations=list(marks(N - 2)[:-1]),
+                truncations=list(marks()[:-1]),
+                infos={},
+            )
+        )
+    minari.create_dataset_from_buffers(
+        "square/toy-v0",
+        buffer=buffers,
+        observation_space=Dict({"place": Box(-1, 1, (2,), np.float32), "image": image}) if is_dict else image,
+        action_space=Discrete(4),
+        jpeg_encoding=jpeg,
+    )
+    assert (folder / "square" / "toy-v0").is_dir()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
+@pytest.mark.parametrize("is_dict", [True, False])
+@pytest.mark.parametrize("jpeg", [True, False])
+def test_minari_written_by_its_own_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_dict: bool, jpeg: bool
+) -> None:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    write_minari(tmp_path, is_dict=is_dict, jpeg=jpeg)
+    dataset = Dataset.open(tmp_path / "square")
+    assert len(dataset.episodes) == 5
+    assert dataset.info.actions["action"].n == 4  # as its space says; one action never occurs
+    assert check_alignment(dataset) == 5 * (N - 1)
+    import minari
+
+    theirs = minari.load_dataset("square/toy-v0")
+    for mine, their in zip(map(dataset.read, range(5)), theirs.iterate_episodes(), strict=True):
+        np.testing.assert_array_equal(mine.frames, their.observations["image"] if is_dict else their.observations)
+        np.testing.assert_array_equal(mine.action[:-1], their.actions)
+        np.testing.assert_allclose(mine.rewards[:-1], their.rewards, rtol=1e-6)
+        np.testing.assert_array_equal(mine.terminated[:-1], their.terminations)
+        np.testing.assert_array_equal(mine.truncated[:-1], their.truncations)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_aloha(tmp_path: Path, encoded: bool) -> None:
+    for i in range(4):
+        frames, ids = episode(i)
+        with h5py.File(tmp_path / f"episode_{i}.hdf5", "w") as file:
+            file.attrs["compress"] = encoded
+            for k, camera in enumerate(("left_wrist", "top")):
+                seen = np.roll(frames, 20 * (1 - k), 1)
+                if encoded:
+                    rows = [jpeg_bytes(frame) for frame in seen]
+                    longest = max(map(len, rows))
+                    seen = np.stack([np.pad(row, (0, longest - len(row))) for row in rows])
+                file[f"observations/images/{camera}"] = seen
+            file["observations/qpos"] = np.zeros((N, 14))
+            file["action"] = np.pad(vectors(ids), ((0, 0), (0, 12)))
+    dataset = Dataset.open(tmp_path)
+    assert [e.source for e in dataset.episodes] == [f"episode_{i}.hdf5" for i in range(4)]
+    assert check_alignment(dataset, from_vectors) == 4 * (N - 1)
+    assert any("top is read" in note for note in dataset.notes)
+    assert dataset.info.actions["action"].n == 14
+
+
+def jpeg_bytes(frame: np.ndarray) -> np.ndarray:
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=95)
+    return np.frombuffer(out.getvalue(), np.uint8)
+
+
+@pytest.mark.parametrize("leads_to_frame", [False, True])
+def test_stable_worldmodel(tmp_path: Path, leads_to_frame: bool) -> None:
+    lengths = [20, 30, 24, 40]
+    parts = [episode(seed, n) for seed, n in enumerate(lengths)]
+    actions = [vectors(ids) for _, ids in parts]
+    for k, rows in enumerate(actions):
+        rows[-1] = np.nan
+        actions[k] = np.roll(rows, 1, axis=0) if leads_to_frame else rows
+    with h5py.File(tmp_path / "pusht.h5", "w") as file:
+        file["pixels"], file["action"] = np.concatenate([f for f, _ in parts]), np.concatenate(actions)
+        file["ep_len"], file["ep_offset"] = np.array(lengths), np.cumsum([0, *lengths[:-1]])
+        file["reward"] = np.zeros(sum(lengths))
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == lengths
+    assert check_alignment(dataset, from_vectors) == sum(lengths) - 4
+    np.testing.assert_array_equal(dataset.read(2).frames, parts[2][0])
+    assert any("shifted by one" in note for note in dataset.notes) == leads_to_frame
+    assert any("reward of stable-worldmodel files are left out" in note for note in dataset.notes)

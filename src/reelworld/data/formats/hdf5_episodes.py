@@ -22,7 +22,7 @@ from PIL import Image
 from reelworld.data.action_alignment import check_actions, common_specs, describe_actions
 from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded
-from reelworld.data.episodes import STEP_KEYS, DataInfo, StoredArrays
+from reelworld.data.episodes import STEP_KEYS, DataInfo, StoredArrays, action_keys
 from reelworld.data.formats import hdf5, npz, video
 from reelworld.data.formats.end_to_end import align_spans
 from reelworld.data.formats.reader import (
@@ -36,7 +36,7 @@ from reelworld.data.formats.reader import (
     stored_spans,
 )
 from reelworld.data.resize import check_fit, common_size, fit_frames
-from reelworld.types import UserError
+from reelworld.types import ActionSpec, UserError
 
 DAMAGE = (*hdf5.DAMAGE, AttributeError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 """Errors for a file that is damaged, or has a group in place of data."""
@@ -63,7 +63,10 @@ class Layout:
     places: Callable[[h5py.File, FileRequest], tuple[list[Place], list[str]]]
     """(file, request) -> episodes and notes."""
     rows: Callable[[h5py.File, Place], Mapping[str, np.ndarray]]
-    """(file, episode) -> steps as the file has them: "actions" and those of ``STEP_KEYS``, T or T - 1 rows each."""
+    """(file, episode) -> steps as the file has them: "actions" or "actions/<stream>", and those of ``STEP_KEYS``, T or
+    T - 1 rows each."""
+    specs: Mapping[str, ActionSpec] = field(default_factory=dict)
+    """Action stream -> spec, where the format says more than the rows do."""
     shifts: Mapping[str, int] = field(default_factory=dict)
     """Name of steps -> shift: row t + shift belongs to the step from frame t to t + 1; 0 for names not in it."""
 
@@ -73,6 +76,22 @@ def place(file: h5py.File, key: str, span: Span) -> Place:
     dataset = file[key]
     is_plain = dataset.dtype == np.uint8 and dataset.ndim == 4 and dataset.shape[3] == 3 and 0 not in dataset.shape
     return Place(span=span, key=key, shape=tuple(dataset.shape), is_plain=is_plain)
+
+
+def is_picture(dataset: h5py.Dataset | h5py.Group) -> bool:
+    """Return True for a dataset of pixels (N, H, W, C) or (N, C, H, W), or of the bytes of JPEGs or PNGs."""
+    if not isinstance(dataset, h5py.Dataset) or not dataset.shape or not dataset.shape[0]:
+        return False
+    if dataset.ndim == 4:
+        return bool(dataset.dtype.kind in "iuf" and {dataset.shape[1], dataset.shape[3]} & set(npz.CHANNELS))
+    if dataset.ndim > 2 or not (dataset.dtype == np.uint8 or dataset.dtype.hasobject):
+        return False
+    start = np.asarray(dataset[0], dtype=np.uint8)[:4].tobytes() if dataset.ndim == 2 or _is_ragged(dataset) else b""
+    return start.startswith((b"\xff\xd8", b"\x89PNG"))
+
+
+def _is_ragged(dataset: h5py.Dataset) -> bool:
+    return h5py.check_vlen_dtype(dataset.dtype) == np.uint8
 
 
 def read_layout(request: FileRequest, layout: Layout) -> Contents:
@@ -171,7 +190,10 @@ def _aligned(request: FileRequest, layout: Layout, spans: Sequence[Span], rows: 
     kept, moved = align_spans(spans, rows, shifts)
     if not kept:
         raise UserError(f"{request.name} has no step left with an action shift of {options.action_shift}; use 0.")
-    specs = {"action": describe_actions(moved["actions"])} if "actions" in moved else {}
+    specs = {
+        stream: layout.specs.get(stream) or describe_actions(moved[key])
+        for key, stream in action_keys(list(moved)).items()
+    }
     return moved, {"fps": options.fps, "actions": specs, "notes": [], "spans": kept}
 
 
@@ -185,7 +207,8 @@ def _rows(file: h5py.File, layout: Layout, p: Place, name: str) -> dict[str, np.
         values = np.array(raw)
         if values.dtype.kind == "f" and len(values) == n and not np.isfinite(values[-1]).all():
             values[-1] = 0  # padding: no frame follows
-        rows = check_actions(values, about) if key == "actions" else npz.column(values, STEP_KEYS[key], about)
+        is_action = key.startswith("actions")
+        rows = check_actions(values, about) if is_action else npz.column(values, STEP_KEYS[key], about)
         padding = np.zeros((n - len(rows), *rows.shape[1:]), rows.dtype)
         checked[key] = np.concatenate([rows, padding])
     return checked

@@ -152,7 +152,7 @@ class Span:
     """Place of one episode in the arrays of a file."""
 
     name: str
-    """Id of the episode within its file; part of its source."""
+    """Id of the episode within its file, part of its source; "" for the only one."""
     first: int
     n_frames: int
     split: str = ""
@@ -164,7 +164,7 @@ class Span:
 def episode_of(request: FileRequest, span: Span, arrays: StoredArrays) -> Episode:
     """Return one of several episodes of a file."""
     return Episode(
-        source=f"{request.source}/{span.name}",
+        source=f"{request.source}/{span.name}" if span.name else request.source,
         n_frames=span.n_frames,
         split=span.split,
         file=request.file,

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reelworld.data.formats import episode_folder, hdf5, npz, npz_episodes, picture_folder, robomimic, robonet, video
+from reelworld.data.formats import (
+    aloha,
+    episode_folder,
+    hdf5,
+    minari,
+    npz,
+    npz_episodes,
+    picture_folder,
+    robomimic,
+    robonet,
+    stable_worldmodel,
+    video,
+)
 from reelworld.data.formats.reader import Contents, FileRequest, Format, find_files
 
 FORMATS = (
@@ -46,6 +58,24 @@ FORMATS = (
         recognized="HDF5 with `data/demo_0`",
         endings=hdf5.ENDINGS,
         read=robomimic.read,
+    ),
+    Format(
+        name="Minari",
+        recognized="HDF5 with `episode_0/observations`, `metadata.json` beside it",
+        endings=hdf5.ENDINGS,
+        read=minari.read,
+    ),
+    Format(
+        name="ALOHA",
+        recognized="HDF5 with `observations/images`",
+        endings=hdf5.ENDINGS,
+        read=aloha.read,
+    ),
+    Format(
+        name="stable-worldmodel",
+        recognized="HDF5 with `ep_len` and `ep_offset`",
+        endings=hdf5.ENDINGS,
+        read=stable_worldmodel.read,
     ),
     Format(
         name="HDF5 of videos",
