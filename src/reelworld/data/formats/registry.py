@@ -11,6 +11,7 @@ from reelworld.data.formats import (
     aloha,
     episode_folder,
     hdf5,
+    lerobot,
     minari,
     npz,
     npz_episodes,
@@ -23,6 +24,12 @@ from reelworld.data.formats import (
 from reelworld.data.formats.reader import Contents, FileRequest, Format, find_files
 
 FORMATS = (
+    Format(
+        name="LeRobot v2, v3",
+        recognized="a folder with `meta/info.json` and `data`",
+        read=lerobot.read,
+        claims=lerobot.is_dataset,
+    ),
     Format(
         name="numbered pictures",
         recognized="a folder of .png or .jpg files whose names end in numbers, and no recording beside them",

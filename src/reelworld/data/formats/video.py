@@ -100,6 +100,32 @@ def decode(path: Path, companion: Path | None, options: ReadOptions) -> Decoded:
     return {"frames": _picked(frames, picks), **rows}, facts
 
 
+def frames_at(path: Path, seconds: np.ndarray, slack: float, options: ReadOptions) -> np.ndarray:
+    """Return the frame nearest to each of some times; only that stretch of the video is decoded.
+
+    Args:
+        path: The video.
+        seconds: Times in the video, float64 (T,), rising.
+        slack: Seconds that a frame may be away from its time.
+        options: Size and limits.
+
+    Returns:
+        uint8 (T, H, W, 3), a memory map.
+
+    Raises:
+        Unreadable: If the video is damaged, or has no frame near a time.
+    """
+    frames, times, _ = _decode(path, options, (float(seconds[0]) - slack, float(seconds[-1]) + slack))
+    after = np.searchsorted(times, seconds).clip(1, max(1, len(times) - 1))
+    picks = np.where(seconds - times[after - 1] <= times[np.minimum(after, len(times) - 1)] - seconds, after - 1, after)
+    picks = np.minimum(picks, len(times) - 1)
+    if (far := np.flatnonzero(np.abs(times[picks] - seconds) > slack)).size:
+        raise Unreadable(
+            f"{path.name} has no frame at {seconds[far[0]]:.3f} s, where frame {far[0]} of the episode should be"
+        )
+    return _picked(frames, picks)
+
+
 def _scratch() -> BinaryIO:
     """Open a nameless file in the cache, which has room for videos where /tmp may not."""
     folder = cache_folder()
@@ -118,8 +144,10 @@ def _picked(frames: np.ndarray, picks: np.ndarray) -> np.ndarray:
         return np.memmap(file, np.uint8, "r", shape=(len(picks), *frames.shape[1:]))
 
 
-def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, float]:
-    """Decode a video into a file.
+def _decode(
+    path: Path, options: ReadOptions, span: tuple[float, float] | None = None
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Decode a video, or the frames whose times are in a span of seconds, into a file.
 
     Returns:
         Frames uint8 (D, H, W, 3), a memory map; their times in seconds, float64 (D,); the rate the file names.
@@ -143,8 +171,15 @@ def _decode(path: Path, options: ReadOptions) -> tuple[np.ndarray, np.ndarray, f
                     raise Unreadable(f"{path.name} names a video codec that is not known here, or is corrupt")
                 stream.thread_type = "AUTO"
                 named_fps = float(stream.average_rate or stream.guessed_rate or 0)
-                check_room(stream.frames, options.shape or (stream.height, stream.width), path, options)
+                n_named = stream.frames if span is None else round((span[1] - span[0]) * named_fps)
+                check_room(n_named, options.shape or (stream.height, stream.width), path, options)
+                if span is not None and stream.time_base:
+                    container.seek(max(0, int(span[0] / stream.time_base)), stream=stream)
                 for frame in container.decode(stream):
+                    if span is not None and frame.time is not None and not span[0] <= frame.time <= span[1]:
+                        if frame.time > span[1]:
+                            break
+                        continue
                     image = _image(frame, path, options)
                     shape = shape or image.shape
                     if image.shape != shape:
