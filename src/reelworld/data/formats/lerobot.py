@@ -61,7 +61,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Description:
-    """What ``meta/info.json`` says."""
+    """Facts of ``meta/info.json``."""
 
     folder: Path
     values: Mapping[str, Any]
