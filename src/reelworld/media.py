@@ -146,7 +146,8 @@ def enlarge(frames: np.ndarray, scale: int) -> np.ndarray:
 
 def viewing_scale(frames: np.ndarray, target: int) -> int:
     """Return the integer factor that enlarges the shorter side to about ``target`` pixels, at least 1."""
-    return max(1, round(target / min(frames.shape[-3:-1])))
+    out: int = max(1, round(target / min(frames.shape[-3:-1])))
+    return out
 
 
 def with_label(frames: np.ndarray, text: str, size: int = 13) -> np.ndarray:

@@ -26,7 +26,8 @@ def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
         return actions[:, -1]
     if np.issubdtype(actions.dtype, np.integer):
         raise UserError("discrete actions cannot be summed over a frame stride; use merge 'stack' or 'last'.")
-    return actions.sum(axis=1, dtype=actions.dtype)
+    out: np.ndarray = actions.sum(axis=1, dtype=actions.dtype)
+    return out
 
 
 def merged_specs(specs: Mapping[str, ActionSpec], stride: int, merge: Merge) -> dict[str, ActionSpec]:
@@ -165,7 +166,8 @@ def goal_to_front(arrays: Arrays) -> Arrays:
 
 def evenly_spaced(n: int, most: int) -> list[int]:
     """Pick at most ``most`` of the numbers below n, evenly spaced, including the first and the last."""
-    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    out: list[int] = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int)).tolist()
+    return out
 
 
 def check_lengths(source: Dataset, split: str, length: int, stride: int, field: str) -> None:

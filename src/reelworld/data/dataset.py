@@ -157,7 +157,8 @@ class Dataset:
                 f"every train episode of {self.parts[i].path} is shorter than the {n_frames} frames of a window (the "
                 f"longest has {max(lengths)}); leave this member out, or use shorter windows or a smaller stride."
             )
-        return (np.array(self.fractions) / counts)[parts]
+        out: np.ndarray | None = (np.array(self.fractions) / counts)[parts]
+        return out
 
     def arrays(self, episode: int, start: int, stop: int, stride: int = 1) -> Arrays:
         """Copy a window of one episode.

@@ -164,4 +164,5 @@ class FrameRange:
             start, stop, _ = index.indices(len(self))
             return np.asarray(self._frames[self._first + start : self._first + stop])
         t = self._first + index % len(self)
-        return np.asarray(self._frames[t : t + 1])[0]
+        out: np.ndarray = np.asarray(self._frames[t : t + 1])[0]
+        return out

@@ -41,7 +41,8 @@ class FastCarRacing(CarRacing):
     def reset(self, **kwargs: Any) -> tuple[np.ndarray, dict[str, object]]:
         """Start an episode; see the stock environment."""
         self._polygons = None
-        return super().reset(**kwargs)
+        out: tuple[np.ndarray, dict[str, object]] = super().reset(**kwargs)
+        return out
 
     def _render(self, mode: str) -> np.ndarray:
         # The stock step requests its declared observation at every physics step: an empty one.

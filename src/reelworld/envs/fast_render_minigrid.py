@@ -33,7 +33,8 @@ class TileRenderer(gym.Wrapper):
     def observe(self) -> dict[str, Any]:
         """Compute the agent's observation of the current state."""
         inner: Any = self.env.unwrapped
-        return type(inner).gen_obs(inner)
+        out: dict[str, Any] = type(inner).gen_obs(inner)
+        return out
 
     def render(self) -> Any:
         """Render grid and agent, uint8 (rows * tile_size, columns * tile_size, 3)."""

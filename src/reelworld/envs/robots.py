@@ -120,7 +120,8 @@ class DmControlTask(gym.Env):
     def render(self) -> np.ndarray:
         """Render the current state, uint8 (height, width, 3)."""
         self._renderer.update_scene(self.data, self._camera)
-        return self._renderer.render()
+        out: np.ndarray = self._renderer.render()
+        return out
 
     def close(self) -> None:
         """Free the buffers of the renderer."""

@@ -61,7 +61,8 @@ def psnr(frames: np.ndarray, other: np.ndarray) -> float:
 
 def exact_frames(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Return True for each frame whose pixels are all the same, bool (...)."""
-    return (frames == other).all((-3, -2, -1))
+    out: np.ndarray = (frames == other).all((-3, -2, -1))
+    return out
 
 
 def worst_patch_error(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.ndarray:
@@ -78,7 +79,8 @@ def worst_patch_error(frames: np.ndarray, other: np.ndarray, size: int = 8) -> n
     rows, columns = frames.shape[1] // size, frames.shape[2] // size
     error = _difference(frames, other)[:, : rows * size, : columns * size] ** 2
     patches = error.reshape(len(frames), rows, size, columns, size, 3).mean((2, 4, 5), dtype=np.float64)
-    return patches.max((1, 2))
+    out: np.ndarray = patches.max((1, 2))
+    return out
 
 
 def ssim(frames: np.ndarray, other: np.ndarray, border: int = 0) -> np.ndarray:
@@ -136,7 +138,8 @@ def patches_equal(frames: np.ndarray, other: np.ndarray, size: int = 8) -> np.nd
     """Return True for each aligned patch whose pixels are all the same, bool (T, rows, columns)."""
     rows, columns = frames.shape[1] // size, frames.shape[2] // size
     same = (frames == other)[:, : rows * size, : columns * size]
-    return same.reshape(len(frames), rows, size, columns, size, 3).all((2, 4, 5))
+    out: np.ndarray = same.reshape(len(frames), rows, size, columns, size, 3).all((2, 4, 5))
+    return out
 
 
 def _difference(frames: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -202,7 +205,8 @@ def per_clip(values: np.ndarray, clip: np.ndarray, n_clips: int) -> np.ndarray:
 def ratio(totals: np.ndarray) -> np.ndarray:
     """Divide the first column of totals (..., 2) by the second."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return totals[..., 0] / totals[..., 1]
+        out: np.ndarray = totals[..., 0] / totals[..., 1]
+        return out
 
 
 def entropy(fractions: np.ndarray) -> np.ndarray:
@@ -214,4 +218,5 @@ def entropy(fractions: np.ndarray) -> np.ndarray:
 
 def perplexity(counts: np.ndarray) -> np.ndarray:
     """Return the perplexity of counts (..., K): the number of codes if all were used equally often, (...)."""
-    return np.exp(entropy(counts / counts.sum(-1, keepdims=True)))
+    out: np.ndarray = np.exp(entropy(counts / counts.sum(-1, keepdims=True)))
+    return out

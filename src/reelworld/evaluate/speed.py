@@ -288,7 +288,8 @@ def _play(
 
 def _bursts(times: np.ndarray, size: int) -> np.ndarray:
     """Average over frames that are made at once."""
-    return times[: max(1, len(times) // size) * size].reshape(-1, min(size, len(times))).mean(1)
+    out: np.ndarray = times[: max(1, len(times) // size) * size].reshape(-1, min(size, len(times))).mean(1)
+    return out
 
 
 def _training(world: World, config: BenchConfig, video: torch.Tensor, codes: Codes | None) -> np.ndarray:

@@ -136,7 +136,8 @@ class TileAtlas:
     def _nearest(self, patches: np.ndarray) -> np.ndarray:
         known = self.tiles.reshape(len(self.tiles), -1).astype(np.float32)
         distance = (known**2).sum(1) - 2 * patches.astype(np.float32) @ known.T
-        return distance.argmin(1)
+        out: np.ndarray = distance.argmin(1)
+        return out
 
 
 def _patches(frames: np.ndarray, size: int) -> np.ndarray:

@@ -114,11 +114,13 @@ class ActionMap:
 
     def latent(self, real: np.ndarray) -> np.ndarray:
         """Look up the latent action of real ones, int64 (...) or float32 (..., A) -> int64 (...)."""
-        return np.array(self.to_latent, np.int64)[self.kinds(real)]
+        out: np.ndarray = np.array(self.to_latent, np.int64)[self.kinds(real)]
+        return out
 
     def real(self, latent: np.ndarray) -> np.ndarray:
         """Look up the real action of latent ones, int64 (...) -> int64 (...) or float32 (..., A)."""
-        return np.array(self.to_real, np.int64 if self.spec.kind == "discrete" else np.float32)[latent]
+        out: np.ndarray = np.array(self.to_real, np.int64 if self.spec.kind == "discrete" else np.float32)[latent]
+        return out
 
     def name(self, kind: int) -> str:
         """Describe a kind of real action in words: ``left``, or ``steer low, gas high``."""

@@ -20,7 +20,8 @@ class OutcomeHead(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """Read the mean and the maximum over a frame's tokens: (..., N, D) -> (..., 3)."""
-        return super().forward(torch.cat([x.mean(-2), x.amax(-2)], -1))
+        out: Tensor = super().forward(torch.cat([x.mean(-2), x.amax(-2)], -1))
+        return out
 
 
 def expected_outcome(outcome: Tensor, reward_scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -207,4 +207,5 @@ def _short_attention(q: Tensor, k: Tensor, v: Tensor, dense: Tensor | None, scal
     scores = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).mul_(scale).unflatten(0, q.shape[:2])
     if dense is not None:
         scores = scores.add_(dense) if dense.is_floating_point() else scores.masked_fill_(~dense, float("-inf"))
-    return torch.bmm(scores.softmax(-1).flatten(0, 1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
+    out: Tensor = torch.bmm(scores.softmax(-1).flatten(0, 1), v.flatten(0, 1)).unflatten(0, q.shape[:2])
+    return out

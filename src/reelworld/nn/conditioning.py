@@ -117,4 +117,5 @@ def _range(spec: ActionSpec) -> Tensor:
 def _scaled(given: Tensor, spec: ActionSpec, range_2A: Tensor) -> Tensor:
     """Scale vectors to [-1, 1] and concatenate those of one frame: (B, T, K * A)."""
     centre, half_width = range_2A
-    return ((given.reshape(*given.shape[:2], spec.repeat, spec.n) - centre) / half_width).flatten(2)
+    out: Tensor = ((given.reshape(*given.shape[:2], spec.repeat, spec.n) - centre) / half_width).flatten(2)
+    return out

@@ -35,4 +35,5 @@ class ConvMixerBlock(nn.Module):
         # A (F, R, C, D) tensor seen as (F, D, R, C) already is channels_last: no copy.
         local_FRCD = self.local(h_FRCD.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         mixed_FRCD = functional.gelu(local_FRCD + self.pooled(pool_F2D)[:, None, None])
-        return x + self.out(mixed_FRCD)
+        out: Tensor = x + self.out(mixed_FRCD)
+        return out

@@ -33,7 +33,8 @@ KeysValues = tuple[Tensor, Tensor]
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """Turn (B, L, H * E) into (B, H, L, E)."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    out: Tensor = x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return out
 
 
 def merge_heads(x: Tensor) -> Tensor:

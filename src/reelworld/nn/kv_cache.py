@@ -235,4 +235,5 @@ class FrameCache(Streams):
 
     def _grouped(self, x: Tensor) -> Tensor:
         """Turn (S, B * G, ...) into (S, B, G, ...)."""
-        return x.unflatten(1, (self.positions.shape[0], -1))
+        out: Tensor = x.unflatten(1, (self.positions.shape[0], -1))
+        return out

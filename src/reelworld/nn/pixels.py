@@ -66,4 +66,5 @@ def rarity_weights(patches: Tensor, power: float) -> Tensor:
     hashes = (levels * key).sum(-1)  # int64 arithmetic wraps around, as needed for a hash
     _, inverse, counts = hashes.unique(return_inverse=True, return_counts=True)
     weights = counts.to(torch.float32).pow(-power)[inverse]
-    return weights / weights.mean()
+    out: Tensor = weights / weights.mean()
+    return out

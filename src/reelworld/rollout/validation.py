@@ -234,7 +234,8 @@ def _within_reach(array: np.ndarray, spec: ActionSpec) -> np.ndarray:
     if is_far.any():
         i = int(np.argwhere(is_far)[0][-1])
         _warn_far(i, spec.low[i], spec.high[i], limits[0][i], limits[1][i])
-    return np.clip(array, least, greatest)
+    out: np.ndarray = np.clip(array, least, greatest)
+    return out
 
 
 @lru_cache

@@ -102,7 +102,8 @@ def _parse(name: str, spec: ActionSpec, value: object) -> np.ndarray:
         if not is_number or not low - 1e-4 <= number <= high + 1e-4:
             raise ProtocolError(f"{name} must stay within its range, here {low:g} to {high:g}")
     low, high = np.array(_bounds(spec)).T
-    return np.clip(np.array([value]), low, high).astype(np.float32)
+    out: np.ndarray = np.clip(np.array([value]), low, high).astype(np.float32)
+    return out
 
 
 def _with_keys(spec: ActionSpec) -> ActionSpec:

@@ -47,7 +47,8 @@ def _element_end(file: BinaryIO, position: int) -> int | None:
 
 def _is_cut_avi(file: BinaryIO, end: int) -> bool:
     """Compare with the size of the first RIFF chunk."""
-    return struct.unpack("<4xI", file.read(8).ljust(8, b"\0"))[0] + 8 > end
+    out: bool = struct.unpack("<4xI", file.read(8).ljust(8, b"\0"))[0] + 8 > end
+    return out
 
 
 def _is_cut_gif(file: BinaryIO, end: int) -> bool:

@@ -111,7 +111,8 @@ def _arm_controller(simulator: Simulator) -> Skill:
     def pull() -> np.ndarray:
         lever_x, lever_y = (tip[:2] - data.xanchor[:2, :2]).T  # from each joint to the fingertip
         to_x, to_y = target[:2] - tip[:2]
-        return stiffness * (lever_x * to_y - lever_y * to_x) - brake * data.qvel[:2]
+        out: np.ndarray = stiffness * (lever_x * to_y - lever_y * to_x) - brake * data.qvel[:2]
+        return out
 
     return pull
 

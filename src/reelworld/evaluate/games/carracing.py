@@ -84,7 +84,8 @@ def road_pixels(frames: np.ndarray) -> np.ndarray:
     """
     above = frames[..., :ROAD_ROWS, :, :].astype(np.int16)
     mean = above.sum(-1) / 3
-    return (above.max(-1) - above.min(-1) <= GREY_RANGE) & (mean >= DARK) & (mean <= BRIGHT)
+    out: np.ndarray = (above.max(-1) - above.min(-1) <= GREY_RANGE) & (mean >= DARK) & (mean <= BRIGHT)
+    return out
 
 
 def road_centre(frames: np.ndarray) -> np.ndarray:
@@ -106,7 +107,8 @@ def road_centre(frames: np.ndarray) -> np.ndarray:
 def sees_road(frames: np.ndarray) -> np.ndarray:
     """Return True where the road is ahead of the car, uint8 (..., 64, 64, 3) -> bool (...)."""
     ahead = road_pixels(frames)[..., LOOK_ROWS, :].mean((-2, -1))
-    return (ahead >= ROAD_AHEAD) & (np.abs(road_centre(frames)) <= NEAR_MIDDLE)
+    out: np.ndarray = (ahead >= ROAD_AHEAD) & (np.abs(road_centre(frames)) <= NEAR_MIDDLE)
+    return out
 
 
 def connectivity(road: np.ndarray) -> float:
@@ -199,7 +201,8 @@ class Drives:
     def blocks(self, values: np.ndarray) -> np.ndarray:
         """Average per block of 50 steps, (n, S) -> (n, B); steps that do not fill a block are left out."""
         n_blocks = values.shape[1] // BLOCK
-        return values[:, : n_blocks * BLOCK].reshape(len(values), n_blocks, BLOCK).mean(2)
+        out: np.ndarray = values[:, : n_blocks * BLOCK].reshape(len(values), n_blocks, BLOCK).mean(2)
+        return out
 
 
 def can_drive(spec: ModelSpec, data: EvalData) -> bool:
@@ -299,7 +302,8 @@ def driving_metrics(drives: Drives, game: Drives | None, seed: int) -> Iterator[
         usual = game.road.mean()
 
         def keeps_road(seen: Drives) -> np.ndarray:
-            return np.abs(seen.blocks(seen.road) - usual) <= ROAD_TOLERANCE * usual
+            out: np.ndarray = np.abs(seen.blocks(seen.road) - usual) <= ROAD_TOLERANCE * usual
+            return out
 
         yield make.fraction("driving_keeps_road", keeps_road(drives), "blocks", baselines=beside(keeps_road))
     connected = beside(lambda d: d.is_connected)

@@ -221,7 +221,8 @@ def _works(world: World, tests: Sequence[KeyTest], atlas: TileAtlas, seed: int) 
     rows, last = np.arange(len(clips)), np.array([len(c.frames) - context - 1 for c in clips])
     before, after = (atlas.true_ids(starts.future[rows, last - back]) for back in (1, 0))
     shown: np.ndarray = atlas.nearest_ids(predicted[rows, last])
-    return ((shown == after) | (before == after)).all((1, 2))
+    out: np.ndarray = ((shown == after) | (before == after)).all((1, 2))
+    return out
 
 
 def _has_events(spec: ModelSpec, data: EvalData, config: EvalConfig) -> bool:

@@ -241,7 +241,8 @@ def reconstruction_metrics(
 
     def whole_kinds(totals: np.ndarray) -> np.ndarray:
         there, failed = np.split(totals, 2, axis=-1)
-        return ((there > 0) & (failed == 0)).sum(-1) / (there > 0).sum(-1)
+        out: np.ndarray = ((there > 0) & (failed == 0)).sum(-1) / (there > 0).sum(-1)
+        return out
 
     kinds = bootstrap(np.concatenate([shown, wrong], 1), whole_kinds, make.seed)
     n = int(shown.any(0).sum())

@@ -185,7 +185,8 @@ class CodePredictors:
 
 
 def _add_one(counts: np.ndarray) -> np.ndarray:
-    return (counts + 1) / (counts.sum() + len(counts))
+    out: np.ndarray = (counts + 1) / (counts.sum() + len(counts))
+    return out
 
 
 def _at_positions(counts: np.ndarray, anywhere: np.ndarray) -> np.ndarray:
@@ -201,7 +202,8 @@ def _at_positions(counts: np.ndarray, anywhere: np.ndarray) -> np.ndarray:
         return float((counts[seen] * np.log(rest)).sum())
 
     strength = max(STRENGTHS, key=left_out)
-    return (counts + strength * anywhere) / (totals + strength)
+    out: np.ndarray = (counts + strength * anywhere) / (totals + strength)
+    return out
 
 
 @torch.inference_mode()

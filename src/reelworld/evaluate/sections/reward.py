@@ -125,7 +125,8 @@ def _auc(make: MetricBuilder, name: str, pairs: Pairs, trials: str) -> Metric:
     kind, rest = (np.array([mask.sum() for mask in masks]) for masks in zip(*((a, ~a) for a, _ in pairs), strict=True))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        return ((weights @ wins) * weights).sum(-1) / ((weights @ kind) * (weights @ rest))
+        out: np.ndarray = ((weights @ wins) * weights).sum(-1) / ((weights @ kind) * (weights @ rest))
+        return out
 
     interval = bootstrap(np.eye(n_clips), statistic, make.seed)
     return make.build(name, interval, "", int(kind.sum()), trials, {CHANCE: 0.5}, n_clips)

@@ -210,9 +210,12 @@ def published_metrics(
 
 def _best(name: str, values: np.ndarray) -> np.ndarray:
     """Return the best sample's mean over frames, (n,), of each frame's value, (n, K, T)."""
+    best: np.ndarray
     if name == "lpips":
-        return values.mean(2).min(1)
-    return (db(values + FLOOR) if name == "error" else values).mean(2).max(1)
+        best = values.mean(2).min(1)
+    else:
+        best = (db(values + FLOOR) if name == "error" else values).mean(2).max(1)
+    return best
 
 
 def published_numbers(

@@ -20,4 +20,5 @@ class InputNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., K) over everything but K."""
-        return self.norm(x.float().flatten(0, -2)).view(x.shape)
+        out: Tensor = self.norm(x.float().flatten(0, -2)).view(x.shape)
+        return out

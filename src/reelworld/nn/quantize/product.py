@@ -52,7 +52,8 @@ class ProductQuantizer(Quantizer):
         return cast("list[Quantizer]", list(self.quantizers))
 
     def _pieces(self, rows: Tensor) -> Sequence[Tensor]:
-        return rows.unflatten(-1, (self.code_shape[0], -1)).unbind(-2)
+        out: Sequence[Tensor] = rows.unflatten(-1, (self.code_shape[0], -1)).unbind(-2)
+        return out
 
 
 class SharedProductQuantizer(Quantizer):
@@ -83,4 +84,5 @@ class SharedProductQuantizer(Quantizer):
         return self.quantizer.lookup(codes).flatten(-2)
 
     def _pieces(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (self.code_shape[0], -1))
+        out: Tensor = rows.unflatten(-1, (self.code_shape[0], -1))
+        return out

@@ -63,7 +63,8 @@ class Factors:
 
     def parts(self, logits: Tensor) -> tuple[Tensor, ...]:
         """Cut logits (..., V) into those of each digit."""
-        return logits.split(list(self.sizes), -1)
+        out: tuple[Tensor, ...] = logits.split(list(self.sizes), -1)
+        return out
 
     def nll(self, logits: Tensor, codes: Tensor) -> Tensor:
         """Return the negative log-likelihood of codes (...), in nats: the sum over their digits."""

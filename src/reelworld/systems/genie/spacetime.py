@@ -126,7 +126,8 @@ class RotaryTime(nn.Module):
 
     def turn(self, x: Tensor, positions: Tensor) -> Tensor:
         """Turn them."""
-        return self.rotary(x, positions if positions.dim() == 1 else positions[:, None, None])
+        out: Tensor = self.rotary(x, positions if positions.dim() == 1 else positions[:, None, None])
+        return out
 
     def mask(self, seen: WindowMask) -> Mask:
         """Add nothing."""
@@ -274,7 +275,8 @@ class STBlock(nn.Module):
         if film_BT2D is not None:
             scale, shift = film_BT2D.unsqueeze(2).unbind(3)
             h_BTSD = torch.addcmul(shift, h_BTSD, 1 + scale)
-        return x_BTSD + self.mlp(h_BTSD)
+        out: Tensor = x_BTSD + self.mlp(h_BTSD)
+        return out
 
 
 # ------------------------------------------------------------------ the stack
@@ -367,7 +369,8 @@ class STTransformer(nn.Module):
         for i, block in enumerate(self._blocks()):
             x = block.step(x, seen, i, cache, _film_of(film, i))
         cache.advance(keep)
-        return self.norm(x)
+        out: Tensor = self.norm(x)
+        return out
 
     def _seen(self, x: Tensor, positions: Tensor | None, drafts: Tensor | None) -> WindowMask:
         self._check(x)

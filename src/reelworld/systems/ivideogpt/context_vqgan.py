@@ -284,7 +284,8 @@ class ContextVQGAN(StatefulTokenizer[ContextMemory]):
         patches = self.post_quant_linear(vectors_BFME.flatten(0, 1))
         latents = unpatchify(patches, config.patch, config.rows // config.patch, config.columns // config.patch)
         pixels = self.cond_decoder(latents.permute(0, 3, 1, 2), memory).permute(0, 2, 3, 1)
-        return pixels.unflatten(0, vectors_BFME.shape[:2])
+        out: Tensor = pixels.unflatten(0, vectors_BFME.shape[:2])
+        return out
 
     # ------------------------------------------------------------------ two grids
 

@@ -324,7 +324,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         if not self.config.actions:
             return torch.zeros(n_streams, n_later, 0, device=self.embed.weight.device)
         first = self.layout.context_frames - 1
-        return self.action_vector(conditions.actions)[:, first : first + n_later]
+        out: Tensor = self.action_vector(conditions.actions)[:, first : first + n_later]
+        return out
 
     def _later(self, ids: Tensor, conditions: Conditions) -> tuple[Tensor, Tensor | None]:
         """Features from the first frame slot on, (B, F, M + 1, D), and scores of the frame prior (B, F, M, codes)."""
@@ -351,7 +352,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         """Read rewards off the last tokens of frames, (..., D) -> float32 (...)."""
         if self.reward is None:
             return features.new_zeros(features.shape[:-1], dtype=torch.float32)
-        return self.reward(features).squeeze(-1).float() * self.reward_scale
+        out: Tensor = self.reward(features).squeeze(-1).float() * self.reward_scale
+        return out
 
     def _outcome(self, features: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Predict termination, and rewards unless given, from the last tokens: float32 (...) each."""
@@ -439,7 +441,8 @@ class IVideoGPTTransformer(WindowDynamics[IVideoGPTState]):
         x_B1D = self._embed(ids_B1, self._frame_cells()[:1])
         if self.action is None:
             return x_B1D
-        return x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:].to(x_B1D.dtype))
+        out: Tensor = x_B1D + self.action(self.action_vector(conditions.actions)[:, -1:].to(x_B1D.dtype))
+        return out
 
     @torch.no_grad()
     def free_ids(

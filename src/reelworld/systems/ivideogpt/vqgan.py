@@ -86,7 +86,8 @@ class MapAttention(nn.Module):
         x_BLC = self.group_norm(x_BCHW).flatten(2).transpose(1, 2)
         q, k, v = (layer(x_BLC).unsqueeze(1) for layer in (self.to_q, self.to_k, self.to_v))
         mixed_BLC = self.to_out[0](attention(q, k, v).squeeze(1))
-        return x_BCHW + mixed_BLC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
+        out: Tensor = x_BCHW + mixed_BLC.transpose(1, 2).unflatten(2, x_BCHW.shape[2:])
+        return out
 
 
 class MidBlock(nn.Module):

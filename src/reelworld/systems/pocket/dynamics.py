@@ -107,7 +107,8 @@ class TemporalAttention(nn.Module):
     def _merge(self, x: Tensor, mixed: Tensor) -> Tensor:
         batch, frames, tokens, width = x.shape
         mixed_BNTD = mixed.transpose(1, 2).reshape(batch, tokens, frames, width)
-        return x + self.out(mixed_BNTD.transpose(1, 2))
+        out: Tensor = x + self.out(mixed_BNTD.transpose(1, 2))
+        return out
 
 
 class CodeTable(nn.Module):
@@ -130,7 +131,8 @@ class CodeTable(nn.Module):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Embed codes: (...) -> (..., D)."""
-        return self.free(codes) + functional.embedding(self.digits[codes], self.shared).sum(-2)
+        out: Tensor = self.free(codes) + functional.embedding(self.digits[codes], self.shared).sum(-2)
+        return out
 
     def logits(self, features: Tensor) -> Tensor:
         """Score every code: (..., D) -> (..., V)."""
@@ -249,12 +251,16 @@ class PocketDynamics(Dynamics[PocketState]):
     def _embed(self, codes_BTN: Tensor, actions: Mapping[str, Tensor]) -> Tensor:
         x_BTND = self.codes(codes_BTN) + self.place
         embedded = self.actions(actions)
-        return x_BTND + embedded.unsqueeze(2) if isinstance(embedded, Tensor) else x_BTND
+        out: Tensor = x_BTND + embedded.unsqueeze(2) if isinstance(embedded, Tensor) else x_BTND
+        return out
 
     def _over_grid(self, block: nn.Module, x_BTND: Tensor) -> Tensor:
         batch, frames, tokens, width = x_BTND.shape
         grid = self.config.grid
-        return block(x_BTND.reshape(batch * frames, grid.rows, grid.columns, width)).view(batch, frames, tokens, width)
+        out: Tensor = block(x_BTND.reshape(batch * frames, grid.rows, grid.columns, width)).view(
+            batch, frames, tokens, width
+        )
+        return out
 
     def _logits(
         self,

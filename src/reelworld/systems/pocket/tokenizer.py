@@ -56,7 +56,8 @@ class PatchLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., D) to (..., D)."""
-        return x + self.outer(functional.gelu(self.inner(self.norm(x))))
+        out: Tensor = x + self.outer(functional.gelu(self.inner(self.norm(x))))
+        return out
 
 
 class PatchTokenizer(Tokenizer):

@@ -71,4 +71,5 @@ class ConditioningResNet(nn.Module):
         x = self.stem(video_BTHWC.permute(0, 4, 1, 2, 3) * 0.5)
         for group in self.groups:
             x = group(x)
-        return x.permute(0, 2, 3, 4, 1)
+        out: Tensor = x.permute(0, 2, 3, 4, 1)
+        return out

@@ -221,7 +221,8 @@ class AutoregressivePrior(ClipPrior[PriorState]):
         mask = self._mask(self.config.n_tokens)
         for block, frames in zip(self.blocks, self._frames(conditions), strict=True):
             x = block(x, mask, class_id=conditions.class_id, frames=frames)
-        return self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
+        out: Tensor = self._head(x, conditions.class_id).unflatten(1, codes.video.shape[1:])
+        return out
 
     def nll(self, codes: Codes, conditions: Conditions) -> Tensor:
         """Return the negative log-likelihood of every code of whole clips, (B, P, N)."""

@@ -84,7 +84,8 @@ class AxialBlock(nn.Module):
         over_columns = self.columns(x)
         over_rows = self.rows(x.transpose(2, 3)).transpose(2, 3)
         over_frames = self.frames(x.permute(0, 2, 3, 1, 4)).permute(0, 3, 1, 2, 4)
-        return (over_columns + over_rows + over_frames).permute(0, 4, 1, 2, 3)
+        out: Tensor = (over_columns + over_rows + over_frames).permute(0, 4, 1, 2, 3)
+        return out
 
 
 class AttentionResidual(nn.Module):
