@@ -193,3 +193,48 @@ def test_stop_by_signal_then_resume_to_a_world(
     assert main([*words, "--seed", "7"]) == 2
     assert "fields.seed was 0, now 7" in capsys.readouterr().err
     assert (out / "log.jsonl").read_bytes() == log
+
+
+def test_a_finished_run_may_be_trained_for_more_steps(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+
+    def train(dynamics: int, tokenizer: int = 3) -> int:
+        words = ["train", "pocket:tiny", "--data", str(recordings), "--out", str(out), "--log-every", "1"]
+        lengths = [
+            "--tokenizer.steps",
+            str(tokenizer),
+            "--dynamics.steps",
+            str(dynamics),
+            "--dynamics.optim.ema",
+            "0.5",
+        ]
+        return main([*words, "--precision", "fp32", *lengths])
+
+    def weights() -> dict[str, np.ndarray]:
+        model = World.load(out / "world").model
+        return {name: tensor.numpy().copy() for name, tensor in model.state_dict().items()}
+
+    def steps() -> list[int]:
+        return [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()]
+
+    assert train(4) == 0
+    first = weights()
+    capsys.readouterr()
+    assert train(9) == 0
+    said = capsys.readouterr().out
+    assert "dynamics.steps from 4 to 9: the training goes on with the trained weights" in said
+    assert "9 steps from step 4" in said
+    assert [s for s in dict.fromkeys(steps()) if s > 3] == [4, 5, 6, 7, 8, 9, 10, 11, 12]
+    second = weights()
+    assert all(np.array_equal(first[k], second[k]) for k in first if k.startswith("tokenizer"))
+    assert any(not np.array_equal(first[k], second[k]) for k in first if k.startswith("dynamics"))
+
+    assert train(9) == 0
+    assert "is finished; nothing to do" in capsys.readouterr().out
+    assert train(9, tokenizer=5) == 2
+    assert "tokenizer.steps of" in (said := capsys.readouterr().err) and "stage 'dynamics' has learned" in said
+    assert train(6) == 2
+    assert "dynamics.steps was 9, now 6" in capsys.readouterr().err
+    assert all(np.array_equal(second[k], v) for k, v in weights().items())

@@ -277,7 +277,7 @@ def test_part_changed_by_the_recipe_is_reported(tmp_path: Path) -> None:
         toy_train(tmp_path, parts, toy_stages(parts))
     parts = toy_parts()
     stages = list(toy_stages(parts))
-    with pytest.raises(UserError, match="stands in stage 'tokenizer', but the recipe goes on with 'dynamics'"):
+    with pytest.raises(UserError, match="is in stage 'tokenizer', but the training goes on with 'dynamics'"):
         toy_train(tmp_path, parts, iter(stages[1:]))
 
 

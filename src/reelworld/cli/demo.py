@@ -98,7 +98,7 @@ def run(options: Options) -> None:
     else:
         measuring.run(_measurement(plan, options, out))
 
-    print(f"\nThe world is {world}; how good it is stands in {report} (open it in a browser).")
+    print(f"\nWorld: {world}. Report: {report} (open it in a browser).")
     if sys.stdout.isatty() and os.environ.get("PLAY") != "0":
         _announce(5, "playing", "until Ctrl-C", world)
         play.run(play.Options(worlds=(world,)))

@@ -85,7 +85,7 @@ def _io_error(error: OSError) -> int:
         errno.EROFS: "choose a folder you may use",
         errno.EPERM: "choose a folder you may use",
         errno.ENOTDIR: "a part of this path is a file: choose another",
-        errno.EEXIST: "a file stands where a folder is wanted: choose another path",
+        errno.EEXIST: "there is a file where a folder is wanted: choose another path",
         errno.EISDIR: "a file is wanted here: choose another name",
         errno.ENAMETOOLONG: "choose a shorter name",
     }

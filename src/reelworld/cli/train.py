@@ -7,7 +7,8 @@ Several data sets make a mixture, without actions unless all have the same: --da
 {"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
-since the last checkpoint. Another config needs another --out.
+since the last checkpoint. The steps of the last stage and --max-minutes may be raised, also of a finished run. Another
+config needs another --out.
 
 Examples:
 """
@@ -199,7 +200,12 @@ def train_world(
     model = system.module("model").build(config, dataset.info)
     with Run.open(out, record) as training:
         world = training.folder / "world"
-        if (world / "world.json").exists():
+        for text in training.raised:
+            console.print(
+                f"{text}: the training goes on with the trained weights, a new optimizer, and the rest of the longer "
+                "learning-rate schedule.", markup=False, highlight=False, soft_wrap=True
+            )  # fmt: skip
+        if training.is_finished:
             console.print(f"{out} is finished; nothing to do.", markup=False, highlight=False, soft_wrap=True)
             return world
         lines = [f"skipped: {problem}" for problem in dataset.problems]

@@ -19,7 +19,7 @@ import safetensors.torch
 from torch import Tensor
 
 from reelworld.config import from_json, read_json, to_json
-from reelworld.files import TEMPORARY, atomic_folder, atomic_write, fsync
+from reelworld.files import TEMPORARY, atomic_folder, atomic_write, fsync, write_json
 from reelworld.types import UserError
 
 FORMAT_VERSION = 1
@@ -58,6 +58,15 @@ class Checkpoint:
                 "Upgrade reelworld."
             )
         self.state = from_json(State, record, str(folder / "state.json"))
+
+    def rewrite(self, state: State) -> None:
+        """Replace the progress that is kept beside the tensors."""
+        self.state = state
+        write_json(self.folder / "state.json", to_json(state))
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a file of tensors of this name."""
+        return (self.folder / f"{name}.safetensors").is_file()
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """Read one file of tensors onto the CPU.

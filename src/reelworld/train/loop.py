@@ -113,7 +113,7 @@ def train(
         if checkpoint and is_under_way:
             if stage.name != state.stage:
                 raise UserError(
-                    f"{run.folder} stands in stage {state.stage!r}, but the recipe goes on with {stage.name!r}; "
+                    f"{run.folder} is in stage {state.stage!r}, but the training goes on with {stage.name!r}; "
                     "train into a new --out."
                 )
             trainer.resume(checkpoint)
@@ -179,7 +179,16 @@ class _StageTrainer:
         """Load weights, optimizer, average and counters of a checkpoint of this stage."""
         _load_parts(checkpoint, self.parts)
         self.step, self.minutes = checkpoint.state.stage_step, checkpoint.state.minutes
-        if (harness := f"training_{self.stage.part}") in self.modules:
+        harness = f"training_{self.stage.part}"
+        if not checkpoint.has("optimizer"):  # the stage was finished, and its length is raised
+            if harness in self.modules:
+                raise UserError(
+                    f"stage {self.stage.name!r} is finished, and its discriminator is not kept; its length cannot be "
+                    "raised. Give the former number of steps, or another --out."
+                )
+            self.ema = EMA(self.module, self.stage.optim.ema) if self.ema else None
+            return
+        if harness in self.modules:
             self.module.load_state_dict(checkpoint.tensors(harness))
         load_optimizer(self.optimizer, self.module, checkpoint.tensors("optimizer"))
         if self.ema:

@@ -1,7 +1,8 @@
 """Folder of a run: config, log, decisions, checkpoints.
 
 ``config.json`` is written once; opening the folder with another config is refused with the names of the
-fields that differ. ``choices.json`` stores decisions made by timing, so that a resumed run makes the same ones.
+fields that differ. Only the length of the last stage may be raised, also when the run is finished. ``choices.json``
+stores decisions made by timing, so that a resumed run makes the same ones.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,6 +27,8 @@ from reelworld.train.checkpoint import Checkpoint, State, find_checkpoint, save_
 from reelworld.types import UserError
 
 Sink = Callable[[Mapping[str, object]], None]
+Difference = tuple[str, str, str]
+"""Name of a field, its saved and its new value as JSON."""
 _UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}
 """Files of a run before its first step."""
 
@@ -36,6 +40,8 @@ class Run:
         self.folder = folder
         self.is_new = is_new
         """True if the folder was made for this run."""
+        self.raised: tuple[str, ...] = ()
+        """Lengths that this command has raised, in words."""
         self.sinks: list[Sink] = []
         """Called with every record of the log (TensorBoard, wandb)."""
         self._lock = lock
@@ -58,8 +64,9 @@ class Run:
         saved = _read_object(path) if path.exists() else None
         if saved is not None:
             saved.pop("versions", None)
+        raised: list[Difference] = []
         if saved is not None and (folder / "latest").exists():
-            _check_same(folder, saved, wanted)
+            raised = _check_same(folder, saved, wanted)
         elif folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give --out a folder.")
         elif saved is None and folder.is_dir() and (others := _others(folder)):
@@ -70,7 +77,10 @@ class Run:
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, FolderLock(folder, "training"), is_new)
         try:
-            if saved != wanted:  # without a checkpoint there is nothing to lose
+            if raised:
+                run._raise_length(raised)
+                write_json(path, {**wanted, "versions": _versions()})
+            elif saved != wanted:  # without a checkpoint there is nothing to lose
                 (folder / "choices.json").unlink(missing_ok=True)
                 write_json(path, {**wanted, "versions": _versions()})
             tidy(folder)
@@ -88,6 +98,33 @@ class Run:
         if isinstance(error, UserError | OSError):
             self.discard()
         self.close()
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the last stage is trained and its world is written."""
+        checkpoint = self.checkpoint
+        is_trained = checkpoint is None or checkpoint.state.stage in checkpoint.state.finished
+        return is_trained and (self.folder / "world" / "world.json").exists()
+
+    def _raise_length(self, raised: Sequence[Difference]) -> None:
+        """Open the last stage again, whose length is raised.
+
+        Raises:
+            UserError: If a later stage has learned from the raised one.
+        """
+        checkpoint = self.checkpoint
+        assert checkpoint is not None
+        state = checkpoint.state
+        for name, _, _ in raised:
+            part = name.removeprefix("fields.").removesuffix(".steps")
+            if name.endswith(".steps") and part != state.stage:
+                self.close()
+                raise UserError(
+                    f"{name.removeprefix('fields.')} of {self.folder} cannot be raised: stage {state.stage!r} "
+                    "has learned from its result. Give another --out."
+                )
+        self.raised = tuple(f"{name.removeprefix('fields.')} from {old} to {new}" for name, old, new in raised)
+        checkpoint.rewrite(replace(state, finished=tuple(n for n in state.finished if n != state.stage)))
 
     def discard(self) -> None:
         """Remove a folder that was made for this run and has no checkpoint, after its first command failed."""
@@ -163,18 +200,29 @@ def _read_object(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_same(folder: Path, saved: object, wanted: object) -> None:
+def _check_same(folder: Path, saved: object, wanted: object) -> list[Difference]:
+    """Refuse another config; return the lengths that are raised, which are no reason to."""
     differing = list(_differences(saved, wanted))
+    if all(_is_raised(*difference) for difference in differing):
+        return differing
     if differing:
         named = "; ".join(f"{name} was {old}, now {new}" for name, old, new in differing[:3])
         more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise UserError(
             f"{folder} holds a run with another config: {named}{more}. "
-            "Give the same flags to resume it, or another --out."
+            "Give the same flags to resume it (--steps and --max-minutes may be raised), or another --out."
         )
+    return []
 
 
-def _differences(saved: object, wanted: object, name: str = "") -> Iterator[tuple[str, str, str]]:
+def _is_raised(name: str, old: str, new: str) -> bool:
+    """Return whether a difference is a greater number of steps or minutes."""
+    is_length = name.startswith("fields.") and (name.endswith(".steps") or name == "fields.max_minutes")
+    numbers = [json.loads(value) if value != "absent" else None for value in (old, new)]
+    return is_length and None not in numbers and numbers[1] > numbers[0]
+
+
+def _differences(saved: object, wanted: object, name: str = "") -> Iterator[Difference]:
     if isinstance(saved, dict) and isinstance(wanted, dict):
         for key in [*saved, *(k for k in wanted if k not in saved)]:
             absent = object()

@@ -251,7 +251,7 @@ def drive_world(
         if len(ahead) and len(positions) < n_runs:
             positions.append((i, int(ahead[0]) + context - 1))
     if not positions:
-        raise UserError("no recorded frame shows the road ahead of the car: record episodes of somebody who drives.")
+        raise UserError("no recorded frame shows the road ahead of the car: record episodes in which the car drives.")
     starts = Starts.at(clips, positions, context, 1)
     (stream, spec), session = next(iter(world.spec.actions.items())), world.session(n=len(positions))
     session.sampler = sampler or session.sampler
