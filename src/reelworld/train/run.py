@@ -217,9 +217,11 @@ def _check_same(folder: Path, saved: object, wanted: object) -> list[Difference]
 
 def _is_raised(name: str, old: str, new: str) -> bool:
     """Return whether a difference is a greater number of steps or minutes."""
-    is_length = name.startswith("fields.") and (name.endswith(".steps") or name == "fields.max_minutes")
-    numbers = [json.loads(value) if value != "absent" else None for value in (old, new)]
-    return is_length and None not in numbers and numbers[1] > numbers[0]
+    if "absent" in (old, new) or not name.startswith("fields."):
+        return False
+    before, now = json.loads(old), json.loads(new)
+    is_length = name.endswith(".steps") or name == "fields.max_minutes"
+    return is_length and isinstance(before, int | float) and isinstance(now, int | float) and now > before
 
 
 def _differences(saved: object, wanted: object, name: str = "") -> Iterator[Difference]:
