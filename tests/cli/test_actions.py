@@ -157,7 +157,7 @@ def test_a_mapped_world_is_measured_under_recorded_actions(run: Path, tmp_path: 
     assert same.any() and np.array_equal(made[0][1][same], made[1][1][same])
 
 
-@pytest.mark.parametrize("verb", ["eval", "generate", "bench"])
+@pytest.mark.parametrize("verb", ["generate", *(pytest.param(v, marks=pytest.mark.slow) for v in ("eval", "bench"))])
 def test_other_verbs_take_a_mapped_world(verb: str, run: Path, tmp_path: Path) -> None:
     data = write(tmp_path / "data")
     assert main(words(run, "--data", data, "--labels", 40)) == 0

@@ -65,6 +65,7 @@ def check_episode(folder: Path, n_frames: int, seed: int) -> None:
     assert np.allclose(arrays["rewards"][:-1], rewards)
 
 
+@pytest.mark.slow
 def test_what_is_played_is_the_game_replayed_and_more_is_added(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "mine"
     with playing(folder) as address, Client(address) as client:

@@ -51,7 +51,10 @@ def measured(name: str) -> dict[str, object]:
     return {"sha256": digest.hexdigest(), "versions": versions}
 
 
-@pytest.mark.parametrize("name", CASES)
+SLOW = ("car stock drawing",)
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES])
 def test_recordings_are_the_kept_ones(name: str) -> None:
     if any(prefix in CASES[name][0] for prefix in ("dm_control", "Reacher", "InvertedPendulum")):
         try:

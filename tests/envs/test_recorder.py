@@ -166,7 +166,7 @@ def test_kill_9_keeps_finished_episodes_and_the_same_command_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize("n_episodes", [0, 3])
-@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+@pytest.mark.parametrize("how", [pytest.param("SIGTERM", marks=pytest.mark.slow), "Ctrl-C"])
 def test_stopping_ends_cleanly_and_says_what_is_kept(tmp_path, how, n_episodes):
     out = tmp_path / "out"
     process = _start(out, "--episodes", "3000")

@@ -190,7 +190,7 @@ def same(actual: Any, expected: Any, where: str) -> None:
         assert actual == expected, where
 
 
-QUICK = ("doorkey", "videogpt-none", "genie-latent")
+QUICK = ("doorkey", "videogpt-none")
 
 
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES])

@@ -14,6 +14,8 @@ from reelworld.models.system import System, SystemConfig
 from reelworld.systems import all_systems
 from reelworld.types import ActionSpec
 
+INITIALIZERS = {"normal_", "uniform_", "constant_", "kaiming_uniform_", "trunc_normal_", "zeros_", "ones_", "mul_"}
+"""Functions that are skipped when parameters are counted: on tensors without memory they take most of the time."""
 SIDE = 64
 """Pixels per side where a preset names none."""
 
@@ -48,12 +50,21 @@ def run(options: Options) -> None:
 def count_parameters(system: System, config: SystemConfig) -> dict[str, int]:
     """Count the parameters of every part, without memory for them."""
     import torch
+    from torch.overrides import TorchFunctionMode
 
     from reelworld.data.dataset import DataInfo
+
+    class SkipInit(TorchFunctionMode):
+        """Mode in which initializations of weights do nothing."""
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if getattr(func, "__name__", "") in INITIALIZERS:
+                return (*args, *(kwargs or {}).values())[0]
+            return func(*args, **(kwargs or {}))
 
     height, width = ReadOptions(size=config.size).shape or (SIDE, SIDE)
     actions = {"action": ActionSpec(kind="discrete", n=7)}
     info = DataInfo(fps=10.0, height=height, width=width, actions=actions)
-    with torch.device("meta"):
+    with torch.device("meta"), SkipInit():
         model = system.module("model").build(config, info)
     return {name: sum(p.numel() for p in part.parameters()) for name, part in model.parts.items()}

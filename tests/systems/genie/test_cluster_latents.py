@@ -33,6 +33,7 @@ def test_groups_that_do_the_same_keep_one_code_each() -> None:
     assert k_medoids(cost, 20).sort().values.tolist() == list(range(7))  # as many as there are
 
 
+@pytest.mark.slow
 def test_many_codes_become_the_few_actions_of_a_game() -> None:
     model = made(augment_prob=0.5, n_codes=4, learned_codes=12)
     train(model, 400)

@@ -21,7 +21,7 @@ from reelworld.types import Codes, Conditions, UserError
 @torch.inference_mode()
 def test_draws_follow_the_temperature() -> None:
     """The codes of one frame, drawn in one pass for many streams, follow softmax(logits / T) of each digit."""
-    model, n = make("prepend-factors"), 20_000
+    model, n = make("prepend-factors"), 8_000
     codes, actions = draw(model, 1, 2)
     probabilities = {}
     for temperature in (0.5, 1.0, 2.0):
@@ -38,7 +38,7 @@ def test_draws_follow_the_temperature() -> None:
         for k, logits in enumerate(recorder.logits):
             expected = (logits[0, 0] / temperature).softmax(-1)
             seen = torch.stack([digits[:, i, k].bincount(minlength=logits.shape[-1]) / n for i in range(6)])
-            torch.testing.assert_close(seen, expected, atol=0.015, rtol=0)
+            torch.testing.assert_close(seen, expected, atol=0.02, rtol=0)
             probabilities[temperature, k] = expected
     assert (probabilities[0.5, 0] - probabilities[2.0, 0]).abs().max() > 0.1
 
