@@ -7,6 +7,7 @@ Examples:
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reelworld.data.resize_options import ReadOptions
@@ -57,10 +58,15 @@ def count_parameters(system: System, config: SystemConfig) -> dict[str, int]:
     class SkipInit(TorchFunctionMode):
         """Mode in which initializations of weights do nothing."""
 
-        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            if getattr(func, "__name__", "") in INITIALIZERS:
-                return (*args, *(kwargs or {}).values())[0]
-            return func(*args, **(kwargs or {}))
+        def __torch_function__(
+            self,
+            func: Callable[..., object],
+            types: Sequence[type],
+            args: tuple[object, ...] = (),
+            kwargs: dict[str, object] | None = None,
+        ) -> object:
+            given = kwargs or {}
+            return (*args, *given.values())[0] if func.__name__ in INITIALIZERS else func(*args, **given)
 
     height, width = ReadOptions(size=config.size).shape or (SIDE, SIDE)
     actions = {"action": ActionSpec(kind="discrete", n=7)}
