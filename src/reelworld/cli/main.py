@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "demo": ("reelworld.cli.demo", "record a game, learn it, measure it, play it: all in one"),
     "record": ("reelworld.cli.record", "record episodes of any gymnasium environment"),
     "inspect": ("reelworld.cli.inspect", "look at recordings: table, contact sheet, problems"),
+    "convert": ("reelworld.cli.convert", "turn recordings of any format into our own, LeRobot's or Minari's"),
     "train": ("reelworld.cli.train", "turn recordings into a world"),
     "import": ("reelworld.cli.import_checkpoint", "turn published checkpoints of another system into a world"),
     "actions": ("reelworld.cli.actions", "map real actions to the latent ones of a world trained on video"),

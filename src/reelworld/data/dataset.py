@@ -245,7 +245,12 @@ def _open_own(folder: Path, options: ReadOptions) -> Dataset:
     if info.classes and (lost := [e.file for e in episodes if e.file not in by_file]):
         raise UserError(f"{folder / INFO_FILE} has classes but does not list {lost[0]}; add it with its class_id.")
     episodes = [
-        replace(e, source=by_file[e.file].source, class_id=by_file[e.file].class_id if info.classes else -1)
+        replace(
+            e,
+            source=by_file[e.file].source,
+            class_id=by_file[e.file].class_id if info.classes else -1,
+            task=by_file[e.file].task,
+        )
         if e.file in by_file
         else e
         for e in episodes

@@ -26,7 +26,7 @@ from reelworld.config import read_json, unknown
 from reelworld.data.action_alignment import check_actions, common_specs, describe_actions
 from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded
-from reelworld.data.episodes import DataInfo
+from reelworld.data.episodes import DataInfo, action_keys
 from reelworld.data.formats import video
 from reelworld.data.formats.end_to_end import align_spans
 from reelworld.data.formats.npz import column
@@ -125,10 +125,8 @@ def read(request: FileRequest) -> Contents:
     if not about.cameras:
         raise Unreadable(f"{name} lists no camera (a feature of dtype video or image)")
     camera, notes = pick_camera(about.cameras, options.camera or options.frames, PREFERRED, name)
-    action = options.action or "action"
-    if options.action and action not in about.features:
-        raise unknown(f"feature of {name}", action, about.features)
-    if action not in about.features:
+    streams = _streams(about, options.action, name)
+    if not streams:
         notes.append(f"{name} has no feature 'action'; it is read as video without actions")
     listed = [e for e in _episodes(about, camera) if e.n_frames >= 2]
     if not listed:
@@ -141,17 +139,26 @@ def read(request: FileRequest) -> Contents:
             raise Unreadable(f"{missing[0].relative_to(request.path)} of {name} is missing; download it again")
         part = f"{camera}/{e.index}"
         of_files = replace(request, path=also[-1], root=also[-1].parent)
-        store = read_cached(of_files, partial(_decode, request, about, e, camera, action, steps), also[:-1], part)
+        store = read_cached(of_files, partial(_decode, request, about, e, camera, streams, steps), also[:-1], part)
         found = stored_spans(request, store)
         parts.append(replace(found, episodes=tuple(replace(x, split=about.split_of(e.index)) for x in found.episodes)))
     height, width = common_size(Counter((c.info.height, c.info.width) for c in parts))
     specs = common_specs({e.source: c.info.actions for c in parts for e in c.episodes})
-    named = {stream: _named(spec, about.features[action]) for stream, spec in specs.items()}
+    named = {stream: _named(spec, about.features[streams[stream]]) for stream, spec in specs.items()}
     return Contents(
         info=DataInfo(fps=about.fps, height=height, width=width, actions=named),
         episodes=tuple(e for c in parts for e in c.episodes),
         notes=(*notes, *dict.fromkeys(note for c in parts for note in c.notes)),
     )
+
+
+def _streams(about: Description, requested: str, name: str) -> dict[str, str]:
+    """Return action stream -> feature: "action", or each of "action.<stream>"."""
+    if requested and requested not in about.features:
+        raise unknown(f"feature of {name}", requested, about.features)
+    if requested or "action" in about.features:
+        return {"action": requested or "action"}
+    return {k.removeprefix("action."): k for k in about.features if k.startswith("action.")}
 
 
 def _description(folder: Path) -> Description:
@@ -234,16 +241,20 @@ class _Steps:
 
 
 def _decode(
-    request: FileRequest, about: Description, e: Listed, camera: str, action: str, steps: _Steps
+    request: FileRequest, about: Description, e: Listed, camera: str, streams: Mapping[str, str], steps: _Steps
 ) -> Decoded:  # fmt: skip
     """Return the frames and steps of one episode."""
     options, name = request.options, f"episode {e.index} of {request.path.name}"
     in_rows = () if e.film else (camera,)
-    wanted = {"episode_index", "frame_index", "timestamp", action, REWARD, *in_rows} & {*about.features, *in_rows}
+    wanted = {"episode_index", "frame_index", "timestamp", *streams.values(), REWARD, *in_rows} & {
+        *about.features,
+        *in_rows,
+    }
     columns = steps.of(e, frozenset(wanted | {"episode_index", "frame_index"}))
     rows: dict[str, np.ndarray] = {}
-    if action in columns:
-        rows["actions"] = check_actions(np.array(columns[action]), name)
+    for stream, feature in streams.items():
+        key = "actions" if list(streams) == ["action"] else f"actions/{stream}"
+        rows[key] = check_actions(np.array(columns[feature]), name)
     if REWARD in columns:
         rows["rewards"] = column(np.array(columns[REWARD]), np.float32, f"{REWARD} of {name}")
     if e.film:
@@ -259,7 +270,7 @@ def _decode(
     )
     if not spans:
         raise UserError(f"{name} has {e.n_frames} frames; an action shift of {options.action_shift} leaves no step.")
-    specs = {"action": describe_actions(moved["actions"])} if "actions" in moved else {}
+    specs = {stream: describe_actions(moved[key]) for key, stream in action_keys(list(moved)).items()}
     return {"frames": frames, **moved}, {"fps": about.fps, "actions": specs, "notes": [], "spans": spans}
 
 

@@ -1,0 +1,1 @@
+"""Writers of data sets, one module per format; ``conversion.WRITERS`` lists them."""
