@@ -59,7 +59,7 @@ def test_help_imports_no_heavy_library(verb: str) -> None:
     ("words", "said"),
     [
         (["trian"], "did you mean 'train'?"),
-        (["xyzzy"], "Known: actions, bench, demo"),
+        (["xyzzy"], "Known: actions, bench, convert, demo"),
         (["--verbose"], "unknown verb"),
     ],
 )
