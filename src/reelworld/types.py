@@ -57,16 +57,17 @@ class UserError(ValueError):
 class ActionSpec:
     """One named stream of actions and how a person or an agent gives them."""
 
-    kind: Literal["discrete", "continuous"]
-    """Discrete actions are ids, continuous ones are vectors."""
+    kind: Literal["discrete", "continuous", "buttons"]
+    """Discrete actions are ids, continuous ones are vectors. Buttons are vectors of 0 (up) and 1 (held), any of them at
+    once."""
     n: int
-    """Number of ids (discrete) or width of the vector (continuous)."""
+    """Number of ids (discrete), width of the vector (continuous), or number of buttons."""
     names: tuple[str, ...] = ()
-    """One name per id or per dimension; empty when unknown."""
+    """One name per id, per dimension or per button; empty when unknown."""
     low: tuple[float, ...] = ()
-    """Least value per dimension (continuous only)."""
+    """Least value per dimension (not of ids)."""
     high: tuple[float, ...] = ()
-    """Greatest value per dimension (continuous only)."""
+    """Greatest value per dimension (not of ids)."""
     null: int | tuple[float, ...] | None = None
     """Action for 'no key pressed'; None if there is none."""
     keys: Mapping[str, int | tuple[float, ...]] = field(default_factory=dict)
@@ -75,13 +76,32 @@ class ActionSpec:
     """Actions that stay together between two kept frames (frame stride k keeps k of them)."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("discrete", "continuous"):
-            raise UserError(f"action kind is {self.kind!r}; it must be 'discrete' or 'continuous'.")
+        if self.kind not in ("discrete", "continuous", "buttons"):
+            raise UserError(f"action kind is {self.kind!r}; it must be 'discrete', 'continuous' or 'buttons'.")
+        if self.kind == "buttons":
+            up, held = (0.0,) * self.n, (1.0,) * self.n
+            for field_name, value in (("low", up), ("high", held), ("null", up)):
+                object.__setattr__(self, field_name, value)
         if self.n < 1 or self.repeat < 1:
             raise UserError(f"an action stream has n={self.n}, repeat={self.repeat}; both must be at least 1.")
         for name, values in (("names", self.names), ("low", self.low), ("high", self.high)):
             if values and len(values) != self.n:
                 raise UserError(f"action {name} has {len(values)} entries; n={self.n} are needed.")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one action: () for ids, (n,) for vectors and buttons."""
+        return () if self.kind == "discrete" else (self.n,)
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Shape of the actions of one frame: ``shape``, with ``repeat`` before it where it is above 1."""
+        return self.shape if self.repeat == 1 else (self.repeat, *self.shape)
+
+    @property
+    def dtype(self) -> Literal["int64", "float32"]:
+        """Type of the numbers: int64 for ids, float32 for vectors and buttons."""
+        return "int64" if self.kind == "discrete" else "float32"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,7 +150,7 @@ def test_a_world_says_whether_its_game_can_be_played():
     [
         ({"env_id": "NoSuchGame-v3"}, "unknown environment 'NoSuchGame-v3'"),
         ({"env_kwargs": {"height": 8}}, "8x32"),
-        ({"env_id": "CartPole-v1"}, "CartPole-v1 takes 2 discrete actions, this world 3"),
+        ({"env_id": "CartPole-v1"}, "CartPole-v1 takes 2 discrete actions, this world 3 discrete actions"),
         ({"env_id": 7}, "simulator.env_id"),
         ({"wrappers": [{"path": "os:system"}]}, "runs code of the module 'os'"),
         ({"env_id": "os:Anything-v0"}, "runs code of the module 'os'"),

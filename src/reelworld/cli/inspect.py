@@ -159,6 +159,10 @@ def _action_rows(streams: Mapping[str, StreamSummary]) -> dict[str, str]:
 
 def _actions(stream: StreamSummary) -> str:
     spec = stream.spec
+    if spec.kind == "buttons":
+        names = spec.names or tuple(str(i) for i in range(spec.n))
+        held = [f"{names[i]} {stream.counts[i][-1] / max(1, stream.n_steps):.0%}" for i in range(min(8, spec.n))]
+        return f"buttons, {spec.n} (held: {', '.join(held)}{', ...' if spec.n > 8 else ''})"
     if spec.kind == "continuous":
         ranges = [f"{a:.3g}..{b:.3g}" for a, b in zip(spec.low, spec.high, strict=True)]
         return f"continuous, {spec.n} wide" + (

@@ -135,13 +135,15 @@ def common_specs(specs: Mapping[Path | str, Mapping[str, ActionSpec]]) -> dict[s
 
 
 def _merge(a: ActionSpec, b: ActionSpec, file: Path | str) -> ActionSpec:
-    if a.kind != b.kind or (a.kind == "continuous" and a.n != b.n):
+    if a.kind != b.kind or (a.kind != "discrete" and a.n != b.n):
         raise UserError(
             f"actions of {file} are {b.kind} ({b.n}), those of other recordings {a.kind} ({a.n}); "
             "wanted one kind and width: put them into folders of their own."
         )
     if a.kind == "discrete":
         return a if a.n >= b.n else b
+    if a.kind == "buttons":
+        return a
     low = tuple(min(x, y) for x, y in zip(a.low, b.low, strict=True))
     high = tuple(max(x, y) for x, y in zip(a.high, b.high, strict=True))
     return ActionSpec(kind="continuous", n=a.n, low=low, high=high)

@@ -18,12 +18,21 @@ Merge = Literal["stack", "last", "sum"]
 log = logging.getLogger(__name__)
 
 
-def merge_actions(actions: np.ndarray, merge: Merge) -> np.ndarray:
-    """Turn the k actions between two kept frames, (T, k, ...), into one, (T, ...), unless they are stacked."""
+def merge_actions(actions: np.ndarray, merge: Merge, is_buttons: bool = False) -> np.ndarray:
+    """Turn the k actions between two kept frames, (T, k, ...), into one, (T, ...), unless they are stacked.
+
+    Args:
+        actions: Of a stream.
+        merge: Treatment of the k actions.
+        is_buttons: They are buttons: one that was held in any of the k steps is held in a sum.
+    """
     if merge == "stack":
         return actions
     if merge == "last":
         return actions[:, -1]
+    if is_buttons:
+        held: np.ndarray = actions.max(axis=1)
+        return held
     if np.issubdtype(actions.dtype, np.integer):
         raise UserError("discrete actions cannot be summed over a frame stride; use merge 'stack' or 'last'.")
     out: np.ndarray = actions.sum(axis=1, dtype=actions.dtype)
@@ -38,8 +47,8 @@ def merged_specs(specs: Mapping[str, ActionSpec], stride: int, merge: Merge) -> 
 
 
 def _summed(spec: ActionSpec, stride: int) -> ActionSpec:
-    """Describe sums of ``stride`` vectors: range, null action and keys are scaled. Ids are not summed."""
-    if spec.kind == "discrete":
+    """Describe sums of ``stride`` vectors: range, null action and keys are scaled. Ids and buttons are not summed."""
+    if spec.kind != "continuous":
         return spec
 
     def times(value: int | tuple[float, ...]) -> tuple[float, ...]:
@@ -140,7 +149,10 @@ class ClipIndex:
         arrays = self.source.arrays(episode, start, start + self.span, self.stride)
         if self.stride == 1 or self.merge == "stack":
             return arrays
-        return {k: merge_actions(v, self.merge) if k.startswith("actions/") else v for k, v in arrays.items()}
+        for name, spec in self.source.info.actions.items():
+            key = f"actions/{name}"
+            arrays[key] = merge_actions(arrays[key], self.merge, spec.kind == "buttons")
+        return arrays
 
     def clip(self, i: int) -> Clip:
         """Copy window ``i`` as a clip; with ``goal_first``, of its T - 1 frames before the goal."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from reelworld.types import UserError
 
-Kind = Literal["discrete", "continuous"]
+Kind = Literal["discrete", "continuous", "buttons"]
 
 
 @dataclass(frozen=True, kw_only=True)

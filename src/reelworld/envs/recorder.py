@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from multiprocessing import resource_tracker
@@ -35,9 +35,9 @@ from reelworld.data.formats.episode_folder import INFO_FILE, read_info, write_ep
 from reelworld.data.splits import assign_splits
 from reelworld.envs.policies import parse_mixture, resolve_policy
 from reelworld.envs.presets import SimulatorConfig, preset
-from reelworld.envs.simulator import Simulator
+from reelworld.envs.simulator import EnvAction, Simulator
 from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock
-from reelworld.types import Clip, UserError
+from reelworld.types import ActionSpec, Clip, UserError
 
 PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "mujoco", "dm_control", "numpy")
 """Packages that simulate and render; their versions are kept with the recording."""
@@ -190,17 +190,21 @@ def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Cl
     if len({frame.shape for frame in frames}) > 1:
         raise UserError(f"{simulator.config.env_id} changes its frame size within an episode; set --size.")
     truncated[-1] = not terminated[-1]
-    spec = simulator.action_spec
-    padding = 0 if spec.kind == "discrete" else np.zeros(spec.n)
     return Clip(
         frames=np.stack(frames),
-        actions={"action": np.array([*actions, padding], np.int64 if spec.kind == "discrete" else np.float32)},
+        actions={name: _rows(actions, name, spec) for name, spec in simulator.action_specs.items()},
         rewards=np.array([*rewards, 0], np.float32),
         terminated=np.array([*terminated, False]),
         truncated=np.array([*truncated, False]),
         fps=simulator.fps,
         source=_name(config, index),
     )
+
+
+def _rows(actions: Sequence[EnvAction], stream: str, spec: ActionSpec) -> np.ndarray:
+    """Collect the actions of one stream, (T, ...); the last row is padding."""
+    rows = [action[stream] if isinstance(action, Mapping) else action for action in actions]
+    return np.array([*rows, np.zeros(spec.shape)], spec.dtype)
 
 
 def recorded_simulator(info: DataInfo) -> Simulator:
@@ -233,7 +237,7 @@ def describe_simulator(simulator: Simulator, seed: int) -> DataInfo:
         fps=simulator.fps,
         height=height,
         width=width,
-        actions={"action": simulator.action_spec},
+        actions=simulator.action_specs,
         provenance=to_json({"simulator": simulator.config, "versions": versions}),
     )
 

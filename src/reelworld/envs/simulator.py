@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import copy
 import importlib
+import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,13 +28,18 @@ import gymnasium as gym
 import numpy as np
 
 from reelworld.config import closest
+from reelworld.envs.action_spaces import member, stream_specs
 from reelworld.envs.env_keys import environment_hints
 from reelworld.envs.presets import SimulatorConfig, action_hints
 from reelworld.envs.robots import RenderThread, prepare_mujoco, register_tasks, remove_shadows, uses_mujoco
 from reelworld.types import ActionSpec, UserError
 
-EnvAction = int | np.ndarray | Sequence[float]
+log = logging.getLogger(__name__)
+
+StreamAction = int | np.ndarray | Sequence[float]
 """An id from 0 on, or a vector (A,)."""
+EnvAction = StreamAction | Mapping[str, StreamAction]
+"""An action of the only stream, or one of each: stream name -> action."""
 
 PACKAGES = {
     "MiniGrid-": ("minigrid", "reelworld[envs]"),
@@ -54,8 +62,21 @@ class Simulator:
         self.config = config
         self._env = _make(config)
         self.fps = float(self._env.metadata.get("render_fps") or 0) / config.action_repeat
-        self.action_spec = _action_spec(config.env_id, self._env)
+        self.action_specs = _action_specs(config.env_id, self._env)
         self._observation: Any = None
+
+    @property
+    def action_spec(self) -> ActionSpec:
+        """The only action stream.
+
+        Raises:
+            UserError: If there are several.
+        """
+        if len(self.action_specs) > 1:
+            raise UserError(
+                f"{self.config.env_id} has the action streams {', '.join(self.action_specs)}; one is wanted."
+            )
+        return next(iter(self.action_specs.values()))
 
     @property
     def env(self) -> gym.Env:
@@ -72,7 +93,7 @@ class Simulator:
         self._env.close()
         self._env = _make(self.config)
         self._observation, _ = self._env.reset(seed=seed)
-        null = self._to_env(self._null())
+        null = self._to_env({name: _null(spec) for name, spec in self.action_specs.items()})
         for _ in range(self.config.warmup_steps):
             self._observation, _, terminated, truncated, _ = self._env.step(null)
             if terminated or truncated:
@@ -86,7 +107,7 @@ class Simulator:
         """Hold an action for ``action_repeat`` environment steps; stop early when the episode ends.
 
         Args:
-            action: Id in [0, n) or vector (A,), as in ``action_spec``.
+            action: Id in [0, n) or vector (A,), as in ``action_spec``; with several streams, one of each by name.
 
         Returns:
             Summed reward, terminated, truncated.
@@ -114,23 +135,20 @@ class Simulator:
         """Close the environment."""
         self._env.close()
 
-    def _null(self) -> EnvAction:
-        spec = self.action_spec
-        if spec.null is not None:
-            return spec.null
-        zeros = np.zeros(spec.n, np.float32)
-        return 0 if spec.kind == "discrete" else np.clip(zeros, spec.low or None, spec.high or None)
+    def _to_env(self, action: EnvAction) -> Any:
+        streams = action if isinstance(action, Mapping) else dict.fromkeys(self.action_specs, action)
+        if streams.keys() != self.action_specs.keys() or (len(streams) > 1 and streams is not action):
+            raise UserError(
+                f"action {action} came; {self.config.env_id} wants one of {', '.join(self.action_specs)} each."
+            )
+        return member(self._env.action_space, streams, self.config.env_id)
 
-    def _to_env(self, action: EnvAction) -> np.int64 | np.ndarray:
-        space, spec = self._env.action_space, self.action_spec
-        if isinstance(space, gym.spaces.Discrete):
-            if not 0 <= int(action) < spec.n:  # type: ignore[arg-type]
-                raise UserError(f"action {action} came; {self.config.env_id} takes 0 to {spec.n - 1}.")
-            return space.start + np.int64(action)  # type: ignore[arg-type]
-        vector = np.asarray(action, space.dtype)
-        if vector.shape != space.shape or not np.isfinite(vector).all():
-            raise UserError(f"action {action} came; {self.config.env_id} takes {spec.n} finite numbers.")
-        return vector
+
+def _null(spec: ActionSpec) -> StreamAction:
+    if spec.null is not None:
+        return spec.null
+    zeros = np.zeros(spec.n, np.float32)
+    return 0 if spec.kind == "discrete" else np.clip(zeros, spec.low or None, spec.high or None)
 
 
 def import_object(path: str, expected: str) -> Callable[..., Any]:
@@ -272,41 +290,51 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
     return spec
 
 
-def _action_spec(env_id: str, env: gym.Env) -> ActionSpec:
-    space = env.action_space
-    if isinstance(space, gym.spaces.Discrete):
-        hints = action_hints(env_id, "discrete", int(space.n)) or environment_hints(env)
-        return ActionSpec(kind="discrete", n=int(space.n), **hints)
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
-        is_bounded = bool(np.isfinite(space.low).all() and np.isfinite(space.high).all())
-        return ActionSpec(
-            kind="continuous",
-            n=space.shape[0],
-            low=tuple(map(float, space.low)) if is_bounded else (),
-            high=tuple(map(float, space.high)) if is_bounded else (),
-            **(action_hints(env_id, "continuous", space.shape[0]) or environment_hints(env)),
-        )
-    raise UserError(
-        f"{env_id} has the action space {space}; Discrete and one-dimensional Box can be recorded, "
-        "wrap it with --wrapper module:Class."
-    )
+def _action_specs(env_id: str, env: gym.Env) -> dict[str, ActionSpec]:
+    """Describe the action streams; that of a single one with the names and keys that are known."""
+    specs = stream_specs(env.action_space, env_id)
+    if len(specs) > 1:
+        return specs
+    ((name, spec),) = specs.items()
+    hints = action_hints(env_id, spec.kind, spec.n) or environment_hints(env)
+    return {name: replace(spec, **hints)}
 
 
 def _image_of(observation: object) -> object:
-    """Return the image of a dictionary observation that has exactly one, else the observation itself."""
+    """Return the first image of a dictionary observation, else the observation itself."""
     if isinstance(observation, Mapping):
-        images = [v for v in observation.values() if np.ndim(v) == 3]
-        return images[0] if len(images) == 1 else observation
+        images = {k: v for k, v in observation.items() if np.ndim(v) == 3}
+        if len(images) > 1:
+            _say_once(f"the observation has the images {', '.join(images)}; {next(iter(images))} is recorded.")
+        return next(iter(images.values()), observation)
     return observation
 
 
+@lru_cache
+def _say_once(text: str) -> None:
+    log.warning(text)
+
+
 def _as_rgb(image: object, where: str) -> np.ndarray:
-    """Check one image and return a copy with three channels, uint8 (H, W, 3)."""
+    """Check one image and return a copy with three channels, uint8 (H, W, 3).
+
+    Channels may come first; floats are in [0, 1]; an alpha channel is dropped; of a list the last frame is taken.
+    """
+    if isinstance(image, list) and image and isinstance(image[-1], np.ndarray):  # the frames since the last call
+        image = image[-1]
     array = image if isinstance(image, np.ndarray) else None
+    if array is not None and array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    if array is not None and array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        array = np.rint(255 * array).astype(np.uint8)
     if array is not None and array.dtype == np.uint8:
         if array.ndim == 2:
             array = array[..., None]
-        if array.ndim == 3 and array.shape[2] in (1, 3) and array.size:
-            return np.ascontiguousarray(np.broadcast_to(array, (*array.shape[:2], 3))).copy()
+        if array.ndim == 3 and array.shape[2] in (1, 3, 4) and array.size:
+            colours = array[..., :3] if array.shape[2] == 4 else array
+            return np.ascontiguousarray(np.broadcast_to(colours, (*array.shape[:2], 3))).copy()
     got = type(image).__name__ if array is None else f"{array.dtype} {array.shape}"
-    raise UserError(f"{where} is {got}; wanted a uint8 image (H, W, 3): use the other --frames, or a --wrapper.")
+    raise UserError(
+        f"{where} is {got}; wanted an image (H, W, 3), uint8 or floats in [0, 1]: use the other --frames, or a "
+        "--wrapper."
+    )

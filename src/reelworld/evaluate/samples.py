@@ -218,13 +218,16 @@ def _batch(spec: ModelSpec) -> int:
 
 
 def uniform_actions(starts: Starts, specs: Mapping[str, ActionSpec], seed: int) -> dict[str, np.ndarray]:
-    """Draw actions uniformly: ids over all ids, vectors between the bounds (the data's own where unknown)."""
+    """Draw actions uniformly: ids, buttons up or held, vectors between the bounds (the data's own where unknown)."""
     rng = np.random.default_rng(seed)
     result = {}
     for name, spec in specs.items():
         like = starts.actions[name]
         if spec.kind == "discrete":
             result[name] = rng.integers(0, spec.n, like.shape)
+            continue
+        if spec.kind == "buttons":
+            result[name] = rng.integers(0, 2, like.shape).astype(np.float32)
             continue
         axes = tuple(range(like.ndim - 1))
         low = np.array(spec.low) if spec.low else like.min(axes)

@@ -331,6 +331,5 @@ def _training(world: World, config: BenchConfig, video: torch.Tensor, codes: Cod
 
 def _zeros(spec: ActionSpec, n_frames: int, device: torch.device) -> torch.Tensor:
     """Return actions of all clips, int64 or float32, (4, T, ...)."""
-    repeat, width = (spec.repeat,) if spec.repeat > 1 else (), (spec.n,) if spec.kind == "continuous" else ()
     dtype = torch.int64 if spec.kind == "discrete" else torch.float32
-    return torch.zeros((N_CLIPS, n_frames, *repeat, *width), dtype=dtype, device=device)
+    return torch.zeros((N_CLIPS, n_frames, *spec.step_shape), dtype=dtype, device=device)

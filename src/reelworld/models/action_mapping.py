@@ -3,7 +3,8 @@
 A world learned from video without action labels has latent actions. The map is counted from a few hundred steps with
 known real actions. Keys or recorded actions can then control the world.
 
-A kind of real action is an id, or, for vectors, low, middle or high in each dimension: the thirds of its range.
+A kind of real action is an id, or, for vectors, low, middle or high in each dimension: the thirds of its range; or,
+for buttons, the set of those that are held.
 
 Source: Bruce et al. 2024 (arXiv:2402.15391), section 3.3, which maps latent actions to real ones with a small labelled
 set. Differs: the other direction, from keys to latent actions, is counted too.
@@ -14,7 +15,7 @@ Shapes: S steps, A action width, K kinds of real action, L latent actions
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from reelworld.types import ActionSpec, UserError
 
 STREAM = "latent"
 """Name of the stream of latent actions."""
-MAX_WIDTH = 8
-"""Widest vectors that are mapped: 3 ** 8 kinds."""
+MAX_WIDTH = {"discrete": 1, "continuous": 8, "buttons": 12}
+"""Widest vectors that are mapped: 3 ** 8 kinds, or 2 ** 12."""
 MAX_NAMED = 6
 THIRDS = ("low", "middle", "high")
 
@@ -61,8 +62,8 @@ class ActionMap:
     """Name of the stream of real actions."""
     spec: ActionSpec
     """Spec of the real actions, with their keys."""
-    cuts: tuple[tuple[float, float], ...] = ()
-    """Bounds between low, middle and high, per dimension (continuous only)."""
+    cuts: tuple[tuple[float, ...], ...] = ()
+    """Bounds between low, middle and high, per dimension; one between up and held, per button; none for ids."""
     to_latent: tuple[int, ...]
     """Latent action of each kind of real action."""
     to_real: tuple[int | tuple[float, ...], ...]
@@ -78,7 +79,7 @@ class ActionMap:
 
     def __post_init__(self) -> None:
         spec, n_latents = self.spec, len(self.to_real)
-        if spec.kind == "continuous" and (len(self.cuts) != spec.n or spec.n > MAX_WIDTH):
+        if spec.kind != "discrete" and (len(self.cuts) != spec.n or spec.n > MAX_WIDTH[spec.kind]):
             raise UserError(f"the map of actions cuts {len(self.cuts)} dimensions; its vectors have {spec.n}.")
         if spec.repeat != 1 or len(self.to_latent) != self.n_kinds:
             raise UserError(f"the map of actions lists {len(self.to_latent)} real actions; wanted {self.n_kinds}.")
@@ -88,14 +89,14 @@ class ActionMap:
             raise UserError(f"the map of actions has numbers of another length than its {n_latents} latent actions.")
         for real in self.to_real:
             if not (len(real) == spec.n if isinstance(real, tuple) else 0 <= real < spec.n) or (
-                isinstance(real, tuple) != (spec.kind == "continuous")
+                isinstance(real, tuple) != (spec.kind != "discrete")
             ):
                 raise UserError(f"the map of actions names the real action {real}; wanted {spec.kind}, {spec.n}.")
 
     @property
     def n_kinds(self) -> int:
         """Number of kinds of real action, K."""
-        return self.spec.n if self.spec.kind == "discrete" else len(THIRDS) ** self.spec.n
+        return count_kinds(self.spec)
 
     @property
     def meanings(self) -> np.ndarray:
@@ -119,15 +120,18 @@ class ActionMap:
 
     def real(self, latent: np.ndarray) -> np.ndarray:
         """Look up the real action of latent ones, int64 (...) -> int64 (...) or float32 (..., A)."""
-        out: np.ndarray = np.array(self.to_real, np.int64 if self.spec.kind == "discrete" else np.float32)[latent]
+        out: np.ndarray = np.array(self.to_real, self.spec.dtype)[latent]
         return out
 
     def name(self, kind: int) -> str:
-        """Describe a kind of real action in words: ``left``, or ``steer low, gas high``."""
+        """Describe a kind of real action in words: ``left``, or ``steer low, gas high``, or ``right+jump``."""
         spec = self.spec
         if spec.kind == "discrete":
             return spec.names[kind] if spec.names else str(kind)
-        thirds = list(product(THIRDS, repeat=spec.n))[kind]
+        if spec.kind == "buttons":
+            held = next(islice(product((False, True), repeat=spec.n), kind, None))
+            return "+".join(spec.names[i] if spec.names else str(i) for i in range(spec.n) if held[i]) or "no button"
+        thirds = next(islice(product(THIRDS, repeat=spec.n), kind, None))
         return ", ".join(f"{spec.names[i] if spec.names else i} {third}" for i, third in enumerate(thirds))
 
     def limits(self) -> list[str]:
@@ -141,21 +145,27 @@ class ActionMap:
         return lines
 
 
+def count_kinds(spec: ActionSpec) -> int:
+    """Count the kinds of real action of a stream, K."""
+    return spec.n if spec.kind == "discrete" else (2 if spec.kind == "buttons" else len(THIRDS)) ** spec.n
+
+
 def kinds_of(real: Any, cuts: Any) -> Any:
     """Sort real actions into kinds; arrays and tensors alike.
 
     Args:
         real: Ids (...), which are kinds already, or vectors (..., A).
-        cuts: float32 like the vectors, so that arrays and tensors are sorted alike, (A, 2); empty for ids.
+        cuts: float32 like the vectors, so that arrays and tensors are sorted alike, (A, 2), or (A, 1) for buttons;
+            empty for ids.
 
     Returns:
         Whole numbers (...): the first dimension counts most.
     """
     if not len(cuts):
         return real
-    thirds, kinds = (real[..., None] > cuts).sum(-1), 0
+    levels, kinds = (real[..., None] > cuts).sum(-1), 0
     for i in range(len(cuts)):
-        kinds = kinds * len(THIRDS) + thirds[..., i]
+        kinds = kinds * (cuts.shape[1] + 1) + levels[..., i]
     return kinds
 
 
@@ -194,10 +204,10 @@ def fit_map(
     """
     latent, real = np.asarray(latent), np.asarray(real)
     _check(latent, real, spec, n_latents)
-    real = real.astype(np.int64 if spec.kind == "discrete" else np.float32)
+    real = real.astype(spec.dtype)
     cuts = _cuts(spec, real)
     kind_S = np.asarray(kinds_of(real, np.array(cuts, np.float32)), np.int64)
-    n_kinds = spec.n if spec.kind == "discrete" else len(THIRDS) ** spec.n
+    n_kinds = count_kinds(spec)
     counts_LK = np.zeros((n_latents, n_kinds), np.int64)
     np.add.at(counts_LK, (latent, kind_S), 1)
     n_labels_L, n_labels_K = counts_LK.sum(1), counts_LK.sum(0)
@@ -225,23 +235,25 @@ def fit_map(
 
 
 def _check(latent: np.ndarray, real: np.ndarray, spec: ActionSpec, n_latents: int) -> None:
-    shape = (len(latent),) if spec.kind == "discrete" else (len(latent), spec.n)
+    shape = (len(latent), *spec.shape)
     if not len(latent) or latent.ndim != 1 or real.shape != shape:
         raise UserError(f"{latent.shape} latent and {real.shape} real actions were given; wanted one of each per step.")
     if latent.min() < 0 or latent.max() >= n_latents:
         raise UserError(f"latent actions span {latent.min()}..{latent.max()}; there are 0..{n_latents - 1}.")
     if spec.kind == "discrete" and (real.dtype.kind not in "iu" or real.min() < 0 or real.max() >= spec.n):
         raise UserError(f"real actions span {real.min()}..{real.max()}; wanted ids 0..{spec.n - 1}.")
-    if spec.kind == "continuous" and spec.n > MAX_WIDTH:
-        raise UserError(f"the real actions are {spec.n} numbers wide; at most {MAX_WIDTH} can be mapped.")
+    if spec.kind != "discrete" and spec.n > MAX_WIDTH[spec.kind]:
+        raise UserError(f"the real actions are {spec.n} numbers wide; at most {MAX_WIDTH[spec.kind]} can be mapped.")
     if spec.repeat != 1:
         raise UserError(f"{spec.repeat} real actions stay together in a step; a map wants one.")
 
 
-def _cuts(spec: ActionSpec, real: np.ndarray) -> tuple[tuple[float, float], ...]:
+def _cuts(spec: ActionSpec, real: np.ndarray) -> tuple[tuple[float, ...], ...]:
     """Cut the range of each dimension in thirds; if the range is unknown, that of the labels."""
     if spec.kind == "discrete":
         return ()
+    if spec.kind == "buttons":
+        return ((0.5,),) * spec.n
     is_known = len(spec.low) == len(spec.high) == spec.n and np.isfinite([*spec.low, *spec.high]).all()
     low, high = (np.array(spec.low), np.array(spec.high)) if is_known else (real.min(0), real.max(0))
     return tuple((float(a + (b - a) / 3), float(a + 2 * (b - a) / 3)) for a, b in zip(low, high, strict=True))

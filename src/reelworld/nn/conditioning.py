@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from reelworld.types import ActionSpec, UserError
+from reelworld.types import ActionSpec
 
 FAR = 2.0
 """Greatest distance of an action from the middle of its range, in half widths."""
@@ -31,16 +31,23 @@ def middle_and_half(spec: ActionSpec) -> tuple[list[float], list[float]]:
 
 def clip_range(spec: ActionSpec) -> tuple[list[float], list[float]] | None:
     """Return the least and the greatest value that actions are clipped to, per dimension; None without bounds."""
-    if spec.kind == "discrete" or not spec.low or not spec.high:
+    if spec.kind != "continuous" or not spec.low or not spec.high:
         return None
     pairs = list(zip(*middle_and_half(spec), strict=True))
     return [middle - FAR * half for middle, half in pairs], [middle + FAR * half for middle, half in pairs]
 
 
+def module_key(stream: str) -> str:
+    """Return the name of a stream's module in a ``ModuleDict``: the stream's, unless torch uses that name itself."""
+    is_free = "." not in stream and stream not in dir(nn.ModuleDict)
+    return stream if is_free else f"stream_{stream.replace('.', '_')}"
+
+
 class ActionEmbedder(nn.Module):
     """Sum of the embeddings of all streams and of all K actions of a frame.
 
-    Discrete actions use a table, continuous ones a two-layer MLP on values scaled to [-1, 1].
+    Discrete actions use a table; vectors and buttons a two-layer MLP on values scaled to [-1, 1], so that buttons held
+    together may mean something else than each alone.
     """
 
     def __init__(self, specs: Mapping[str, ActionSpec], width: int) -> None:
@@ -48,14 +55,12 @@ class ActionEmbedder(nn.Module):
         self.specs = dict(specs)
         self.embed = nn.ModuleDict()
         for name, spec in self.specs.items():
-            if "." in name or hasattr(self.embed, name):
-                raise UserError(f"an action stream is called {name!r}, a name torch keeps for itself: rename it.")
             if spec.kind == "discrete":
-                self.embed[name] = nn.Embedding(spec.repeat * spec.n, width)
+                self.embed[module_key(name)] = nn.Embedding(spec.repeat * spec.n, width)
             else:
                 layers = [nn.Linear(spec.repeat * spec.n, width), nn.GELU(), nn.Linear(width, width)]
-                self.embed[name] = nn.Sequential(*layers)
-                self.register_buffer(f"{name}_range", _range(spec), persistent=False)
+                self.embed[module_key(name)] = nn.Sequential(*layers)
+                self.register_buffer(f"{module_key(name)}_range", _range(spec), persistent=False)
 
     def forward(self, actions: Mapping[str, Tensor]) -> Tensor | float:
         """Embed actions.
@@ -68,13 +73,13 @@ class ActionEmbedder(nn.Module):
         """
         total: Tensor | float = 0.0
         for name, spec in self.specs.items():
-            given = actions[name]
+            given, embed = actions[name], self.embed[module_key(name)]
             if spec.kind == "discrete":
                 ids_BTK = given.reshape(*given.shape[:2], spec.repeat)
                 offset_K = torch.arange(spec.repeat, device=ids_BTK.device) * spec.n
-                total = total + self.embed[name](ids_BTK + offset_K).sum(2)
+                total = total + embed(ids_BTK + offset_K).sum(2)
             else:
-                total = total + self.embed[name](_scaled(given, spec, getattr(self, f"{name}_range")))
+                total = total + embed(_scaled(given, spec, getattr(self, f"{module_key(name)}_range")))
         return total
 
 
@@ -86,7 +91,7 @@ class ActionVector(nn.Module):
         self.specs = dict(specs)
         self.width = sum(spec.repeat * spec.n for spec in self.specs.values())
         for i, spec in enumerate(self.specs.values()):
-            if spec.kind == "continuous":
+            if spec.kind != "discrete":
                 self.register_buffer(f"range_{i}", _range(spec), persistent=False)
 
     def forward(self, actions: Mapping[str, Tensor]) -> Tensor:

@@ -8,6 +8,9 @@ import numpy as np
 
 from reelworld.types import ActionSpec
 
+HELD_PROB = 0.3
+"""Probability that a random action holds a button."""
+
 
 def null_action(spec: ActionSpec) -> Any:
     """Return the null action: the spec's own, else id 0 or the middle of the range."""
@@ -26,6 +29,9 @@ def random_actions(spec: ActionSpec, n_steps: int, rng: np.random.Generator) -> 
     if spec.kind == "discrete":
         held = rng.integers(0, spec.n, n_steps)[which]
         return held if spec.repeat == 1 else np.repeat(held[:, None], spec.repeat, 1)
+    if spec.kind == "buttons":
+        pressed = (rng.random((n_steps, spec.n)) < HELD_PROB).astype(np.float32)[which]
+        return pressed if spec.repeat == 1 else np.repeat(pressed[:, None], spec.repeat, 1)
     low, high = spec.low or (-1.0,) * spec.n, spec.high or (1.0,) * spec.n
     vectors: np.ndarray = rng.uniform(low, high, (n_steps, spec.n)).astype(np.float32)[which]
     return vectors if spec.repeat == 1 else np.repeat(vectors[:, None], spec.repeat, 1)

@@ -204,11 +204,10 @@ def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_st
         array = np.asarray(given)
     except ValueError:
         raise UserError(f"actions {given!r} are lists of different lengths; wanted one action per stream.") from None
-    if array.dtype.kind not in ("iu" if is_discrete else "iuf"):
+    if array.dtype.kind not in ("iu" if is_discrete else "iufb" if spec.kind == "buttons" else "iuf"):
         raise UserError(f"action {given!r} is not {'an integer id' if is_discrete else 'a vector of numbers'}.")
-    array = array.astype(np.int64 if is_discrete else np.float32)
-    single = () if is_discrete else (spec.n,)
-    unit = single if spec.repeat == 1 else (spec.repeat, *single)
+    array = array.astype(spec.dtype)
+    single, unit = spec.shape, spec.step_shape
     for lead in [shape, *([shape[:1]] if is_step else []), shape[1:], ()]:
         if array.shape == lead + single and unit != single:  # one action is repeated for all steps of a frame
             array = np.broadcast_to(np.expand_dims(array, len(lead)), lead + unit)
@@ -222,6 +221,8 @@ def action_tensor(spec: ActionSpec, given: object, shape: tuple[int, int], is_st
         raise UserError(f"action ids span {array.min()}..{array.max()}; this world has 0..{spec.n - 1}.")
     if not np.isfinite(array).all():
         raise UserError("actions hold NaN or infinity; give finite numbers.")
+    if spec.kind == "buttons" and not np.isin(array, (0, 1)).all():
+        raise UserError(f"buttons are 0 (up) or 1 (held); {array[~np.isin(array, (0, 1))][0]:g} came.")
     return torch.from_numpy(_within_reach(np.array(array), spec))
 
 

@@ -55,7 +55,8 @@ class Controls:
         """Validate a client's actions.
 
         Args:
-            actions: Stream name -> id (discrete) or list of A numbers (continuous), as parsed from JSON.
+            actions: Stream name -> id (discrete), or list of A numbers (continuous) or of zeros and ones (buttons), as
+                parsed from JSON.
 
         Returns:
             Stream name -> int64 (1,) or float32 (1, A). Absent streams take their null action, or the first id or
@@ -94,6 +95,10 @@ def _parse(name: str, spec: ActionSpec, value: object) -> np.ndarray:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.n:
             raise ProtocolError(f"{name} must be a whole number from 0 to {spec.n - 1}")
         return np.array([value], np.int64)
+    if spec.kind == "buttons":
+        if not isinstance(value, list) or len(value) != spec.n or any(v not in (0, 1) for v in value):
+            raise ProtocolError(f"{name} must be a list of {spec.n} zeros and ones")
+        return np.array([value], np.float32)
     if not isinstance(value, list) or len(value) != spec.n:
         raise ProtocolError(f"{name} must be a list of {spec.n} numbers")
     for number, (low, high) in zip(value, _bounds(spec), strict=True):
@@ -107,12 +112,15 @@ def _parse(name: str, spec: ActionSpec, value: object) -> np.ndarray:
 
 
 def _with_keys(spec: ActionSpec) -> ActionSpec:
-    """Add a key map where there is none: one key per id, or a pair of opposite keys per dimension."""
+    """Add a key map where there is none: a key per id or button, or a pair of opposite keys per dimension."""
     if spec.keys:
         return spec
     if spec.kind == "discrete":
         return replace(spec, keys=dict(zip(_ID_KEYS, range(spec.n), strict=False)))
     keys: dict[str, tuple[float, ...]] = {}
+    if spec.kind == "buttons":
+        buttons = np.eye(spec.n).tolist()
+        return replace(spec, keys={key: tuple(button) for key, button in zip(_ID_KEYS, buttons, strict=False)})
     null = _null(spec)
     assert isinstance(null, list), null
     for axis, (pair, ends) in enumerate(zip(_AXIS_KEYS, _bounds(spec), strict=False)):

@@ -26,7 +26,7 @@ from reelworld.models.samplers import SamplerConfig
 from reelworld.models.world_model import ProgressCallback
 from reelworld.serve.controls import Controls
 from reelworld.serve.interfaces import Features, Playable, PlaySession
-from reelworld.types import Clip, ModelSpec, StepResult, UserError
+from reelworld.types import ActionSpec, Clip, ModelSpec, StepResult, UserError
 from reelworld.worlds.provenance import Game, game_of
 
 N_SEEDS = 20  # tried until an episode is longer than the context
@@ -115,10 +115,12 @@ class EnvSession(_NoRewind):
         return _result(frame, 0.0, False, False)
 
     def step(self, action: Actions) -> StepResult:
-        """Take an action: {"action": int64 (1,) or float32 (1, A)}."""
+        """Take an action: stream name -> int64 (1,) or float32 (1, A)."""
         assert action is not None
-        (rows,) = action.values()
-        reward, terminated, truncated = self._simulator.step(rows[0])
+        streams = {name: rows[0] for name, rows in action.items()}
+        if len(streams) == 1:  # a world may have another name for its stream
+            streams = dict(zip(self._simulator.action_specs, streams.values(), strict=True))
+        reward, terminated, truncated = self._simulator.step(streams)
         return _result(self._simulator.frame(), reward, terminated, truncated)
 
 
@@ -160,17 +162,19 @@ class SideBySide:
         self.initial_contexts: list[Clip] = []
         name, simulator = env.simulator.env_id, Simulator(env.simulator)
         try:
-            expected, specs = simulator.action_spec, list(world.spec.actions.values())
-            if "latent" in world.spec.actions:
+            expected, given = simulator.action_specs, world.spec.actions
+            if "latent" in given:
                 raise UserError(
-                    f"this world has latent actions, {name} has {expected.n} of its own; map them first: "
+                    f"this world has latent actions, {name} has its own; map them first: "
                     "reelworld actions WORLD --data RECORDINGS"
                 )
-            if [(spec.kind, spec.n) for spec in specs] != [(expected.kind, expected.n)]:
-                actual = ", ".join(f"{spec.n} {spec.kind} ones ({key})" for key, spec in world.spec.actions.items())
+            is_named_alike = len(expected) == 1 or list(given) == list(expected)
+            if not is_named_alike or [(s.kind, s.n) for s in given.values()] != [
+                (s.kind, s.n) for s in expected.values()
+            ]:
                 raise UserError(
-                    f"{name} takes {expected.n} {expected.kind} actions, this world {actual}; the two cannot be "
-                    "played with the same keys."
+                    f"{name} takes {_describe(expected)}, this world {_describe(given)}; the two cannot be played with "
+                    "the same keys."
                 )
             check_fit(simulator.reset(0).shape[:2], (world.spec.height, world.spec.width), env.fit, name)
         finally:
@@ -180,6 +184,13 @@ class SideBySide:
         """Open a session of one stream."""
         env_session = EnvSession(Simulator(self._env.simulator))
         return SideBySideSession(self._world, self._world.session(1, seed), env_session, self._env)
+
+
+def _describe(specs: Mapping[str, ActionSpec]) -> str:
+    if len(specs) == 1:
+        (spec,) = specs.values()
+        return f"{spec.n} {spec.kind} actions"
+    return ", ".join(f"{name} ({spec.n} {spec.kind})" for name, spec in specs.items())
 
 
 class SideBySideSession(_NoRewind):
@@ -241,7 +252,8 @@ class SideBySideSession(_NoRewind):
     def _step_env(self, action: Mapping[str, np.ndarray]) -> StepResult:
         """Hold the action for the environment's steps per step of the world; a summed action is divided by them."""
         n = self.env.stride if self.env.merge == "sum" else 1
-        action = {name: rows / n if n > 1 else rows for name, rows in action.items()}
+        specs = self.world.spec.actions
+        action = {k: rows / n if n > 1 and specs[k].kind == "continuous" else rows for k, rows in action.items()}
         total = np.zeros(1, np.float32)
         for _ in range(self.env.stride):
             result = self.env_session.step(action)

@@ -17,6 +17,7 @@ from reelworld.worlds.card_metrics import measured_lines
 from reelworld.worlds.info import WorldInfo
 
 PREVIEW_STEPS = 48
+NOUNS = {"discrete": "ids", "continuous": "numbers", "buttons": "buttons, several at once"}
 
 
 def write_card(folder: Path, info: WorldInfo, film: np.ndarray | None) -> None:
@@ -47,8 +48,7 @@ def preview(session: Session) -> np.ndarray:
 def card_text(info: WorldInfo, has_preview: bool) -> str:
     """Return the card as Markdown: description, training and usage of the world."""
     actions = [
-        f"- {name}: {spec.kind}, {spec.n} {'ids' if spec.kind == 'discrete' else 'numbers'}"
-        + (f" ({', '.join(spec.names)})" if spec.names else "")
+        f"- {name}: {spec.kind}, {spec.n} {NOUNS[spec.kind]}" + (f" ({', '.join(spec.names)})" if spec.names else "")
         for name, spec in info.actions.items()
     ]
     statistics = [f"- {key}: {value:.4g}" for key, value in info.statistics.items()]

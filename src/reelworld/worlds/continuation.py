@@ -143,7 +143,7 @@ def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np
     arrays = _read_file(Path(wanted), specs) if wanted.endswith((".npy", ".npz")) else _parse_ids(specs, wanted)
     for name, values in arrays.items():
         spec = specs[name]
-        unit = (() if spec.repeat == 1 else (spec.repeat,)) + (() if spec.kind == "discrete" else (spec.n,))
+        unit = spec.step_shape
         if values.shape[1:] != unit and values.shape[1:] == unit[1:] and spec.repeat > 1:
             values = arrays[name] = np.repeat(values[:, None], spec.repeat, 1)
         if values.shape[1:] != unit or not values.size or not values.ndim:
@@ -152,6 +152,8 @@ def _given_actions(specs: Mapping[str, ActionSpec], wanted: str) -> dict[str, np
             raise UserError(f"--actions for {name} must be whole numbers from 0 to {spec.n - 1}.")
         if spec.kind == "continuous" and not np.isfinite(values.astype(np.float64)).all():
             raise UserError(f"--actions for {name} hold NaN or infinity; give finite numbers.")
+        if spec.kind == "buttons" and not np.isin(values, (0, 1)).all():
+            raise UserError(f"--actions for {name} are buttons: give 0 (up) and 1 (held) only.")
     return arrays
 
 
@@ -183,7 +185,7 @@ def _describe(specs: Mapping[str, ActionSpec]) -> str:
 
 
 def _rows(spec: ActionSpec, action: object) -> np.ndarray:
-    row = np.asarray(action, np.int64 if spec.kind == "discrete" else np.float32)
+    row = np.asarray(action, spec.dtype)
     return row if spec.repeat == 1 else np.stack([row] * spec.repeat)
 
 

@@ -195,6 +195,8 @@ def _action_space(world: World) -> spaces.Space[Any]:
 def _stream_space(spec: ActionSpec) -> spaces.Space[Any]:
     if spec.kind == "discrete":
         return spaces.Discrete(spec.n)
+    if spec.kind == "buttons":
+        return spaces.MultiBinary(spec.n)
     low = np.array(spec.low or (-1.0,) * spec.n, np.float32)
     high = np.array(spec.high or (1.0,) * spec.n, np.float32)
     return spaces.Box(low, high, dtype=np.float32)

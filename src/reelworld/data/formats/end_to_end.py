@@ -82,4 +82,5 @@ def one_hot_ids(actions: np.ndarray, is_needed: np.ndarray) -> np.ndarray | None
     total = actions.sum(axis=1)
     if not is_binary or not (total[is_needed] == 1).all() or not (total <= 1).all():
         return None
-    return actions.argmax(axis=1).astype(np.int64)
+    ids: np.ndarray = actions.argmax(axis=1).astype(np.int64)
+    return ids

@@ -154,4 +154,6 @@ def _check_steps(store: NpzStore, specs: Mapping[str, ActionSpec], name: str) ->
                 f"actions of {name} are {rows.dtype} {rows.shape} up to {rows.max()}; {INFO_FILE} says {spec.kind} "
                 f"with n={spec.n}. Record it again or mend {INFO_FILE}."
             )
+        if spec.kind == "buttons" and not np.isin(rows, (0, 1)).all():
+            raise UserError(f"buttons of {name} are neither 0 (up) nor 1 (held) everywhere; record it again.")
         check_range(rows[:-1], spec, name, f"{INFO_FILE} says")

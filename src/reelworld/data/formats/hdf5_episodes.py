@@ -91,7 +91,7 @@ def is_picture(dataset: h5py.Dataset | h5py.Group) -> bool:
 
 
 def _is_ragged(dataset: h5py.Dataset) -> bool:
-    return h5py.check_vlen_dtype(dataset.dtype) == np.uint8
+    return bool(h5py.check_vlen_dtype(dataset.dtype) == np.uint8)
 
 
 def read_layout(request: FileRequest, layout: Layout) -> Contents:
@@ -157,7 +157,8 @@ def _decoded(request: FileRequest, layout: Layout, places: Sequence[Place], note
 
 def _first_rows(places: Sequence[Place]) -> list[int]:
     """Return the first row of each episode in the steps of all, laid end to end."""
-    return np.cumsum([0, *(p.span.n_frames for p in places[:-1])]).tolist()
+    rows: list[int] = np.cumsum([0, *(p.span.n_frames for p in places[:-1])]).tolist()
+    return rows
 
 
 def _steps(request: FileRequest, layout: Layout, places: Sequence[Place]) -> Decoded:

@@ -74,7 +74,8 @@ class Description:
     @property
     def features(self) -> Mapping[str, Any]:
         """Name -> type and shape of a column."""
-        return self.values.get("features", {})
+        found: Mapping[str, Any] = self.values.get("features", {})
+        return found
 
     @property
     def is_version_3(self) -> bool:

@@ -6,16 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from reelworld.envs.simulator import EnvAction, Simulator
+from reelworld.envs.simulator import EnvAction, Simulator, StreamAction
+from reelworld.types import ActionSpec
 
 
 def uniform(simulator: Simulator, rng: np.random.Generator) -> Iterator[EnvAction]:
-    """Draw actions uniformly; dimensions without bounds from a standard normal."""
-    spec = simulator.action_spec
+    """Draw actions of every stream uniformly; dimensions without bounds from a standard normal."""
+    specs = simulator.action_specs
     while True:
-        if spec.kind == "discrete":
-            yield int(rng.integers(spec.n))
-        elif spec.low:
-            yield rng.uniform(spec.low, spec.high).astype(np.float32)
-        else:
-            yield rng.standard_normal(spec.n).astype(np.float32)
+        actions = {name: _draw(spec, rng) for name, spec in specs.items()}
+        yield actions if len(specs) > 1 else next(iter(actions.values()))
+
+
+def _draw(spec: ActionSpec, rng: np.random.Generator) -> StreamAction:
+    if spec.kind == "discrete":
+        return int(rng.integers(spec.n))
+    if spec.kind == "buttons":
+        return rng.integers(0, 2, spec.n).astype(np.float32)
+    if spec.low:
+        return rng.uniform(spec.low, spec.high).astype(np.float32)
+    return rng.standard_normal(spec.n).astype(np.float32)

@@ -148,7 +148,7 @@ def recovery_metrics(
         actual = starts.actions[stream][:, n_before:]
         actual = actual.reshape(*actual.shape[:2], -1)[is_seen]
         rows = {name: reading[stream][is_seen] for name, reading in read.items()}
-        metric = (_accuracy if spec.kind == "discrete" else _explained)(make, actual, rows)
+        metric = (_explained if spec.kind == "continuous" else _accuracy)(make, actual, rows)
         if number:  # names of metrics differ; the first stream has the plain one
             metric = replace(metric, name=f"{metric.name}_{stream}", label=f"{metric.label}: {stream}")
         metrics.append(metric)
@@ -156,9 +156,9 @@ def recovery_metrics(
 
 
 def _accuracy(make: MetricBuilder, actual: np.ndarray, rows: Mapping[str, np.ndarray]) -> Metric:
-    """Build the accuracy of ids; actual int64 (m, K), rows the same."""
+    """Build the accuracy of ids or buttons; actual (m, K), rows the same."""
     beside: dict[str, np.ndarray | float] = {k: v == actual for k, v in rows.items() if k != "world"}
-    beside[FREQUENT] = float(np.bincount(actual.flatten()).max() / actual.size)
+    beside[FREQUENT] = float(np.unique(actual, return_counts=True)[1].max() / actual.size)
     return make.fraction("action_recovery", rows["world"] == actual, "actions", baselines=beside)
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from reelworld.data.clip_index import ClipIndex
 from reelworld.data.loader import Loader
+from reelworld.nn.conditioning import module_key
 from reelworld.nn.pixels import to_float
 from reelworld.train.config import OptimConfig
 from reelworld.train.loop import train
@@ -59,7 +60,7 @@ class InverseDynamics(nn.Module):
             *layers, nn.AdaptiveAvgPool2d(CELLS), nn.Flatten(), nn.Linear(WIDTHS[-1] * CELLS**2, HIDDEN), nn.GELU()
         )
         n_outputs = {name: spec.n * spec.repeat for name, spec in specs.items()}
-        self.heads = nn.ModuleDict({f"head_{name}": nn.Linear(HIDDEN, n) for name, n in n_outputs.items()})
+        self.heads = nn.ModuleDict({f"head_{module_key(name)}": nn.Linear(HIDDEN, n) for name, n in n_outputs.items()})
 
     def forward(self, video: Tensor) -> dict[str, Tensor]:
         """Infer actions from frames.
@@ -73,7 +74,7 @@ class InverseDynamics(nn.Module):
         """
         before, now, after = video.movedim(-1, 2).unbind(1)
         features_BD = self.trunk(torch.cat([now, now - before, after - now], 1))
-        outputs = {name: self.heads[f"head_{name}"](features_BD) for name in self.specs}
+        outputs = {name: self.heads[f"head_{module_key(name)}"](features_BD) for name in self.specs}
         return {
             name: out.unflatten(1, (self.specs[name].repeat, -1)) if self.specs[name].kind == "discrete" else out
             for name, out in outputs.items()
@@ -111,8 +112,9 @@ class InverseDynamics(nn.Module):
         for i in range(0, len(flat), READ_FRAMES):
             video = torch.from_numpy(np.array(flat[i : i + READ_FRAMES])).to(device)  # a view cannot be written to
             for name, out in self(to_float(video)).items():
-                ids = out.argmax(-1) if self.specs[name].kind == "discrete" else out
-                parts[name].append(ids.cpu().numpy())
+                kind = self.specs[name].kind
+                read = out.argmax(-1) if kind == "discrete" else (out > 0.5).float() if kind == "buttons" else out
+                parts[name].append(read.cpu().numpy())
         return {name: np.concatenate(rows).reshape(n, n_windows, -1) for name, rows in parts.items()}
 
 

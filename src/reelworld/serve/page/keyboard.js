@@ -98,7 +98,7 @@ export class KeyMap {
         .filter((c) => pressed === null || c.codes.includes(pressed))
         .sort((a, b) => b.codes.length - a.codes.length || newest(b, held) - newest(a, held));
       if (!active.length) continue;
-      actions[stream] = spec.kind === "continuous" ? blend(active, spec) : active[0].value;
+      actions[stream] = spec.kind === "discrete" ? active[0].value : blend(active, spec);
     }
     return actions;
   }

@@ -280,8 +280,8 @@ def _stream(dataset: Dataset, wanted: str) -> tuple[str, ActionSpec]:
     if stream == STREAM:
         raise UserError(f"the stream {STREAM!r} has the name of the world's own latent actions: name it differently.")
     spec = specs[stream]
-    if spec.kind == "continuous" and spec.n > MAX_WIDTH:
-        raise UserError(f"the actions {stream!r} are {spec.n} numbers wide; at most {MAX_WIDTH} can be mapped.")
+    if spec.kind != "discrete" and spec.n > (most := MAX_WIDTH[spec.kind]):
+        raise UserError(f"the actions {stream!r} are {spec.n} numbers wide; at most {most} can be mapped.")
     return stream, spec
 
 
