@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,4 +147,4 @@ def _merge(a: ActionSpec, b: ActionSpec, file: Path | str) -> ActionSpec:
         return a
     low = tuple(min(x, y) for x, y in zip(a.low, b.low, strict=True))
     high = tuple(max(x, y) for x, y in zip(a.high, b.high, strict=True))
-    return ActionSpec(kind="continuous", n=a.n, low=low, high=high)
+    return replace(a, names=a.names if a.names == b.names else (), low=low, high=high)

@@ -1,41 +1,82 @@
-"""Actions that belong to a video: a file of the same stem, ``.csv``, ``.jsonl`` or ``.npy``, one row per frame."""
+"""Actions that belong to a video: a file of the same stem, one row per frame, or a log of input events.
+
+The plain files are ``.csv``, ``.jsonl``, ``.json``, ``.npy`` and ``.action.npy``.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from reelworld.types import UserError
+from reelworld.data.action_alignment import check_actions
+from reelworld.types import ActionSpec, UserError
 
-ACTION_ENDINGS = (".csv", ".jsonl", ".npy")
+ACTION_ENDINGS = (".csv", ".jsonl", ".npy", ".action.npy", ".actions.npy", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameActions:
+    """Actions of one video."""
+
+    rows: Mapping[str, np.ndarray]
+    """Array "actions" or "actions/<stream>" -> int64 (R,) or float32 (R, A); R is T or T - 1, row t follows frame t."""
+    specs: Mapping[str, ActionSpec] = field(default_factory=dict)
+    """Stream -> spec; empty when the rows say it all."""
+    n_frames: int | None = None
+    """Frames that are kept, from the start; None for all, which must then have a row each."""
+    notes: tuple[str, ...] = ()
 
 
 def action_file(path: Path) -> Path | None:
     """Return the action file beside a video, or None.
 
+    Endings may be in capitals. A ``.json`` without a list of actions is something else, and not returned.
+
     Raises:
         UserError: If there are several.
     """
-    files = [p for p in (path.with_suffix(e) for e in ACTION_ENDINGS) if p.is_file()]
+    places = [path.with_name(path.stem + form) for e in ACTION_ENDINGS for form in (e, e.upper())]
+    found = {p.resolve(): p for p in places if p.is_file() and (p.suffix.lower() != ".json" or _holds_actions(p))}
+    files = list(found.values())
     if len(files) > 1:
         raise UserError(f"{path.name} has {len(files)} action files ({', '.join(p.name for p in files)}); keep one.")
     return files[0] if files else None
+
+
+def unread_note(path: Path) -> list[str]:
+    """Return a note on a ``.json`` of the same stem that holds no actions."""
+    beside = path.with_suffix(".json")
+    if beside.is_file() and not _holds_actions(beside):
+        return [f"{beside.name} (beside {path.name}) holds no list of actions and is not read"]
+    return []
+
+
+def plain_actions(path: Path, name: str) -> FrameActions:
+    """Read a plain action file and check its rows."""
+    return FrameActions(rows={"actions": check_actions(read_action_file(path), name)})
 
 
 def read_action_file(path: Path) -> np.ndarray:
     """Read the rows of an action file as they are, integers or floats, (R,) or (R, A).
 
     csv: one row per line, numbers, an optional line of names first. jsonl: per line a number, a list of numbers,
-    or an object with the key ``action``. npy: an array.
+    or an object with the key ``action``. json: a list of these, or an object with it as ``actions``. npy: an array.
     """
+    ending = path.suffix.lower()
     try:
-        if path.suffix == ".npy":
+        if ending == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         text = path.read_text(encoding="utf-8-sig")
-        rows = _csv_rows(text) if path.suffix == ".csv" else _json_rows(text)
+        if ending == ".csv":
+            rows: list[object] = list(_csv_rows(text))
+        else:
+            values = _json_list(json.loads(text)) if ending == ".json" else _json_lines(text)
+            rows = [v["action"] if isinstance(v, dict) else v for v in values or []]
         array = np.array(rows)
     except (ValueError, EOFError, OSError, KeyError, csv.Error) as error:
         if "allow_pickle" in str(error):
@@ -67,6 +108,23 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _json_rows(text: str) -> list[object]:
-    values = [json.loads(line) for line in text.splitlines() if line.strip()]
-    return [v["action"] if isinstance(v, dict) else v for v in values]
+def _json_lines(text: str) -> list[object]:
+    return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+
+def _json_list(value: object) -> list[object] | None:
+    """Return the list of actions in a JSON value, None if there is none."""
+    if isinstance(value, dict):
+        value = next((value[k] for k in ("actions", "action") if isinstance(value.get(k), list)), None)
+    if not isinstance(value, list) or not value:
+        return None
+    is_row = isinstance(value[0], (int, float, list)) or (isinstance(value[0], dict) and "action" in value[0])
+    return value if is_row else None
+
+
+def _holds_actions(path: Path) -> bool:
+    """Return True for a JSON file with a list of actions; a broken one is reported when it is read."""
+    try:
+        return _json_list(json.loads(path.read_text(encoding="utf-8-sig"))) is not None
+    except (ValueError, OSError, RecursionError):
+        return False

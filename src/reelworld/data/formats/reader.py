@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reelworld.config import from_json, unknown
@@ -28,6 +28,8 @@ class FileRequest:
     options: ReadOptions
     maps: FilePool
     tables: FilePool
+    memo: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    """Facts about all recordings below ``root``, found once and shared by the requests of one opening."""
 
     @property
     def name(self) -> str:
@@ -109,8 +111,8 @@ def pick_camera(cameras: Sequence[str], requested: str, preferred: Sequence[str]
 
 def requests(paths: Sequence[Path], root: Path, options: ReadOptions) -> list[FileRequest]:
     """Build the requests for files of one folder, with common pools of open files."""
-    maps, tables = FilePool(MAX_MAPPED), FilePool(MAX_TABLES)
-    return [FileRequest(path=p, root=root, options=options, maps=maps, tables=tables) for p in paths]
+    maps, tables, memo = FilePool(MAX_MAPPED), FilePool(MAX_TABLES), dict[str, tuple[str, ...]]()
+    return [FileRequest(path=p, root=root, options=options, maps=maps, tables=tables, memo=memo) for p in paths]
 
 
 def read_cached(request: FileRequest, decode: cache.Decode, also: Sequence[Path] = (), part: str = "") -> NpzStore:
@@ -131,9 +133,11 @@ def cached_actions(store: NpzStore, name: str) -> dict[str, ActionSpec]:
     return {n: from_json(ActionSpec, spec, f"cached actions of {name}") for n, spec in facts["actions"].items()}
 
 
-def decoded_episode(request: FileRequest, decode: cache.Decode, also: Sequence[Path] = ()) -> Contents:
+def decoded_episode(
+    request: FileRequest, decode: cache.Decode, also: Sequence[Path] = (), part: str = ""
+) -> Contents:  # fmt: skip
     """Return a file as one episode, decoded into the cache; see ``read_cached``."""
-    store = read_cached(request, decode, also)
+    store = read_cached(request, decode, also, part)
     facts = json.loads(store.view(cache.FACTS).tobytes())
     contents = stored_episode(request, store, float(facts["fps"]), cached_actions(store, request.name))
     return replace(contents, notes=tuple(facts["notes"]))

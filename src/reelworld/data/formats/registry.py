@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reelworld.data.formats import (
     aloha,
+    csgo,
     episode_folder,
     hdf5,
     lerobot,
@@ -85,6 +86,12 @@ FORMATS = (
         read=stable_worldmodel.read,
     ),
     Format(
+        name="Counter-Strike (DIAMOND)",
+        recognized="HDF5 with `frame_0_x` and `frame_0_y`",
+        endings=hdf5.ENDINGS,
+        read=csgo.read,
+    ),
+    Format(
         name="HDF5 of videos",
         recognized="HDF5 with `train_data` and `train_idx`",
         endings=hdf5.ENDINGS,
@@ -92,7 +99,7 @@ FORMATS = (
     ),
     Format(
         name="video",
-        recognized="video file, with an action file of the same stem",
+        recognized="video file, with an action file of the same stem, owl-control's `inputs.csv` or VPT's .jsonl",
         endings=video.ENDINGS,
         read=video.read,
     ),

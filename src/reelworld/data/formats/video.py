@@ -7,17 +7,28 @@ follows from the file's ending and is never guessed: a file of noise cannot pass
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import av
 import numpy as np
 
-from reelworld.data.action_alignment import align, check_actions, describe_actions
+from reelworld.data.action_alignment import align, describe_actions
 from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded, cache_folder
-from reelworld.data.formats.action_file import action_file, read_action_file
+from reelworld.data.episodes import action_keys
+from reelworld.data.formats.action_file import FrameActions, action_file, plain_actions, unread_note
+from reelworld.data.formats.input_events import (
+    Events,
+    event_actions,
+    event_log,
+    is_event_log,
+    is_vpt,
+    read_events,
+    vpt_actions,
+)
 from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.formats.video_containers import CONTAINERS, is_cut
 from reelworld.data.resize import check_fit, fit_frame
@@ -72,13 +83,50 @@ def make_timeline(times: np.ndarray, fps: float, named_fps: float) -> Timeline:
 
 def read(request: FileRequest) -> Contents:
     """Read a video and its action file as one episode, decoded into the cache."""
-    path, companion = request.path, action_file(request.path)
+    path = request.path
+    if (log := event_log(path)) is not None:
+        events = read_events(log)
+        buttons = _common_buttons(request, events)
+        part = "buttons: " + " ".join(buttons)
+
+        def lay(_: Path, times: np.ndarray) -> FrameActions:
+            return event_actions(events, buttons, times)
+
+        return decoded_episode(request, lambda: decode(path, log, request.options, lay), [log], part)
+    companion = action_file(path)
     also = [companion] if companion else []
-    return decoded_episode(request, lambda: decode(path, companion, request.options), also)
+    contents = decoded_episode(request, lambda: decode(path, companion, request.options), also)
+    return replace(contents, notes=(*contents.notes, *unread_note(path)))
 
 
-def decode(path: Path, companion: Path | None, options: ReadOptions) -> Decoded:
+def _common_buttons(request: FileRequest, events: Events) -> tuple[str, ...]:
+    """Return the buttons of all logs below the folder that was opened, so that all recordings have the same."""
+    if "buttons" not in request.memo:
+        logs = [p for p in request.root.rglob("*") if p.suffix.lower() == ".csv" and is_event_log(p)]
+        request.memo["buttons"] = tuple(sorted(set().union(*(read_events(p).used for p in logs))))
+    return tuple(sorted({*request.memo["buttons"], *events.used}))
+
+
+def _read_actions(companion: Path, name: str, times: np.ndarray) -> FrameActions:
+    """Read an action file of one row per frame."""
+    if is_vpt(companion):
+        return vpt_actions(companion, len(times))
+    return plain_actions(companion, name)
+
+
+def decode(
+    path: Path,
+    companion: Path | None,
+    options: ReadOptions,
+    read_actions: Callable[[Path, np.ndarray], FrameActions] | None = None,
+) -> Decoded:
     """Decode a video, with its action file, into an episode's arrays and facts; the frames are a memory map.
+
+    Args:
+        path: The video.
+        companion: Its action file, if there is one.
+        options: Size, rate, shift and limits.
+        read_actions: (action file, time of each frame in seconds) -> actions; None for files of one row per frame.
 
     Raises:
         Unreadable: If the file is truncated, corrupt or no video.
@@ -89,14 +137,20 @@ def decode(path: Path, companion: Path | None, options: ReadOptions) -> Decoded:
     picks = timeline.picks
     rows: dict[str, np.ndarray] = {}
     specs: dict[str, ActionSpec] = {}
+    notes = [timeline.note] if timeline.note else []
     if companion is not None:
         name = f"{companion.name} (beside {path.name})"
-        actions = check_actions(read_action_file(companion), name)
-        kept, rows = align(frames, {"actions": actions}, options.action_shift or 0, name)
+        given = read_actions(companion, times) if read_actions else _read_actions(companion, name, times)
+        n_frames = given.n_frames or len(frames)
+        kept, rows = align(frames[:n_frames], given.rows, options.action_shift or 0, name)
         picks = picks[(picks >= kept.start) & (picks < kept.stop)]
-        rows = {"actions": rows["actions"][picks - kept.start]}
-        specs = {"action": describe_actions(rows["actions"])}
-    facts = {"fps": timeline.fps, "actions": specs, "notes": [timeline.note] if timeline.note else []}
+        rows = {key: values[picks - kept.start] for key, values in rows.items()}
+        specs = {
+            stream: given.specs.get(stream) or describe_actions(rows[key])
+            for key, stream in action_keys(list(rows)).items()
+        }
+        notes += given.notes
+    facts = {"fps": timeline.fps, "actions": specs, "notes": notes}
     return {"frames": _picked(frames, picks), **rows}, facts
 
 

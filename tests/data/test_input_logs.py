@@ -1,0 +1,238 @@
+"""Logs of keys and mouse: owl-control, VPT, Counter-Strike, and the action files of other stems and endings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tests.data.drawn_videos import write_video
+from tests.data.moving_square import check_alignment, episode
+
+from reelworld.cli.main import main
+from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.formats.csgo import KEYS, MOUSE_X, MOUSE_Y
+from reelworld.data.formats.input_events import VPT_BUTTONS
+
+N, FPS = 24, 10
+
+
+def film(path: Path, seed: int, n: int = N) -> np.ndarray:
+    """Write the video of an episode and return its ids."""
+    frames, ids = episode(seed, n)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(path, frames, FPS)
+    return ids
+
+
+def from_keys(dataset: Dataset, left: str, right: str):
+    """Return a function from the rows of the keys to 0, 1 and 2."""
+    names = dataset.info.actions["keys"].names
+    return lambda rows: 1 + (rows[:, names.index(right)] > 0.5).astype(int) - (rows[:, names.index(left)] > 0.5)
+
+
+# ------------------------------------------------------------------ owl-control
+
+CODES = {0: 65, 2: 68}
+
+
+def owl(
+    folder: Path, seed: int, *, zero: float = 1_700_000_000.0, extra: tuple[str, ...] = (), end: str = ""
+) -> np.ndarray:
+    """Write a session: a key is down between the frames that it moves, or only tapped in between."""
+    ids, zero = film(folder / "video.mp4", seed), 1_700_000_000.0
+    events = [(zero - 0.5, "KEYBOARD", [87, True]), (zero - 0.4, "KEYBOARD", [87, False]), (zero, "START", [])]
+    for t, action in enumerate(ids.tolist()):
+        if action in CODES:
+            down, up = (0.0, 0.1) if t % 3 == 0 else (0.02, 0.07)
+            events += [(zero + t / FPS + down, "KEYBOARD", [CODES[action], True])]
+            events += [(zero + t / FPS + up - (0.001 if t % 2 else 0), "KEYBOARD", [CODES[action], False])]
+        events += [(zero + t / FPS + s, "MOUSE_MOVE", [action - 1, 2]) for s in (0.01, 0.04, 0.09)]
+    lines = [f'{time:.6f},{kind},"{json.dumps(args)}"' for time, kind, args in events]
+    text = "\n".join(["timestamp,event_type,event_args", *lines, *extra]) + "\n" + end
+    (folder / "inputs.csv").write_text(text)
+    (folder / "metadata.json").write_text('{"game_exe": "x.exe"}')
+    return ids
+
+
+def test_owl_control_lays_events_between_frames(tmp_path: Path) -> None:
+    for i in range(4):
+        owl(tmp_path / f"s{i}", i)
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == [N] * 4
+    keys = dataset.info.actions["keys"]
+    assert keys.names == ("a", "d")  # w was pressed before START only
+    assert check_alignment(dataset, from_keys(dataset, "a", "d"), "keys") == 4 * (N - 1)
+    clip = dataset.read(0)
+    ids = episode(0)[1]
+    np.testing.assert_allclose(clip.actions["mouse"][:-1], np.stack([3 * (ids - 1.0), 0 * ids + 6], 1)[:-1])
+    assert dataset.info.actions["mouse"].names == ("dx", "dy")
+
+
+def test_recordings_with_other_keys_share_one_set(tmp_path: Path) -> None:
+    for i in range(4):
+        owl(tmp_path / f"s{i}", i, extra=('1700000001.0,KEYBOARD,"[32,true]"',) if i == 2 else ())
+    dataset = Dataset.open(tmp_path)
+    assert dataset.info.actions["keys"].names == ("a", "d", "space")
+    assert any("never released are held to the end (space)" in note for note in dataset.notes)
+    third = next(i for i, e in enumerate(dataset.episodes) if e.file.startswith("s2"))
+    np.testing.assert_array_equal(dataset.read(third).actions["keys"][:, 2], np.arange(N) >= 10)
+    # a recording added with another key is read again, not taken from the cache
+    owl(tmp_path / "s9", 9, extra=('1700000001.0,MOUSE_BUTTON,"[1,true]"',))
+    assert "mouse-left" in Dataset.open(tmp_path).info.actions["keys"].names
+
+
+def test_events_that_are_not_read_are_named(tmp_path: Path) -> None:
+    for i in range(3):
+        owl(tmp_path / f"s{i}", i, extra=('1700000000.3,SCROLL,"[1]"',))
+    assert any("events SCROLL of owl-control are not read" in note for note in Dataset.open(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("1700000000.5,KEYBOARD,[65", "wanted a time, an event and a list of arguments"),
+        ('soon,KEYBOARD,"[65,true]"', "in line"),
+        ("1700000000.5,KEYBOARD,[]", "has the arguments [] of KEYBOARD"),
+    ],
+)
+def test_bad_events_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, said: str) -> None:
+    owl(tmp_path / "s0", 0, end=line)
+    assert main(["inspect", str(tmp_path)]) == 2
+    error = capsys.readouterr().err.strip()
+    assert said in error and "s0/inputs.csv" in error and "\n" not in error
+
+
+# ------------------------------------------------------------------ VPT
+
+
+def vpt(path: Path, seed: int, n_steps: int = N) -> None:
+    film(path.with_suffix(".mp4"), seed)
+    ids = episode(seed)[1].tolist() + [1] * N
+    steps = [
+        {
+            "mouse": {"dx": a - 1.0, "dy": 0.5, "buttons": [0] if t < 3 else [], "newButtons": [0] if t == 0 else []},
+            "keyboard": {"keys": {0: ["key.keyboard.a"], 1: [], 2: ["key.keyboard.d", "key.keyboard.w"]}[a]},
+            "hotbar": int(t >= 5),
+            "tick": t,
+        }
+        for t, a in enumerate(ids[:n_steps])
+    ]
+    path.write_text("\n".join(map(json.dumps, steps)))
+
+
+def test_vpt_steps(tmp_path: Path) -> None:
+    for i in range(4):
+        vpt(tmp_path / f"v{i}.jsonl", i)
+    dataset = Dataset.open(tmp_path)
+    assert dataset.info.actions["keys"].names == VPT_BUTTONS
+    assert check_alignment(dataset, from_keys(dataset, "left", "right"), "keys") == 4 * (N - 1)
+    keys = dataset.read(0).actions["keys"]
+    np.testing.assert_array_equal(keys[:, VPT_BUTTONS.index("forward")], keys[:, VPT_BUTTONS.index("right")])
+    # as in VPT's loader: a button that is down in the first step is stuck, and a change of slot is a key
+    assert not keys[:, VPT_BUTTONS.index("attack")].any()
+    np.testing.assert_array_equal(np.flatnonzero(keys[:, VPT_BUTTONS.index("hotbar.2")]), [5])
+    np.testing.assert_allclose(dataset.read(0).actions["mouse"][:-1, 0], episode(0)[1][:-1] - 1)
+
+
+@pytest.mark.parametrize(("n_steps", "n_frames"), [(N + 4, N), (N - 4, N - 3)])
+def test_vpt_pairs_from_the_start(tmp_path: Path, n_steps: int, n_frames: int) -> None:
+    for i in range(3):
+        vpt(tmp_path / f"v{i}.jsonl", i, n_steps)
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == [n_frames] * 3
+    check_alignment(dataset, from_keys(dataset, "left", "right"), "keys")
+    assert any("paired from the start" in note for note in dataset.notes)
+
+
+def test_vpt_of_another_video_is_skipped_by_name(tmp_path: Path) -> None:
+    for i in range(4):
+        vpt(tmp_path / f"v{i}.jsonl", i, 40 if i == 1 else N)
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset.episodes) == 3
+    assert "v1.jsonl has 40 steps for a video of 24 frames" in dataset.problems[0]
+
+
+# ------------------------------------------------------------------ Counter-Strike
+
+
+def test_counter_strike(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    moves = []
+    for k in range(4):
+        frames, ids = episode(k)
+        x, y = rng.integers(0, len(MOUSE_X), N), rng.integers(0, len(MOUSE_Y), N)
+        moves.append(np.stack([MOUSE_X[x], MOUSE_Y[y]], 1))
+        with h5py.File(tmp_path / f"hdf5_dm_july2021_{k}.hdf5", "w") as file:
+            for t in range(N):
+                keys = np.zeros(len(KEYS))
+                keys[KEYS.index("a")], keys[KEYS.index("d")] = ids[t] == 0, ids[t] == 2
+                keys[KEYS.index("mouse-left")] = t % 5 == 0
+                chosen = [keys, np.eye(len(MOUSE_X))[x[t]], np.eye(len(MOUSE_Y))[y[t]]]
+                file[f"frame_{t}_x"] = frames[t, ..., ::-1]  # BGR, as OpenCV captures the screen
+                file[f"frame_{t}_y"] = np.concatenate(chosen)
+                file[f"frame_{t}_xaux"], file[f"frame_{t}_helperarr"] = np.zeros(54), np.zeros(2)
+    dataset = Dataset.open(tmp_path)
+    assert dataset.info.fps == 16
+    assert check_alignment(dataset, from_keys(dataset, "a", "d"), "keys") == 4 * (N - 1)
+    for k in range(4):
+        clip = dataset.read(k)
+        np.testing.assert_array_equal(clip.frames, episode(k)[0])
+        np.testing.assert_array_equal(clip.actions["mouse"][:-1], moves[k][:-1])
+        np.testing.assert_array_equal(clip.actions["keys"][:, KEYS.index("mouse-left")], np.arange(N) % 5 == 0)
+    small = Dataset.open(tmp_path, ReadOptions(size=24, fit="stretch"))
+    assert small.read(0).frames.shape == (N, 24, 24, 3)
+
+
+def test_counter_strike_with_a_missing_frame_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(tmp_path / "x.hdf5", "w") as file:
+        for t in (0, 1, 3):
+            file[f"frame_{t}_x"], file[f"frame_{t}_y"] = np.zeros((8, 8, 3), np.uint8), np.zeros(51)
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "x.hdf5 lacks frame_2_x or _y" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------ plain files
+
+
+@pytest.mark.parametrize("form", ["list", "object", "steps"])
+def test_json_beside_a_video(tmp_path: Path, form: str) -> None:
+    for i in range(3):
+        ids = film(tmp_path / f"v{i}.mp4", i).tolist()
+        value = {"list": ids, "object": {"fps": 10, "actions": ids}, "steps": [{"action": a} for a in ids]}[form]
+        (tmp_path / f"v{i}.json").write_text(json.dumps(value))
+    assert check_alignment(Dataset.open(tmp_path)) == 3 * (N - 1)
+
+
+def test_json_of_something_else_is_said(tmp_path: Path) -> None:
+    for i in range(3):
+        film(tmp_path / f"v{i}.mp4", i)
+        (tmp_path / f"v{i}.json").write_text('{"uploader": "somebody", "duration": 4}')
+    dataset = Dataset.open(tmp_path)
+    assert not dataset.info.actions
+    assert any("v0.json (beside v0.mp4) holds no list of actions" in note for note in dataset.notes)
+
+
+@pytest.mark.parametrize("ending", [".action.npy", ".actions.npy", ".npy"])
+def test_npy_beside_a_video(tmp_path: Path, ending: str) -> None:
+    for i in range(3):
+        np.save(tmp_path / f"v{i}{ending}", film(tmp_path / f"v{i}.mp4", i))
+    assert check_alignment(Dataset.open(tmp_path)) == 3 * (N - 1)
+
+
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    for i in range(3):
+        ids = film(tmp_path / f"RUN{i}.mp4", i)
+        (tmp_path / f"RUN{i}.mp4").rename(tmp_path / f"RUN{i}.MP4")
+        np.savetxt(tmp_path / f"RUN{i}.CSV", ids, fmt="%d")
+    assert check_alignment(Dataset.open(tmp_path)) == 3 * (N - 1)
+
+
+def test_two_action_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = film(tmp_path / "v.mp4", 0)
+    np.save(tmp_path / "v.action.npy", ids)
+    np.savetxt(tmp_path / "v.csv", ids, fmt="%d")
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert "v.mp4 has 2 action files (v.csv, v.action.npy)" in capsys.readouterr().err
