@@ -218,4 +218,5 @@ def _pyarrow() -> ModuleType:
         import pyarrow
     except ImportError:
         raise UserError("--to lerobot needs pyarrow: pip install 'reelworld[lerobot]'.") from None
-    return pyarrow
+    module: ModuleType = pyarrow
+    return module
