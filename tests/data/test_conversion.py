@@ -24,11 +24,17 @@ SPECS = {
         "move": ActionSpec(kind="discrete", n=3),
         "look": ActionSpec(kind="continuous", n=2, low=(-1, 0), high=(1, 2)),
     },
+    "buttons": {
+        "keys": ActionSpec(kind="buttons", n=2, names=("left", "right")),
+        "mouse": ActionSpec(kind="continuous", n=2, low=(-1, 0), high=(1, 2), names=("dx", "dy")),
+    },
     "none": {},
 }
 
 
 def rows_of(spec: ActionSpec, ids: np.ndarray) -> np.ndarray:
+    if spec.kind == "buttons":
+        return np.stack([ids != 2, ids != 0], 1).astype(np.float32)  # both at once, too
     return ids if spec.kind == "discrete" else np.stack([ids - 1.0, ids], 1).astype(np.float32)
 
 
@@ -74,7 +80,7 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("kind", ["discrete", "continuous", "streams"])
+@pytest.mark.parametrize("kind", ["discrete", "continuous", "streams", "buttons"])
 @pytest.mark.parametrize("to", WRITERS)
 def test_what_is_written_reads_back_equal(tmp_path: Path, to: str, kind: str) -> None:
     if to == "lerobot":
@@ -97,6 +103,9 @@ def test_what_is_written_reads_back_equal(tmp_path: Path, to: str, kind: str) ->
         assert back.info.actions == source.info.actions
     if to in ("reelworld", "lerobot"):
         assert back.info.fps == 10
+    kinds = {stream: spec.kind for stream, spec in source.info.actions.items()}
+    if to != "npz" or kind != "buttons":  # plain files do not say it
+        assert {stream: spec.kind for stream, spec in back.info.actions.items()} == kinds
     if kind == "discrete":
         assert check_alignment(back) == 6 * (N - 1)
 

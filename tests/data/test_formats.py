@@ -354,6 +354,58 @@ def test_minari_written_by_its_own_library(
         np.testing.assert_array_equal(mine.truncated[:-1], their.truncations)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
+def test_minari_spaces_become_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minari = pytest.importorskip("minari")
+    from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
+    from minari.data_collector import EpisodeBuffer
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    n, rng = N - 1, np.random.default_rng(0)
+    ids = episode(0)[1][:-1]
+    spaces = {
+        "buttons": (MultiBinary(3), rng.integers(0, 2, (n, 3)).astype(np.int8), {"action": ("buttons", 3)}),
+        "several": (
+            MultiDiscrete([3, 5]),
+            np.stack([ids, rng.integers(0, 5, n)], 1),
+            {"action_0": ("discrete", 3), "action_1": ("discrete", 5)},
+        ),
+        "dict": (
+            Dict({"move": Discrete(3, start=-1), "look": Box(-1, 1, (2,))}),
+            {"move": ids - 1, "look": rng.uniform(-1, 1, (n, 2)).astype(np.float32)},
+            {"look": ("continuous", 2), "move": ("discrete", 3)},
+        ),
+        "tuple": (
+            Tuple((Discrete(3), MultiBinary(2))),
+            (ids, rng.integers(0, 2, (n, 2)).astype(np.int8)),
+            {"action_0": ("discrete", 3), "action_1": ("buttons", 2)},
+        ),
+    }
+    for name, (space, actions, expected) in spaces.items():
+        buffers = [
+            EpisodeBuffer(
+                id=i,
+                observations=episode(0 if not i else i + 9)[0],
+                actions=actions,
+                rewards=[0.0] * n,
+                terminations=[False] * n,
+                truncations=[False] * (n - 1) + [True],
+                infos={},
+            )
+            for i in range(3)
+        ]
+        image = Box(0, 255, (48, 48, 3), np.uint8)
+        minari.create_dataset_from_buffers(
+            f"{name}-v0", buffer=buffers, observation_space=image, action_space=space, jpeg_encoding=False
+        )
+        dataset = Dataset.open(tmp_path / f"{name}-v0")
+        found = {stream: (spec.kind, spec.n) for stream, spec in dataset.info.actions.items()}
+        assert found == expected, name
+        moves = {"several": "action_0", "dict": "move", "tuple": "action_0"}.get(name)
+        if moves:
+            np.testing.assert_array_equal(dataset.read(0).actions[moves][:-1], ids)
+
+
 @pytest.mark.parametrize("encoded", [False, True])
 def test_aloha(tmp_path: Path, encoded: bool) -> None:
     for i in range(4):

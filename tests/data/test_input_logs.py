@@ -63,6 +63,7 @@ def test_owl_control_lays_events_between_frames(tmp_path: Path) -> None:
     dataset = Dataset.open(tmp_path)
     assert [e.n_frames for e in dataset.episodes] == [N] * 4
     keys = dataset.info.actions["keys"]
+    assert keys.kind == "buttons" and keys.keys == {"KeyA": (1.0, 0.0), "KeyD": (0.0, 1.0)}
     assert keys.names == ("a", "d")  # w was pressed before START only
     assert check_alignment(dataset, from_keys(dataset, "a", "d"), "keys") == 4 * (N - 1)
     clip = dataset.read(0)
@@ -127,7 +128,10 @@ def test_vpt_steps(tmp_path: Path) -> None:
     for i in range(4):
         vpt(tmp_path / f"v{i}.jsonl", i)
     dataset = Dataset.open(tmp_path)
-    assert dataset.info.actions["keys"].names == VPT_BUTTONS
+    spec = dataset.info.actions["keys"]
+    assert spec.kind == "buttons" and spec.names == VPT_BUTTONS
+    assert spec.keys["KeyW"].index(1.0) == VPT_BUTTONS.index("forward")
+    assert spec.keys["ShiftLeft"].index(1.0) == VPT_BUTTONS.index("sneak")
     assert check_alignment(dataset, from_keys(dataset, "left", "right"), "keys") == 4 * (N - 1)
     keys = dataset.read(0).actions["keys"]
     np.testing.assert_array_equal(keys[:, VPT_BUTTONS.index("forward")], keys[:, VPT_BUTTONS.index("right")])

@@ -144,6 +144,12 @@ def _merge(a: ActionSpec, b: ActionSpec, file: Path | str) -> ActionSpec:
     if a.kind == "discrete":
         return a if a.n >= b.n else b
     if a.kind == "buttons":
+        if a.names != b.names:
+            mine, others = (", ".join(spec.names) or "unnamed" for spec in (b, a))
+            raise UserError(
+                f"buttons of {file} are {mine}, those of other recordings {others}; wanted the same in the same order: "
+                "put them into folders of their own."
+            )
         return a
     low = tuple(min(x, y) for x, y in zip(a.low, b.low, strict=True))
     high = tuple(max(x, y) for x, y in zip(a.high, b.high, strict=True))

@@ -23,7 +23,7 @@ import numpy as np
 from reelworld.data.action_alignment import describe_actions
 from reelworld.data.array_store import Unreadable
 from reelworld.data.formats.action_file import FrameActions
-from reelworld.data.formats.buttons import button_stream
+from reelworld.data.formats.buttons import CODES, button_stream
 from reelworld.types import ActionSpec, UserError
 
 COLUMNS = ["timestamp", "event_type", "event_args"]
@@ -53,6 +53,11 @@ MAX_EXTRA = 10
 """Frames or steps of VPT that may be left over, or 2%."""
 VPT_MOUSE = ("attack", "use", "pickItem")
 VPT_BUTTONS = (*VPT_KEYS.values(), *VPT_MOUSE)
+VPT_CODES = tuple(
+    CODES.get(key.removeprefix("key.keyboard.").replace("left.shift", "shift").replace("left.control", "ctrl"), "")
+    for key in VPT_KEYS
+)
+"""KeyboardEvent.code of each of ``VPT_KEYS``."""
 
 
 # ------------------------------------------------------------------ owl-control
@@ -250,7 +255,7 @@ def vpt_actions(path: Path, n_frames: int) -> FrameActions:
         raise Unreadable(f"{path.name} has {len(lines)} steps for a video of {n_frames} frames; they do not fit")
     if len(lines) not in (n_frames, n_frames - 1):
         notes.append("frames and steps of VPT are paired from the start, as in its loader; the rest is left out")
-    rows, spec = button_stream(pressed[:n_frames], VPT_BUTTONS)
+    rows, spec = button_stream(pressed[:n_frames], VPT_BUTTONS, (*VPT_CODES, "", "", ""))
     mouse = mouse[:n_frames]
     return FrameActions(
         rows={"actions/keys": rows, "actions/mouse": mouse},

@@ -271,7 +271,9 @@ def _decode(
     )
     if not spans:
         raise UserError(f"{name} has {e.n_frames} frames; an action shift of {options.action_shift} leaves no step.")
-    specs = {stream: describe_actions(moved[key]) for key, stream in action_keys(list(moved)).items()}
+    specs = {
+        stream: _spec(moved[key], about.features[streams[stream]]) for key, stream in action_keys(list(moved)).items()
+    }
     return {"frames": frames, **moved}, {"fps": about.fps, "actions": specs, "notes": [], "spans": spans}
 
 
@@ -291,12 +293,19 @@ def _pictures(values: Sequence[Any], folder: Path, request: FileRequest, name: s
     return np.stack(images)
 
 
+def _spec(rows: np.ndarray, feature: Mapping[str, Any]) -> ActionSpec:
+    """Describe a stream; features of type bool are buttons."""
+    if feature.get("dtype") == "bool" and rows.ndim == 2:
+        return ActionSpec(kind="buttons", n=rows.shape[1])
+    return describe_actions(rows)
+
+
 def _named(spec: ActionSpec, feature: Mapping[str, Any]) -> ActionSpec:
     """Give the dimensions of an action the names that the data set has for them."""
     names = feature.get("names")
     while isinstance(names, dict):
         names = next(iter(names.values()), None)
-    is_each = spec.kind == "continuous" and isinstance(names, list) and len(names) == spec.n
+    is_each = spec.kind != "discrete" and isinstance(names, list) and len(names) == spec.n
     return replace(spec, names=tuple(str(n) for n in names)) if is_each and names else spec
 
 

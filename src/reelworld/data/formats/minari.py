@@ -8,7 +8,8 @@ Source: Minari's documentation (dataset standards) and its storage of version 0.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ def read(request: FileRequest) -> Contents | None:
     """Read the episodes of a data set; None for an HDF5 file of another layout."""
     if not hdf5.holds(request.path, "/", "episode_"):
         return None
-    return read_layout(request, Layout(name="Minari", places=_places, rows=_rows, specs=_specs(request.path)))
+    space = _action_space(request.path)
+    return read_layout(request, Layout(name="Minari", places=_places, rows=partial(_rows, space), specs=_specs(space)))
 
 
 def _places(file: h5py.File, request: FileRequest) -> tuple[list[Place], list[str]]:
@@ -57,34 +59,72 @@ def _pictures(observations: h5py.Group | h5py.Dataset) -> list[str]:
     return sorted(found)
 
 
-def _rows(file: h5py.File, p: Place) -> Mapping[str, np.ndarray]:
+def _rows(space: Mapping[str, Any], file: h5py.File, p: Place) -> Mapping[str, np.ndarray]:
     episode = file[p.span.name]
-    actions = episode["actions"]
-    streams: dict[str, np.ndarray] = {}
-    if isinstance(actions, h5py.Dataset):
-        streams["actions"] = actions[:]
-    else:
-        for name in actions:
-            streams[f"actions/{name.removeprefix('_index_')}"] = actions[name][:]
+    streams = {_key(name): rows for name, rows in _streams(episode["actions"], space, "")}
     return {**streams, **{ours: episode[name][:] for name, ours in STEPS.items() if name in episode}}
 
 
-def _specs(path: Path) -> dict[str, ActionSpec]:
-    """Return what the action space of ``metadata.json`` says: the number of ids, the bounds."""
+def _key(stream: str) -> str:
+    return f"actions/{stream}" if stream else "actions"
+
+
+def _streams(
+    actions: h5py.Group | h5py.Dataset, space: Mapping[str, Any], name: str
+) -> Iterator[tuple[str, np.ndarray]]:  # fmt: skip
+    """List the action streams of an episode: a member of a dictionary, or a column of a MultiDiscrete, is one each."""
+    if isinstance(actions, h5py.Group):
+        parts = space.get("subspaces", {})
+        for key in actions:
+            index = key.removeprefix("_index_")
+            part = parts.get(key, {}) if isinstance(parts, dict) else parts[int(index)]
+            yield from _streams(actions[key], part, f"{name}_{index}" if name else _stream_name(key))
+        return
+    rows = actions[:]
+    kind = space.get("type")
+    if kind == "MultiDiscrete" and rows.ndim == 2:
+        for i, start in enumerate(space.get("start", [0] * rows.shape[1])):
+            yield f"{name or 'action'}_{i}", rows[:, i] - start
+    elif kind == "MultiBinary":
+        yield name, rows.reshape(len(rows), -1).astype(np.float32)
+    else:
+        yield name, rows - int(space.get("start") or 0) if kind == "Discrete" else rows
+
+
+def _stream_name(key: str) -> str:
+    return f"action_{key.removeprefix('_index_')}" if key.startswith("_index_") else key
+
+
+def _action_space(path: Path) -> dict[str, Any]:
+    """Return the action space of ``metadata.json``, {} when there is none."""
     try:
         about = json.loads((path.parent / "metadata.json").read_text(encoding="utf-8"))
         space = about.get("action_space", "{}")
-        spec = _spec(json.loads(space) if isinstance(space, str) else space)
-    except (OSError, ValueError, AttributeError, TypeError):
+        space = json.loads(space) if isinstance(space, str) else space
+    except (OSError, ValueError, AttributeError):
         return {}
-    return {"action": spec} if spec else {}
+    return space if isinstance(space, dict) else {}
 
 
-def _spec(space: Mapping[str, Any]) -> ActionSpec | None:
-    if space.get("type") == "Discrete" and not space.get("start") and 0 < int(space["n"]) <= MAX_DISCRETE:
-        return ActionSpec(kind="discrete", n=int(space["n"]))
-    if space.get("type") == "Box" and len(space["shape"]) == 1:
+def _specs(space: Mapping[str, Any], name: str = "") -> dict[str, ActionSpec]:
+    """Return what a space says of its streams: the number of ids, the bounds, buttons."""
+    kind, parts = space.get("type"), space.get("subspaces", {})
+    if kind in ("Dict", "Tuple"):
+        members = parts.items() if isinstance(parts, dict) else ((f"_index_{i}", part) for i, part in enumerate(parts))
+        found: dict[str, ActionSpec] = {}
+        for key, part in members:
+            found |= _specs(part, f"{name}_{key.removeprefix('_index_')}" if name else _stream_name(key))
+        return found
+    if kind == "MultiDiscrete":
+        ids = np.ravel(space["nvec"]).tolist()
+        return {f"{name or 'action'}_{i}": ActionSpec(kind="discrete", n=int(n)) for i, n in enumerate(ids)}
+    if kind == "MultiBinary":
+        return {name or "action": ActionSpec(kind="buttons", n=int(np.prod(space["n"])))}
+    if kind == "Discrete" and 0 < int(space["n"]) <= MAX_DISCRETE:
+        return {name or "action": ActionSpec(kind="discrete", n=int(space["n"]))}
+    if kind == "Box" and len(space["shape"]) == 1:
         low, high = (np.array(space[side], np.float64).reshape(-1) for side in ("low", "high"))
         if np.isfinite(low).all() and np.isfinite(high).all():
-            return ActionSpec(kind="continuous", n=len(low), low=tuple(low.tolist()), high=tuple(high.tolist()))
-    return None
+            bounds = {"low": tuple(low.tolist()), "high": tuple(high.tolist())}
+            return {name or "action": ActionSpec(kind="continuous", n=len(low), **bounds)}
+    return {}

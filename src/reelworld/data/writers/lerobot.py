@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -31,7 +30,8 @@ DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 EPISODES = Path("meta", "episodes", "chunk-000", "file-000.parquet")
 NO_TASK = "play"
 """Task of episodes without one: LeRobot wants some words."""
-Columns = Mapping[str, object]
+KINDS = {"discrete": "int64", "continuous": "float32", "buttons": "bool"}
+"""Kind of actions -> type of their feature."""
 
 
 class LeRobotWriter:
@@ -68,7 +68,9 @@ class LeRobotWriter:
             CAMERA: pa.array(pictures, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
         }
         for stream, rows in clip.actions.items():
-            columns[_feature(job, stream)] = pa.array(rows.tolist(), _type(pa, job.info.actions[stream]))
+            spec = job.info.actions[stream]
+            values = rows.astype(bool) if spec.kind == "buttons" else rows
+            columns[_feature(job, stream)] = pa.array(values.tolist(), _type(pa, spec))
         if clip.rewards is not None:
             columns["next.reward"] = pa.array(clip.rewards, pa.float32())
         columns |= {
@@ -112,7 +114,7 @@ def _info(job: Job) -> dict[str, object]:
     features: dict[str, object] = {CAMERA: picture}
     for stream, spec in job.info.actions.items():
         features[_feature(job, stream)] = {
-            "dtype": "int64" if spec.kind == "discrete" else "float32",
+            "dtype": KINDS[spec.kind],
             "shape": [1 if spec.kind == "discrete" else spec.n],
             "names": list(spec.names) if spec.names and spec.kind != "discrete" else None,
         }
@@ -192,7 +194,9 @@ def _feature(job: Job, stream: str) -> str:
 
 
 def _type(pa: ModuleType, spec: ActionSpec) -> pa.DataType:
-    return pa.int64() if spec.kind == "discrete" else pa.list_(pa.float32(), spec.n)
+    if spec.kind == "discrete":
+        return pa.int64()
+    return pa.list_(pa.bool_() if spec.kind == "buttons" else pa.float32(), spec.n)
 
 
 def _path(job: Job, number: int) -> Path:

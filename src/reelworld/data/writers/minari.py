@@ -56,11 +56,10 @@ class MinariWriter:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"], group.attrs["total_steps"] = number, n
             group.create_dataset("observations", data=clip.frames, chunks=(1, *clip.frames.shape[1:]))
-            if list(clip.actions) == ["action"]:
-                group["actions"] = clip.action[:-1]
-            else:
-                for stream, rows in clip.actions.items():
-                    group[f"actions/{stream}"] = rows[:-1]
+            for stream, rows in clip.actions.items():
+                key = "actions" if list(clip.actions) == ["action"] else f"actions/{stream}"
+                is_binary = job.info.actions[stream].kind == "buttons"
+                group[key] = rows[:-1].astype(np.int8) if is_binary else rows[:-1]
             group["rewards"] = np.zeros(n) if clip.rewards is None else clip.rewards[:-1].astype(np.float64)
             group["terminations"], group["truncations"] = terminated, truncated
 
@@ -98,6 +97,8 @@ def _space(spec: ActionSpec) -> dict[str, object]:
     """Describe actions as Minari serializes gymnasium's spaces."""
     if spec.kind == "discrete":
         return {"type": "Discrete", "dtype": "int64", "start": 0, "n": spec.n}
+    if spec.kind == "buttons":
+        return {"type": "MultiBinary", "n": spec.n}
     low = np.array(spec.low or [-np.inf] * spec.n)
     return _box("float32", low, np.array(spec.high or [np.inf] * spec.n))
 

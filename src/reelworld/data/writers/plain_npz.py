@@ -37,7 +37,8 @@ class NpzWriter:
         """Write one file."""
         arrays: dict[str, np.ndarray] = {"observations": clip.frames}
         for stream, rows in clip.actions.items():
-            arrays["actions" if list(clip.actions) == ["action"] else f"actions/{stream}"] = rows[:-1]
+            key = "actions" if list(clip.actions) == ["action"] else f"actions/{stream}"
+            arrays[key] = rows[:-1].astype(bool) if job.info.actions[stream].kind == "buttons" else rows[:-1]
         steps = {"rewards": clip.rewards, "terminated": clip.terminated, "truncated": clip.truncated}
         arrays |= {name: rows[:-1] for name, rows in steps.items() if rows is not None}
         write_npz(_path(job, number), arrays)
