@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
@@ -11,50 +10,40 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.data.moving_square import check_alignment, episode
+from tests.data.written_formats import (
+    N,
+    aloha,
+    from_vectors,
+    laid_out,
+    marks,
+    pictures,
+    replay,
+    robomimic,
+    stable_worldmodel,
+    vectors,
+    write_minari,
+)
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.formats.registry import FORMATS
 from reelworld.types import UserError
 
-N = 24
-
-
-def vectors(ids: np.ndarray) -> np.ndarray:
-    """Return continuous actions (T, 2) that say the same as ids."""
-    return np.stack([ids - 1.0, ids * 0.5], 1).astype(np.float32)
-
-
-def from_vectors(actions: np.ndarray) -> np.ndarray:
-    return np.round(actions[:, 0]).astype(int) + 1
-
-
-def marks(*rows: int) -> np.ndarray:
-    marked = np.zeros(N, bool)
-    marked[list(rows)] = True
-    return marked
-
 
 def splits(dataset: Dataset) -> dict[str, int]:
     return {s: len(dataset.indices(s)) for s in ("train", "val", "test")}
-
-
-def laid_out(path: Path, seeds: range, **more: np.ndarray) -> None:
-    """Write episodes as OGBench does."""
-    parts = [episode(seed) for seed in seeds]
-    np.savez_compressed(
-        path,
-        observations=np.concatenate([f for f, _ in parts]),
-        actions=np.concatenate([vectors(a) for _, a in parts]),
-        terminals=np.tile(marks(N - 1), len(parts)),
-        **more,
-    )
 
 
 def test_the_table_names_every_format_once() -> None:
     names = [f.name for f in FORMATS]
     assert len(set(names)) == len(names)
     assert all(f.recognized and (f.endings or f.claims) for f in FORMATS)
+
+
+def test_the_benchmark_writes_a_recording_of_every_format() -> None:
+    from benchmarks import formats
+
+    assert {case.format for case in formats.CASES} == {*(f.name for f in FORMATS), "own folder"}
 
 
 # ------------------------------------------------------------------ .npz laid end to end
@@ -103,25 +92,6 @@ def test_windows_do_not_cross_ends_of_plain_npz_with_dones(tmp_path: Path) -> No
     dataset = Dataset.open(tmp_path / "mine.npz")
     assert [e.n_frames for e in dataset.episodes] == [N] * 4
     check_alignment(dataset)
-
-
-def replay(path: Path, seed: int, *, is_version_2: bool, ends: bool = True, discrete: bool = True) -> None:
-    """Write one episode as the drivers of DreamerV3 (the action follows its picture) or DreamerV2 (precedes it) do."""
-    frames, ids = episode(seed)
-    actions = np.eye(3, dtype=np.float32)[ids] if discrete else vectors(ids)
-    if is_version_2:
-        actions = np.concatenate([np.zeros_like(actions[:1]), actions[:-1]])
-    else:
-        actions[-1] = 0
-    np.savez_compressed(
-        path,
-        image=frames,
-        action=actions,
-        reward=np.arange(N, dtype=np.float32),  # arrives with its picture
-        is_first=marks(0),
-        is_last=marks(N - 1),
-        is_terminal=marks(N - 1) if ends else marks(),
-    )
 
 
 @pytest.mark.parametrize("is_version_2", [True, False])
@@ -181,15 +151,6 @@ def test_splits_in_names(files: list[str], expected: list[str]) -> None:
 # ------------------------------------------------------------------ pictures
 
 
-def pictures(folder: Path, seed: int, names: str = "{:06d}.png", actions: bool = True) -> None:
-    frames, ids = episode(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    for t, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / names.format(t + 1))
-    if actions:
-        np.savetxt(folder / "actions.csv", ids, fmt="%d")
-
-
 @pytest.mark.parametrize("names", ["{:06d}.png", "frame_{}.png", "shot {} of 24.PNG"])
 def test_folders_of_numbered_pictures(tmp_path: Path, names: str) -> None:
     for i in range(4):
@@ -238,18 +199,6 @@ def test_gaps_between_pictures_are_said(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ HDF5
 
 
-def robomimic(path: Path, n: int = 6, cameras: tuple[str, ...] = ("agentview_image",), **storage: object) -> None:
-    with h5py.File(path, "w") as file:
-        for i in range(n):
-            frames, ids = episode(i)
-            demo = file.create_group(f"data/demo_{i}")
-            for k, camera in enumerate(cameras):
-                demo.create_dataset(f"obs/{camera}", data=np.roll(frames, 5 * k, 1), **storage)
-            demo["obs/robot0_eef_pos"] = np.zeros((N, 3))
-            demo["actions"], demo["rewards"], demo["dones"] = vectors(ids), np.arange(N) / 7, marks(N - 1)
-            demo.attrs["num_samples"] = N
-
-
 @pytest.mark.parametrize("storage", [{}, {"compression": "gzip", "chunks": (8, 48, 48, 3)}])
 def test_robomimic(tmp_path: Path, storage: dict[str, object]) -> None:
     robomimic(tmp_path / "demo.hdf5", 12, **storage)
@@ -296,39 +245,6 @@ def test_an_action_shift_moves_the_steps_of_robomimic(tmp_path: Path) -> None:
     assert back.episodes[0].n_frames == N - 1
     np.testing.assert_array_equal(back.read(0).frames, plain.read(0).frames[1:])
     np.testing.assert_array_equal(back.read(0).action[:-1], plain.read(0).action[: N - 2])
-
-
-def write_minari(folder: Path, n: int = 5, *, is_dict: bool = False, jpeg: bool = False) -> None:
-    """Write episodes with Minari's own writer; its place for data sets must be ``folder``."""
-    minari = pytest.importorskip("minari")
-    from gymnasium.spaces import Box, Dict, Discrete
-    from minari.data_collector import EpisodeBuffer
-
-    image = Box(0, 255, (48, 48, 3), np.uint8)
-    buffers = []
-    for seed in range(n):
-        frames, ids = episode(seed)
-        seen = {"place": np.zeros((N, 2), np.float32), "image": frames} if is_dict else frames
-        buffers.append(
-            EpisodeBuffer(
-                id=seed,
-                seed=seed,
-                observations=seen,
-                actions=ids[:-1],
-                rewards=list(np.arange(N - 1) / 7),
-                terminations=list(marks(N - 2)[:-1]),
-                truncations=list(marks()[:-1]),
-                infos={},
-            )
-        )
-    minari.create_dataset_from_buffers(
-        "square/toy-v0",
-        buffer=buffers,
-        observation_space=Dict({"place": Box(-1, 1, (2,), np.float32), "image": image}) if is_dict else image,
-        action_space=Discrete(4),
-        jpeg_encoding=jpeg,
-    )
-    assert (folder / "square" / "toy-v0").is_dir()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:minari.*")
@@ -409,18 +325,7 @@ def test_minari_spaces_become_streams(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("encoded", [False, True])
 def test_aloha(tmp_path: Path, encoded: bool) -> None:
     for i in range(4):
-        frames, ids = episode(i)
-        with h5py.File(tmp_path / f"episode_{i}.hdf5", "w") as file:
-            file.attrs["compress"] = encoded
-            for k, camera in enumerate(("left_wrist", "top")):
-                seen = np.roll(frames, 20 * (1 - k), 1)
-                if encoded:
-                    rows = [jpeg_bytes(frame) for frame in seen]
-                    longest = max(map(len, rows))
-                    seen = np.stack([np.pad(row, (0, longest - len(row))) for row in rows])
-                file[f"observations/images/{camera}"] = seen
-            file["observations/qpos"] = np.zeros((N, 14))
-            file["action"] = np.pad(vectors(ids), ((0, 0), (0, 12)))
+        aloha(tmp_path / f"episode_{i}.hdf5", i, encoded=encoded)
     dataset = Dataset.open(tmp_path)
     assert [e.source for e in dataset.episodes] == [f"episode_{i}.hdf5" for i in range(4)]
     assert check_alignment(dataset, from_vectors) == 4 * (N - 1)
@@ -428,27 +333,13 @@ def test_aloha(tmp_path: Path, encoded: bool) -> None:
     assert dataset.info.actions["action"].n == 14
 
 
-def jpeg_bytes(frame: np.ndarray) -> np.ndarray:
-    out = io.BytesIO()
-    Image.fromarray(frame).save(out, "JPEG", quality=95)
-    return np.frombuffer(out.getvalue(), np.uint8)
-
-
 @pytest.mark.parametrize("leads_to_frame", [False, True])
 def test_stable_worldmodel(tmp_path: Path, leads_to_frame: bool) -> None:
     lengths = [20, 30, 24, 40]
-    parts = [episode(seed, n) for seed, n in enumerate(lengths)]
-    actions = [vectors(ids) for _, ids in parts]
-    for k, rows in enumerate(actions):
-        rows[-1] = np.nan
-        actions[k] = np.roll(rows, 1, axis=0) if leads_to_frame else rows
-    with h5py.File(tmp_path / "pusht.h5", "w") as file:
-        file["pixels"], file["action"] = np.concatenate([f for f, _ in parts]), np.concatenate(actions)
-        file["ep_len"], file["ep_offset"] = np.array(lengths), np.cumsum([0, *lengths[:-1]])
-        file["reward"] = np.zeros(sum(lengths))
+    stable_worldmodel(tmp_path / "pusht.h5", lengths, leads_to_frame=leads_to_frame)
     dataset = Dataset.open(tmp_path)
     assert [e.n_frames for e in dataset.episodes] == lengths
     assert check_alignment(dataset, from_vectors) == sum(lengths) - 4
-    np.testing.assert_array_equal(dataset.read(2).frames, parts[2][0])
+    np.testing.assert_array_equal(dataset.read(2).frames, episode(2, 24)[0])
     assert any("shifted by one" in note for note in dataset.notes) == leads_to_frame
     assert any("reward of stable-worldmodel files are left out" in note for note in dataset.notes)

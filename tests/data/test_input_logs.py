@@ -8,23 +8,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.data.drawn_videos import write_video
 from tests.data.moving_square import check_alignment, episode
+from tests.data.written_formats import N, counter_strike, film, owl, vpt
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset, ReadOptions
-from reelworld.data.formats.csgo import KEYS, MOUSE_X, MOUSE_Y
+from reelworld.data.formats.csgo import KEYS
 from reelworld.data.formats.input_events import VPT_BUTTONS
-
-N, FPS = 24, 10
-
-
-def film(path: Path, seed: int, n: int = N) -> np.ndarray:
-    """Write the video of an episode and return its ids."""
-    frames, ids = episode(seed, n)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(path, frames, FPS)
-    return ids
 
 
 def from_keys(dataset: Dataset, left: str, right: str):
@@ -34,27 +24,6 @@ def from_keys(dataset: Dataset, left: str, right: str):
 
 
 # ------------------------------------------------------------------ owl-control
-
-CODES = {0: 65, 2: 68}
-
-
-def owl(
-    folder: Path, seed: int, *, zero: float = 1_700_000_000.0, extra: tuple[str, ...] = (), end: str = ""
-) -> np.ndarray:
-    """Write a session: a key is down between the frames that it moves, or only tapped in between."""
-    ids, zero = film(folder / "video.mp4", seed), 1_700_000_000.0
-    events = [(zero - 0.5, "KEYBOARD", [87, True]), (zero - 0.4, "KEYBOARD", [87, False]), (zero, "START", [])]
-    for t, action in enumerate(ids.tolist()):
-        if action in CODES:
-            down, up = (0.0, 0.1) if t % 3 == 0 else (0.02, 0.07)
-            events += [(zero + t / FPS + down, "KEYBOARD", [CODES[action], True])]
-            events += [(zero + t / FPS + up - (0.001 if t % 2 else 0), "KEYBOARD", [CODES[action], False])]
-        events += [(zero + t / FPS + s, "MOUSE_MOVE", [action - 1, 2]) for s in (0.01, 0.04, 0.09)]
-    lines = [f'{time:.6f},{kind},"{json.dumps(args)}"' for time, kind, args in events]
-    text = "\n".join(["timestamp,event_type,event_args", *lines, *extra]) + "\n" + end
-    (folder / "inputs.csv").write_text(text)
-    (folder / "metadata.json").write_text('{"game_exe": "x.exe"}')
-    return ids
 
 
 def test_owl_control_lays_events_between_frames(tmp_path: Path) -> None:
@@ -109,21 +78,6 @@ def test_bad_events_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[s
 # ------------------------------------------------------------------ VPT
 
 
-def vpt(path: Path, seed: int, n_steps: int = N) -> None:
-    film(path.with_suffix(".mp4"), seed)
-    ids = episode(seed)[1].tolist() + [1] * N
-    steps = [
-        {
-            "mouse": {"dx": a - 1.0, "dy": 0.5, "buttons": [0] if t < 3 else [], "newButtons": [0] if t == 0 else []},
-            "keyboard": {"keys": {0: ["key.keyboard.a"], 1: [], 2: ["key.keyboard.d", "key.keyboard.w"]}[a]},
-            "hotbar": int(t >= 5),
-            "tick": t,
-        }
-        for t, a in enumerate(ids[:n_steps])
-    ]
-    path.write_text("\n".join(map(json.dumps, steps)))
-
-
 def test_vpt_steps(tmp_path: Path) -> None:
     for i in range(4):
         vpt(tmp_path / f"v{i}.jsonl", i)
@@ -163,21 +117,7 @@ def test_vpt_of_another_video_is_skipped_by_name(tmp_path: Path) -> None:
 
 
 def test_counter_strike(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    moves = []
-    for k in range(4):
-        frames, ids = episode(k)
-        x, y = rng.integers(0, len(MOUSE_X), N), rng.integers(0, len(MOUSE_Y), N)
-        moves.append(np.stack([MOUSE_X[x], MOUSE_Y[y]], 1))
-        with h5py.File(tmp_path / f"hdf5_dm_july2021_{k}.hdf5", "w") as file:
-            for t in range(N):
-                keys = np.zeros(len(KEYS))
-                keys[KEYS.index("a")], keys[KEYS.index("d")] = ids[t] == 0, ids[t] == 2
-                keys[KEYS.index("mouse-left")] = t % 5 == 0
-                chosen = [keys, np.eye(len(MOUSE_X))[x[t]], np.eye(len(MOUSE_Y))[y[t]]]
-                file[f"frame_{t}_x"] = frames[t, ..., ::-1]  # BGR, as OpenCV captures the screen
-                file[f"frame_{t}_y"] = np.concatenate(chosen)
-                file[f"frame_{t}_xaux"], file[f"frame_{t}_helperarr"] = np.zeros(54), np.zeros(2)
+    moves = [counter_strike(tmp_path / f"hdf5_dm_july2021_{k}.hdf5", k) for k in range(4)]
     dataset = Dataset.open(tmp_path)
     assert dataset.info.fps == 16
     assert check_alignment(dataset, from_keys(dataset, "a", "d"), "keys") == 4 * (N - 1)

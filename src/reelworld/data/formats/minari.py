@@ -125,6 +125,6 @@ def _specs(space: Mapping[str, Any], name: str = "") -> dict[str, ActionSpec]:
     if kind == "Box" and len(space["shape"]) == 1:
         low, high = (np.array(space[side], np.float64).reshape(-1) for side in ("low", "high"))
         if np.isfinite(low).all() and np.isfinite(high).all():
-            bounds = {"low": tuple(low.tolist()), "high": tuple(high.tolist())}
-            return {name or "action": ActionSpec(kind="continuous", n=len(low), **bounds)}
+            least, greatest = tuple(low.tolist()), tuple(high.tolist())
+            return {name or "action": ActionSpec(kind="continuous", n=len(low), low=least, high=greatest)}
     return {}
