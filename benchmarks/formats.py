@@ -33,6 +33,7 @@ from reelworld.data.formats.registry import FORMATS
 from reelworld.types import ActionSpec, Clip
 
 DOCUMENTED = "recording after its documentation"
+DRIVER, RECORDER, LOADER = (f"recording after its {source}" for source in ("driver", "recorder", "loader"))
 
 
 @dataclass(frozen=True)
@@ -113,24 +114,34 @@ CASES = [
     Case("LeRobot v2, v3", "v3.0, mp4", version_3, to_ids=ARROWS),
     Case("LeRobot v2, v3", "v3.0, pictures", lambda f: version_3(f, "image"), to_ids=ARROWS),
     Case("numbered pictures", "png, csv", several("run{}", written.pictures), "nothing: rows are taken as given"),
-    Case("D4RL, OGBench, DreamerV2, DreamerV3", "OGBench", lambda f: written.laid_out(f / "x.npz", range(4)),
-         to_ids=ARROWS),
-    Case("D4RL, OGBench, DreamerV2, DreamerV3", "DreamerV3", several("{}.npz", dreamer(False)), "recording after its driver"),
-    Case("D4RL, OGBench, DreamerV2, DreamerV3", "DreamerV2", several("{}.npz", dreamer(True)), "recording after its driver"),
+    Case(
+        "D4RL, OGBench, DreamerV2, DreamerV3",
+        "OGBench",
+        lambda f: written.laid_out(f / "x.npz", range(4)),
+        to_ids=ARROWS,
+    ),
+    Case("D4RL, OGBench, DreamerV2, DreamerV3", "DreamerV3", several("{}.npz", dreamer(False)), DRIVER),
+    Case("D4RL, OGBench, DreamerV2, DreamerV3", "DreamerV2", several("{}.npz", dreamer(True)), DRIVER),
     Case("other .npz", ".npz", several("{}.npz", other_npz), "nothing: rows are taken as given"),
-    Case("RoboNet", ".hdf5", several("{}.hdf5", robonet), "recording after its loader", ARROWS),
+    Case("RoboNet", ".hdf5", several("{}.hdf5", robonet), LOADER, ARROWS),
     Case("robomimic, LIBERO", ".hdf5", lambda f: written.robomimic(f / "demo.hdf5"), to_ids=ARROWS),
     Case("Minari", "main_data.hdf5", minari, "recording by Minari's own library"),
-    Case("ALOHA", "arrays", several("{}.hdf5", written.aloha), "recording after its recorder", ARROWS),
-    Case("ALOHA", "JPEGs", several("{}.hdf5", lambda p, i: written.aloha(p, i, encoded=True)), "recording after its recorder", ARROWS),
+    Case("ALOHA", "arrays", several("{}.hdf5", written.aloha), RECORDER, ARROWS),
+    Case("ALOHA", "JPEGs", several("{}.hdf5", lambda p, i: written.aloha(p, i, encoded=True)), RECORDER, ARROWS),
     Case("stable-worldmodel", ".h5", lambda f: written.stable_worldmodel(f / "x.h5", [24] * 4), to_ids=ARROWS),
-    Case("Counter-Strike (DIAMOND)", ".hdf5", several("{}.hdf5", written.counter_strike), "recording after DIAMOND's reader",
-         pressed(2, 3), "keys"),
+    Case(
+        "Counter-Strike (DIAMOND)",
+        ".hdf5",
+        several("{}.hdf5", written.counter_strike),
+        "recording after DIAMOND's reader",
+        pressed(2, 3),
+        "keys",
+    ),
     Case("HDF5 of videos", ".hdf5", videogpt, "nothing: rows are taken as given"),
     Case("video", "mp4, csv", several("{}.mp4", video), "recording after our documentation"),
     Case("video", "owl-control", several("s{}", written.owl), "recording after its extraction", pressed(0, 1), "keys"),
-    Case("video", "VPT", several("{}.jsonl", written.vpt), "recording after its loader", pressed(2, 3), "keys"),
-]  # fmt: skip
+    Case("video", "VPT", several("{}.jsonl", written.vpt), LOADER, pressed(2, 3), "keys"),
+]
 
 
 def measure(case: Case, folder: Path) -> list[str]:
