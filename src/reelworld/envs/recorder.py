@@ -10,6 +10,7 @@ a recording of another configuration is refused.
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import multiprocessing
 import multiprocessing.connection
 import re
@@ -33,7 +34,7 @@ from reelworld.data.array_store import read_index
 from reelworld.data.episodes import DataInfo, Episode
 from reelworld.data.formats.episode_folder import INFO_FILE, read_info, write_episode, write_info
 from reelworld.data.splits import assign_splits
-from reelworld.envs.policies import parse_mixture, resolve_policy
+from reelworld.envs.policies import actions_of, parse_mixture, resolve_policy
 from reelworld.envs.presets import SimulatorConfig, preset
 from reelworld.envs.simulator import EnvAction, Simulator
 from reelworld.files import LOCK_FILE, TEMPORARY, FolderLock
@@ -41,6 +42,8 @@ from reelworld.types import ActionSpec, Clip, UserError
 
 PACKAGES = ("gymnasium", "minigrid", "box2d", "pygame-ce", "mujoco", "dm_control", "numpy")
 """Packages that simulate and render; their versions are kept with the recording."""
+log = logging.getLogger(__name__)
+
 SAVE_SECONDS = 10
 """Seconds between updates of the list of episodes in dataset.json."""
 
@@ -76,6 +79,8 @@ class RecordedEpisode:
     n_frames: int
     is_new: bool = True
     """False for episodes of an earlier run."""
+    problem: str = ""
+    """Reason why the episode was left out; empty if it was kept."""
 
 
 def record_config(
@@ -131,11 +136,12 @@ def record(
         UserError: If the environment or policy is unknown, the folder holds something else or is being recorded
             into, or an episode fails.
     """
-    policies = [resolve_policy(name) for name in config.policy]
+    for name in config.policy:
+        resolve_policy(name)
     with closing(Simulator(config.simulator)) as simulator:
         info = _describe(config, simulator)
-        for policy in policies:  # one that does not fit the environment raises before anything is written
-            next(iter(policy(simulator, np.random.default_rng(0))), None)
+        for name in config.policy:  # one that does not fit the environment raises before anything is written
+            next(actions_of(name, simulator, np.random.default_rng(0)), None)
     _check_folder(config, out, info)
     out.mkdir(parents=True, exist_ok=True)
     with FolderLock(out, "recording into"):
@@ -154,10 +160,14 @@ def _record_missing(
     n_processes = min(n_processes, len(missing))
     several = n_processes > 1
     results = _in_processes(config, out, missing, n_processes) if several else _in_turn(config, out, missing)
-    saved_at = -float("inf")
+    saved_at, problems = -float("inf"), list[str]()
     try:
         with closing(results):
             for recorded in results:
+                if recorded.problem:
+                    problems.append(recorded.problem)
+                    log.warning("left out: %s", recorded.problem)
+                    continue
                 done[recorded.index] = recorded.n_frames
                 on_episode(recorded)
                 if time.monotonic() - saved_at > SAVE_SECONDS:
@@ -166,6 +176,8 @@ def _record_missing(
     finally:
         if done:
             _write_list(config, out, info, done)
+    if problems and not done:
+        raise UserError(f"no episode could be kept: {problems[0]}. Mend the environment's rewards.")
 
 
 def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Clip:
@@ -176,7 +188,7 @@ def record_episode(simulator: Simulator, config: RecordConfig, index: int) -> Cl
     # Another stream: policies must not replay the environment's random numbers.
     rng = np.random.default_rng([seed, 1])
     name = str(rng.choice(list(config.policy), p=list(config.policy.values())))
-    for action in resolve_policy(name)(simulator, rng):
+    for action in actions_of(name, simulator, rng):
         reward, is_terminated, is_truncated = simulator.step(action)
         actions.append(action)
         frames.append(simulator.frame())
@@ -301,6 +313,12 @@ def _in_turn(config: RecordConfig, out: Path, indices: list[int]) -> Generator[R
     with closing(Simulator(config.simulator)) as simulator:
         for index in indices:
             clip = record_episode(simulator, config, index)
+            assert clip.rewards is not None
+            if not (is_finite := np.isfinite(clip.rewards)).all():
+                step = int(np.flatnonzero(~is_finite)[0])
+                problem = f"{clip.source}: its reward in step {step} is {clip.rewards[step]:g}, wanted finite numbers"
+                yield RecordedEpisode(index=index, n_frames=0, problem=problem)
+                continue
             write_episode(out / f"{clip.source}.npz", clip)
             yield RecordedEpisode(index=index, n_frames=len(clip.frames))
 

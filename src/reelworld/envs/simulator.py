@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import copy
 import importlib
-import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,11 +28,10 @@ import numpy as np
 from reelworld.config import closest
 from reelworld.envs.action_spaces import member, stream_specs
 from reelworld.envs.env_keys import environment_hints
+from reelworld.envs.old_api import adapt, as_reward, frame_rate, in_one_line, say_once
 from reelworld.envs.presets import SimulatorConfig, action_hints
 from reelworld.envs.robots import RenderThread, prepare_mujoco, register_tasks, remove_shadows, uses_mujoco
 from reelworld.types import ActionSpec, UserError
-
-log = logging.getLogger(__name__)
 
 StreamAction = int | np.ndarray | Sequence[float]
 """An id from 0 on, or a vector (A,)."""
@@ -44,7 +41,7 @@ EnvAction = StreamAction | Mapping[str, StreamAction]
 PACKAGES = {
     "MiniGrid-": ("minigrid", "reelworld[envs]"),
     "BabyAI-": ("minigrid", "reelworld[envs]"),
-    "ALE/": ("ale_py", "ale-py"),
+    "ALE/": ("ale_py", "reelworld[atari]"),
     "dm_control/": ("dm_control", "reelworld[robotics]"),
 }
 """Prefix of environments that are registered when their package is imported -> module, what to install."""
@@ -61,7 +58,7 @@ class Simulator:
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # pygame environments render without a display
         self.config = config
         self._env = _make(config)
-        self.fps = float(self._env.metadata.get("render_fps") or 0) / config.action_repeat
+        self.fps = frame_rate(self._env, config.env_id) / config.action_repeat
         self.action_specs = _action_specs(config.env_id, self._env)
         self._observation: Any = None
 
@@ -92,10 +89,11 @@ class Simulator:
         """Start the episode of a seed and return its first frame, uint8 (H, W, 3)."""
         self._env.close()
         self._env = _make(self.config)
-        self._observation, _ = self._env.reset(seed=seed)
+        with in_one_line(self.config.env_id, "reset"):
+            self._observation, _ = self._env.reset(seed=seed)
         null = self._to_env({name: _null(spec) for name, spec in self.action_specs.items()})
         for _ in range(self.config.warmup_steps):
-            self._observation, _, terminated, truncated, _ = self._env.step(null)
+            _, terminated, truncated = self._step(null)
             if terminated or truncated:
                 raise UserError(
                     f"{self.config.env_id} ended during its {self.config.warmup_steps} warm-up steps (seed {seed}); "
@@ -114,17 +112,19 @@ class Simulator:
         """
         env_action, total = self._to_env(action), 0.0
         for _ in range(self.config.action_repeat):
-            self._observation, reward, terminated, truncated, _ = self._env.step(env_action)
-            total += float(reward)
+            reward, terminated, truncated = self._step(env_action)
+            total += reward
             if terminated or truncated:
                 break
-        return total, bool(terminated), bool(truncated)
+        return total, terminated, truncated
 
     def frame(self) -> np.ndarray:
         """Render the current state, uint8 (H, W, 3)."""
         config = self.config
         if config.frames == "render" or _is_fast_car(config):
-            frame = _as_rgb(self._env.render(), f"render() of {config.env_id}")
+            with in_one_line(config.env_id, "render"):
+                picture = self._env.render()
+            frame = _as_rgb(picture, f"render() of {config.env_id}")
         else:
             frame = _as_rgb(_image_of(self._observation), f"the observation of {config.env_id}")
         if config.size is not None and frame.shape[:2] != config.size:
@@ -134,6 +134,11 @@ class Simulator:
     def close(self) -> None:
         """Close the environment."""
         self._env.close()
+
+    def _step(self, action: Any) -> tuple[float, bool, bool]:
+        with in_one_line(self.config.env_id, "step"):
+            self._observation, reward, terminated, truncated, _ = self._env.step(action)
+        return as_reward(reward, self.config.env_id), bool(terminated), bool(truncated)
 
     def _to_env(self, action: EnvAction) -> Any:
         streams = action if isinstance(action, Mapping) else dict.fromkeys(self.action_specs, action)
@@ -151,6 +156,12 @@ def _null(spec: ActionSpec) -> StreamAction:
     return 0 if spec.kind == "discrete" else np.clip(zeros, spec.low or None, spec.high or None)
 
 
+def see_current_folder() -> None:
+    """Let modules of the current folder be imported, as ``python -m`` does; the installed script does not by itself."""
+    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+
+
 def import_object(path: str, expected: str) -> Callable[..., Any]:
     """Import a callable by 'module:name', also from the current folder.
 
@@ -161,8 +172,7 @@ def import_object(path: str, expected: str) -> Callable[..., Any]:
     module_name, _, name = path.partition(":")
     if not module_name or not name:
         raise UserError(f"{path!r} came; wanted {expected} as 'module:name'.")
-    if "" not in sys.path and (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+    see_current_folder()
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
@@ -214,6 +224,7 @@ def _make(config: SimulatorConfig) -> gym.Env:
         raise UserError(
             f"{config.env_id} refuses the arguments {kwargs}: {str(error).splitlines()[0]}; change --env-kwargs."
         ) from error
+    adapt(env, config.env_id)
     if uses_mujoco(spec):
         env = RenderThread(env)
         if config.drawing == "fast":
@@ -267,6 +278,7 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
         register_tasks()
     if ":" in name:
         module, name = name.split(":", 1)
+        see_current_folder()
         try:
             importlib.import_module(module)
         except ImportError as error:
@@ -305,14 +317,9 @@ def _image_of(observation: object) -> object:
     if isinstance(observation, Mapping):
         images = {k: v for k, v in observation.items() if np.ndim(v) == 3}
         if len(images) > 1:
-            _say_once(f"the observation has the images {', '.join(images)}; {next(iter(images))} is recorded.")
+            say_once(f"the observation has the images {', '.join(images)}; {next(iter(images))} is recorded.")
         return next(iter(images.values()), observation)
     return observation
-
-
-@lru_cache
-def _say_once(text: str) -> None:
-    log.warning(text)
 
 
 def _as_rgb(image: object, where: str) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from reelworld.config import closest
+from reelworld.envs.old_api import describe_error
 from reelworld.envs.simulator import EnvAction, Simulator, import_object
 from reelworld.types import UserError
 
@@ -65,6 +66,35 @@ def resolve_policy(name: str) -> Policy:
     _check_name(name)
     policy: Policy = import_object(POLICIES.get(name, name), "a policy function")
     return policy
+
+
+def actions_of(name: str, simulator: Simulator, rng: np.random.Generator) -> Iterator[EnvAction]:
+    """Start a policy and yield its actions.
+
+    Args:
+        name: Short name or 'module:function'.
+        simulator: After a reset.
+        rng: Random numbers of the policy.
+
+    Raises:
+        UserError: If it is no generator function of these two arguments, or fails.
+    """
+    policy = resolve_policy(name)
+    try:
+        actions = policy(simulator, rng)
+        if not isinstance(actions, Iterator):
+            raise UserError(
+                f"policy {name} returned {type(actions).__name__}; wanted a generator function "
+                "policy(simulator, rng) that yields one action per step."
+            )
+        yield from actions
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"policy {name} failed: {describe_error(error)}; wanted a generator function policy(simulator, rng) that "
+            "yields one action per step."
+        ) from error
 
 
 def _check_name(name: str) -> None:
