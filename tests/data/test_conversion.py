@@ -207,6 +207,23 @@ def test_reading_options_apply_and_notes_are_kept(tmp_path: Path, capsys: pytest
     assert "one-hot actions are read as the ids 0 to 2" in dataset.info.provenance["notes"]
 
 
+@pytest.mark.parametrize("to", ["reelworld", "npz"])
+def test_one_long_recording_stays_one_episode(tmp_path: Path, to: str) -> None:
+    frames, ids = episode(0, 90)
+    np.savez(tmp_path / "run.npz", image=frames, action=ids)
+    source = Dataset.open(tmp_path / "run.npz")
+    assert len(source.episodes) > 1  # cut, to hold something out
+    done = convert(tmp_path / "run.npz", tmp_path / "out", to, ReadOptions())
+    assert (done.n_episodes, done.n_frames) == (1, 90)
+    assert not any("stretches" in note for note in done.notes)
+    (path,) = (tmp_path / "out").rglob("*.npz")
+    with np.load(path) as stored:
+        np.testing.assert_array_equal(stored["frames" if to == "reelworld" else "observations"], frames)
+        np.testing.assert_array_equal(stored["actions"][:89], ids[:89])
+    back = Dataset.open(tmp_path / "out")
+    assert sum(e.n_frames for e in back.episodes) == 90
+
+
 def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     assert main(["convert", *words]) == 2
     error = capsys.readouterr().err.strip()

@@ -209,6 +209,22 @@ def test_a_folder_of_data_sets_and_splits_of_the_metadata(tmp_path: Path) -> Non
     assert "a/episode_000003" in {e.source for e in dataset.episodes if e.split == "test"}
 
 
+def test_metadata_that_lack_what_the_files_show(tmp_path: Path) -> None:
+    version_2(tmp_path / "old")
+    (tmp_path / "old/meta/info.json").write_text('{"codebase_version": "v2.1", "fps": 10, "total_episodes": 4}')
+    (tmp_path / "old/meta/episodes.jsonl").unlink()
+    for i in range(4):  # bare columns
+        save(tmp_path / f"old/data/chunk-000/episode_{i:06d}.parquet", {"action": steps(i)["action"]})
+    version_3(tmp_path / "new")
+    path = tmp_path / "new/meta/episodes/chunk-000/file-000.parquet"
+    columns = parquet.read_table(path).to_pydict()
+    save(path, {k: v for k, v in columns.items() if "timestamp" not in k})
+    for name in ("old", "new"):
+        dataset = Dataset.open(tmp_path / name)
+        assert [e.n_frames for e in dataset.episodes] == LENGTHS
+        check_alignment(dataset, from_vectors)
+
+
 def refused(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
     assert main(["inspect", str(folder), *flags]) == 2
     error = capsys.readouterr().err.strip()
@@ -223,6 +239,7 @@ def refused(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> st
         (lambda d: (d / "meta/info.json").write_text("{"), "info.json"),
         (lambda d: (d / "videos" / TOP / "chunk-000/file-001.mp4").unlink(), "file-001.mp4 of toy is missing"),
         (lambda d: info(d, "v1.6"), "of version v1.6"),
+        (lambda d: save(d / "meta/episodes/chunk-000/file-000.parquet", {"episode_index": [0]}), "are incomplete"),
     ],
 )
 def test_damage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil, said: str) -> None:

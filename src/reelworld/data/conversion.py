@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reelworld.config import read_json, to_json, unknown
-from reelworld.data.dataset import Dataset
+from reelworld.data.array_store import NpzStore
+from reelworld.data.dataset import Dataset, to_clip
+from reelworld.data.episodes import Episode, stored_arrays
 from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS
 from reelworld.data.writers.lerobot import LeRobotWriter
@@ -20,7 +22,7 @@ from reelworld.data.writers.own import OwnWriter
 from reelworld.data.writers.plain_npz import NpzWriter
 from reelworld.data.writers.writer import Job, Writer
 from reelworld.files import LOCK_FILE, FolderLock, write_json
-from reelworld.types import UserError
+from reelworld.types import Clip, UserError
 
 WRITERS: Mapping[str, Writer] = {
     "reelworld": OwnWriter(),
@@ -69,7 +71,7 @@ def convert(
         raise unknown("format", to, WRITERS)
     writer = WRITERS[to]
     _check_place(source, out)
-    dataset = Dataset.open(source, options)
+    dataset = _rejoined(Dataset.open(source, options))
     order = sorted(range(len(dataset.episodes)), key=lambda i: SPLITS.index(dataset.episodes[i].split))
     provenance = {**dataset.info.provenance, "converted_from": source.name, "notes": list(dataset.notes)}
     job = Job(
@@ -97,7 +99,7 @@ def convert(
         writer.begin(job)
         for number, i in enumerate(order):
             if not writer.has_episode(job, number):
-                writer.write(job, number, dataset.read(i))
+                writer.write(job, number, _whole(dataset, i))
                 n_new += 1
             on_episode(number + 1, len(order))
         writer.finish(job)
@@ -108,6 +110,37 @@ def convert(
         notes=notes,
         problems=dataset.problems,
     )
+
+
+def _rejoined(dataset: Dataset) -> Dataset:
+    """Undo the cutting of a few recordings into stretches, which is done again when the result is opened."""
+    joined: list[Episode] = []
+    for e in dataset.episodes:
+        base, mark, _ = e.source.rpartition("#")
+        before = joined[-1] if joined else None
+        if mark and before is not None and before.source == base and before.first + before.n_frames == e.first:
+            n_frames = before.n_frames + e.n_frames
+            arrays = replace(stored_arrays(before), n_rows=n_frames)
+            joined[-1] = replace(before, n_frames=n_frames, arrays=arrays)
+        elif mark and any(note.startswith(f"{e.file} is cut into") for note in dataset.notes):
+            joined.append(replace(e, source=base, split="train"))
+        else:
+            joined.append(e)
+    if len({e.source for e in joined}) < len(joined):  # a stretch in between was dropped as a copy of another
+        return dataset
+    notes = tuple(note for note in dataset.notes if "stretches that are split like episodes" not in note)
+    return replace(dataset, episodes=tuple(joined), notes=notes)
+
+
+def _whole(dataset: Dataset, i: int) -> Clip:
+    """Return an episode with its frames as a view of their file where they are stored plainly, else as a copy."""
+    e = dataset.episodes[i]
+    arrays = stored_arrays(e)
+    if not isinstance(arrays.store, NpzStore):
+        return dataset.read(i)
+    frames = arrays.store.view(arrays.main)[arrays.first : arrays.first + arrays.n_rows]
+    class_id = e.class_id if dataset.info.classes else None
+    return to_clip({"frames": frames, **dataset.steps(i)}, dataset.info.fps, e.source, class_id)
 
 
 def _check_place(source: Path, out: Path) -> None:

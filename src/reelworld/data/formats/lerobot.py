@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,17 @@ INFO = Path("meta", "info.json")
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PREFERRED = ("top", "front", "high", "image")
 REWARD = "next.reward"
+PATHS = {
+    "v2": {
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    },
+    "v3": {
+        "data_path": "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet",
+        "video_path": "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4",
+    },
+}
+"""Places of files, where ``info.json`` does not say them."""
 EPISODE_COLUMNS = ("episode_index", "length", "tasks", "data/", "videos/")
 """Beginnings of the columns of ``meta/episodes`` that are read; the others are statistics."""
 Columns = Mapping[str, Sequence[Any]]
@@ -123,13 +135,20 @@ def read(request: FileRequest) -> Contents:
             f"{name} has {about.fps:g} frames per second; LeRobot data sets are not resampled to {options.fps:g}: "
             "leave --fps out and take every k-th frame with --frame-stride."
         )
+    if about.fps <= 0:
+        raise Unreadable(f"meta/info.json of {name} has no frame rate (fps)")
     if not about.cameras:
         raise Unreadable(f"{name} lists no camera (a feature of dtype video or image)")
     camera, notes = pick_camera(about.cameras, options.camera or options.frames, PREFERRED, name)
     streams = _streams(about, options.action, name)
     if not streams:
         notes.append(f"{name} has no feature 'action'; it is read as video without actions")
-    listed = [e for e in _episodes(about, camera) if e.n_frames >= 2]
+    try:
+        listed = [e for e in _episodes(about, camera) if e.n_frames >= 2]
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise Unreadable(f"the metadata of {name} are incomplete ({type(error).__name__}: {error})") from None
     if not listed:
         raise Unreadable(f"{name} lists no episode of two frames or more")
     steps = _Steps()
@@ -173,7 +192,21 @@ def _description(folder: Path) -> Description:
             f"{folder.name} is LeRobot data of version {version}; {', '.join(VERSIONS)} are read: convert it with "
             "LeRobot's own converter."
         )
+    version = "v2" if version.startswith("v2") else "v3"
+    values = {**PATHS[version], **values}
+    if not values.get("features"):
+        values["features"] = _found_features(folder)
     return Description(folder, values)
+
+
+def _found_features(folder: Path) -> dict[str, Any]:
+    """Return the features that the files of a data set show, where ``info.json`` lists none."""
+    films = (folder / "videos").glob("**/*.mp4")
+    parts = [part for film in films for part in film.relative_to(folder / "videos").parts[:-1]]
+    cameras = sorted({part for part in parts if not part.startswith("chunk-")})
+    files = sorted((folder / "data").rglob("*.parquet"))
+    columns = read_parquet(files[0], lambda name: True) if files else {}
+    return {**{name: {} for name in columns}, **{name: {"dtype": "video"} for name in cameras}}
 
 
 def _episodes(about: Description, camera: str) -> list[Listed]:
@@ -181,6 +214,7 @@ def _episodes(about: Description, camera: str) -> list[Listed]:
     is_film = about.features[camera]["dtype"] == "video"
     rows = _rows_of_version_3(about) if about.is_version_3 else _rows_of_version_2(about)
     listed = []
+    ends: dict[Path, float] = {}
     for row in rows:
         index = int(row["episode_index"])
         place = {"episode_index": index, "episode_chunk": index // int(about.values.get("chunks_size", 1000))}
@@ -191,8 +225,10 @@ def _episodes(about: Description, camera: str) -> list[Listed]:
             if is_film:
                 kinds = ("chunk_index", "file_index")
                 film_place |= {kind: row[f"videos/{camera}/{kind}"] for kind in kinds}
-                start = float(row[f"videos/{camera}/from_timestamp"])
         film = about.folder / str(about.values["video_path"]).format(**film_place) if is_film else None
+        if film and about.is_version_3:
+            start = float(row.get(f"videos/{camera}/from_timestamp", ends.get(film, 0.0)))
+            ends[film] = start + int(row["length"]) / about.fps
         listed.append(
             Listed(
                 index=index,
@@ -208,6 +244,10 @@ def _episodes(about: Description, camera: str) -> list[Listed]:
 
 def _rows_of_version_2(about: Description) -> list[dict[str, Any]]:
     path = about.folder / "meta" / "episodes.jsonl"
+    if not path.exists():
+        files = sorted((about.folder / "data").rglob("episode_*.parquet"))
+        numbers = [int(f.stem.removeprefix("episode_")) for f in files]
+        return [{"episode_index": i, "length": count_rows(f)} for i, f in zip(numbers, files, strict=True)]
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, ValueError) as error:
@@ -233,10 +273,11 @@ class _Steps:
         if self._last is None or self._last[:2] != (e.data, names):
             self._last = (e.data, names, read_parquet(e.data, names.__contains__))
         columns = self._last[2]
-        order = np.array(columns["frame_index"])
-        own = np.flatnonzero(np.array(columns["episode_index"]) == e.index)
+        n_rows = len(next(iter(columns.values()), ()))
+        order = np.array(columns.get("frame_index", np.arange(n_rows)))
+        own = np.flatnonzero(np.array(columns.get("episode_index", np.full(n_rows, e.index))) == e.index)
         own = own[np.argsort(order[own], kind="stable")]
-        if len(own) != e.n_frames or not np.array_equal(order[own], np.arange(e.n_frames)):
+        if len(own) != e.n_frames or not np.array_equal(order[own] - order[own[:1]], np.arange(e.n_frames)):
             raise Unreadable(f"{e.data.name} has {len(own)} rows for the {e.n_frames} frames of episode {e.index}")
         return {name: [values[i] for i in own.tolist()] for name, values in columns.items()}
 
@@ -316,13 +357,7 @@ def read_parquet(path: Path, is_wanted: Callable[[str], bool]) -> Columns:
         Unreadable: If it is damaged.
         UserError: If pyarrow is missing.
     """
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise UserError(
-            f"{path.name} is a parquet file; reading it needs pyarrow: pip install 'reelworld[lerobot]'."
-        ) from None
+    pyarrow, parquet = _pyarrow(path)
     try:
         with parquet.ParquetFile(path) as file:
             names = [field.name for field in file.schema_arrow if is_wanted(field.name)]
@@ -331,3 +366,24 @@ def read_parquet(path: Path, is_wanted: Callable[[str], bool]) -> Columns:
     except (pyarrow.ArrowException, OSError) as error:
         said = " ".join(str(error).split())[:120]
         raise Unreadable(f"{path.name} is truncated, corrupt or no parquet file ({said})") from None
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a parquet file; errors are those of ``read_parquet``."""
+    pyarrow, parquet = _pyarrow(path)
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (pyarrow.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:120]
+        raise Unreadable(f"{path.name} is truncated, corrupt or no parquet file ({said})") from None
+
+
+def _pyarrow(path: Path) -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(
+            f"{path.name} is a parquet file; reading it needs pyarrow: pip install 'reelworld[lerobot]'."
+        ) from None
+    return pyarrow, parquet

@@ -20,6 +20,8 @@ from reelworld.types import ActionSpec, Clip, UserError
 VERSION = "0.5.3"
 """Version of Minari whose layout this is."""
 PARTIAL = "data.tmp"
+BLOCK_FRAMES = 256
+"""Frames that are copied at a time."""
 
 
 class MinariWriter:
@@ -55,7 +57,10 @@ class MinariWriter:
         with h5py.File(job.out / PARTIAL / "main_data.hdf5", "a", track_order=True) as file:
             group = file.create_group(f"episode_{number}")
             group.attrs["id"], group.attrs["total_steps"] = number, n
-            group.create_dataset("observations", data=clip.frames, chunks=(1, *clip.frames.shape[1:]))
+            shape = clip.frames.shape
+            pictures = group.create_dataset("observations", shape, clip.frames.dtype, chunks=(1, *shape[1:]))
+            for first in range(0, len(clip.frames), BLOCK_FRAMES):
+                pictures[first : first + BLOCK_FRAMES] = clip.frames[first : first + BLOCK_FRAMES]
             for stream, rows in clip.actions.items():
                 key = "actions" if list(clip.actions) == ["action"] else f"actions/{stream}"
                 is_binary = job.info.actions[stream].kind == "buttons"
