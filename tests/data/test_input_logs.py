@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 from tests.data.moving_square import check_alignment, episode
-from tests.data.written_formats import N, counter_strike, film, owl, vpt
+from tests.data.written_formats import N, counter_strike, film, owamcap, owl, vpt
 
 from reelworld.cli.main import main
 from reelworld.data.dataset import Dataset, ReadOptions
 from reelworld.data.formats.csgo import KEYS
 from reelworld.data.formats.input_events import VPT_BUTTONS
+from reelworld.types import UserError
 
 
 def from_keys(dataset: Dataset, left: str, right: str):
@@ -39,6 +41,16 @@ def test_owl_control_lays_events_between_frames(tmp_path: Path) -> None:
     ids = episode(0)[1]
     np.testing.assert_allclose(clip.actions["mouse"][:-1], np.stack([3 * (ids - 1.0), 0 * ids + 6], 1)[:-1])
     assert dataset.info.actions["mouse"].names == ("dx", "dy")
+
+
+def test_owl_control_at_another_rate_loses_no_press(tmp_path: Path) -> None:
+    for i in range(4):
+        owl(tmp_path / f"s{i}", i)
+    dataset = Dataset.open(tmp_path, ReadOptions(fps=5))
+    ids, keys = episode(0)[1], dataset.read(0).actions["keys"]
+    n = len(keys) - 1
+    pairs = ids[: 2 * n].reshape(n, 2)
+    np.testing.assert_array_equal(keys[:n], np.stack([(pairs == 0).any(1), (pairs == 2).any(1)], 1))
 
 
 def test_recordings_with_other_keys_share_one_set(tmp_path: Path) -> None:
@@ -111,6 +123,61 @@ def test_vpt_of_another_video_is_skipped_by_name(tmp_path: Path) -> None:
     dataset = Dataset.open(tmp_path)
     assert len(dataset.episodes) == 3
     assert "v1.jsonl has 40 steps for a video of 24 frames" in dataset.problems[0]
+
+
+# ------------------------------------------------------------------ OWAMcap
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_owamcap_written_by_its_own_library(tmp_path: Path, raw: bool) -> None:
+    for i in range(4):
+        owamcap(tmp_path / f"{i}.mcap", i, raw=raw)
+    dataset = Dataset.open(tmp_path)
+    assert [e.file for e in dataset.episodes] == [f"{i}.mcap" for i in range(4)]  # not the videos beside them
+    assert dataset.info.fps == pytest.approx(10)
+    assert dataset.info.actions["keys"].names == ("a", "d")
+    assert check_alignment(dataset, from_keys(dataset, "a", "d"), "keys") == 4 * (N - 1)
+    ids = episode(0)[1]
+    moved = dataset.read(0).actions["mouse"][:-1]
+    if raw:
+        np.testing.assert_allclose(moved, np.stack([3 * (ids - 1.0), 0 * ids + 6], 1)[:-1])
+    else:  # the place of the pointer is known from its second event on
+        np.testing.assert_allclose(moved[1:, 0], 3 * (ids[1:-1] - 1.0))
+
+
+def test_owamcap_at_another_rate_loses_no_press(tmp_path: Path) -> None:
+    for i in range(4):
+        owamcap(tmp_path / f"{i}.mcap", i)
+    dataset = Dataset.open(tmp_path, ReadOptions(fps=5))
+    ids = episode(0)[1]
+    keys, mouse = dataset.read(0).actions["keys"], dataset.read(0).actions["mouse"]
+    n = len(keys) - 1
+    pairs = ids[: 2 * n].reshape(n, 2)
+    np.testing.assert_array_equal(keys[:n], np.stack([(pairs == 0).any(1), (pairs == 2).any(1)], 1))
+    np.testing.assert_allclose(mouse[:n, 0], 3 * (pairs - 1.0).sum(1))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda d: (d / "0.mkv").unlink(), "0.mkv, which 0.mcap points into, is missing"),
+        (lambda d: (d / "0.mcap").write_bytes(b"no mcap"), "no OWAMcap file"),
+    ],
+)
+def test_damaged_owamcap_is_named_and_skipped(tmp_path: Path, spoil, said: str) -> None:
+    for i in range(4):
+        owamcap(tmp_path / f"{i}.mcap", i)
+    spoil(tmp_path)
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset.episodes) == 3
+    assert said in dataset.problems[0]
+
+
+def test_without_mcap_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owamcap(tmp_path / "0.mcap", 0)
+    monkeypatch.setitem(sys.modules, "mcap.reader", None)
+    with pytest.raises(UserError, match=r"pip install 'reelworld\[owa\]'"):
+        Dataset.open(tmp_path)
 
 
 # ------------------------------------------------------------------ Counter-Strike

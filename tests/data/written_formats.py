@@ -212,3 +212,56 @@ def vpt(path: Path, seed: int, n_steps: int = N) -> None:
         for t, a in enumerate(ids[:n_steps])
     ]
     path.write_text("\n".join(map(json.dumps, steps)))
+
+
+def owamcap(path: Path, seed: int, *, raw: bool = True) -> np.ndarray:
+    """Write a recording with the library of OWAMcap, with the messages of its documentation; return the ids."""
+    highlevel = pytest.importorskip("mcap_owa.highlevel")
+    from owa.core.message import OWAMessage
+
+    class ScreenCaptured(OWAMessage):
+        _type = "desktop/ScreenCaptured"
+        utc_ns: int
+        media_ref: dict[str, object]
+
+    class KeyboardEvent(OWAMessage):
+        _type = "desktop/KeyboardEvent"
+        event_type: str
+        vk: int
+        timestamp: int | None = None
+
+    class RawMouseEvent(OWAMessage):
+        _type = "desktop/RawMouseEvent"
+        last_x: int
+        last_y: int
+        us_flags: int = 0
+        button_flags: int = 0
+
+    class MouseEvent(OWAMessage):
+        _type = "desktop/MouseEvent"
+        event_type: str
+        x: int
+        y: int
+
+    ids = film(path.with_suffix(".mkv"), seed)
+    start, step = 1_700_000_000_000_000_000, 1_000_000_000 // FPS
+    messages: list[tuple[int, str, OWAMessage]] = []
+    x = 100
+    for t, action in enumerate(ids.tolist()):
+        moment = start + t * step
+        place = {"uri": path.with_suffix(".mkv").name, "pts_ns": t * step}
+        messages.append((moment, "screen", ScreenCaptured(utc_ns=moment, media_ref=place)))
+        if action in CODES:
+            for share, kind in ((0.2, "press"), (0.7, "release")):
+                at = moment + int(share * step)
+                messages.append((at, "keyboard", KeyboardEvent(event_type=kind, vk=CODES[action], timestamp=at)))
+        for share in (0.1, 0.5, 0.9):
+            at = moment + int(share * step)
+            if raw:
+                messages.append((at, "mouse/raw", RawMouseEvent(last_x=action - 1, last_y=2)))
+            x += action - 1
+            messages.append((at, "mouse", MouseEvent(event_type="move", x=x, y=50)))
+    with highlevel.OWAMcapWriter(path) as writer:
+        for moment, topic, message in sorted(messages, key=lambda m: m[0]):
+            writer.write_message(message, topic=topic, timestamp=moment)
+    return ids

@@ -44,7 +44,7 @@ def _decode(request: FileRequest) -> Decoded:
             n = sum(key.endswith("_x") and key.startswith("frame_") for key in file)
             lacking = [t for t in range(n) if f"frame_{t}_x" not in file or f"frame_{t}_y" not in file]
             if lacking:
-                raise UserError(f"{name} lacks frame_{lacking[0]}_x or _y of its {n} frames; replace the file.")
+                raise Unreadable(f"{name} lacks frame_{lacking[0]}_x or _y of its {n} frames; replace the file.")
             video.check_room(n, options.shape or file["frame_0_x"].shape[:2], request.path, options)
             pictures = []
             for t in range(n):

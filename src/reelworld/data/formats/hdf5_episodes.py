@@ -168,7 +168,9 @@ def _steps(request: FileRequest, layout: Layout, places: Sequence[Place]) -> Dec
         all_rows = [_rows(file, layout, p, request.name) for p in places]
     keys = set(all_rows[0])
     if wrong := next((p for p, rows in zip(places, all_rows, strict=True) if set(rows) != keys), None):
-        raise UserError(f"{request.name} has other arrays in {wrong.span.name} than in {places[0].span.name}; mend it.")
+        raise Unreadable(
+            f"{request.name} has other arrays in {wrong.span.name} than in {places[0].span.name}; mend it."
+        )
     joined = {key: np.concatenate([rows[key] for rows in all_rows]) for key in sorted(keys)}
     return _aligned(request, layout, spans, joined)
 
@@ -204,7 +206,7 @@ def _rows(file: h5py.File, layout: Layout, p: Place, name: str) -> dict[str, np.
     checked = {}
     for key, raw in layout.rows(file, p).items():
         if len(raw) not in (n, n - 1):
-            raise UserError(f"{key} of {about} has {len(raw)} rows for {n} frames; wanted {n} or {n - 1}.")
+            raise Unreadable(f"{key} of {about} has {len(raw)} rows for {n} frames; wanted {n} or {n - 1}.")
         values = np.array(raw)
         if values.dtype.kind == "f" and len(values) == n and not np.isfinite(values[-1]).all():
             values[-1] = 0  # padding: no frame follows

@@ -24,7 +24,7 @@ from reelworld.data.action_alignment import describe_actions
 from reelworld.data.array_store import Unreadable
 from reelworld.data.formats.action_file import FrameActions
 from reelworld.data.formats.buttons import CODES, button_stream
-from reelworld.types import ActionSpec, UserError
+from reelworld.types import ActionSpec
 
 COLUMNS = ["timestamp", "event_type", "event_args"]
 MAX_START_ROW = 1000
@@ -102,7 +102,7 @@ def read_events(path: Path) -> Events:
     """Read a log.
 
     Raises:
-        UserError: If a row cannot be read.
+        Unreadable: If a row cannot be read.
     """
     name = f"{path.parent.name}/{path.name}"
     with path.open(encoding="utf-8-sig", newline="") as file:
@@ -115,7 +115,7 @@ def read_events(path: Path) -> Events:
             time, kind, said = row[0], row[1].strip(), row[2] if len(row) == 3 else ",".join(row[2:])
             parsed.append((float(time), kind, json.loads(said.strip() or "[]")))
         except (IndexError, ValueError):
-            raise UserError(
+            raise Unreadable(
                 f"{name} has {','.join(row)[:60]!r} in line {number}; wanted a time, an event and a list of arguments."
             ) from None
     starts = [time for time, kind, _ in parsed[:MAX_START_ROW] if kind == "START"]
@@ -137,7 +137,7 @@ def read_events(path: Path) -> Events:
             elif kind not in ("START", "END"):
                 other.add(kind)
         except (IndexError, TypeError, ValueError):
-            raise UserError(
+            raise Unreadable(
                 f"{name} has the arguments {args!r} of {kind}; wanted two numbers or a key and a state."
             ) from None
     if other:
@@ -189,7 +189,7 @@ def event_actions(events: Events, used: Sequence[str], seconds: np.ndarray) -> F
             mouse[frame_of(second)] += (dx, dy)
         rows["actions/mouse"], specs["mouse"] = mouse[:n], mouse_spec(mouse[:n])
     if not rows:
-        raise UserError(f"{events.name} holds no event of a key or of the mouse; take it away to read the video alone.")
+        raise Unreadable(f"{events.name} holds no event of a key or of the mouse; take it away to read the video.")
     return FrameActions(rows=rows, specs=specs, notes=tuple(notes))
 
 
@@ -219,7 +219,7 @@ def vpt_actions(path: Path, n_frames: int) -> FrameActions:
     """Read the steps of a VPT recording; frames and steps are paired from the start, what is left over goes.
 
     Raises:
-        UserError: If a line cannot be read.
+        Unreadable: If a line cannot be read, or the steps are another video's.
     """
     lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     pressed = np.zeros((len(lines), len(VPT_BUTTONS)), bool)
@@ -234,7 +234,7 @@ def vpt_actions(path: Path, n_frames: int) -> FrameActions:
             mouse[t] = float(step["mouse"].get("dx", 0)), float(step["mouse"].get("dy", 0))
             keys = _names(step["keyboard"].get("keys", ()))
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
+            raise Unreadable(
                 f"{path.name} cannot be read in step {t}: {line[:60]!r}; wanted VPT's mouse and keyboard."
             ) from None
         is_stuck = new == [0] if t == 0 else is_stuck and 0 not in new

@@ -19,13 +19,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from reelworld.data.action_alignment import check_actions, describe_actions
-from reelworld.data.array_store import DAMAGE
+from reelworld.data.array_store import DAMAGE, Unreadable
 from reelworld.data.cache import Decoded
 from reelworld.data.formats import npz
 from reelworld.data.formats.end_to_end import align_spans, one_hot_ids, spans_between
 from reelworld.data.formats.reader import Contents, FileRequest, Span, read_cached, stored_spans
 from reelworld.data.resize import fit_frames
-from reelworld.types import ActionSpec, UserError
+from reelworld.types import ActionSpec
 
 LAST_KEYS = (
     *("is_last", "terminals", "timeouts", "terminal", "dones", "done"),
@@ -87,7 +87,7 @@ def _decode(request: FileRequest) -> Decoded:
         rows["terminated"] = _column(raw, "is_terminal", np.bool_, len(frames), name)
     kept, moved = align_spans(spans, rows, {k: shifts[k] for k in rows})
     if not kept:
-        raise UserError(f"{name} holds no episode of two frames or more; a recording needs at least two.")
+        raise Unreadable(f"{name} holds no episode of two frames or more; a recording needs at least two.")
     if len(kept) < len(spans):
         notes.append(f"{len(spans) - len(kept)} of {len(spans)} episodes of {name} are left out: too short for a step")
     if not is_replay:
@@ -128,4 +128,4 @@ def _column(
 
 def _check_length(rows: np.ndarray, n_rows: int, key: str, name: str) -> None:
     if len(rows) != n_rows:
-        raise UserError(f"{key} of {name} has {len(rows)} rows for {n_rows} frames; wanted one per frame.")
+        raise Unreadable(f"{key} of {name} has {len(rows)} rows for {n_rows} frames; wanted one per frame.")

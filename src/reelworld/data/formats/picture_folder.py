@@ -51,7 +51,7 @@ def read(request: FileRequest) -> Contents:
     found = [folder / f"{stem}{ending}" for stem in ACTION_STEMS for ending in ACTION_ENDINGS]
     inside = [p for p in found if p.is_file()]
     if len(inside) > 1:
-        raise UserError(
+        raise Unreadable(
             f"{folder.name} has {len(inside)} action files ({', '.join(p.name for p in inside)}); keep one."
         )
     companion = inside[0] if inside else action_file(folder.with_name(f"{folder.name}.any"))
@@ -71,7 +71,7 @@ def _decode(request: FileRequest, pictures: list[Path], companion: Path | None) 
     for path in pictures:
         image = _load(path, notes)
         if images and options.shape is None and image.shape != images[0].shape:
-            raise UserError(
+            raise Unreadable(
                 f"{name} has pictures of {images[0].shape[1]}x{images[0].shape[0]} and {path.name} of "
                 f"{image.shape[1]}x{image.shape[0]} (width x height); choose one with --size and --fit crop, stretch "
                 "or pad."
@@ -83,7 +83,7 @@ def _decode(request: FileRequest, pictures: list[Path], companion: Path | None) 
     steps = np.diff(numbers)
     if (steps == 0).any():
         twice = pictures[int(np.flatnonzero(steps == 0)[0]) + 1].name
-        raise UserError(f"{name} has two pictures of one number (the second: {twice}); keep one of each.")
+        raise Unreadable(f"{name} has two pictures of one number (the second: {twice}); keep one of each.")
     if n_gaps := int((steps != steps.min()).sum()):
         notes.add(f"the numbers of the pictures of {name} have {n_gaps} gaps; pictures are missing there")
     rows: dict[str, np.ndarray] = {}
@@ -104,7 +104,7 @@ def _load(path: Path, notes: set[str]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-                raise UserError(f"{path} has more than 8 bits per pixel ({image.mode}); save it as 8-bit RGB.")
+                raise Unreadable(f"{path} has more than 8 bits per pixel ({image.mode}); save it as 8-bit RGB.")
             if "A" in image.getbands() or "transparency" in image.info:
                 notes.add("transparency of pictures is left out")
                 return np.asarray(image.convert("RGBA"))[..., :3]

@@ -16,6 +16,7 @@ from reelworld.data.formats import (
     minari,
     npz,
     npz_episodes,
+    owamcap,
     picture_folder,
     robomimic,
     robonet,
@@ -98,6 +99,12 @@ FORMATS = (
         read=hdf5.read,
     ),
     Format(
+        name="OWAMcap",
+        recognized=".mcap with screen messages, and the video that they point into",
+        endings=owamcap.ENDINGS,
+        read=owamcap.read,
+    ),
+    Format(
         name="video",
         recognized="video file, with an action file of the same stem, owl-control's `inputs.csv` or VPT's .jsonl",
         endings=video.ENDINGS,
@@ -124,7 +131,7 @@ def find_recordings(path: Path) -> list[Path]:
         else:
             todo += [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink()]
     inside = set(folders)
-    files = [p for p in find_files(path, ENDINGS) if inside.isdisjoint(p.parents)]
+    files = [p for p in find_files(path, ENDINGS) if inside.isdisjoint(p.parents) and not owamcap.hides(p)]
     return sorted([*folders, *files])
 
 

@@ -17,7 +17,6 @@ from reelworld.data.array_store import Unreadable
 from reelworld.data.formats import hdf5
 from reelworld.data.formats.hdf5_episodes import Layout, Place, is_picture, place, read_layout
 from reelworld.data.formats.reader import Contents, FileRequest, Span, pick_camera
-from reelworld.types import UserError
 
 PREFERRED = ("pixels", "image")
 LEFT_OUT = ("reward", "terminated", "truncated")
@@ -39,7 +38,7 @@ def _places(file: h5py.File, request: FileRequest) -> tuple[list[Place], list[st
     firsts, lengths = file["ep_offset"][:].astype(np.int64), file["ep_len"][:].astype(np.int64)
     n_rows = len(file[camera])
     if firsts.shape != lengths.shape or (firsts < 0).any() or (lengths < 0).any() or (firsts + lengths > n_rows).any():
-        raise UserError(f"ep_offset and ep_len of {request.name} do not fit its {n_rows} frames; mend the file.")
+        raise Unreadable(f"ep_offset and ep_len of {request.name} do not fit its {n_rows} frames; mend the file.")
     spans = [
         Span(name=f"{i:06d}", first=int(first), n_frames=int(n))
         for i, (first, n) in enumerate(zip(firsts, lengths, strict=True))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -102,9 +103,18 @@ def read(request: FileRequest) -> Contents:
 def _common_buttons(request: FileRequest, events: Events) -> tuple[str, ...]:
     """Return the buttons of all logs below the folder that was opened, so that all recordings have the same."""
     if "buttons" not in request.memo:
-        logs = [p for p in request.root.rglob("*") if p.suffix.lower() == ".csv" and is_event_log(p)]
-        request.memo["buttons"] = tuple(sorted(set().union(*(read_events(p).used for p in logs))))
+        request.memo["buttons"] = tuple(sorted(_used_below(request.root)))
     return tuple(sorted({*request.memo["buttons"], *events.used}))
+
+
+def _used_below(root: Path) -> set[str]:
+    """Return the buttons of all logs below a folder; damaged ones are reported when they are read."""
+    used: set[str] = set()
+    for path in root.rglob("*"):
+        if path.suffix.lower() == ".csv" and is_event_log(path):
+            with suppress(Unreadable):
+                used |= read_events(path).used
+    return used
 
 
 def _read_actions(companion: Path, name: str, times: np.ndarray) -> FrameActions:
@@ -140,11 +150,17 @@ def decode(
     notes = [timeline.note] if timeline.note else []
     if companion is not None:
         name = f"{companion.name} (beside {path.name})"
-        given = read_actions(companion, times) if read_actions else _read_actions(companion, name, times)
-        n_frames = given.n_frames or len(frames)
-        kept, rows = align(frames[:n_frames], given.rows, options.action_shift or 0, name)
-        picks = picks[(picks >= kept.start) & (picks < kept.stop)]
-        rows = {key: values[picks - kept.start] for key, values in rows.items()}
+        if read_actions:  # events are laid between the frames that are kept, so that none is lost
+            ticks = times[0] + np.arange(len(picks)) / timeline.fps if timeline.note else times
+            given = read_actions(companion, ticks)
+            kept, rows = align(picks, given.rows, options.action_shift or 0, name)
+            picks = picks[kept]
+        else:
+            given = _read_actions(companion, name, times)
+            n_frames = given.n_frames or len(frames)
+            kept, rows = align(frames[:n_frames], given.rows, options.action_shift or 0, name)
+            picks = picks[(picks >= kept.start) & (picks < kept.stop)]
+            rows = {key: values[picks - kept.start] for key, values in rows.items()}
         specs = {
             stream: given.specs.get(stream) or describe_actions(rows[key])
             for key, stream in action_keys(list(rows)).items()
