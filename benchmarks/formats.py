@@ -145,6 +145,7 @@ CASES = [
         pressed(0, 1),
         "keys",
     ),
+    Case("other HDF5 arrays", "D4RL", lambda f: written.laid_out_hdf5(f / "x.hdf5", range(4)), to_ids=ARROWS),
     Case("HDF5 of videos", ".hdf5", videogpt, "nothing: rows are taken as given"),
     Case("video", "mp4, csv", several("{}.mp4", video), "recording after our documentation"),
     Case("video", "owl-control", several("s{}", written.owl), "recording after its extraction", pressed(0, 1), "keys"),

@@ -15,6 +15,7 @@ from tests.data.written_formats import (
     aloha,
     from_vectors,
     laid_out,
+    laid_out_hdf5,
     marks,
     pictures,
     replay,
@@ -59,6 +60,39 @@ def test_ogbench_is_cut_at_its_terminals_and_the_val_file_is_val(tmp_path: Path)
     assert {e.split for e in dataset.episodes if "-val" in e.file} == {"val"}
     notes = "\n".join(dataset.notes)
     assert "cut at their marks" in notes and "read off their names (1 val)" in notes
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_arrays_in_hdf5_are_read_as_in_npz(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool) -> None:
+    if big:  # through the disk
+        monkeypatch.setattr("reelworld.data.formats.npz.BIG_BYTES", 5000)
+    laid_out_hdf5(tmp_path / "d4rl.hdf5", range(4))
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["frames"], file["actions"] = episode(9)[0], vectors(episode(9)[1])
+    dataset = Dataset.open(tmp_path)
+    assert [e.n_frames for e in dataset.episodes] == [N] * 5
+    check_alignment(dataset, from_vectors)
+    np.testing.assert_array_equal(dataset.read(1).frames, episode(1)[0])
+    assert any("the HDF5 files do not say" in note for note in dataset.notes)
+
+
+def test_large_arrays_of_npz_go_through_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    laid_out(tmp_path / "visual-toy-v0.npz", range(4))
+    plain = Dataset.open(tmp_path).read(2).frames
+    monkeypatch.setattr("reelworld.data.formats.npz.BIG_BYTES", 5000)
+    monkeypatch.setenv("REELWORLD_CACHE", str(tmp_path / "cache"))
+    dataset = Dataset.open(tmp_path)
+    check_alignment(dataset, from_vectors)
+    np.testing.assert_array_equal(dataset.read(2).frames, plain)
+
+
+def test_ids_of_dreamerv3_may_begin_with_zero(tmp_path: Path) -> None:
+    frames, ids = episode(0)
+    ids[0] = 0
+    for i in range(3):
+        np.savez(tmp_path / f"{i}.npz", image=np.roll(frames, i, 2), action=ids, is_first=marks(0))
+    assert Dataset.open(tmp_path).read(0).action[0] == 0
+    np.testing.assert_array_equal(Dataset.open(tmp_path).read(0).action[:-1], ids[:-1])
 
 
 def test_d4rl_is_cut_at_terminals_and_timeouts(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def laid_out(path: Path, seeds: range, **more: np.ndarray) -> None:
     )
 
 
+def laid_out_hdf5(path: Path, seeds: range) -> None:
+    """Write episodes as D4RL does."""
+    laid_out(path.with_suffix(".npz"), seeds)
+    with np.load(path.with_suffix(".npz")) as arrays, h5py.File(path, "w") as file:
+        for name in arrays.files:
+            file.create_dataset(name, data=arrays[name], compression="gzip")
+        file["infos/qpos"] = np.zeros(3)
+    path.with_suffix(".npz").unlink()
+
+
 def replay(path: Path, seed: int, *, is_version_2: bool, ends: bool = True, discrete: bool = True) -> None:
     """Write one episode as the drivers of DreamerV3 (the action follows its picture) or DreamerV2 (precedes it) do."""
     frames, ids = episode(seed)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -34,6 +35,13 @@ def cache_folder() -> Path:
     """Return the cache folder; it need not exist."""
     chosen = os.environ.get("REELWORLD_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "reelworld"
+
+
+def scratch_file() -> BinaryIO:
+    """Open a nameless file in the cache, which has room for pictures where /tmp may not."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
 
 
 def _key(values: object) -> str:

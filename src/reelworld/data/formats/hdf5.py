@@ -243,7 +243,7 @@ def read_splits(path: Path, options: ReadOptions) -> list[Split]:
     if not splits:
         raise Unreadable(
             f"{path.name} holds no video but {held}; wanted train_data uint8 (N, H, W, 3) and train_idx (n,), or the "
-            "same with test_ (VideoGPT's layout), or env and policy (RoboNet's)"
+            "same with test_ (VideoGPT's layout), or another layout of docs/data.md"
         )
     has, lacks = ([s.name for s in splits if s.has_actions is expected] for expected in (True, False))
     if has and lacks:

@@ -7,6 +7,7 @@ frame), video alone (``image``). Anything else is mapped with ``ReadOptions``.
 
 from __future__ import annotations
 
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from reelworld.config import unknown
 from reelworld.data.action_alignment import align, check_actions, describe_actions
 from reelworld.data.array_store import DAMAGE, Unreadable, pickled
-from reelworld.data.cache import Decoded
+from reelworld.data.cache import Decoded, scratch_file
 from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.resize import fit_frames
 from reelworld.data.resize_options import ReadOptions
@@ -28,6 +29,8 @@ REWARD_KEYS = ("reward", "rewards")
 END_KEYS = ("terminated", "terminal", "terminals", "done", "dones")
 CHANNELS = (1, 3, 6, 9, 12, 15)
 """Channels that are one picture or a stack of colour pictures; a stack keeps its newest, the last three."""
+BIG_BYTES = 256_000_000
+"""Arrays of more bytes are unpacked to the disk, not into memory."""
 UNDOCUMENTED = (
     "the {} files do not say how actions and frames are aligned: row t is taken as the action after frame t; "
     "if row t led to frame t, use --action-shift 1"
@@ -47,12 +50,22 @@ def decode(path: Path, options: ReadOptions) -> Decoded:
         Unreadable: If the file is truncated or corrupt.
         UserError: If it cannot be read as asked.
     """
-    raw = load(path, options)
-    name = path.name
+    return decode_arrays(load(path, options), path.name, options)
+
+
+def decode_arrays(raw: Mapping[str, np.ndarray], name: str, options: ReadOptions, ending: str = ".npz") -> Decoded:
+    """Find frames and steps among the arrays of a file; errors are those of ``decode``.
+
+    Args:
+        raw: Array name -> array.
+        name: File, for errors.
+        options: How they are read.
+        ending: Kind of the file, for notes.
+    """
     key = frame_key(raw, options, name)
     frames = to_pixels(raw[key], options.layout, f"{key} of {name}")
     steps, action_names = _steps(raw, options, name)
-    shift, notes = _shift(raw, steps, options, len(frames))
+    shift, notes = _shift(raw, steps, options, len(frames), ending)
     kept, rows = align(frames, steps, shift, name) if steps else (slice(None), {})
     frames = fit_frames(frames[kept], options.shape, options.fit, name)
     specs = {stream: describe_actions(rows[key]) for key, stream in action_names.items()}
@@ -75,14 +88,30 @@ def load(path: Path, options: ReadOptions) -> dict[str, np.ndarray]:
                 f"{path.name} unpacks to {gigabytes:.1f} GB; the limit is {options.max_gigabytes:g}. Raise "
                 "--max-gigabytes or cut the file into shorter episodes."
             )
-        with np.load(path, allow_pickle=False) as arrays:
-            return {key: arrays[key] for key in arrays.files}
+        with zipfile.ZipFile(path) as archive:
+            big = [i.filename for i in archive.infolist() if i.file_size > BIG_BYTES]
+            with np.load(path, allow_pickle=False) as arrays:
+                plain = {key: arrays[key] for key in arrays.files if f"{key}.npy" not in big}
+            return plain | {name.removesuffix(".npy"): _unpack(archive, name) for name in big}
     except UserError:
         raise
     except DAMAGE as error:
         if "allow_pickle" in str(error):
             raise pickled(path.name, "a pickled object array") from None
         raise Unreadable(f"{path.name} is truncated or corrupt ({type(error).__name__})") from None
+
+
+def _unpack(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """Unpack a large array into a nameless file and map it, so that it takes no memory."""
+    with archive.open(name) as member, scratch_file() as file:
+        version = np.lib.format.read_magic(member)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read(member)
+        if dtype.hasobject:
+            raise ValueError("allow_pickle")
+        shutil.copyfileobj(member, file, 1 << 22)
+        file.flush()
+        return np.memmap(file, dtype, "r", shape=shape, order="F" if is_fortran else "C")
 
 
 def frame_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -> str:
@@ -112,7 +141,7 @@ def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
         raise UserError(f"{name} is {raw.dtype}; wanted integers in 0..255: {hint}.")
     if raw.ndim not in (3, 4) or 0 in raw.shape:
         raise UserError(f"{name} has shape {raw.shape}; wanted (T, H, W, 3) with at least one frame.")
-    low, high = int(raw.min()), int(raw.max())
+    low, high = (0, 255) if raw.dtype == np.uint8 else (int(raw.min()), int(raw.max()))
     if low < 0 or high > 255:
         raise UserError(f"{name} has values in {low}..{high}; wanted 0..255.")
     images = raw[..., None] if raw.ndim == 3 else raw
@@ -126,7 +155,7 @@ def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
         images = images.transpose(0, 2, 3, 1)
     if images.shape[3] not in CHANNELS:
         raise UserError(f"{name} has {images.shape[3]} channels; wanted 1, 3 or a stack of 3s. Cut or map them first.")
-    images = images[..., -3:].astype(np.uint8)
+    images = images[..., -3:].astype(np.uint8, copy=False)
     return np.repeat(images, 3, axis=3) if images.shape[3] == 1 else images
 
 
@@ -171,7 +200,7 @@ def column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:
 
 
 def _shift(
-    raw: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray], options: ReadOptions, n_frames: int
+    raw: Mapping[str, np.ndarray], steps: Mapping[str, np.ndarray], options: ReadOptions, n_frames: int, ending: str
 ) -> tuple[int, list[str]]:
     actions = steps.get("actions")
     if options.action_shift is not None:
@@ -181,4 +210,4 @@ def _shift(
     is_replay = "discount" in raw and "rewards" in steps and not steps["rewards"][0]
     if is_replay and actions is not None and not actions[0].any():
         return 1, [LED_TO_FRAME]
-    return 0, [UNDOCUMENTED.format(".npz")]
+    return 0, [UNDOCUMENTED.format(ending)]

@@ -33,6 +33,7 @@ LAST_KEYS = (
 )
 """Arrays that are true in the last row of an episode."""
 FIRST_KEY = "is_first"
+MARKS = (FIRST_KEY, *LAST_KEYS)
 REPLAY_NOTES = {
     0: "replays are read as DreamerV3's: an action follows its picture, a reward comes with it",
     1: "replays are read as DreamerV2's (the first action is zero): actions and rewards are shifted by one",
@@ -48,22 +49,31 @@ def read(request: FileRequest) -> Contents | None:
     try:
         with zipfile.ZipFile(request.path) as archive:
             names = {name.removesuffix(".npy") for name in archive.namelist()}
-        marks = [k for k in (FIRST_KEY, *LAST_KEYS) if k in names]
+        marks = [k for k in MARKS if k in names]
         if not marks:
             return None
         with np.load(request.path, allow_pickle=False) as file:
             marked = {k: np.asarray(file[k]) for k in marks}
     except DAMAGE:
         return None  # the reader of other .npz files reports the damage
-    # a mark in the last row only says how a single episode ended
-    if FIRST_KEY not in marked and not any(v.ndim and v.reshape(len(v), -1)[:-1].any() for v in marked.values()):
+    if not has_several(marked):
         return None
-    return stored_spans(request, read_cached(request, lambda: _decode(request)))
+    return stored_spans(request, read_cached(request, lambda: decode(npz.load(request.path, request.options), request)))
 
 
-def _decode(request: FileRequest) -> Decoded:
+def has_several(marked: Mapping[str, np.ndarray]) -> bool:
+    """Return True if marks cut a file into episodes; a mark in the last row only says how a single one ended."""
+    return FIRST_KEY in marked or any(v.ndim and v.reshape(len(v), -1)[:-1].any() for v in marked.values())
+
+
+def decode(raw: Mapping[str, np.ndarray], request: FileRequest) -> Decoded:
+    """Cut the arrays of a file into episodes and align their steps.
+
+    Raises:
+        Unreadable: If marks, actions and frames differ in length, or no episode has two frames.
+        UserError: If the arrays cannot be read as asked.
+    """
     options, name = request.options, request.name
-    raw = npz.load(request.path, options)
     frame_key = npz.frame_key(raw, options, name)
     frames = npz.to_pixels(raw[frame_key], options.layout, f"{frame_key} of {name}")
     is_replay = FIRST_KEY in raw
@@ -97,7 +107,12 @@ def _decode(request: FileRequest) -> Decoded:
 
 
 def _replay_shift(actions: np.ndarray, spans: Sequence[Span]) -> int:
-    """Return 1 for rows that led to their picture (DreamerV2: the first is zero), else 0 (DreamerV3: the last is)."""
+    """Return 1 for rows that led to their picture (DreamerV2: the first is zero), else 0 (DreamerV3: the last is).
+
+    DreamerV2 stores vectors only; an id of zero is an action like any other.
+    """
+    if actions.ndim < 2:
+        return 0
     first = actions[[s.first for s in spans]]
     last = actions[[s.first + s.n_frames - 1 for s in spans]]
     return int(not first.any() and bool(last.any()))

@@ -12,6 +12,7 @@ from reelworld.data.formats import (
     csgo,
     episode_folder,
     hdf5,
+    hdf5_arrays,
     lerobot,
     minari,
     npz,
@@ -91,6 +92,12 @@ FORMATS = (
         recognized="HDF5 with `frame_0_x` and `frame_0_y`",
         endings=hdf5.ENDINGS,
         read=csgo.read,
+    ),
+    Format(
+        name="other HDF5 arrays",
+        recognized="HDF5 with an array of frames at its outermost level; cut into episodes as .npz files are",
+        endings=hdf5.ENDINGS,
+        read=hdf5_arrays.read,
     ),
     Format(
         name="HDF5 of videos",

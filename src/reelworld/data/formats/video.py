@@ -6,19 +6,17 @@ follows from the file's ending and is never guessed: a file of noise cannot pass
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import av
 import numpy as np
 
 from reelworld.data.action_alignment import align, describe_actions
 from reelworld.data.array_store import Unreadable
-from reelworld.data.cache import Decoded, cache_folder
+from reelworld.data.cache import Decoded, scratch_file
 from reelworld.data.episodes import action_keys
 from reelworld.data.formats.action_file import FrameActions, action_file, plain_actions, unread_note
 from reelworld.data.formats.input_events import (
@@ -196,18 +194,11 @@ def frames_at(path: Path, seconds: np.ndarray, slack: float, options: ReadOption
     return _picked(frames, picks)
 
 
-def _scratch() -> BinaryIO:
-    """Open a nameless file in the cache, which has room for videos where /tmp may not."""
-    folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return cast(BinaryIO, tempfile.TemporaryFile(dir=folder))
-
-
 def _picked(frames: np.ndarray, picks: np.ndarray) -> np.ndarray:
     """Take frames by number, through a file rather than through memory."""
     if np.array_equal(picks, np.arange(len(frames))):
         return frames
-    with _scratch() as file:
+    with scratch_file() as file:
         for pick in picks:
             file.write(frames[pick].data)
         file.flush()
@@ -226,7 +217,7 @@ def _decode(
         raise Unreadable(f"{path.name} is truncated (it ends before its container says so) or no {path.suffix} file")
     times: list[float | None] = []
     shape: tuple[int, ...] = ()
-    with _scratch() as file:
+    with scratch_file() as file:
         try:
             container = av.open(
                 str(path.resolve()),
