@@ -227,9 +227,12 @@ def test_bad_episodes_are_named_in_one_line(folder, name):
         kept = changes
     np.savez(folder / "episode_00005.npz", **kept)
     with pytest.raises(UserError, match=wanted) as caught:
-        Dataset.open(folder)
+        Dataset.open(folder, ReadOptions(strict=True))
     assert "episode_00005.npz" in str(caught.value)
     assert "\n" not in str(caught.value)
+    rest = Dataset.open(folder)
+    assert rest.problems == (str(caught.value),)
+    assert "episode_00005.npz" not in [e.file for e in rest.episodes] and len(rest.episodes) > 3
 
 
 def test_bad_clips_are_not_written(tmp_path):

@@ -148,11 +148,11 @@ def test_layouts(raw, layout, index):
 
 
 BAD = {
-    "float": ({"image": frames() / 255.0}, "multiply by 255"),
+    "float": ({"image": frames() / 1.0}, "multiply by 255"),
     "bool": ({"image": frames() > 3}, "store as uint8"),
     "range": ({"image": frames().astype(np.int64) * 2}, r"0\.\.510|\.\.5\d\d; wanted 0\.\.255"),
     "negative": ({"image": frames().astype(np.int16) - 9}, r"-9\.\."),
-    "four channels": ({"image": np.zeros((4, 16, 16, 4), np.uint8)}, "--layout"),
+    "four channels": ({"image": np.zeros((4, 16, 16, 5), np.uint8)}, "--layout"),
     "ambiguous": ({"image": np.zeros((4, 3, 16, 3), np.uint8)}, "--layout"),
     "no frames": ({"positions": np.zeros((9, 3))}, "--frames"),
     "nan": ({"image": frames(), "action": np.full((10, 2), np.nan)}, "NaN.*row 0"),
@@ -191,7 +191,9 @@ def test_streams_must_agree(tmp_path):
         Dataset.open(folder)
     np.savez(folder / "x.npz", image=frames(seed=3))
     with pytest.raises(UserError, match=r"1 of 4 recordings have no actions \(first: x\.npz\)"):
-        Dataset.open(folder)
+        Dataset.open(folder, ReadOptions(strict=True))
+    rest = Dataset.open(folder)
+    assert rest.problems == ("x.npz has no actions, 3 other recordings have",)
 
 
 def test_damaged_files_are_skipped_and_counted(tmp_path):

@@ -186,7 +186,7 @@ def write_actions(path, rows):
 def test_actions_beside_a_video(tmp_path, ending, n_rows, kind):
     for i in range(3):
         write_video(tmp_path / f"{i}.mkv", numbered_frames(20 + i)[i:])
-        rows = np.arange(n_rows) if kind == "discrete" else np.stack([np.arange(n_rows) / 8, -np.ones(n_rows)], 1)
+        rows = np.arange(n_rows) if kind == "discrete" else np.stack([np.arange(n_rows) % 7 / 8, -np.ones(n_rows)], 1)
         write_actions(tmp_path / f"{i}{ending}", rows)
     dataset = Dataset.open(tmp_path)
     spec = dataset.info.actions["action"]
@@ -195,7 +195,7 @@ def test_actions_beside_a_video(tmp_path, ending, n_rows, kind):
         clip = dataset.read(i)
         first = read_numbers(clip.frames)[0]
         for t in range(19):
-            assert np.ravel(clip.action[t])[0] == (t if kind == "discrete" else t / 8)
+            assert np.ravel(clip.action[t])[0] == (t if kind == "discrete" else t % 7 / 8)
             assert read_numbers(clip.frames)[t] == first + t
 
 
@@ -249,11 +249,13 @@ def test_two_action_files_and_some_without(tmp_path):
     for i in range(2):
         write_video(tmp_path / f"{i}.mkv", numbered_frames(10))
     np.save(tmp_path / "0.npy", np.arange(10))
+    strict = ReadOptions(strict=True)
     with pytest.raises(UserError, match=r"1 of 2 recordings have no actions \(first: 1\.mkv\)"):
-        Dataset.open(tmp_path)
+        Dataset.open(tmp_path, strict)
+    assert Dataset.open(tmp_path).problems == ("1.mkv has no actions, 1 other recordings have",)
     (tmp_path / "0.csv").write_text("1\n")
     with pytest.raises(UserError, match="2 action files"):
-        Dataset.open(tmp_path)
+        Dataset.open(tmp_path, strict)
 
 
 @pytest.mark.parametrize("ending", CODECS)

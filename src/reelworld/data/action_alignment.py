@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,12 +104,70 @@ def align(
     return slice(first, last + 2), moved
 
 
-def describe_actions(actions: np.ndarray) -> ActionSpec:
-    """Describe a stream by its data: number of ids, or width and range."""
+def one_hot_ids(actions: np.ndarray, is_needed: np.ndarray) -> np.ndarray | None:
+    """Return the ids int64 (R,) of one-hot rows; None if some needed row is not one-hot.
+
+    Args:
+        actions: (R, A).
+        is_needed: bool (R,); other rows may also be zero, they are padding.
+    """
+    if actions.ndim != 2 or actions.shape[1] < 2:
+        return None
+    is_binary = ((actions == 0) | (actions == 1)).all()
+    total = actions.sum(axis=1)
+    if not is_binary or not (total[is_needed] == 1).all() or not (total <= 1).all():
+        return None
+    ids: np.ndarray = actions.argmax(axis=1).astype(np.int64)
+    return ids
+
+
+def describe_actions(actions: np.ndarray, names: Sequence[str] = ()) -> ActionSpec:
+    """Describe a stream by its data: number of ids, or width and range; vectors of zeros and ones are buttons.
+
+    Args:
+        actions: int64 (R,) or float32 (R, A).
+        names: Of the A numbers; empty when unknown.
+    """
     if actions.dtype == np.int64:
         return ActionSpec(kind="discrete", n=int(actions.max()) + 1)
+    if actions.any() and np.isin(actions, (0, 1)).all():
+        return ActionSpec(kind="buttons", n=actions.shape[1], names=tuple(names))
     low, high = actions.min(axis=0).tolist(), actions.max(axis=0).tolist()
-    return ActionSpec(kind="continuous", n=actions.shape[1], low=tuple(low), high=tuple(high))
+    return ActionSpec(kind="continuous", n=actions.shape[1], names=tuple(names), low=tuple(low), high=tuple(high))
+
+
+DELTAS = ("dx", "dy", "dz", "delta", "rel", "movement", "scroll", "wheel")
+"""Parts of the names of numbers that add up: movements of a mouse."""
+SKIPPED = (
+    "actions of frames that are left out belong to the frame before: buttons that were held in any of them are held, "
+    "movements (dx, dy) add up, of others the last one counts"
+)
+
+
+def merge_skipped(rows: np.ndarray, spec: ActionSpec, picks: np.ndarray) -> np.ndarray:
+    """Merge the actions from each kept frame up to the next kept one.
+
+    Args:
+        rows: int64 (T,) or float32 (T, A), of all frames.
+        spec: Their kind and names.
+        picks: Numbers of the kept frames, not falling, (K,).
+
+    Returns:
+        (K, ...): of buttons, those held in any; of numbers named like movements, the sum; else the last.
+    """
+    merged: np.ndarray = rows[picks]
+    if not len(picks) or not (np.diff(picks) > 1).any():
+        return merged
+    ends = np.append(picks[1:], len(rows)).clip(min=picks + 1)
+    ends[-1] = picks[-1] + 1  # the last row is padding
+    merged[:] = rows[ends - 1]
+    for column in range(spec.n if spec.kind != "discrete" else 0):
+        name = spec.names[column].lower() if spec.names else ""
+        is_sum = spec.kind == "continuous" and any(part in name for part in DELTAS)
+        if spec.kind == "buttons" or is_sum:
+            reduce = np.add.reduceat if is_sum else np.maximum.reduceat
+            merged[:, column] = [reduce(rows[a:b, column], [0])[0] for a, b in zip(picks, ends, strict=True)]
+    return merged
 
 
 def common_specs(specs: Mapping[Path | str, Mapping[str, ActionSpec]]) -> dict[str, ActionSpec]:
@@ -136,6 +194,11 @@ def common_specs(specs: Mapping[Path | str, Mapping[str, ActionSpec]]) -> dict[s
 
 
 def _merge(a: ActionSpec, b: ActionSpec, file: Path | str) -> ActionSpec:
+    if {a.kind, b.kind} == {"buttons", "continuous"} and a.n == b.n:
+        # zeros alone say nothing about the kind
+        if all(not any((*s.low, *s.high)) for s in (a, b) if s.kind == "continuous"):
+            return a if a.kind == "buttons" else b
+        a, b = (replace(s, kind="continuous", null=None, keys={}) for s in (a, b))
     if a.kind != b.kind or (a.kind != "discrete" and a.n != b.n):
         raise UserError(
             f"actions of {file} are {b.kind} ({b.n}), those of other recordings {a.kind} ({a.n}); "

@@ -277,6 +277,7 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
     contents, problems = _read_all(files, read_file)
     if not contents:
         raise _nothing_left(path, problems, "recording")
+    contents = _with_actions(contents, problems, options.strict)
     episodes = [e for c in contents for e in c.episodes]
     folders = split_folders(e.file for e in episodes)
     classes, class_ids = class_folders(folders)
@@ -311,14 +312,36 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
 def _read_all(
     files: Sequence[FileRequest], read: Callable[[FileRequest], Contents]
 ) -> tuple[list[Contents], list[str]]:
-    """Read files; return their contents, and a line for each that is damaged."""
+    """Read files; return their contents, and a line for each that is damaged or wrong.
+
+    Raises:
+        UserError: If one is wrong, and the others are damaged or wrong too or ``strict`` is set.
+    """
     contents, problems = [], []
+    wrong: UserError | None = None
     for request in files:
         try:
             contents.append(read(request))
         except Unreadable as error:
             problems.append(str(error))
+        except UserError as error:
+            if request.options.strict or len(files) == 1:
+                raise
+            wrong = wrong or error
+            problems.append(str(error))
+    if wrong and not contents:
+        raise UserError(f"none of {len(files)} recordings can be read. The first: {wrong}") from wrong
     return contents, problems
+
+
+def _with_actions(contents: list[Contents], problems: list[str], strict: bool) -> list[Contents]:
+    """Leave out recordings without actions where others have some."""
+    having = [c for c in contents if c.info.actions]
+    without = [c.episodes[0].file for c in contents if not c.info.actions]
+    if not having or not without or strict:
+        return contents  # with both, common_specs refuses them
+    problems += [f"{file} has no actions, {len(having)} other recordings have" for file in without]
+    return having
 
 
 def _nothing_left(path: Path, problems: Sequence[str], what: str) -> UserError:

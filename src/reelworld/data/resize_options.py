@@ -32,6 +32,8 @@ class ReadOptions:
     from its frame, 1 when it led to its frame; none detects it and notes the assumption."""
     split_seed: int = 0
     """Seed of the train/val/test split of files that are not our own recordings."""
+    strict: bool = False
+    """Refuse everything if a single recording cannot be read; otherwise such recordings are left out and named."""
     max_gigabytes: float = 4.0
     """Most disk space that the decoded frames of one file may take in the cache."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from reelworld.data.action_alignment import check_actions
+from reelworld.data.formats.action_table import Table, described, table_of_csv
 from reelworld.types import ActionSpec, UserError
 
 ACTION_ENDINGS = (".csv", ".jsonl", ".npy", ".action.npy", ".actions.npy", ".json")
@@ -56,29 +57,47 @@ def unread_note(path: Path) -> list[str]:
     return []
 
 
-def plain_actions(path: Path, name: str) -> FrameActions:
-    """Read a plain action file and check its rows."""
-    return FrameActions(rows={"actions": check_actions(read_action_file(path), name)})
+def plain_actions(path: Path, name: str, chosen: str = "", period: float = 0.0) -> FrameActions:
+    """Read a plain action file, check and describe its rows.
+
+    Args:
+        path: The file.
+        name: Its name, for errors.
+        chosen: Names of the columns of a csv to take, separated by commas; "" finds them.
+        period: Seconds between two frames; 0 when unknown.
+    """
+    table = _read_table(path, name, chosen, period)
+    return FrameActions(rows={"actions": table.rows}, specs={"action": table.spec}, notes=table.notes)
+
+
+def _read_table(path: Path, name: str, chosen: str, period: float) -> Table:
+    if path.suffix.lower() != ".csv":
+        return described(check_actions(read_action_file(path), name))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return table_of_csv(text, name, chosen, period)
+    except (UnicodeDecodeError, OSError, csv.Error) as error:
+        reason = f"cannot be read as actions ({error}); wanted one row of numbers per frame."
+        raise UserError(f"{name} {reason}") from None
 
 
 def read_action_file(path: Path) -> np.ndarray:
-    """Read the rows of an action file as they are, integers or floats, (R,) or (R, A).
+    """Read the rows of an action file other than a csv as they are, integers or floats, (R,) or (R, A).
 
-    csv: one row per line, numbers, an optional line of names first. jsonl: per line a number, a list of numbers,
-    or an object with the key ``action``. json: a list of these, or an object with it as ``actions``. npy: an array.
+    jsonl: per line a number, a list of numbers, or an object with the key ``action``. json: a list of these, or an
+    object with it as ``actions``. npy: an array.
     """
     ending = path.suffix.lower()
     try:
         if ending == ".npy":
             return np.asarray(np.load(path, allow_pickle=False))
         text = path.read_text(encoding="utf-8-sig")
-        if ending == ".csv":
-            rows: list[object] = list(_csv_rows(text))
-        else:
-            values = _json_list(json.loads(text)) if ending == ".json" else _json_lines(text)
-            rows = [v["action"] if isinstance(v, dict) else v for v in values or []]
+        values = _json_list(json.loads(text)) if ending == ".json" else _json_lines(text, path.name)
+        rows: list[object] = [v["action"] if isinstance(v, dict) else v for v in values or []]
         array = np.array(rows)
-    except (ValueError, EOFError, OSError, KeyError, csv.Error) as error:
+    except UserError:
+        raise
+    except (ValueError, EOFError, OSError, KeyError) as error:
         if "allow_pickle" in str(error):
             raise UserError(f"{path.name} is a pickled object array; wanted an array of plain numbers.") from None
         reason = " ".join(str(error).split())[:120]
@@ -90,26 +109,15 @@ def read_action_file(path: Path) -> np.ndarray:
     return array
 
 
-def _csv_rows(text: str) -> list[list[float]] | list[list[int]]:
-    lines = [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-    if lines and not any(_is_number(cell) for cell in lines[0]):
-        lines = lines[1:]
-    cells = [[cell.strip() for cell in row] for row in lines]
-    if all(cell.lstrip("+-").isdecimal() for row in cells for cell in row):
-        return [[int(cell) for cell in row] for row in cells]
-    return [[float(cell) for cell in row] for row in cells]
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
-def _json_lines(text: str) -> list[object]:
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
+def _json_lines(text: str, name: str) -> list[object]:
+    lines = text.rstrip().splitlines()
+    blank = next((i for i, line in enumerate(lines) if not line.strip()), None)
+    if blank is not None:
+        raise UserError(
+            f"{name} cannot be read as actions: row {blank} is blank (line {blank + 1}), and every later action would "
+            "be one frame early; wanted one row of numbers per frame."
+        )
+    return [json.loads(line) for line in lines]
 
 
 def _json_list(value: object) -> list[object] | None:

@@ -67,20 +67,3 @@ def align_spans(
             if last > first:
                 moved[name][first:last] = values[first + shift : last + shift]
     return kept, moved
-
-
-def one_hot_ids(actions: np.ndarray, is_needed: np.ndarray) -> np.ndarray | None:
-    """Return the ids int64 (R,) of one-hot rows; None if some needed row is not one-hot.
-
-    Args:
-        actions: (R, A).
-        is_needed: bool (R,); other rows may also be zero, they are padding.
-    """
-    if actions.ndim != 2 or actions.shape[1] < 2:
-        return None
-    is_binary = ((actions == 0) | (actions == 1)).all()
-    total = actions.sum(axis=1)
-    if not is_binary or not (total[is_needed] == 1).all() or not (total <= 1).all():
-        return None
-    ids: np.ndarray = actions.argmax(axis=1).astype(np.int64)
-    return ids

@@ -18,10 +18,11 @@ from reelworld.config import unknown
 from reelworld.data.action_alignment import align, check_actions, describe_actions
 from reelworld.data.array_store import DAMAGE, Unreadable, pickled
 from reelworld.data.cache import Decoded, scratch_file
+from reelworld.data.formats.action_table import BUTTONS, ONE_HOT, described
 from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.resize import fit_frames
 from reelworld.data.resize_options import ReadOptions
-from reelworld.types import UserError
+from reelworld.types import ActionSpec, UserError
 
 FRAME_KEYS = ("frames", "image", "images", "observation", "observations", "obs", "video", "pixels", "rgb")
 ACTION_KEYS = ("action", "actions")
@@ -63,12 +64,16 @@ def decode_arrays(raw: Mapping[str, np.ndarray], name: str, options: ReadOptions
         ending: Kind of the file, for notes.
     """
     key = frame_key(raw, options, name)
-    frames = to_pixels(raw[key], options.layout, f"{key} of {name}")
-    steps, action_names = _steps(raw, options, name)
+    pixels, said = to_bytes(raw[key], options.layout)
+    frames = to_pixels(pixels, options.layout, f"{key} of {name}")
+    steps, action_names, one_hot = _steps(raw, options, name)
     shift, notes = _shift(raw, steps, options, len(frames), ending)
     kept, rows = align(frames, steps, shift, name) if steps else (slice(None), {})
     frames = fit_frames(frames[kept], options.shape, options.fit, name)
-    specs = {stream: describe_actions(rows[key]) for key, stream in action_names.items()}
+    specs = {stream: one_hot.get(stream) or describe_actions(rows[key]) for key, stream in action_names.items()}
+    if any(spec.kind == "buttons" for spec in specs.values()):
+        notes.append(BUTTONS)
+    notes += [*([ONE_HOT] if one_hot else []), *said]
     return {"frames": np.ascontiguousarray(frames), **rows}, {"fps": options.fps, "actions": specs, "notes": notes}
 
 
@@ -128,6 +133,21 @@ def frame_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) ->
     return found[0]
 
 
+def to_bytes(raw: np.ndarray, layout: str) -> tuple[np.ndarray, list[str]]:
+    """Scale floats from [0, 1] or [-1, 1] to 0..255 and drop an alpha channel; return notes on it. Others stay."""
+    notes = []
+    if raw.ndim == 4 and raw.shape[3] == 4 and layout != "channels-first" and raw.shape[1] not in CHANNELS:
+        raw = raw[..., :3]
+        notes.append("the alpha channel of frames is left out")
+    if raw.dtype.kind == "f" and raw.size and np.isfinite(raw).all():
+        low, high = float(raw.min()), float(raw.max())
+        if low >= -1 and high <= 1:
+            start = -1.0 if low < 0 else 0.0
+            raw = np.rint((raw - start) * (255 / (1 - start))).astype(np.uint8)
+            notes.append(f"frames are floats and scaled from {start:g}..1 to 0..255")
+    return raw, notes
+
+
 def to_pixels(raw: np.ndarray, layout: str, name: str) -> np.ndarray:
     """Turn images of any usual layout into uint8 (T, H, W, 3).
 
@@ -168,8 +188,8 @@ def action_key(raw: Mapping[str, np.ndarray], options: ReadOptions, name: str) -
 
 def _steps(
     raw: Mapping[str, np.ndarray], options: ReadOptions, name: str
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Collect the rows under our names; also return array name -> action stream."""
+) -> tuple[dict[str, np.ndarray], dict[str, str], dict[str, ActionSpec]]:
+    """Collect the rows under our names; also return array name -> action stream, and stream -> spec of one-hot rows."""
     action = action_key(raw, options, name)
     own_streams = {k: k.removeprefix("actions/") for k in raw if k.startswith("actions/")}
     steps, streams = {}, {}
@@ -178,6 +198,11 @@ def _steps(
     elif own_streams:
         steps |= {k: check_actions(raw[k], name) for k in own_streams}
         streams |= own_streams
+    one_hot = {}
+    for key, stream in streams.items():
+        table = described(steps[key])
+        if table.rows.ndim != steps[key].ndim:
+            steps[key], one_hot[stream] = table.rows, table.spec
     if reward := next((k for k in REWARD_KEYS if k in raw), ""):
         steps["rewards"] = column(raw[reward], np.float32, f"{reward} of {name}")
     if end := next((k for k in END_KEYS if k in raw), ""):
@@ -186,7 +211,7 @@ def _steps(
         steps["terminated"] = column(raw["discount"], np.float32, f"discount of {name}") == 0
     if "truncated" in raw:
         steps["truncated"] = column(raw["truncated"], np.bool_, f"truncated of {name}")
-    return steps, streams
+    return steps, streams, one_hot
 
 
 def column(rows: np.ndarray, kind: type[np.generic], name: str) -> np.ndarray:

@@ -18,11 +18,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reelworld.data.action_alignment import check_actions, describe_actions
+from reelworld.data.action_alignment import check_actions, describe_actions, one_hot_ids
 from reelworld.data.array_store import DAMAGE, Unreadable
 from reelworld.data.cache import Decoded
 from reelworld.data.formats import npz
-from reelworld.data.formats.end_to_end import align_spans, one_hot_ids, spans_between
+from reelworld.data.formats.end_to_end import align_spans, spans_between
 from reelworld.data.formats.reader import Contents, FileRequest, Span, read_cached, stored_spans
 from reelworld.data.resize import fit_frames
 from reelworld.types import ActionSpec

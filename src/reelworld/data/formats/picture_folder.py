@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from reelworld.data.action_alignment import align, check_actions, describe_actions
+from reelworld.data.action_alignment import align
 from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded
 from reelworld.data.formats import hdf5, video
-from reelworld.data.formats.action_file import ACTION_ENDINGS, action_file, read_action_file
+from reelworld.data.formats.action_file import ACTION_ENDINGS, action_file, plain_actions
 from reelworld.data.formats.npz import UNDOCUMENTED
 from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
 from reelworld.data.resize import fit_frames
@@ -91,10 +91,11 @@ def _decode(request: FileRequest, pictures: list[Path], companion: Path | None) 
     kept = slice(None)
     if companion is not None:
         about = f"{companion.name} (with the pictures of {name})"
-        actions = check_actions(read_action_file(companion), about)
-        kept, rows = align(frames, {"actions": actions}, options.action_shift or 0, about)
-        specs = {"action": describe_actions(rows["actions"])}
-        if options.action_shift is None and len(actions) == len(frames):
+        given = plain_actions(companion, about, options.action)
+        kept, rows = align(frames, given.rows, options.action_shift or 0, about)
+        specs = dict(given.specs)
+        notes |= set(given.notes)
+        if options.action_shift is None and len(given.rows["actions"]) == len(frames):
             notes.add(UNDOCUMENTED.format("picture"))
     return {"frames": frames[kept], **rows}, {"fps": options.fps, "actions": specs, "notes": sorted(notes)}
 

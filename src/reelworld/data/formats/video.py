@@ -6,7 +6,7 @@ follows from the file's ending and is never guessed: a file of noise cannot pass
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from reelworld.data.action_alignment import align, describe_actions
+from reelworld.data.action_alignment import SKIPPED, align, describe_actions, merge_skipped
 from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded, scratch_file
 from reelworld.data.episodes import action_keys
@@ -115,11 +115,12 @@ def _used_below(root: Path) -> set[str]:
     return used
 
 
-def _read_actions(companion: Path, name: str, times: np.ndarray) -> FrameActions:
+def _read_actions(companion: Path, name: str, times: np.ndarray, options: ReadOptions) -> FrameActions:
     """Read an action file of one row per frame."""
     if is_vpt(companion):
         return vpt_actions(companion, len(times))
-    return plain_actions(companion, name)
+    period = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return plain_actions(companion, name, options.action, period)
 
 
 def decode(
@@ -153,19 +154,26 @@ def decode(
             given = read_actions(companion, ticks)
             kept, rows = align(picks, given.rows, options.action_shift or 0, name)
             picks = picks[kept]
+            specs = _specs(given, rows)
         else:
-            given = _read_actions(companion, name, times)
+            given = _read_actions(companion, name, times, options)
             n_frames = given.n_frames or len(frames)
             kept, rows = align(frames[:n_frames], given.rows, options.action_shift or 0, name)
             picks = picks[(picks >= kept.start) & (picks < kept.stop)]
-            rows = {key: values[picks - kept.start] for key, values in rows.items()}
-        specs = {
-            stream: given.specs.get(stream) or describe_actions(rows[key])
-            for key, stream in action_keys(list(rows)).items()
-        }
+            specs = _specs(given, rows)
+            streams = action_keys(list(rows))
+            rows = {key: merge_skipped(values, specs[streams[key]], picks - kept.start) for key, values in rows.items()}
+            if len(picks) > 1 and (np.diff(picks) > 1).any():
+                notes.append(SKIPPED)
         notes += given.notes
     facts = {"fps": timeline.fps, "actions": specs, "notes": notes}
     return {"frames": _picked(frames, picks), **rows}, facts
+
+
+def _specs(given: FrameActions, rows: Mapping[str, np.ndarray]) -> dict[str, ActionSpec]:
+    """Describe the streams of aligned rows."""
+    streams = action_keys(list(rows))
+    return {stream: given.specs.get(stream) or describe_actions(rows[key]) for key, stream in streams.items()}
 
 
 def frames_at(path: Path, seconds: np.ndarray, slack: float, options: ReadOptions) -> np.ndarray:
