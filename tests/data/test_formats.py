@@ -173,6 +173,7 @@ def test_marks_of_another_length_are_one_line(tmp_path: Path, capsys: pytest.Cap
         (["a_train.npz", "a_validation.npz"], ["train", "val"]),
         (["a.npz", "latest.npz", "evaluate.npz", "trainer.npz"], ["", "", "", ""]),
         (["test.npz"], [""]),
+        (["train_1.mp4", "bus_1.mp4"], ["", ""]),
         (["run-val-v0.npz", "run-v0.npz"], ["val", ""]),
     ],
 )

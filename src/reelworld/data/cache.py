@@ -21,7 +21,7 @@ from reelworld.data.resize_options import ReadOptions
 from reelworld.files import write_json, write_npz
 from reelworld.types import UserError
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 """Version of the readers' results; increase it on a change, so that old entries are not used."""
 FACTS = "facts"
 """Name of the array with JSON metadata inside an entry."""

@@ -36,7 +36,8 @@ def split_folders(files: Iterable[str]) -> dict[str, str]:
 def name_splits(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """Find the split that the name of each file ends in or begins with: ``maze-val.npz``, ``test_03.mp4``.
 
-    Names are splits if they name at least two kinds, where no name is a kind too: a lone ``test.mp4`` is a recording.
+    Names are splits if some say val or test and others do not: a lone ``test.mp4`` is a recording, ``train_1.mp4`` and
+    ``bus_1.mp4`` are two.
 
     Args:
         files: Paths relative to the folder that was opened, with slashes.
@@ -49,7 +50,7 @@ def name_splits(files: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         words = re.split(r"[-_. ]+", PurePosixPath(file).stem.lower())
         found = [SPLIT_FOLDERS[w] for w in (words[-1], words[0], *words[-2:-1]) if w in SPLIT_FOLDERS]
         named[file] = found[0] if found else ""
-    if len(set(named.values())) < 2:
+    if len(set(named.values())) < 2 or {"val", "test"}.isdisjoint(named.values()):
         return dict.fromkeys(named, ""), []
     counts = Counter(s for s in named.values() if s)
     listed = ", ".join(f"{n} {split}" for split, n in sorted(counts.items()))

@@ -15,7 +15,7 @@ import numpy as np
 
 from reelworld.data.array_store import Unreadable
 from reelworld.data.formats import hdf5
-from reelworld.data.formats.hdf5_episodes import Layout, Place, place, read_layout
+from reelworld.data.formats.hdf5_episodes import Layout, Place, is_picture, place, read_layout
 from reelworld.data.formats.reader import Contents, FileRequest, Span, pick_camera
 
 PREFERRED = ("agentview", "front", "image", "rgb")
@@ -33,7 +33,7 @@ def read(request: FileRequest) -> Contents | None:
 def _places(file: h5py.File, request: FileRequest) -> tuple[list[Place], list[str]]:
     demos = sorted((k for k in file["data"] if k.startswith("demo")), key=_number)
     observations = file[f"data/{demos[0]}"].get("obs", {})
-    cameras = sorted(k for k in observations if observations[k].ndim == 4)
+    cameras = sorted(k for k in observations if is_picture(observations[k]) and observations[k].dtype == np.uint8)
     if not cameras:
         raise Unreadable(
             f"{request.name} holds no pictures (states only); make them with robomimic's dataset_states_to_obs.py"
