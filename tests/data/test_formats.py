@@ -95,6 +95,21 @@ def test_ids_of_dreamerv3_may_begin_with_zero(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Dataset.open(tmp_path).read(0).action[:-1], ids[:-1])
 
 
+def test_floats_and_one_hot_rows_laid_end_to_end(tmp_path: Path) -> None:
+    parts = [episode(seed) for seed in range(4)]
+    np.savez(
+        tmp_path / "x.npz",
+        observations=np.concatenate([f for f, _ in parts]).astype(np.float32) / 255,
+        actions=np.eye(3)[np.concatenate([a for _, a in parts])],
+        terminals=np.tile(marks(N - 1), 4),
+    )
+    dataset = Dataset.open(tmp_path)
+    assert dataset.info.actions["action"].kind == "discrete"
+    check_alignment(dataset)
+    np.testing.assert_array_equal(dataset.read(2).frames, parts[2][0])
+    assert any("scaled from 0..1" in note for note in dataset.notes)
+
+
 def test_d4rl_is_cut_at_terminals_and_timeouts(tmp_path: Path) -> None:
     parts = [episode(seed) for seed in range(4)]
     rewards = np.arange(4 * N, dtype=np.float32)

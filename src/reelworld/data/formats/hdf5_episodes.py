@@ -181,10 +181,10 @@ def _whole(request: FileRequest, layout: Layout, p: Place) -> Decoded:
     with _open(request, layout) as file:
         rows = _rows(file, layout, p, request.name)
         window = slice(p.span.first, p.span.first + p.span.n_frames)
-        frames = decode_pictures(file[p.key], window, request)
+        frames, notes = decode_pictures(file[p.key], window, request)
     moved, facts = _aligned(request, layout, [replace(p.span, first=0)], dict(rows))
     pixels = np.ascontiguousarray(fit_frames(frames, options.shape, options.fit, request.name))
-    return {"frames": pixels, **moved}, facts
+    return {"frames": pixels, **moved}, {**facts, "notes": notes}
 
 
 def _aligned(request: FileRequest, layout: Layout, spans: Sequence[Span], rows: dict[str, np.ndarray]) -> Decoded:
@@ -230,21 +230,22 @@ def _open(request: FileRequest, layout: Layout) -> Iterator[h5py.File]:
         raise Unreadable(f"{request.name} is corrupt, or not laid out as {layout.name}'s ({said})") from None
 
 
-def decode_pictures(dataset: h5py.Dataset, window: slice, request: FileRequest) -> np.ndarray:
+def decode_pictures(dataset: h5py.Dataset, window: slice, request: FileRequest) -> tuple[np.ndarray, list[str]]:
     """Read pictures of any usual kind: pixels, or the bytes of a JPEG or PNG in each row.
 
     Returns:
-        uint8 (T, H, W, 3).
+        uint8 (T, H, W, 3), and notes.
     """
     options, name = request.options, f"{dataset.name} of {request.name}"
     raw = dataset[window]
     is_bytes = raw.ndim == 1 or (raw.ndim == 2 and raw.dtype == np.uint8)
     if not is_bytes:
-        return npz.to_pixels(np.asarray(raw), options.layout, name)
+        shown, notes = npz.to_bytes(np.asarray(raw), options.layout)
+        return npz.to_pixels(shown, options.layout, name), notes
     images = []
     for row in raw:
         with Image.open(io.BytesIO(np.asarray(row, np.uint8).tobytes())) as image:
             video.check_room(len(raw), options.shape or image.size[::-1], request.path, options)
             pixels = np.asarray(image.convert("RGB"))
         images.append(fit_frames(pixels[None], options.shape, options.fit, name)[0])
-    return np.stack(images)
+    return np.stack(images), []

@@ -18,10 +18,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from reelworld.data.action_alignment import check_actions, describe_actions, one_hot_ids
+from reelworld.data.action_alignment import check_actions, one_hot_ids
 from reelworld.data.array_store import DAMAGE, Unreadable
 from reelworld.data.cache import Decoded
 from reelworld.data.formats import npz
+from reelworld.data.formats.action_table import described
 from reelworld.data.formats.end_to_end import align_spans, spans_between
 from reelworld.data.formats.reader import Contents, FileRequest, Span, read_cached, stored_spans
 from reelworld.data.resize import fit_frames
@@ -75,14 +76,14 @@ def decode(raw: Mapping[str, np.ndarray], request: FileRequest) -> Decoded:
     """
     options, name = request.options, request.name
     frame_key = npz.frame_key(raw, options, name)
-    frames = npz.to_pixels(raw[frame_key], options.layout, f"{frame_key} of {name}")
+    shown, notes = npz.to_bytes(raw[frame_key], options.layout)
+    frames = npz.to_pixels(shown, options.layout, f"{frame_key} of {name}")
     is_replay = FIRST_KEY in raw
     is_first = [_column(raw, k, np.bool_, len(frames), name) for k in (FIRST_KEY,) if k in raw]
     is_last = [_column(raw, k, np.bool_, len(frames), name) for k in LAST_KEYS if k in raw]
     spans = spans_between(len(frames), is_first, is_last)
     rows: dict[str, np.ndarray] = {}
     specs: dict[str, ActionSpec] = {}
-    notes: list[str] = []
     shift = options.action_shift or 0
     if key := npz.action_key(raw, options, name):
         _check_length(raw[key], len(frames), key, name)
@@ -129,8 +130,9 @@ def _actions(
         if (ids := one_hot_ids(values, is_inner)) is not None:
             notes.append(f"one-hot actions are read as the ids 0 to {values.shape[1] - 1}")
             return ids, ActionSpec(kind="discrete", n=values.shape[1])
-    rows = check_actions(values, name)
-    return rows, describe_actions(rows)
+    table = described(check_actions(values, name))
+    notes += table.notes
+    return table.rows, table.spec
 
 
 def _column(
