@@ -104,8 +104,7 @@ def test_what_is_written_reads_back_equal(tmp_path: Path, to: str, kind: str) ->
     if to in ("reelworld", "lerobot"):
         assert back.info.fps == 10
     kinds = {stream: spec.kind for stream, spec in source.info.actions.items()}
-    if to != "npz" or kind != "buttons":  # plain files do not say it
-        assert {stream: spec.kind for stream, spec in back.info.actions.items()} == kinds
+    assert {stream: spec.kind for stream, spec in back.info.actions.items()} == kinds
     if kind == "discrete":
         assert check_alignment(back) == 6 * (N - 1)
 
