@@ -79,6 +79,7 @@ CASES = {
     "json_sidecar": Expected(episodes=3, frames=120, actions={"action": ID}, moves=ids),
     "action_npy_dreamer4": Expected(episodes=3, frames=120, actions={"action": ID}, moves=ids),
     "uppercase": Expected(episodes=4, frames=160, actions={"action": ID}, moves=ids),
+    "symlinked": Expected(episodes=4, frames=160, actions={"action": ID}, moves=ids),
     "vpt_jsonl": Expected(episodes=3, frames=120, actions={"keys": ("buttons", 23), "mouse": XY}),
     "csv_keys_multihot": Expected(
         episodes=8,

@@ -288,3 +288,18 @@ def test_a_full_disk_while_unpacking_is_one_line(tmp_path, monkeypatch, cache):
     with pytest.raises(UserError, match=r"No space left.*REELWORLD_CACHE"):
         Dataset.open(tmp_path / "a.npz")
     shutil.rmtree(cache)
+
+
+def test_links_are_followed_each_folder_once(tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 10, 16, 16, 3), np.uint8)
+    (tmp_path / "real" / "day").mkdir(parents=True)
+    for i in range(6):
+        np.savez(tmp_path / "real" / "day" / f"{i}.npz", frames=frames[i])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").symlink_to(tmp_path / "real")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "real" / "day")  # the same recordings again
+    (tmp_path / "real" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "broken").symlink_to(tmp_path / "nowhere")
+    dataset = Dataset.open(tmp_path / "data")
+    assert len(dataset.episodes) == 6
+    assert len({e.source for e in dataset.episodes}) == 6

@@ -25,7 +25,7 @@ from reelworld.data.array_store import Unreadable
 from reelworld.data.cache import Decoded
 from reelworld.data.formats import video
 from reelworld.data.formats.input_events import KEY_NAMES, Events, event_actions
-from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
+from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode, find_files
 from reelworld.types import UserError
 
 ENDINGS = (".mcap",)
@@ -75,7 +75,7 @@ def read(request: FileRequest) -> Contents:
 def _used_below(root: Path) -> set[str]:
     """Return the buttons of all recordings below a folder; damaged ones are reported when they are read."""
     used: set[str] = set()
-    for path in root.rglob("*.mcap"):
+    for path in find_files(root, ENDINGS):
         with suppress(Unreadable):
             used |= _load(path).events.used
     return used

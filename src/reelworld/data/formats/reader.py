@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,14 +77,43 @@ class Format:
 def find_files(path: Path, endings: Sequence[str]) -> list[Path]:
     """Return the files under a folder that have one of the endings, in a stable order, or the one file that was given.
 
-    Hidden files, and those in hidden folders, are left out.
+    Hidden files, and those in hidden folders, are left out; links are followed, see ``folders_below``.
     """
     if path.is_file():
         if path.suffix.lower() not in endings:
             raise UserError(f"{path.name} ends in {path.suffix!r}; wanted {', '.join(endings)} or a folder of them.")
         return [path]
-    files = (p for p in path.rglob("*") if p.suffix.lower() in endings and p.is_file())
-    return sorted(p for p in files if not any(part.startswith(".") for part in p.relative_to(path).parts))
+    return sorted(p for folder in folders_below(path) for p in files_in(folder, endings))
+
+
+def files_in(folder: Path, endings: Sequence[str]) -> list[Path]:
+    """Return the files of one folder that have one of the endings; hidden ones are left out."""
+    named = [p for p in folder.iterdir() if p.suffix.lower() in endings and not p.name.startswith(".")]
+    return [p for p in named if p.is_file()]
+
+
+def folders_below(path: Path, is_whole: Callable[[Path], bool] = lambda _: False) -> Iterator[Path]:
+    """List a folder and those below it that are not hidden, each once: links are followed, also if they form loops.
+
+    Args:
+        path: The folder.
+        is_whole: Test for folders that are listed but not searched.
+    """
+    seen: set[tuple[int, int]] = set()
+    todo = [path]
+    while todo:
+        folder = todo.pop()
+        place = folder.stat()
+        if (place.st_dev, place.st_ino) in seen:
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        try:
+            below = sorted((p for p in folder.iterdir() if not p.name.startswith(".") and p.is_dir()), reverse=True)
+        except PermissionError:
+            continue
+        yield folder
+        if not is_whole(folder):  # what a link points to keeps its own name if it is found by that too
+            todo = [p for p in below if p.is_symlink()] + todo + [p for p in below if not p.is_symlink()]
 
 
 def pick_camera(cameras: Sequence[str], requested: str, preferred: Sequence[str], name: str) -> tuple[str, list[str]]:

@@ -24,7 +24,7 @@ from reelworld.data.formats import (
     stable_worldmodel,
     video,
 )
-from reelworld.data.formats.reader import Contents, FileRequest, Format, find_files
+from reelworld.data.formats.reader import Contents, FileRequest, Format, files_in, find_files, folders_below
 
 FORMATS = (
     Format(
@@ -129,17 +129,16 @@ def find_recordings(path: Path) -> list[Path]:
     """
     if path.is_file():
         return find_files(path, ENDINGS)
-    folders: list[Path] = []
-    todo = [path]
-    while todo:
-        folder = todo.pop()
-        if any(f.claims is not None and f.claims(folder) for f in FORMATS):
-            folders.append(folder)
-        else:
-            todo += [p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and not p.is_symlink()]
-    inside = set(folders)
-    files = [p for p in find_files(path, ENDINGS) if inside.isdisjoint(p.parents) and not owamcap.hides(p)]
-    return sorted([*folders, *files])
+    found: list[Path] = []
+    for folder in folders_below(path, _is_recording):
+        is_whole = _is_recording(folder)
+        found += [folder] if is_whole else [p for p in files_in(folder, ENDINGS) if not owamcap.hides(p)]
+    return sorted(found)
+
+
+def _is_recording(folder: Path) -> bool:
+    """Return True for a folder that is one recording."""
+    return any(f.claims is not None and f.claims(folder) for f in FORMATS)
 
 
 def read_file(request: FileRequest) -> Contents:

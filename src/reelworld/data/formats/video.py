@@ -28,7 +28,7 @@ from reelworld.data.formats.input_events import (
     read_events,
     vpt_actions,
 )
-from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode
+from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode, find_files
 from reelworld.data.formats.video_containers import CONTAINERS, is_cut
 from reelworld.data.resize import check_fit, fit_frame
 from reelworld.data.resize_options import ReadOptions
@@ -108,8 +108,8 @@ def _common_buttons(request: FileRequest, events: Events) -> tuple[str, ...]:
 def _used_below(root: Path) -> set[str]:
     """Return the buttons of all logs below a folder; damaged ones are reported when they are read."""
     used: set[str] = set()
-    for path in root.rglob("*"):
-        if path.suffix.lower() == ".csv" and is_event_log(path):
+    for path in find_files(root, (".csv",)):
+        if is_event_log(path):
             with suppress(Unreadable):
                 used |= read_events(path).used
     return used
