@@ -112,6 +112,8 @@ CASES = {
     "odd_size": Expected(episodes=4, frames=160, actions={"action": ID}, moves=ids),
     "mixed_fps": Expected(episodes=6, frames=240, actions={"action": ID}, moves=ids, notes=("frame rates differ",)),
     "audio_only": Expected(episodes=3, frames=120, actions={}, problems=("no video stream",)),
+    "other_containers": Expected(episodes=6, frames=240, actions={}),
+    "mp4_named_mkv": Expected(episodes=3, frames=120, actions={}),
     "rotated": Expected(episodes=3, frames=120, actions={}),
     # two recordings are cut into stretches, so that there is something to hold out
     "owl_events": Expected(episodes=6, frames=80, actions={"keys": ("buttons", 2)}, notes=("never released",)),

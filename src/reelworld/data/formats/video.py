@@ -1,7 +1,7 @@
 """Video files through PyAV: decoded once, into the cache, at one size and a constant frame rate.
 
-Frames go to disk as they are decoded, so that memory does not grow with the length of the video. The container
-follows from the file's ending and is never guessed: a file of noise cannot pass for a playlist.
+Frames go to disk as they are decoded, so that memory does not grow with the length of the video. The container is one
+of a fixed list and never guessed by the decoder: a file of noise cannot pass for a playlist.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reelworld.data.formats.input_events import (
     vpt_actions,
 )
 from reelworld.data.formats.reader import Contents, FileRequest, decoded_episode, find_files
-from reelworld.data.formats.video_containers import CONTAINERS, is_cut
+from reelworld.data.formats.video_containers import CONTAINERS, container_of, is_cut
 from reelworld.data.resize import check_fit, fit_frame
 from reelworld.data.resize_options import ReadOptions
 from reelworld.types import ActionSpec, UserError
@@ -229,7 +229,7 @@ def _decode(
         try:
             container = av.open(
                 str(path.resolve()),
-                format=CONTAINERS[path.suffix.lower()][0],
+                format=container_of(path).format,
                 metadata_errors="replace",
             )
             with container:

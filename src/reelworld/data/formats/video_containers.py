@@ -1,13 +1,14 @@
-"""Video containers by file ending, and detection of truncated files.
+"""Video containers by their first bytes, and detection of truncated files.
 
-Decoders output as much as possible of a damaged file, and often stop without an error at its end. All five containers
-store their length, so truncation is detected from a few bytes.
+Decoders output as much as possible of a damaged file, and often stop without an error at its end. Containers of files,
+unlike those of streams, store their length, so truncation is detected from a few bytes.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -57,19 +58,62 @@ def _is_cut_gif(file: BinaryIO, end: int) -> bool:
     return not file.read().rstrip(b"\0").endswith(b";")
 
 
-CONTAINERS: dict[str, tuple[str, Callable[[BinaryIO, int], bool]]] = {
-    ".mp4": ("mp4", _is_cut_mp4),
-    ".m4v": ("mp4", _is_cut_mp4),
-    ".mov": ("mov", _is_cut_mp4),
-    ".mkv": ("matroska", _is_cut_matroska),
-    ".webm": ("matroska", _is_cut_matroska),
-    ".avi": ("avi", _is_cut_avi),
-    ".gif": ("gif", _is_cut_gif),
+def _is_cut_unknown(file: BinaryIO, end: int) -> bool:
+    """Streams do not store their length; a cut one just ends."""
+    return False
+
+
+@dataclass(frozen=True)
+class Container:
+    """One kind of container."""
+
+    format: str
+    """FFmpeg's name."""
+    is_cut: Callable[[BinaryIO, int], bool]
+    """Check whether a file, of some length, was cut."""
+
+
+MP4, MATROSKA = Container("mp4", _is_cut_mp4), Container("matroska", _is_cut_matroska)
+AVI, GIF = Container("avi", _is_cut_avi), Container("gif", _is_cut_gif)
+MPEG_TS, FLV = Container("mpegts", _is_cut_unknown), Container("flv", _is_cut_unknown)
+MPEG, ASF = Container("mpeg", _is_cut_unknown), Container("asf", _is_cut_unknown)
+CONTAINERS: dict[str, Container] = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".3gp"), MP4),
+    **dict.fromkeys((".mkv", ".webm"), MATROSKA),
+    ".avi": AVI,
+    ".gif": GIF,
+    **dict.fromkeys((".ts", ".mts", ".m2ts"), MPEG_TS),
+    ".flv": FLV,
+    **dict.fromkeys((".mpg", ".mpeg"), MPEG),
+    **dict.fromkeys((".wmv", ".asf"), ASF),
 }
-"""Ending -> FFmpeg's name of the container, and the check whether the file was cut."""
+"""Ending -> container of a file whose first bytes do not say it."""
+
+
+def container_of(path: Path) -> Container:
+    """Return the container of a file by its first bytes, else by its ending."""
+    with path.open("rb") as file:
+        head = file.read(400).ljust(400, b"\0")
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide"):
+        return MP4
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        return MATROSKA
+    if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
+        return AVI
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return GIF
+    if head.startswith(b"FLV"):
+        return FLV
+    if head.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"):
+        return ASF
+    if head.startswith((b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3")):
+        return MPEG
+    if head[0] == head[188] == 0x47 or head[4] == head[196] == 0x47:
+        return MPEG_TS
+    return CONTAINERS[path.suffix.lower()]
 
 
 def is_cut(path: Path) -> bool:
     """Return True for a video file that is shorter than the length in its container."""
     with path.open("rb") as file:
-        return CONTAINERS[path.suffix.lower()][1](file, path.stat().st_size)
+        return container_of(path).is_cut(file, path.stat().st_size)
