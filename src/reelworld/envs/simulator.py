@@ -188,19 +188,17 @@ def resize(frame: np.ndarray, height: int, width: int, method: Literal["area", "
         rows = ((np.arange(height) + 0.5) * frame.shape[0] / height).astype(int)
         columns = ((np.arange(width) + 0.5) * frame.shape[1] / width).astype(int)
         return np.ascontiguousarray(frame[rows][:, columns])
+    # sums of whole numbers in float64 are exact, in any order
     rows_in, columns_in = _coverage(frame.shape[0], height), _coverage(frame.shape[1], width)
-    mean = np.einsum("hr,rcx->hcx", rows_in, frame.astype(np.float64))
-    mean = np.einsum("wc,hcx->hwx", columns_in, mean)
-    return np.rint(mean).astype(np.uint8)
+    sums = np.tensordot(np.tensordot(rows_in, frame.astype(np.float64), 1), columns_in, ([1], [1])).swapaxes(1, 2)
+    return np.rint(sums / (frame.shape[0] * frame.shape[1])).astype(np.uint8)
 
 
 def _coverage(n_in: int, n_out: int) -> np.ndarray:
-    """Fraction of output cell i that input cell j covers, (n_out, n_in); rows sum to 1."""
-    edges = np.arange(n_out + 1) * n_in / n_out
-    cells = np.arange(n_in)
-    overlap = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
-    weights = np.clip(overlap, 0, None)
-    return weights / weights.sum(1, keepdims=True)
+    """Part of output cell i that input cell j covers, in units of 1 / n_in of the output cell, whole, (n_out, n_in)."""
+    edges, cells = np.arange(n_out + 1) * n_in, np.arange(n_in) * n_out
+    overlap = np.minimum(edges[1:, None], cells + n_out) - np.maximum(edges[:-1, None], cells)
+    return np.clip(overlap, 0, None).astype(np.float64)
 
 
 def _make(config: SimulatorConfig) -> gym.Env:

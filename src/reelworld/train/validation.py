@@ -13,9 +13,10 @@ import torch
 
 from reelworld.data.clip_index import ClipIndex, evenly_spaced
 from reelworld.data.dataset import Dataset
+from reelworld.data.foreground import compare_foreground, median_picture
 from reelworld.data.loader import to_batch
 from reelworld.models.parts import AnyClipPrior, AnyDynamics, Tokenizer
-from reelworld.nn.pixels import to_float
+from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.train.precompute_codes import encode_batch
 from reelworld.types import Batch
 
@@ -31,18 +32,28 @@ __all__ = [
 
 
 def tokenizer_check(tokenizer: Tokenizer, dataset: Dataset, n_frames: int = 128) -> Callable[[], dict[str, float]]:
-    """Prepare a check of the reconstruction of validation frames: PSNR (dB) and codes in use."""
+    """Prepare a check of the reconstruction of validation frames.
+
+    ``val_psnr`` is over whole frames (dB), ``val_kept`` and ``val_foreground_psnr`` over the pixels that differ from
+    their median picture: the fraction of that difference that is kept, and the PSNR there. ``val_codes_used`` counts
+    codes.
+    """
     windows = ClipIndex(dataset, "val", 1)
     frames = np.stack([windows[i]["frames"] for i in evenly_spaced(len(windows), n_frames)])
+    median = median_picture(frames[:, 0])
 
     @torch.inference_mode()
     def check() -> dict[str, float]:
         device = next(tokenizer.parameters()).device
         video = to_float(torch.from_numpy(frames).to(device))
         codes = tokenizer.encode(video)
-        error = (tokenizer.decode(codes) - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        decoded = tokenizer.decode(codes)
+        error = (decoded - video).square().mean((1, 2, 3, 4)).clamp_min(1e-10)
+        seen = compare_foreground(frames[:, 0], to_uint8(decoded)[:, 0].cpu().numpy(), median)
         return {
             "val_psnr": float((10 * torch.log10(4 / error)).mean()),
+            "val_kept": seen.kept_mass,
+            "val_foreground_psnr": seen.psnr,
             "val_codes_used": float(codes.video.unique().numel()),
         }
 

@@ -60,6 +60,9 @@ class DynamicsConfig:
 class TokenizerStage(TokenizerConfig, StageConfig):
     """The patch tokenizer and its training."""
 
+    table: Literal["auto", "always", "never"] = "auto"
+    """Codes as numbers of a table of the recordings' patches: auto takes them where the learned code loses parts of
+    what moves and the table keeps them, on validation episodes."""
     mosaic_prob: float = 0.5
     """Fraction of a batch that is put together from distinct patches, if the game is drawn from tiles."""
 

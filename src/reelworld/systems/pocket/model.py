@@ -46,7 +46,10 @@ def build(config: Config, info: DataInfo) -> WorldModel:
         )
     torch.manual_seed(config.seed)
     rows, columns = info.height // PATCH, info.width // PATCH
-    tokenizer = PatchTokenizer(derive(PatchTokenizerConfig, config.tokenizer, rows=rows, columns=columns, patch=PATCH))
+    has_table = config.tokenizer.table != "never"
+    tokenizer = PatchTokenizer(
+        derive(PatchTokenizerConfig, config.tokenizer, rows=rows, columns=columns, patch=PATCH, has_table=has_table)
+    )
     grid, actions = tokenizer.spec(1, info.height, info.width).video, action_specs(config, info)
     dynamics = PocketDynamics(derive(PocketDynamicsConfig, config.dynamics, grid=grid, actions=actions))
     spec = spec_of(info, actions=actions, stride=config.frame_stride, context_frames=config.context_frames)

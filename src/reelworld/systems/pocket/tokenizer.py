@@ -10,21 +10,24 @@ Shapes: B batch, T frames, H W pixel rows and columns, F = B * T, N tokens per f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from reelworld.models.parts import Tokenizer
 from reelworld.nn.conv_mixer import ConvMixerBlock
-from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, unpatchify
+from reelworld.nn.pixels import check_divisible, patchify, rarity_weights, to_float, unpatchify
 from reelworld.nn.quantize.fsq import FSQ
 from reelworld.nn.quantize.input_norm import InputNorm
 from reelworld.systems.pocket.config import TokenizerConfig
+from reelworld.systems.pocket.patch_table import order_by_likeness
 from reelworld.types import Batch, Codes, GridSpec, Losses, TokenSpec, UserError
 
-__all__ = ["PatchTokenizer", "PatchTokenizerConfig"]
+UNUSED = 9.0
+"""Pixel value of unused entries of the table: far from every patch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,10 @@ class PatchTokenizerConfig(TokenizerConfig):
     """Grid blocks of the decoder (each sees one ring of neighbours more)."""
     rarity: float = 0.5
     """Patches seen c times in a batch weigh c ** -rarity in the loss; 0 weighs all alike."""
+    has_table: bool = False
+    """Keep room for a table of patches."""
+    uses_table: bool = False
+    """Codes are numbers of patches of the table, and not those of the learned quantizer."""
 
 
 class PatchLayer(nn.Module):
@@ -61,7 +68,16 @@ class PatchLayer(nn.Module):
 
 
 class PatchTokenizer(Tokenizer):
-    """Tokenizer with one FSQ code per patch."""
+    """Tokenizer with one code per patch: learned (FSQ), or the number of the nearest patch of a table.
+
+    A learned code must tell apart all places of a ball within a patch, which takes very long to learn from patches that
+    fill one place in ten thousand. Where the patches of a recording recur, a table of them is exact.
+
+    Attributes:
+        table: Patches in [-1, 1], float32 (V, X), where there is room for them.
+    """
+
+    table: Tensor
 
     def __init__(self, config: PatchTokenizerConfig) -> None:
         super().__init__()
@@ -79,6 +95,21 @@ class PatchTokenizer(Tokenizer):
         self.unfold = PatchLayer(width)
         self.mix = nn.ModuleList([ConvMixerBlock(width) for _ in range(config.decoder_layers)])
         self.pixels = nn.Sequential(PatchLayer(width), nn.LayerNorm(width), nn.Linear(width, flat))
+        if config.has_table:
+            self.register_buffer("table", torch.zeros(self.quantizer.codebook_size, flat))
+
+    def use_table(self, patches: np.ndarray | None) -> None:
+        """Replace the learned code by a table of patches, or return to it.
+
+        Args:
+            patches: Distinct ones, uint8, at most as many as there are codes, (V', X); None for the learned code.
+        """
+        self.config = replace(self.config, uses_table=patches is not None)
+        if patches is None:
+            return
+        codes = torch.from_numpy(order_by_likeness(patches, self.config.levels))
+        self.table.fill_(UNUSED)
+        self.table[codes] = to_float(torch.from_numpy(patches)).to(self.table.device)
 
     def spec(self, n_frames: int, height: int, width: int) -> TokenSpec:
         """Describe the codes of clips of this size.
@@ -112,11 +143,20 @@ class PatchTokenizer(Tokenizer):
             Codes, int64, (B, T, N).
         """
         self.spec(video.shape[1], video.shape[2], video.shape[3])
+        if self.config.uses_table:
+            return Codes.of(self._nearest(patchify(video, self.config.patch)))
         return Codes.of(self.quantizer.nearest(self.spread(self.encoder(patchify(video, self.config.patch)))))
 
     def decode(self, codes: Codes) -> Tensor:
         """Turn codes (B, T, N) into pixels, clamped to [-1, 1], (B, T, H, W, 3)."""
+        if self.config.uses_table:
+            return unpatchify(self.table[codes.video], self.config.patch, self.config.rows, self.config.columns)
         return self._pixels(self.quantizer.lookup(codes.video)).clamp(-1, 1)
+
+    def _nearest(self, patches_BTNX: Tensor) -> Tensor:
+        """Return the number of the nearest patch of the table, (B, T, N)."""
+        squares_V = self.table.square().sum(-1)
+        return (squares_V - 2 * patches_BTNX.float() @ self.table.t()).argmin(-1)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Losses:
         """Squared and absolute error of the reconstruction, with a higher weight for rare patches."""
