@@ -391,7 +391,28 @@ def highlights() -> str:
     return table(["world", "figures", "full table"], lines)
 
 
+def small_objects(names: Sequence[str]) -> str:
+    """Make a table of objects in Atari games: after the tokenizer, in free runs, and in a copy of the first frame."""
+    lines, sources = [], []
+    for name in names:
+        results = load(name)
+        sources.append(source(name, results))
+        label = results["game"]
+        for thing, found in results["things"].items():
+            coded, free, copied = (found[k] for k in ("tokenizer", "free_run", "copy_of_the_first_frame"))
+            shares = (coded["kept"], coded["within_1_px"], free["exactly_one"], free["within_2_px"])
+            beside = (copied["exactly_one"], copied["within_2_px"])
+            step = found["median_step"]
+            moved = f"{step['world']:.2f} / {step['game']:.2f} px"
+            lines.append([label, thing, *(f"{100 * v:.1f}%" for v in (*shares, *beside)), moved])
+            label = ""
+    columns = ["game", "object", "tokenizer: kept", "within 1 px", "30 free steps: there once", "within 2 px"]
+    columns += ["first frame held: there once", "within 2 px", "median step, world / game"]
+    return table(columns, lines) + "\n\n" + "\n\n".join(sources)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "small-objects": lambda: small_objects([f"small-objects-{g}.json" for g in ("breakout", "pong", "freeway")]),
     "highlights": highlights,
     "doorkey": lambda: quality("demo-doorkey.json", DOORKEY),
     "doorkey-seed1": lambda: quality("demo-doorkey-seed1.json", DOORKEY),
