@@ -211,7 +211,7 @@ def failing(simulator, rng):
 
 def test_a_defect_in_a_worker_reaches_the_caller(tmp_path):
     config = record_config(DOORKEY, episodes=4, policy=f"{__name__}:failing")
-    with pytest.raises(RuntimeError, match="left is not right"):
+    with pytest.raises(UserError, match=r"failing failed: RuntimeError: left is not right \(test_recorder"):
         record(config, tmp_path / "out", n_processes=2)
     assert not list((tmp_path / "out").glob("*.npz"))
 

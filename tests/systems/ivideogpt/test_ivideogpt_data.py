@@ -177,7 +177,7 @@ def test_wrong_actions_are_refused_before_the_training(
 ) -> None:
     changes, said = WRONG[name]
     data = recorded(folders / "own", **changes)
-    assert train(folders, "run", "--data", str(data), "--rewards") == 2
+    assert train(folders, "run", "--data", str(data), "--rewards", "--strict") == 2
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and said in err
     assert not (folders / "run").exists()

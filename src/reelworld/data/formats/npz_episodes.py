@@ -63,8 +63,11 @@ def read(request: FileRequest) -> Contents | None:
 
 
 def has_several(marked: Mapping[str, np.ndarray]) -> bool:
-    """Return True if marks cut a file into episodes; a mark in the last row only says how a single one ended."""
-    return FIRST_KEY in marked or any(v.ndim and v.reshape(len(v), -1)[:-1].any() for v in marked.values())
+    """Return True if marks cut a file into episodes.
+
+    A mark in the last row says how a single one ended; so does one in the row before, if the last one is padding.
+    """
+    return FIRST_KEY in marked or any(v.ndim and v.reshape(len(v), -1)[:-2].any() for v in marked.values())
 
 
 def decode(raw: Mapping[str, np.ndarray], request: FileRequest) -> Decoded:
