@@ -355,7 +355,9 @@ def highlights() -> str:
         values = [row["figures"]["delta_uniform_h4"]["value"] for row in robots if row["task"] == task]
         return f"{min(values):.1f} to {max(values):.1f} dB"
 
-    play = next(r for r in load("bench-doorkey.json")["results"] if r["what"].startswith("play") and r["threads"] == 1)
+    play = next(
+        r for r in load("bench-shipped-doorkey.json")["results"] if r["what"].startswith("play") and r["threads"] == 1
+    )
     rows = {
         "doorkey": (
             "`pocket`, DoorKey",
@@ -432,8 +434,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "clone-from-video": lambda: cloning("clone-from-video.json"),
     "memory": lambda: memory("memory.json"),
     "waiting": lambda: waiting("waiting.json"),
-    "speed": lambda: speed({"bench-doorkey.json": "DoorKey", "bench-carracing.json": "CarRacing"}),
-    "speed-shipped": lambda: speed({f"bench-shipped-{w}.json": w for w in ("doorkey", "driving")}),
+    "speed": lambda: speed({f"bench-shipped-{w}.json": w for w in ("doorkey", "driving")}),
 }
 
 
