@@ -98,7 +98,9 @@ def action_strip(dataset: Dataset, n_rows: int = 4, n_frames: int = 6) -> bytes:
 def _first_change(streams: Mapping[str, np.ndarray], n_frames: int) -> int:
     """Return the frame at which a strip begins: 0, or two steps before the first change of an action."""
     changes = [
-        np.flatnonzero((rows[1:-1] != rows[:-2]).reshape(max(0, len(rows) - 2), -1).any(1)) for rows in streams.values()
+        np.flatnonzero((rows[1:-1] != rows[:-2]).reshape(len(rows) - 2, -1).any(1))
+        for rows in streams.values()
+        if len(rows) > 2
     ]
     first = min((int(c[0]) for c in changes if len(c)), default=0)
     return 0 if first < n_frames - 2 else first - 1

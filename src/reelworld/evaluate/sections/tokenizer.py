@@ -37,12 +37,12 @@ TEXTS = {
     ),
     "foreground_kept": Text(
         "Foreground kept",
-        "Of what differs from the median picture (by more than {threshold} of 255), the part that is still there after "
+        f"Of what differs from the median picture by more than {THRESHOLD} of 255, the part that is still there after "
         "encoding and decoding, per frame. A ball of four pixels that is lost shows here and not in the PSNR of whole "
         "frames.",
     ),
     "foreground_psnr": Text(
-        "Foreground PSNR", "PSNR over the pixels that differ from the median picture by more than {threshold}."
+        "Foreground PSNR", f"PSNR over the pixels that differ from the median picture by more than {THRESHOLD}."
     ),
     "codebook_usage": Text("Codes in use", "Fraction of the codebook that occurs at all in these clips.", ""),
     "codebook_perplexity": Text("Codebook perplexity", "Number of codes if all were used equally often.", ""),
@@ -119,16 +119,15 @@ def _foreground_metrics(
     ours, theirs = (compare_foreground(frames, copies, median) for copies in (decoded, plain))
     if not ours.has_any.any():
         return
-    some, least = ours.has_any, str(THRESHOLD)
+    some = ours.has_any
     few = replace(make, clip=make.clip[some])
-    kept = {MEAN_COLOUR: float(theirs.kept[some].mean())}
-    yield few.mean("foreground_kept", ours.kept[some], "frames", "share", baselines=kept, threshold=least)
+    beside = {MEAN_COLOUR: theirs.kept[some]}
+    yield few.fraction("foreground_kept", ours.kept[some], "frames", baselines=beside)
     n_clips = int(make.clip.max()) + 1
     columns = (ours.squared_error * ours.fraction, ours.fraction)
     totals = np.stack([metrics.per_clip(column, make.clip, n_clips) for column in columns], -1)
     interval = bootstrap(totals[totals[:, 1] > 0], lambda t: db(t[..., 0] / t[..., 1]), make.seed)
-    beside = {MEAN_COLOUR: theirs.psnr}
-    yield make.build("foreground_psnr", interval, "dB", int(some.sum()), "frames", beside, threshold=least)
+    yield make.build("foreground_psnr", interval, "dB", int(some.sum()), "frames", {MEAN_COLOUR: theirs.psnr})
 
 
 def _code_metrics(evaluation: Evaluation, clips: list[np.ndarray]) -> Iterator[Metric]:
