@@ -140,10 +140,17 @@ PRESETS = {
         tokenizer=replace(SMALL.tokenizer, steps=4000),
         dynamics=replace(SMALL.dynamics, width=128, steps=12_000),
     ),
+    "large": replace(
+        SMALL,
+        clip_frames=17,
+        tokenizer=replace(SMALL.tokenizer, steps=20_000, batch=32),
+        dynamics=replace(SMALL.dynamics, width=512, trunk_layers=8, head_layers=4, window=16, steps=60_000, batch=16),
+    ),
 }
 
 ABOUT = {
     "tiny": "For tests: seconds of training, no quality.",
     "small": "A tile game or a first smooth world in minutes, on a laptop CPU.",
     "medium": "Wider dynamics, for an hour of training and more; in four CPU-minutes small is still ahead.",
+    "large": "For a GPU and 128x128: 42 million parameters of dynamics, a window of 16 frames. Not trained here.",
 }
