@@ -16,13 +16,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
-from reelworld.cli.serve_options import check_port, serve_page
+from reelworld.cli.serve_options import PageOptions, serve_page
 from reelworld.envs.presets import WrapperConfig
 from reelworld.types import UserError
 
@@ -73,10 +73,7 @@ class Options:
     """Wrappers, innermost first: 'module:Class' or 'module:Class={"arg": 1}'; 'none' drops the preset's."""
     play: bool = False
     """Play the environment yourself in the browser instead of a policy; every episode is recorded."""
-    port: int = 8000
-    """Port of the page (--play); if it is in use, the next free one."""
-    browser: bool = True
-    """Open the page in the browser (--play)."""
+    page: Annotated[PageOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PageOptions)
 
 
 def run(options: Options) -> None:
@@ -105,19 +102,19 @@ def run(options: Options) -> None:
 
 def _play(options: Options, config: RecordConfig) -> None:
     """Serve the environment's page until Ctrl-C."""
-    check_port(options.port)
+    settings = options.page.config()
     if options.policy is not None or options.max_steps is not None:
         raise UserError("--policy and --max-steps are for recordings without a person; leave them out with --play.")
 
-    from reelworld.serve.config import Limits, ServeConfig
+    from reelworld.serve.config import Limits
     from reelworld.serve.recording import check_folder, count_episodes, discard_if_empty
     from reelworld.serve.reference_env import PlayableEnv
 
     check_folder(options.out)
     before = count_episodes(options.out)
-    settings = ServeConfig(limits=Limits(sessions=1), record=options.out)
+    settings = replace(settings, limits=Limits(sessions=1), record=options.out)
     env = PlayableEnv(config.simulator)
-    serve_page(env, config.simulator.env_id, settings, "127.0.0.1", options.port, options.browser)
+    serve_page(env, config.simulator.env_id, settings, options.page)
     discard_if_empty(options.out)
     n_episodes, n_frames = count_episodes(options.out)
     print(f"{n_episodes} episodes, {n_frames:,} frames in {options.out} ({n_episodes - before[0]} episodes are new)")
