@@ -1,11 +1,12 @@
-"""A small reverse proxy: passes requests and WebSockets under a path prefix on to a server.
+"""A small reverse proxy, which passes requests and WebSockets under a path prefix on to a server, and a small site.
 
-It speaks no more HTTP than it must: it edits the head of a request and copies bytes from then on.
+The proxy speaks no more HTTP than it must: it edits the head of a request and copies bytes from then on.
 """
 
 from __future__ import annotations
 
 import contextlib
+import http.server
 import socket
 import socketserver
 import threading
@@ -34,7 +35,8 @@ class _Handler(socketserver.BaseRequestHandler):
         for name, value in self.server.rewrites.items():
             if name in headers:
                 headers[name] = value
-        path = path.removeprefix(prefix) or "/" if self.server.strips else path
+        if self.server.strips:
+            path = f"/{path.removeprefix(prefix).removeprefix('/')}"
         edited = [f"{method} {path} {version}", *(f"{name}: {value}" for name, value in headers.items())]
         with socket.create_connection(self.server.upstream) as upstream:
             upstream.sendall("\r\n".join(edited).encode("latin-1") + b"\r\n\r\n" + rest)
@@ -55,6 +57,7 @@ def _copy(source: socket.socket, target: socket.socket) -> None:
 
 class _Proxy(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
+    daemon_threads = True  # browsers keep connections open that they do not use
     prefix: str
     strips: bool
     upstream: tuple[str, int]
@@ -80,4 +83,28 @@ def proxying(address: str, prefix: str, strips: bool, rewrites: Mapping[str, str
             yield f"127.0.0.1:{proxy.server_address[1]}"
         finally:
             proxy.shutdown()
+            thread.join()
+
+
+@contextlib.contextmanager
+def site(html: str) -> Iterator[str]:
+    """Serve a page on a port of localhost; yields its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(html.encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://localhost:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
             thread.join()

@@ -177,7 +177,7 @@ def test_a_proxied_server_wants_a_token_that_its_addresses_carry(settings, proxy
         ("x.example.org:8000", r"e\.g\. x\.example\.org"),
         ("*.example.org", "wildcard"),
         ("*", "e.g. my-tunnel"),
-        ("", "is ''"),
+        ("", "must be one host name"),
         ("a b", "'a b'"),
         ("x.example; script-src *", "must be one host name"),
         ("m\u00fcll.example", "host name"),

@@ -106,7 +106,10 @@ class SecurityMiddleware:
 
     def _is_own_origin(self, origin: str, host: str, scope: Scope) -> bool:
         """Return True when an Origin header names the requested host, a trusted one, or this server on localhost."""
-        if urlsplit(origin).netloc == host or _host_name(origin) in self._trusted:
+        name = _host_name(origin)
+        if not name:  # "null", or no URL
+            return False
+        if name in self._trusted or urlsplit(origin).netloc == host:
             return True
         # Codespaces keep the Host header and write the page's own origin as http://localhost:PORT.
         port = (scope.get("server") or ("", None))[1]

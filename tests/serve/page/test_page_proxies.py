@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import http.server
-import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from tests.serve.page.browser import cell, needs_browser, reaches, state, text
-from tests.serve.reverse_proxy import proxying
+from tests.serve.reverse_proxy import proxying, site
 from tests.serve.squares import picture, running, turn_world
 
 from reelworld.serve.config import Limits
@@ -63,28 +59,11 @@ def test_the_gallery_works_under_a_prefix(through, serve, strips):
     state(page, "playing")
 
 
-@contextlib.contextmanager
-def notebook(folder: Path, address: str):
-    """Serve a page on another port of localhost that frames an address; yields its address."""
-    (folder / "index.html").write_text(
-        f'<!doctype html><title>Notebook</title><iframe src="http://{address}/"></iframe>'
-    )
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://localhost:{server.server_address[1]}/"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize("is_trusted", [True, False])
-def test_only_trusted_pages_may_frame_it(browser, tmp_path, is_trusted):
+def test_only_trusted_pages_may_frame_it(browser, is_trusted):
     with (
         running(turn_world(), trusted_hosts=("localhost",) if is_trusted else ("other.example",)) as address,
-        notebook(tmp_path, address) as url,
+        site(f'<!doctype html><iframe src="http://{address}/" width="900" height="700"></iframe>') as url,
         contextlib.closing(browser.new_page()) as page,
     ):
         page.goto(url)
@@ -93,7 +72,7 @@ def test_only_trusted_pages_may_frame_it(browser, tmp_path, is_trusted):
             frame.wait_for_selector("body[data-state=playing]", timeout=15_000)
             frame.locator("#stage").click()
             page.keyboard.press("ArrowRight")
-            frame.wait_for_function("document.getElementById('step').textContent === '1'", timeout=15_000)
+            text(frame, "#step", "^1$")
         else:
             page.wait_for_timeout(300)
             assert page.frames[1].locator("#stage").count() == 0
