@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """Flags of the play page."""
+    """Flags of the play page; `record` uses them with --play."""
 
     port: int = 8000
     """Port to listen on; if it is in use, the next free one."""

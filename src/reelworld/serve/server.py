@@ -103,7 +103,12 @@ class PageServer:
         self.query = f"?token={token}" if token else ""
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}/{self.query}"
         hosts = frozenset({host, socket.gethostname().lower()})
-        self._server = uvicorn.Server(configure(create_app(worlds, self.config, hosts=hosts, token=token)))
+        try:
+            app = create_app(worlds, self.config, hosts=hosts, token=token)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._server = uvicorn.Server(configure(app))
         self._thread = threading.Thread(target=self.run, daemon=True)
 
     @property
