@@ -10,6 +10,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from reelworld.types import UserError
 
+IN_PATHS = "%{}@:!$()*+,;=~"
+"""Characters of a path that keep their form, besides letters, digits, ``-``, ``.`` and ``_``."""
 OWN_PREFIXES = ("/api", "/play")
 """Addresses of the server that a prefix would hide."""
 
@@ -95,21 +97,23 @@ def parse_hosts(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def parse_root_path(path: str) -> str:
-    """Return a prefix, percent-encoded, with a leading slash and without a trailing one; empty for none.
+    """Return a prefix with a leading slash and without a trailing one; empty for none.
+
+    Characters that may stand in a path keep their form: proxies may distinguish ``@`` and ``%40``.
 
     Raises:
         UserError: If it is a URL, is no plain path, or hides an address of the server.
     """
-    plain = unquote(path).strip("/")
-    parts = plain.split("/") if plain else []
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    plain = [unquote(part) for part in parts]
     is_url = "://" in path or path.startswith("//")
-    if is_url or not plain.isprintable() or any(part in ("", ".", "..") or set(part) & set("?#\\") for part in parts):
+    if is_url or any(p in ("", ".", "..") or set(p) & set("/?#\\") or not p.isprintable() for p in plain):
         example = parse_root_path(urlsplit(path).path) if is_url and "://" in path else ""
         raise UserError(
             f"--root-path is {path!r}; it must be the path of a proxy's address, "
             f"e.g. {example or '/user/me/proxy/8000'}."
         )
-    prefix = "".join(f"/{quote(part, safe='{}')}" for part in parts)
+    prefix = "".join(f"/{quote(part, safe=IN_PATHS)}" for part in parts)
     if prefix in OWN_PREFIXES:
         raise UserError(f"--root-path is {path!r}, which is an address of the server itself; use e.g. /reelworld.")
     return prefix
