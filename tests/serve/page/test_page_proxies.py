@@ -11,6 +11,7 @@ from tests.serve.page.browser import cell, needs_browser, reaches, state, text
 from tests.serve.reverse_proxy import proxying, site
 from tests.serve.squares import picture, running, turn_world
 
+from reelworld import notebook
 from reelworld.serve.config import Limits
 from reelworld.serve.library import WorldEntry, WorldLibrary
 from reelworld.types import Clip
@@ -76,3 +77,21 @@ def test_only_trusted_pages_may_frame_it(browser, is_trusted):
         else:
             page.wait_for_timeout(300)
             assert page.frames[1].locator("#stage").count() == 0
+
+
+def test_a_notebook_shows_the_page_in_a_frame_that_takes_keys(browser, monkeypatch):
+    pytest.importorskip("IPython", reason="the notebook tests need the package ipython")
+    shown = []
+    monkeypatch.setattr("IPython.display.display", shown.append)
+    with (
+        contextlib.closing(notebook.play(turn_world())) as playing,
+        site(f"<!doctype html>{shown[0]._repr_html_()}") as url,  # as the page of a local notebook
+        contextlib.closing(browser.new_page()) as page,
+    ):
+        page.goto(url)
+        frame = page.frames[1]
+        assert frame.url == playing.url
+        frame.wait_for_selector("body[data-state=playing]", timeout=15_000)
+        frame.locator("#stage").click()
+        page.keyboard.press("ArrowRight")
+        text(frame, "#step", "^1$")
