@@ -43,6 +43,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PIP) --constraint constraints.txt $(TORCH_ARGS) $(shell grep '^torch==' constraints.txt)
 	@echo "[3/3] installing reelworld, simulators and tools"
 	@$(PIP) --constraint constraints.txt --editable '.[envs,robotics,dev]'
+	@$(PIP) --constraint constraints.txt --editable '.[screen]' >/dev/null 2>&1 || echo \
+	  "without the screen recorder: on Linux its packages need a C compiler and kernel headers"
 	@touch $@
 	@echo "installed in $(VENV)"
 

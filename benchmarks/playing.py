@@ -1,6 +1,6 @@
 """How it is to play a world in this server: the delay of a key, many players at once, the start, encodings of frames.
 
-    python benchmarks/playing.py runs/demo/world --out benchmarks/results/playing.json
+    python benchmarks/playing.py src/reelworld/shipped/doorkey --out benchmarks/results/playing.json
 
 The server is the one that ``reelworld play`` starts; the players live in another process, so that their work is not
 measured with it, and share its two cores. A player acts again as soon as the frame of the last action is there.
@@ -36,6 +36,13 @@ HEADER = struct.Struct("<4B3I3f")
 CROWDS = (1, 4, 16, 64)
 SIZES = (64, 128, 256)
 WARM_UP = 2.0  # seconds that do not count
+SERVER = """
+import sys
+from reelworld.cli.main import main
+from reelworld.serve.config import Limits
+Limits.__init__.__kwdefaults__.update(messages_per_second=1e9, burst=1e9)  # a player acts as fast as frames come
+sys.exit(main())
+"""
 
 
 # ---------------------------------------------------------------- players, in a process of their own
@@ -121,7 +128,7 @@ async def crowd(address: str, n: int, seconds: float, pause: float) -> None:
 @contextmanager
 def serving(world: Path) -> Iterator[tuple[str, int]]:
     """Start the server; yields its address and its process."""
-    words = [sys.executable, "-m", "reelworld", "play", str(world), "--no-browser", "--port", "0"]
+    words = [sys.executable, "-c", SERVER, "play", str(world), "--no-browser", "--port", "0"]
     process = subprocess.Popen([*words, "--players", str(max(CROWDS))], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

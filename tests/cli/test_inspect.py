@@ -38,10 +38,36 @@ def test_the_table_and_the_pictures(folder, capsys):
 
 
 def test_json_has_the_figures_and_stdout_nothing_else(folder, capsys):
-    assert main(["inspect", str(folder), "--json", "--out", "looks", "--size", "8", "--fit", "stretch"]) == 0
+    assert main(["inspect", str(folder), "--json", "-", "--out", "looks", "--size", "8", "--fit", "stretch"]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert (figures["n_frames"], figures["height"], figures["actions"]["action"]["spec"]["n"]) == (48, 8, 3)
-    assert figures["files"] == ["looks/contact-sheet.png", "looks/actions.png"]
+    assert (figures["episodes"], figures["frames"], figures["height"], figures["width"]) == (4, 48, 8, 8)
+    (action,) = figures["actions"]
+    assert (action["name"], action["kind"], action["size"], action["names"]) == ("action", "discrete", 3, [])
+    assert sum(n["frames"] for n in figures["splits"].values()) == 48
+    assert len(figures["skipped"]) == 1 and "broken.npz" in figures["skipped"][0]
+    assert any("action-shift" in note for note in figures["notes"])
+    assert figures["files"] == [f"looks/{name}.png" for name in ("contact-sheet", "action-strip", "actions")]
+
+
+def test_json_goes_to_a_file_beside_the_table(folder, capsys):
+    assert main(["inspect", str(folder), "--json", "figures/robots.json"]) == 0
+    assert "4 of 12 to 12 frames" in capsys.readouterr().out
+    assert json.loads(Path("figures/robots.json").read_text())["frames"] == 48
+    assert not Path("runs").exists()
+
+
+def test_a_crop_that_cuts_much_is_said_and_drawn(folder, capsys):
+    rng = np.random.default_rng(0)
+    Path("wide").mkdir()
+    for i in range(4):
+        np.savez(Path("wide") / f"{i}.npz", image=rng.integers(0, 256, (12, 18, 32, 3), np.uint8))
+    assert main(["inspect", "wide", "--size", "16", "--fit", "crop", "--out", "cropped"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--fit crop cuts off 44% of the picture (18x32, height x width" in shown
+    assert main(["inspect", "wide", "--size", "16", "--fit", "stretch", "--out", "stretched"]) == 0
+    assert "cuts off" not in capsys.readouterr().out
+    with Image.open("cropped/contact-sheet.png") as cropped, Image.open("stretched/contact-sheet.png") as stretched:
+        assert cropped.height > stretched.height + 18
 
 
 def test_classes_are_counted_by_split(folder, capsys):
@@ -55,7 +81,7 @@ def test_classes_are_counted_by_split(folder, capsys):
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     for words in ("classes 3; episodes of each", "test 3", "without a training episode: swim"):
         assert any(words in " ".join(line.replace("│", " ").split()) for line in lines)
-    assert main(["inspect", "sports", "--json"]) == 0
+    assert main(["inspect", "sports", "--json", "-"]) == 0
     classes = json.loads(capsys.readouterr().out)["classes"]
     assert list(classes) == ["bowl", "run", "swim"]
     assert [c["test"] for c in classes.values()] == [0, 3, 3]

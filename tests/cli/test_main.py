@@ -23,7 +23,7 @@ from reelworld.train.graceful_interrupt import Interrupted
 from reelworld.types import UserError
 
 CLI_FOLDER = Path(cli.__file__).parent
-FRAME = {"__init__", "load_options", "main", "serve_options", "parsing"}
+FRAME = {"__init__", "load_options", "main", "serve_options", "parsing", "record_screen"}
 
 
 def test_verbs_table_names_every_verb_file() -> None:

@@ -23,6 +23,11 @@ from reelworld.worlds.world import World
 ACTIONS = {
     "discrete": {"action": ActionSpec(kind="discrete", n=4)},
     "continuous": {"action": ActionSpec(kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0))},
+    "streams": {
+        "keys": ActionSpec(kind="buttons", n=3),
+        "mouse": ActionSpec(kind="continuous", n=2, low=(-1.0, -1.0), high=(1.0, 1.0)),
+        "item": ActionSpec(kind="discrete", n=3),
+    },
     "none": {},
     "classes": {},
     "latent": {},
@@ -30,7 +35,7 @@ ACTIONS = {
 CLASSES = ("walk", "run", "jump")
 
 
-GIVEN = ("discrete", "continuous", "none")
+GIVEN = ("discrete", "continuous", "streams", "none")
 CASES: dict[str, dict[str, dict[str, Any]]] = {
     "genie": {**{kind: {"actions": "given"} for kind in GIVEN}, "latent": {}},
     "videogpt": {"discrete": {}, "classes": {"class_cond": True}},
@@ -121,9 +126,9 @@ def frames(n: int, n_frames: int, seed: int = 0) -> np.ndarray:
 def actions(world: World, n: int, n_steps: int, seed: int = 0) -> dict[str, Any]:
     """Random actions, each (n, S) or (n, S, A)."""
     rng = np.random.default_rng(seed)
-    return {
-        name: rng.integers(0, spec.n, (n, n_steps))
-        if spec.kind == "discrete"
-        else rng.uniform(-1, 1, (n, n_steps, spec.n)).astype(np.float32)
-        for name, spec in world.spec.actions.items()
+    draws = {
+        "discrete": lambda n_values: rng.integers(0, n_values, (n, n_steps)),
+        "continuous": lambda n_values: rng.uniform(-1, 1, (n, n_steps, n_values)).astype(np.float32),
+        "buttons": lambda n_values: rng.integers(0, 2, (n, n_steps, n_values)).astype(np.float32),
     }
+    return {name: draws[spec.kind](spec.n) for name, spec in world.spec.actions.items()}

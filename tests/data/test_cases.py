@@ -115,6 +115,9 @@ CASES = {
     "other_containers": Expected(episodes=6, frames=240, actions={}),
     "mp4_named_mkv": Expected(episodes=3, frames=120, actions={}),
     "rotated": Expected(episodes=3, frames=120, actions={}),
+    "fragmented": Expected(episodes=4, frames=773, actions={}, notes=("v3.mp4 is damaged after its first",)),
+    "corrupt_middle": Expected(episodes=4, frames=675, actions={}, notes=("v3.mp4 is damaged after its first",)),
+    "hdr_pq": Expected(episodes=1, frames=20, actions={}, notes=("HDR (PQ)",)),
     # two recordings are cut into stretches, so that there is something to hold out
     "owl_events": Expected(episodes=6, frames=80, actions={"keys": ("buttons", 2)}, notes=("never released",)),
 }

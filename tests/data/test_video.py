@@ -259,27 +259,44 @@ def test_two_action_files_and_some_without(tmp_path):
 
 
 @pytest.mark.parametrize("ending", CODECS)
-def test_truncated_videos_are_skipped_and_counted(tmp_path, ending):
+def test_truncated_videos_keep_their_first_frames_or_are_counted(tmp_path, ending):
     content = write_video(tmp_path / f"good{ending}", numbered_frames(40), fps=20).read_bytes()
     shares = (0.0, 0.02, 0.3, 0.6, 0.9, 0.99)
     for share in shares:
         (tmp_path / f"cut{share}{ending}").write_bytes(content[: int(len(content) * share)])
     dataset = Dataset.open(tmp_path)
-    assert {e.file for e in dataset.episodes} == {f"good{ending}"}
-    assert len(dataset.problems) == len(shares)
+    parts = [dataset.read(i).frames for i, e in enumerate(dataset.episodes) if e.file == f"good{ending}"]
+    whole = np.concatenate(parts)
+    kept = {e.file for e in dataset.episodes if e.file.startswith("cut")}
+    for file in kept:
+        frames = np.concatenate([dataset.read(i).frames for i, e in enumerate(dataset.episodes) if e.file == file])
+        assert 16 <= len(frames) < 40
+        np.testing.assert_array_equal(frames, whole[: len(frames)])
+    assert len(dataset.problems) == len(shares) - len(kept)
+    assert len([note for note in dataset.notes if "is damaged after its first" in note]) == len(kept)
     assert all("cut" in p and "\n" not in p for p in dataset.problems)
+    strict = ReadOptions(strict=True)
     (tmp_path / f"good{ending}").unlink()
     with pytest.raises(UserError, match="no readable recording"):
-        Dataset.open(tmp_path)
+        Dataset.open(tmp_path, strict)
 
 
 def test_an_mp4_with_its_table_first_is_seen_to_be_cut(tmp_path):
     path = write_video(tmp_path / "a.mp4", numbered_frames(60), container={"movflags": "faststart"})
+    (tmp_path / "a.csv").write_text("\n".join(str(i % 3) for i in range(60)))
+    whole = Dataset.open(path)
+    everything = np.concatenate([whole.read(i).frames for i in range(len(whole.episodes))])
     content = path.read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     path.write_bytes(content[: len(content) * 3 // 4])
+    cut = Dataset.open(path)
+    frames = np.concatenate([cut.read(i).frames for i in range(len(cut.episodes))])
+    actions = np.concatenate([cut.read(i).action for i in range(len(cut.episodes))])
+    assert 20 < len(frames) < 60
+    np.testing.assert_array_equal(frames, everything[: len(frames)])
+    np.testing.assert_array_equal(actions, np.arange(len(frames)) % 3)
     with pytest.raises(UserError, match="truncated"):
-        Dataset.open(path)
+        Dataset.open(path, ReadOptions(strict=True))
 
 
 def test_sound_alone_is_no_video(tmp_path):

@@ -31,25 +31,41 @@ class Game(gym.Env):
     ],
 )
 def test_keys_are_named_as_browsers_do(keys, expected):
-    hints = environment_hints(Game(gym.spaces.Discrete(3), keys))
+    hints = environment_hints(Game(gym.spaces.Discrete(3), keys))["action"]
     assert hints["keys"] == expected
     assert hints.get("null") == (None if 0 in expected.values() else 0)
 
 
 def test_ids_count_from_zero_wherever_the_space_begins():
-    assert environment_hints(Game(gym.spaces.Discrete(3, start=5), {"a": 5, "b": 7, "c": 2}))["keys"] == {
-        "KeyA": 0,
-        "KeyB": 2,
-    }
+    game = Game(gym.spaces.Discrete(3, start=5), {"a": 5, "b": 7, "c": 2})
+    assert environment_hints(game)["action"]["keys"] == {"KeyA": 0, "KeyB": 2}
 
 
 def test_vectors_and_names():
     box = gym.spaces.Box(-1, 1, (2,), np.float32)
-    assert environment_hints(Game(box, {"a": np.array([0.5, -1], np.float32)})) == {"keys": {"KeyA": (0.5, -1.0)}}
+    vectors = Game(box, {"a": np.array([0.5, -1], np.float32)})
+    assert environment_hints(vectors) == {"action": {"keys": {"KeyA": (0.5, -1.0)}}}
     named = Game(gym.spaces.Discrete(2), {"a": 1}, ["NOOP", "FIRE"])
-    assert environment_hints(named) == {"keys": {"KeyA": 1}, "null": 0, "names": ("noop", "fire")}
-    assert "names" not in environment_hints(Game(gym.spaces.Discrete(3), {"a": 1}, ["NOOP", "FIRE"]))
+    assert environment_hints(named)["action"] == {"keys": {"KeyA": 1}, "null": 0, "names": ("noop", "fire")}
+    assert "names" not in environment_hints(Game(gym.spaces.Discrete(3), {"a": 1}, ["NOOP", "FIRE"]))["action"]
+
+
+def test_buttons_have_their_names_and_keys():
+    game = Game(gym.spaces.MultiBinary(2), {"d": [1, 0], " ": np.array([0, 1], np.int8), "x": [2, 0]}, ["RUN", "JUMP"])
+    assert environment_hints(game)["action"] == {
+        "keys": {"KeyD": (1.0, 0.0), "Space": (0.0, 1.0)},
+        "names": ("run", "jump"),
+    }
+
+
+def test_a_key_of_several_streams_belongs_to_those_it_changes():
+    space = gym.spaces.Dict(move=gym.spaces.Discrete(3), fire=gym.spaces.MultiBinary(1))
+    keys = {"a": {"move": 1, "fire": [0]}, "d": {"move": 2, "fire": [0]}, " ": {"move": 0, "fire": [1]}}
+    keys = {key: {"move": a["move"], "fire": np.array(a["fire"], np.int8)} for key, a in keys.items()}
+    hints = environment_hints(Game(space, keys))
+    assert hints["move"] == {"keys": {"KeyA": 1, "KeyD": 2}, "null": 0}
+    assert hints["fire"] == {"keys": {"Space": (1.0,)}}
 
 
 def test_what_is_no_table_is_passed_over():
-    assert environment_hints(Game(gym.spaces.Discrete(2), ["a"])) == {}
+    assert environment_hints(Game(gym.spaces.Discrete(2), ["a"])) == {"action": {}}

@@ -77,6 +77,8 @@ RENAMED = {
     "sample and what happened": "sample and recording",
 }
 """Names, or their beginnings, when the file was written -> today's."""
+NEWER = ("foreground_kept", "foreground_psnr")
+"""Metrics that there were not yet."""
 
 
 def recordings(name: str, folder: Path) -> Dataset:
@@ -152,6 +154,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     metrics = {m["name"]: m for section in sections for m in section["metrics"]}
     series = {s["name"]: s for section in sections for s in section["series"]}
     kept = ("value", "low", "high", "n", "n_clips", "baselines")
+    metrics = {k: m for k, m in metrics.items() if k not in NEWER}
     return {
         "sections": [section["name"] for section in sections],
         "metrics": {k: {field: m[field] for field in kept} for k, m in metrics.items()},

@@ -13,7 +13,7 @@ from tests.serve.squares import SIZE, TILE, film_world, running, time_world, tur
 
 from reelworld.data.dataset import Dataset
 from reelworld.serve.config import Limits
-from reelworld.serve.recording import EpisodeWriter
+from reelworld.serve.recording import writer_of
 from reelworld.types import UserError
 
 
@@ -146,27 +146,27 @@ def test_a_full_tape_is_written_and_recording_ends(tmp_path):
 
 
 def test_a_folder_of_another_recording_is_left_alone(tmp_path):
-    EpisodeWriter(tmp_path, turn_world())
+    writer_of(tmp_path, turn_world())
     with running(turn_world(), record=tmp_path) as address, Client(address) as client:
         client.frame()
         client.send(type="record", on=True)
         act(client, 1, 0)
         client.send(type="record", on=False)
         client.told("recorded")
-    EpisodeWriter(tmp_path, turn_world())  # the same world may go on
+    writer_of(tmp_path, turn_world())  # the same world may go on
     with pytest.raises(UserError, match="another recording"):
-        EpisodeWriter(tmp_path, time_world())
+        writer_of(tmp_path, time_world())
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match="cannot record into"):
-        EpisodeWriter(file, turn_world())
+        writer_of(file, turn_world())
 
 
 def test_a_disk_that_refuses_ends_the_recording_not_the_game(tmp_path, monkeypatch):
     def refuse(*_: object) -> None:
         raise UserError("the disk is full.")
 
-    monkeypatch.setattr("reelworld.serve.recording.write_episode", refuse)
+    monkeypatch.setattr("reelworld.data.writers.played.write_episode", refuse)
     with running(turn_world(), record=tmp_path) as address, Client(address) as client:
         client.frame()
         client.send(type="record", on=True)

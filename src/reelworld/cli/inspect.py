@@ -1,12 +1,13 @@
 """Inspect recordings before training on them: contents, pictures and problems.
 
-DATA is a folder that `record` made, a folder of videos, .npz or HDF5 files, or one file. Writes a contact sheet and a
-histogram of the actions beside the table.
+DATA is a folder that `record` made, a folder of videos, .npz or HDF5 files, or one file. Writes a contact sheet, a
+strip of the first actions between the frames they lead from and to, and a histogram of the actions. Warns when the
+actions fit the picture's changes better one step earlier or later, and when --fit crop cuts off much of the picture.
 
 Examples:
   reelworld inspect recordings/doors
-  reelworld inspect my-videos --size 64 --fit crop --out report
-  reelworld inspect robot.npz --frames image --action action --action-shift 1 --json
+  reelworld inspect my-videos --size 64 --fit stretch --out report
+  reelworld inspect robot.npz --frames image --action action --action-shift 1 --json robot.json
 """
 
 from __future__ import annotations
@@ -26,13 +27,17 @@ from reelworld.data.resize_options import ReadOptions
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
     from reelworld.data.dataset import Dataset
+    from reelworld.data.shift_check import ShiftCheck
     from reelworld.data.summary import StreamSummary, Summary
 
 MAX_CLASSES = 12
 """Classes that the table lists."""
+MAX_CROPPED = 0.05
+"""Fraction of the picture that --fit crop may cut off without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +47,9 @@ class Options:
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DATA")]
     """Folder or file of recordings."""
     out: Path | None = None
-    """Folder for contact-sheet.png and actions.png. Default: runs/inspect/NAME."""
-    json: bool = False
-    """Print the numbers as JSON instead of the table; write no pictures unless --out is given."""
+    """Folder for contact-sheet.png, action-strip.png and actions.png. Default: runs/inspect/NAME."""
+    json: Path | None = None
+    """File for the figures as JSON, or - to print them; without --out no pictures are made then."""
     read: Annotated[ReadOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=ReadOptions)
     """Read options for files that are not our own recordings."""
 
@@ -55,24 +60,108 @@ def run(options: Options) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from reelworld.data.dataset import Dataset
+    from reelworld.data.shift_check import check_shift
     from reelworld.data.summary import summarize
+    from reelworld.media import write_file
 
-    console = Console(stderr=options.json)
+    is_printed = options.json is not None and str(options.json) == "-"
+    console = Console(stderr=is_printed)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with _quiet_log(), Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("opening", total=None)
         dataset = Dataset.open(options.path, options.read)
         bar.update(task, description="looking", total=len(dataset.episodes))
         summary = summarize(dataset, lambda done, _: bar.update(task, completed=done))
-    files = [] if options.json and options.out is None else _draw(dataset, summary, options)
-    if options.json:
-        print(json.dumps({**to_json(summary), "files": [str(f) for f in files]}, indent=2))
-        return
+        bar.update(task, description="comparing actions and changes", total=None)
+        checks = check_shift(dataset)
+        source = _source_frame(options)
+    warnings = [*_shift_warnings(checks), *_crop_warnings(source, options)]
+    files = _draw(dataset, summary, source, options) if options.json is None or options.out else []
+    if options.json is not None:
+        text = json.dumps(_figures(summary, warnings, checks, files), indent=2) + "\n"
+        if is_printed:
+            print(text, end="")
+            return
+        write_file(options.json, text.encode())
     console.print(_table(summary))
-    for kind, lines in (("note", summary.notes), ("problem", summary.problems)):
-        for line in lines:
-            console.print(f"{kind}: {line}", style="yellow" if kind == "problem" else "", markup=False, highlight=False)
-    console.print("pictures: " + ", ".join(str(f) for f in files), markup=False, highlight=False, soft_wrap=True)
+    lines = [("note", line) for line in summary.notes] + [("problem", line) for line in summary.problems]
+    for kind, line in [*lines, *(("warning", line) for line in warnings)]:
+        console.print(f"{kind}: {line}", style="" if kind == "note" else "yellow", markup=False, highlight=False)
+    made = [*files, *([options.json] if options.json else [])]
+    console.print("files: " + ", ".join(str(f) for f in made), markup=False, highlight=False, soft_wrap=True)
+
+
+def _figures(
+    summary: Summary, warnings: list[str], checks: Mapping[str, ShiftCheck], files: list[Path]
+) -> dict[str, object]:
+    """Return the figures as JSON values."""
+    whole = to_json(summary)
+    actions = [
+        {
+            "name": name,
+            "kind": stream.spec.kind,
+            "size": stream.spec.n,
+            "names": list(stream.spec.names),
+            "low": list(stream.spec.low),
+            "high": list(stream.spec.high),
+            "counts": [list(row) for row in stream.counts],
+            **({"gain_per_shift": {str(k): v for k, v in checks[name].gains.items()}} if name in checks else {}),
+        }
+        for name, stream in summary.actions.items()
+    ]
+    return {
+        "episodes": summary.n_episodes,
+        "frames": summary.n_frames,
+        **{key: whole[key] for key in ("path", "height", "width", "fps", "seconds", "episode_frames")},
+        "actions": actions,
+        "notes": list(summary.notes),
+        "warnings": warnings,
+        "skipped": list(summary.problems),
+        "splits": {name: {"episodes": n, "frames": m} for name, (n, m) in summary.splits.items()},
+        "duplicates": summary.n_duplicates,
+        **{key: whole[key] for key in ("classes", "mean_return", "n_ended", "fraction_changed", "fraction_pixels")},
+        "files": [str(f) for f in files],
+    }
+
+
+def _shift_warnings(checks: Mapping[str, ShiftCheck]) -> list[str]:
+    return [
+        f"the {name} of row t + {check.better} fits the change from frame t to t + 1 better than that of row t "
+        f"(explained variance {check.gains[check.better]:.2f}, {max(0.0, check.gains[0]):.2f} where it stands): the "
+        f"actions may stand one row too {'late' if check.better > 0 else 'early'}. Look at action-strip.png; "
+        "--action-shift moves the rows of files that are not our own."
+        for name, check in checks.items()
+        if check.better
+    ]
+
+
+def _source_frame(options: Options) -> np.ndarray | None:
+    """Return a frame before it is cropped; None when none is, or it cannot be had."""
+    from reelworld.data.array_store import Unreadable
+    from reelworld.data.formats.registry import source_frame
+
+    if options.read.fit != "crop" or options.read.shape is None:
+        return None
+    try:
+        return source_frame(options.path, options.read)
+    except (Unreadable, UserError):
+        return None
+
+
+def _crop_warnings(source: np.ndarray | None, options: Options) -> list[str]:
+    from reelworld.data.resize import cropped_fraction
+
+    if source is None or options.read.shape is None:
+        return []
+    fraction = cropped_fraction((source.shape[0], source.shape[1]), options.read.shape)
+    return (
+        [
+            f"--fit crop cuts off {fraction:.0%} of the picture ({source.shape[0]}x{source.shape[1]}, height x width; "
+            "dark in contact-sheet.png): --fit stretch or pad keeps all of it."
+        ]
+        if fraction > MAX_CROPPED
+        else []
+    )
 
 
 @contextmanager
@@ -87,15 +176,16 @@ def _quiet_log() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def _draw(dataset: Dataset, summary: Summary, options: Options) -> list[Path]:
-    from reelworld.data.pictures import action_histogram, episode_sheet
+def _draw(dataset: Dataset, summary: Summary, source: np.ndarray | None, options: Options) -> list[Path]:
+    from reelworld.data.pictures import action_histogram, action_strip, episode_sheet
 
     folder = options.out or Path("runs") / "inspect" / (options.path.resolve().stem or "data")
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; --out wants a folder for the pictures.")
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = {"contact-sheet.png": episode_sheet(dataset)}
+    pictures = {"contact-sheet.png": episode_sheet(dataset, uncropped=source)}
     if summary.actions:
+        pictures["action-strip.png"] = action_strip(dataset)
         pictures["actions.png"] = action_histogram(summary.actions)
     for name, png in pictures.items():
         (folder / name).write_bytes(png)

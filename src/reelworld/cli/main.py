@@ -15,6 +15,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from types import ModuleType
 
 from reelworld import __version__
 from reelworld.config import unknown
@@ -113,12 +114,17 @@ def _dispatch(words: list[str]) -> int:
     module = importlib.import_module(VERBS[verb][0])
     try:
         kind = module.options_for(args) if hasattr(module, "options_for") else module.Options
-        text = module.description() if hasattr(module, "description") else module.__doc__ or ""
+        text = module.description() if hasattr(module, "description") else _help_of(module, kind)
         options = parse(kind, args, f"reelworld {verb}", inspect.cleandoc(text))
     except SystemExit as done:  # after --help
         return int(done.code or 0)
     module.run(options)
     return 0
+
+
+def _help_of(module: ModuleType, kind: type) -> str:
+    """Return the docstring of the module that defines the flags."""
+    return sys.modules[kind.__module__].__doc__ or module.__doc__ or ""
 
 
 def overview() -> str:

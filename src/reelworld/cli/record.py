@@ -1,5 +1,7 @@
 """Record episodes of a gymnasium environment, losslessly, as a data set; play it yourself with --play.
 
+`reelworld record --screen --help`: record a window of any program with its keys and mouse.
+
 Equal seeds give equal files. An interrupted recording keeps every finished episode; the same command records the
 missing ones.
 
@@ -16,12 +18,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import tyro
 
+from reelworld.cli import record_screen
+from reelworld.cli.record_screen import ScreenOptions
 from reelworld.cli.serve_options import PageOptions, serve_page
 from reelworld.envs.presets import WrapperConfig
 from reelworld.types import UserError
@@ -76,8 +81,15 @@ class Options:
     page: Annotated[PageOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PageOptions)
 
 
-def run(options: Options) -> None:
+def options_for(args: Sequence[str]) -> type[Options] | type[ScreenOptions]:
+    """Return the flags that a command line can have: those of the screen with --screen."""
+    return ScreenOptions if "--screen" in args else Options
+
+
+def run(options: Options | ScreenOptions) -> None:
     """Record and show progress."""
+    if isinstance(options, ScreenOptions):
+        return record_screen.run(options)
     from reelworld.envs.recorder import record
 
     config = _config(options)

@@ -80,6 +80,9 @@ class Options:
     by its frames."""
     out: Path
     """Folder of the run; the world goes to its subfolder world. An existing run is resumed."""
+    tokenizer_from: Path | None = None
+    """Run or world whose tokenizer is used as it is: only the other parts are trained. It needs the same size and
+    --tokenizer. flags."""
     loop: Annotated[LoopOptions, tyro.conf.OmitArgPrefixes] = LoopOptions()
     read: Annotated[Reading, tyro.conf.OmitArgPrefixes] = Reading()
 
@@ -142,7 +145,15 @@ def run(options: Options) -> None:
 
     before = signal.signal(signal.SIGTERM, stop)  # between stages; within one the loop has its own
     try:
-        world = train_world(options.system, config, members, options.out, read=options.read, loop=options.loop)
+        world = train_world(
+            options.system,
+            config,
+            members,
+            options.out,
+            read=options.read,
+            loop=options.loop,
+            tokenizer_from=options.tokenizer_from,
+        )
     except KeyboardInterrupt as error:
         print(str(error) or "stopped. Run the same command again to resume.", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_code", 130)) from None
@@ -162,6 +173,7 @@ def train_world(
     *,
     read: ReadOptions | None = None,
     loop: LoopOptions | None = None,
+    tokenizer_from: Path | None = None,
 ) -> Path:
     """Train a system on recordings; return the folder of the world.
 
@@ -172,14 +184,16 @@ def train_world(
         out: The run's folder; an existing run of the same config is resumed, a finished one is left alone.
         read: Read options of files that are not our own recordings; size and fit are the config's.
         loop: Options of the training loop.
+        tokenizer_from: Folder of a run or world whose tokenizer is used and not trained.
     """
     from rich.console import Console
 
     from reelworld.data.mixture import describe_mixture, members_of, only_data, open_recordings
     from reelworld.train.data import TrainingData
-    from reelworld.train.loop import train
+    from reelworld.train.estimate import describe_duration, estimate_seconds
+    from reelworld.train.loop import choose_device, train
     from reelworld.train.run import Run
-    from reelworld.train.world import finish
+    from reelworld.train.world import finish, take_part
 
     system, preset = find_preset(word)
     members = members_of([str(data)]) if isinstance(data, Path) else list(data)
@@ -198,6 +212,9 @@ def train_world(
     }
     dataset = open_recordings(members, read, with_actions=config.uses_actions)
     model = system.module("model").build(config, dataset.info)
+    given = frozenset({"tokenizer"} if tokenizer_from else ())
+    if tokenizer_from:
+        record["tokenizer"] = take_part(model, "tokenizer", tokenizer_from)
     with Run.open(out, record) as training:
         world = training.folder / "world"
         for text in training.raised:
@@ -213,12 +230,21 @@ def train_world(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         _mirror(training, loop, record)
         set_threads(loop.threads)
-        clips = TrainingData(dataset, config, training.folder)
+        clips = TrainingData(dataset, config, training.folder, given)
+        if not training.checkpoint:
+            seconds = (
+                {}
+                if config.max_minutes
+                else estimate_seconds(system, config, dataset.info, choose_device(loop.device), given)
+            )
+            if config.max_minutes or seconds:
+                console.print(describe_duration(config, seconds), markup=False, highlight=False, soft_wrap=True)
         train(
             system.module("train").stages(config, model, clips),
             training,
             model.parts,
             seed=config.seed,
+            given=given,
             device=loop.device,
             checkpoint_every=loop.checkpoint_every,
             log_every=loop.log_every,

@@ -52,17 +52,29 @@ def common_size(sizes: Counter[tuple[int, int]]) -> tuple[int, int]:
     return next(iter(sizes))
 
 
+def crop_box(have: tuple[int, int], want: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest centred box of the shape of ``want`` in a picture: left, top, right, bottom, in pixels."""
+    scale = min(have[0] / want[0], have[1] / want[1])
+    height, width = want[0] * scale, want[1] * scale
+    top, left = (have[0] - height) / 2, (have[1] - width) / 2
+    return left, top, left + width, top + height
+
+
+def cropped_fraction(have: tuple[int, int], want: tuple[int, int]) -> float:
+    """Return the fraction of a picture (height, width) that ``crop`` to the shape of ``want`` leaves out."""
+    left, top, right, bottom = crop_box(have, want)
+    return 1 - (right - left) * (bottom - top) / (have[0] * have[1])
+
+
 def fit_frame(frame: np.ndarray, shape: tuple[int, int], fit: Fit) -> np.ndarray:
     """Resize one frame, uint8 (H, W, 3): averaged when it shrinks, bicubic when it grows."""
-    have, want = frame.shape[:2], shape
+    have, want = (frame.shape[0], frame.shape[1]), shape
     if have == want:
         return frame
     box, inner = (0.0, 0.0, float(have[1]), float(have[0])), want
     scale = min(have[0] / want[0], have[1] / want[1])
     if fit == "crop":
-        height, width = want[0] * scale, want[1] * scale
-        top, left = (have[0] - height) / 2, (have[1] - width) / 2
-        box = (left, top, left + width, top + height)
+        box = crop_box(have, want)
     elif fit == "pad":
         scale = max(have[0] / want[0], have[1] / want[1])
         inner = (max(1, round(have[0] / scale)), max(1, round(have[1] / scale)))

@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from reelworld.envs.old_api import say_once
 from reelworld.types import ActionSpec, UserError
 
 NAME = "action"
@@ -61,7 +62,10 @@ def _leaf_spec(space: gym.Space[Any], env_id: str, whole: gym.Space[Any]) -> Act
         return ActionSpec(kind="buttons", n=int(np.prod(space.shape)), names=_indices(space.shape))
     if isinstance(space, gym.spaces.Box) and np.prod(space.shape) >= 1:
         low, high = np.ravel(space.low).astype(np.float64), np.ravel(space.high).astype(np.float64)
-        is_bounded = bool(np.isfinite(low).all() and np.isfinite(high).all())
+        finite = np.isfinite([low, high])
+        is_bounded = bool(finite.all())
+        if finite.any() and not is_bounded:
+            say_once(f"{env_id} bounds only some numbers of its actions ({space}); no bounds are kept.")
         return ActionSpec(
             kind="continuous",
             n=low.size,
@@ -103,9 +107,37 @@ def member(space: gym.Space[Any], actions: Mapping[str, Any], env_id: str, name:
     return _leaf_member(space, actions[name or NAME], env_id)
 
 
+def split(space: gym.Space[Any], action: Any, name: str = "") -> dict[str, int | tuple[float, ...]]:
+    """Return the actions of the streams in a member of a space; the inverse of ``member``.
+
+    Args:
+        space: Of the environment.
+        action: A member of it.
+        name: Name of this part of the space.
+
+    Returns:
+        Stream name -> id from 0 on, or vector as a tuple.
+    """
+    found: dict[str, int | tuple[float, ...]] = {}
+    if isinstance(space, gym.spaces.Dict):
+        for key, part in space.spaces.items():
+            found |= split(part, action[key], f"{name}_{key}" if name else str(key))
+        return found
+    if isinstance(space, gym.spaces.Tuple):
+        for i, part in enumerate(space.spaces):
+            found |= split(part, action[i], f"{name or NAME}_{i}")
+        return found
+    if isinstance(space, gym.spaces.MultiDiscrete):
+        ids = np.ravel(np.asarray(action) - space.start).tolist()
+        return {f"{name or NAME}_{i}": int(value) for i, value in enumerate(ids)}
+    if isinstance(space, gym.spaces.Discrete):
+        return {name or NAME: int(action) - int(space.start)}
+    return {name or NAME: tuple(np.ravel(action).astype(np.float64).tolist())}
+
+
 def _leaf_member(space: gym.Space[Any], action: Any, env_id: str) -> Any:
     if isinstance(space, gym.spaces.Discrete):
-        if np.ndim(action) or not 0 <= int(action) < space.n:
+        if np.ndim(action) or int(action) != action or not 0 <= int(action) < space.n:
             raise UserError(f"action {action} came; {env_id} takes 0 to {space.n - 1}.")
         return space.start + np.int64(action)
     assert space.shape is not None

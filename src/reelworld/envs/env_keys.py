@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
+
+from reelworld.envs.action_spaces import leaves, split
 
 _CODES = {8: "Backspace", 9: "Tab", 13: "Enter", 27: "Escape", 32: "Space"} | {
     (1 << 30) + code: name
@@ -18,27 +21,41 @@ _CODES = {8: "Backspace", 9: "Tab", 13: "Enter", 27: "Escape", 32: "Space"} | {
 """pygame's code -> the browser's KeyboardEvent.code; letters and digits are their characters."""
 
 
-def environment_hints(env: gym.Env) -> dict[str, Any]:
-    """Return the fields of ``ActionSpec`` that an environment defines; empty for most.
+def environment_hints(env: gym.Env) -> dict[str, dict[str, Any]]:
+    """Return the fields of each stream's ``ActionSpec`` that an environment defines: keys, null and names.
 
-    Keys without a browser code and actions outside the space are left out.
+    Keys without a browser code and actions outside the space are left out. Where an action is one of several streams,
+    a key belongs to the streams in which it differs from the null action: id 0, or zeros.
     """
     space = env.action_space
-    hints: dict[str, Any] = {}
+    kinds = dict(leaves(space))
+    hints: dict[str, dict[str, Any]] = {name: {} for name in kinds}
     if env.has_wrapper_attr("get_keys_to_action"):
         table = env.get_wrapper_attr("get_keys_to_action")()
-        keys = {_held(key): action for key, action in table.items()} if isinstance(table, Mapping) else {}
-        keys = {key: _plain(action, space) for key, action in keys.items() if key and space.contains(action)}
-        if keys:
-            hints["keys"] = keys
-    if isinstance(space, gym.spaces.Discrete):
-        if "keys" in hints and 0 not in hints["keys"].values():
-            hints["null"] = 0
-        if env.has_wrapper_attr("get_action_meanings"):
-            names = tuple(str(name).lower() for name in env.get_wrapper_attr("get_action_meanings")())
-            if len(names) == space.n:
-                hints["names"] = names
+        for key, action in table.items() if isinstance(table, Mapping) else ():
+            codes = _held(key)
+            for name, value in split(space, action).items() if codes and _is_member(space, action) else ():
+                if len(kinds) == 1 or any(np.ravel(value)):
+                    hints[name].setdefault("keys", {})[codes] = value
+    for name, part in kinds.items():
+        keys = hints[name].get("keys")
+        if isinstance(part, gym.spaces.Discrete) and keys and 0 not in keys.values():
+            hints[name]["null"] = 0
+    if len(kinds) == 1 and env.has_wrapper_attr("get_action_meanings"):
+        ((name, part),) = kinds.items()
+        names = tuple(str(meaning).lower() for meaning in env.get_wrapper_attr("get_action_meanings")())
+        n = int(np.prod(part.n)) if isinstance(part, gym.spaces.Discrete | gym.spaces.MultiBinary) else 0
+        if len(names) == n:
+            hints[name]["names"] = names
     return hints
+
+
+def _is_member(space: gym.Space[Any], action: object) -> bool:
+    """Return whether an action is in the space; lists and tuples count as arrays."""
+    if space.contains(action):
+        return True
+    is_list = isinstance(action, list | tuple) and isinstance(space, gym.spaces.MultiBinary | gym.spaces.MultiDiscrete)
+    return is_list and space.contains(np.asarray(action, space.dtype))
 
 
 def _held(key: object) -> str:
@@ -56,8 +73,3 @@ def _name(key: object) -> str:
     if character.isalpha():
         return f"Key{character}"
     return f"Digit{character}" if character.isdigit() else _CODES.get(code, "")
-
-
-def _plain(action: Any, space: gym.Space[object]) -> int | tuple[float, ...]:
-    """Turn an action into an id from 0 on, or into plain numbers."""
-    return int(action) - int(space.start) if isinstance(space, gym.spaces.Discrete) else tuple(map(float, action))

@@ -301,13 +301,11 @@ def _env_spec(config: SimulatorConfig) -> gym.envs.registration.EnvSpec:
 
 
 def _action_specs(env_id: str, env: gym.Env) -> dict[str, ActionSpec]:
-    """Describe the action streams; that of a single one with the names and keys that are known."""
+    """Describe the action streams, with the names and keys that the table or the environment has."""
     specs = stream_specs(env.action_space, env_id)
-    if len(specs) > 1:
-        return specs
-    ((name, spec),) = specs.items()
-    hints = action_hints(env_id, spec.kind, spec.n) or environment_hints(env)
-    return {name: replace(spec, **hints)}
+    own = environment_hints(env)
+    known = {name: action_hints(env_id, spec.kind, spec.n) for name, spec in specs.items()} if len(specs) == 1 else {}
+    return {name: replace(spec, **(known.get(name) or own[name])) for name, spec in specs.items()}
 
 
 def _image_of(observation: object) -> object:

@@ -9,7 +9,7 @@ Shapes: A action width
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 
 import numpy as np
@@ -28,7 +28,11 @@ class Controls:
     """Action streams of one world, with a key map each."""
 
     def __init__(self, specs: Mapping[str, ActionSpec]) -> None:
-        self.specs = {name: _with_keys(spec) for name, spec in specs.items()}
+        taken = {key for spec in specs.values() for keys in spec.keys for key in keys.split("+")}
+        self.specs = {}
+        for name, spec in specs.items():
+            self.specs[name] = _with_keys(spec, taken)
+            taken |= self.specs[name].keys.keys()
 
     @property
     def is_turn_based(self) -> bool:
@@ -111,19 +115,26 @@ def _parse(name: str, spec: ActionSpec, value: object) -> np.ndarray:
     return out
 
 
-def _with_keys(spec: ActionSpec) -> ActionSpec:
-    """Add a key map where there is none: a key per id or button, or a pair of opposite keys per dimension."""
+def _with_keys(spec: ActionSpec, taken: Set[str]) -> ActionSpec:
+    """Add a key map where there is none: a key per id or button, or a pair of opposite keys per dimension.
+
+    Args:
+        spec: The stream.
+        taken: Keys of other streams, which are not used again.
+    """
     if spec.keys:
         return spec
+    free = [key for key in _ID_KEYS if key not in taken]
     if spec.kind == "discrete":
-        return replace(spec, keys=dict(zip(_ID_KEYS, range(spec.n), strict=False)))
-    keys: dict[str, tuple[float, ...]] = {}
+        return replace(spec, keys=dict(zip(free, range(spec.n), strict=False)))
     if spec.kind == "buttons":
         buttons = np.eye(spec.n).tolist()
-        return replace(spec, keys={key: tuple(button) for key, button in zip(_ID_KEYS, buttons, strict=False)})
+        return replace(spec, keys={key: tuple(button) for key, button in zip(free, buttons, strict=False)})
+    keys: dict[str, tuple[float, ...]] = {}
     null = _null(spec)
     assert isinstance(null, list), null
-    for axis, (pair, ends) in enumerate(zip(_AXIS_KEYS, _bounds(spec), strict=False)):
+    free_pairs = [pair for pair in _AXIS_KEYS if taken.isdisjoint(pair)]
+    for axis, (pair, ends) in enumerate(zip(free_pairs, _bounds(spec), strict=False)):
         for key, end in zip(pair, ends, strict=True):
             if end != null[axis]:
                 keys[key] = (*null[:axis], end, *null[axis + 1 :])

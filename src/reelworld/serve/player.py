@@ -18,6 +18,7 @@ from functools import partial
 
 import numpy as np
 
+from reelworld.data.writers.played import EpisodeWriter
 from reelworld.serve.action_previews import describe_action_previews, render_action_previews
 from reelworld.serve.config import Limits
 from reelworld.serve.controls import Controls
@@ -38,7 +39,7 @@ from reelworld.serve.protocol import (
     Sample,
     SingleStep,
 )
-from reelworld.serve.recording import EpisodeWriter, Recorder
+from reelworld.serve.recording import Recorder
 from reelworld.serve.rewind_buffer import EpisodeState, RewindBuffer
 from reelworld.serve.scheduler import ClientQuota, InferenceWorker, TimedStep, timed_step
 from reelworld.types import StepResult

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from starlette.datastructures import QueryParams
 
+from reelworld.data.writers.played import EpisodeWriter
 from reelworld.serve.config import ServeConfig
 from reelworld.serve.controls import Controls
 from reelworld.serve.initial_contexts import MAX_INITIAL_CONTEXTS, describe_initial_contexts
@@ -19,7 +20,7 @@ from reelworld.serve.interfaces import Playable, features_of, play_fps
 from reelworld.serve.library import WorldEntry, WorldLibrary
 from reelworld.serve.player import Player
 from reelworld.serve.protocol import PROTOCOL
-from reelworld.serve.recording import EpisodeWriter
+from reelworld.serve.recording import writer_of
 from reelworld.serve.scheduler import ClientQuota, InferenceWorker
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class WorldPool:
             world=world,
             card=self.library.entries[index].card,
             worker=next(workers, None) or InferenceWorker(self.config.n_threads),
-            writer=None if record is None else EpisodeWriter(record, world),
+            writer=None if record is None else writer_of(record, world),
             allow_code=self.config.allow_code,
             in_gallery=self.is_gallery,
         )

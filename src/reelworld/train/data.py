@@ -26,15 +26,18 @@ class TrainingData:
         dataset: The recordings; systems that infer actions replace it by the labelled recordings.
         config: Config of the system.
         folder: Folder of the run; codes are stored there.
+        given: Names of parts that come from another run and are not trained.
     """
 
-    def __init__(self, dataset: Dataset, config: SystemConfig, folder: Path) -> None:
+    def __init__(
+        self, dataset: Dataset, config: SystemConfig, folder: Path, given: frozenset[str] = frozenset()
+    ) -> None:
         """Check the time fractions of the stages.
 
         Raises:
             UserError: If the time fractions of the stages add up to 1 or more, or two stages take the rest.
         """
-        self.dataset, self.config, self.folder = dataset, config, folder
+        self.dataset, self.config, self.folder, self.given = dataset, config, folder, given
         self._time_left = 1.0
         self._last: Stage | None = None
         stages = {
@@ -101,7 +104,7 @@ class TrainingData:
             n_joined: Batches of ``config.batch`` clips per batch of ``batches``.
         """
         fraction = config.time_fraction or self._time_left
-        self._time_left -= config.time_fraction
+        self._time_left -= 0.0 if part in self.given else config.time_fraction
         self._last = Stage(
             name=name or part,
             part=part,

@@ -59,6 +59,7 @@ def train(
     parts: Mapping[str, nn.Module],
     *,
     seed: int,
+    given: frozenset[str] = frozenset(),
     device: str = "auto",
     checkpoint_every: int = 500,
     checkpoint_minutes: float = 3.0,
@@ -75,6 +76,7 @@ def train(
         parts: All parts of the world; all are saved in every checkpoint. Afterwards they hold the final (with ema:
             averaged) weights, in eval mode, on the device.
         seed: Seed of every random draw.
+        given: Names of parts that are trained already; their stages are passed over.
         device: ``auto`` takes a GPU if there is one.
         checkpoint_every: Steps between checkpoints.
         checkpoint_minutes: Minutes after which a checkpoint is written regardless of the steps.
@@ -101,6 +103,9 @@ def train(
         if stage.name in names:
             raise ValueError(f"two stages are named {stage.name!r}")
         names.add(stage.name)
+        if stage.part in given:
+            parts[stage.part].eval()
+            continue
         if stage.name in state.finished:
             assert checkpoint is not None
             _load_parts(checkpoint, parts)  # code before the yield may have changed them, e.g. by data init

@@ -5,8 +5,12 @@ A further format is one module with a reader and one entry of ``FORMATS``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from reelworld.data.episodes import stored_arrays
 from reelworld.data.formats import (
     aloha,
     csgo,
@@ -24,7 +28,17 @@ from reelworld.data.formats import (
     stable_worldmodel,
     video,
 )
-from reelworld.data.formats.reader import Contents, FileRequest, Format, files_in, find_files, folders_below
+from reelworld.data.formats.reader import (
+    Contents,
+    FileRequest,
+    Format,
+    files_in,
+    find_files,
+    folders_below,
+    requests,
+)
+from reelworld.data.resize_options import ReadOptions
+from reelworld.types import UserError
 
 FORMATS = (
     Format(
@@ -153,3 +167,22 @@ def read_file(request: FileRequest) -> Contents:
     ending = request.path.suffix.lower()
     results = (f.read(request) for f in FORMATS if ending in f.endings)
     return next(contents for contents in results if contents is not None)
+
+
+def source_frame(path: Path, options: ReadOptions) -> np.ndarray:
+    """Return the first frame of the first recording as it is stored, before any resizing: uint8 (H, W, 3).
+
+    Raises:
+        Unreadable: If that recording is truncated or corrupt.
+        UserError: If there is none, or it cannot be read as asked.
+    """
+    paths = find_recordings(path)
+    if not paths:
+        raise UserError(f"{path} holds no recording.")
+    unresized = replace(options, size=None, fit="none")
+    if paths[0].suffix.lower() in video.ENDINGS:
+        first: np.ndarray = video.frames_at(paths[0], np.zeros(1), 1.0, unresized)[0]
+        return first
+    (request,) = requests(paths[:1], path.parent if path.is_file() else path, unresized)
+    frame: np.ndarray = stored_arrays(read_file(request).episodes[0]).read(0, 1)["frames"][0]
+    return frame

@@ -37,6 +37,11 @@ from reelworld.types import ActionSpec, UserError
 ENDINGS = tuple(CONTAINERS)
 EVEN = 0.25
 """A frame rate is constant if no frame is further than this fraction of a frame from its regular time."""
+MIN_KEPT, REORDERED = 16, 5
+"""Fewest frames of a damaged video that are kept, and frames before the damage that are not (B-frames may use it)."""
+HDR_NOTE = "videos in HDR ({}) are read without tone mapping and look dark and grey; convert them to SDR"
+HDR = {16: "PQ", 18: "HLG"}
+"""Number of a transfer function with a high dynamic range -> its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +146,13 @@ def decode(
         Unreadable: If the file is truncated, corrupt or no video.
         UserError: If its size is not the wanted one, it is too long, or its actions do not fit.
     """
-    frames, times, named_fps = _decode(path, options)
-    timeline = make_timeline(times, options.fps, named_fps)
+    decoded = _decode(path, options)
+    frames, times = decoded.frames, decoded.times
+    timeline = make_timeline(times, options.fps, decoded.named_fps)
     picks = timeline.picks
     rows: dict[str, np.ndarray] = {}
     specs: dict[str, ActionSpec] = {}
-    notes = [timeline.note] if timeline.note else []
+    notes = [note for note in (decoded.damage, decoded.hdr, timeline.note) if note]
     if companion is not None:
         name = f"{companion.name} (beside {path.name})"
         if read_actions:  # events are laid between the frames that are kept, so that none is lost
@@ -157,6 +163,8 @@ def decode(
             specs = _specs(given, rows)
         else:
             given = _read_actions(companion, name, times, options)
+            if decoded.damage:  # the rows of the frames that are lost
+                given = replace(given, rows={key: values[: len(frames)] for key, values in given.rows.items()})
             n_frames = given.n_frames or len(frames)
             kept, rows = align(frames[:n_frames], given.rows, options.action_shift or 0, name)
             picks = picks[(picks >= kept.start) & (picks < kept.stop)]
@@ -191,7 +199,8 @@ def frames_at(path: Path, seconds: np.ndarray, slack: float, options: ReadOption
     Raises:
         Unreadable: If the video is damaged, or has no frame near a time.
     """
-    frames, times, _ = _decode(path, options, (float(seconds[0]) - slack, float(seconds[-1]) + slack))
+    decoded = _decode(path, options, (float(seconds[0]) - slack, float(seconds[-1]) + slack))
+    frames, times = decoded.frames, decoded.times
     after = np.searchsorted(times, seconds).clip(1, max(1, len(times) - 1))
     picks = np.where(seconds - times[after - 1] <= times[np.minimum(after, len(times) - 1)] - seconds, after - 1, after)
     picks = np.minimum(picks, len(times) - 1)
@@ -213,26 +222,40 @@ def _picked(frames: np.ndarray, picks: np.ndarray) -> np.ndarray:
         return np.memmap(file, np.uint8, "r", shape=(len(picks), *frames.shape[1:]))
 
 
-def _decode(
-    path: Path, options: ReadOptions, span: tuple[float, float] | None = None
-) -> tuple[np.ndarray, np.ndarray, float]:
+@dataclass(frozen=True, kw_only=True)
+class _Decoded:
+    """Frames of a video."""
+
+    frames: np.ndarray
+    """uint8 (D, H, W, 3), a memory map."""
+    times: np.ndarray
+    """Seconds at which they appear, float64 (D,), rising."""
+    named_fps: float
+    """Rate in the file's header."""
+    damage: str = ""
+    """Note about the frames that are lost; empty if none are."""
+    hdr: str = ""
+    """Note about a high dynamic range; empty for other videos."""
+
+
+def _decode(path: Path, options: ReadOptions, span: tuple[float, float] | None = None) -> _Decoded:
     """Decode a video, or the frames whose times are in a span of seconds, into a file.
 
-    Returns:
-        Frames uint8 (D, H, W, 3), a memory map; their times in seconds, float64 (D,); the rate the file names.
+    Of a whole video that is cut off or damaged, the frames before the damage are kept, unless options are strict.
+
+    Raises:
+        Unreadable: If nothing can be decoded, or a part of what is wanted cannot.
     """
-    if is_cut(path):
-        raise Unreadable(f"{path.name} is truncated (it ends before its container says so) or no {path.suffix} file")
+    keeps_part = span is None and not options.strict
+    damage = f"it ends before its container says so, or is no {path.suffix} file" if is_cut(path) else ""
+    if damage and not keeps_part:
+        raise Unreadable(f"{path.name} is truncated ({damage})")
     times: list[float | None] = []
     shape: tuple[int, ...] = ()
+    named_fps, hdr = 0.0, ""
     with scratch_file() as file:
         try:
-            container = av.open(
-                str(path.resolve()),
-                format=container_of(path).format,
-                metadata_errors="replace",
-            )
-            with container:
+            with av.open(str(path.resolve()), format=container_of(path).format, metadata_errors="replace") as container:
                 if not container.streams.video:
                     raise Unreadable(f"{path.name} has no video stream")
                 stream = container.streams.video[0]
@@ -249,6 +272,9 @@ def _decode(
                         if frame.time > span[1]:
                             break
                         continue
+                    if frame.is_corrupt:
+                        damage = "a frame could not be decoded"
+                        break
                     image = _image(frame, path, options)
                     shape = shape or image.shape
                     if image.shape != shape:
@@ -256,20 +282,31 @@ def _decode(
                     check_room(len(times) + 1, shape, path, options)
                     file.write(image.data)
                     times.append(frame.time)
+                hdr = HDR.get(stream.codec_context.color_trc, "")
         except av.FFmpegError as error:
             reason = " ".join(str(error.strerror or type(error).__name__).split())
-            raise Unreadable(f"{path.name} is truncated, corrupt or no {path.suffix} file ({reason})") from None
-        if not times:
+            damage = damage or reason
+        n = len(times)
+        if damage:
+            n -= REORDERED  # frames that are shown earlier may depend on a damaged one
+            if not keeps_part or n < MIN_KEPT:
+                raise Unreadable(f"{path.name} is truncated, corrupt or no {path.suffix} file ({damage})")
+            damage = f"{path.name} is damaged after its first {n} frames, which are kept ({damage})"
+        if not n:
             raise Unreadable(f"{path.name} holds no frame that can be shown")
         file.flush()
-        frames = np.memmap(file, np.uint8, "r", shape=(len(times), *shape))
-    return frames, _rising(times, named_fps), named_fps
+        frames = np.memmap(file, np.uint8, "r", shape=(n, *shape))
+    return _Decoded(
+        frames=frames,
+        times=_rising(times[:n], named_fps),
+        named_fps=named_fps,
+        damage=damage,
+        hdr=hdr and HDR_NOTE.format(hdr),
+    )
 
 
 def _image(frame: av.VideoFrame, path: Path, options: ReadOptions) -> np.ndarray:
     """Turn a decoded frame into an upright RGB picture of the wanted size."""
-    if frame.is_corrupt:
-        raise Unreadable(f"{path.name} is corrupt (a frame could not be decoded)")
     image = frame.to_ndarray(format="rgb24")
     if turns := round(frame.rotation / 90) % 4:
         image = np.rot90(image, turns)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from reelworld.data.foreground import THRESHOLD, compare_foreground, median_picture
 from reelworld.evaluate import metrics
 from reelworld.evaluate.metrics import bootstrap, db, perplexity
 from reelworld.evaluate.protocol import fixed_clip
@@ -33,6 +34,15 @@ TEXTS = {
         "Worst 8x8 patch",
         "The worst patch of each frame, at the 5th percentile of frames. A small thing that is missing (an agent, a "
         "key) shows here and in no average.",
+    ),
+    "foreground_kept": Text(
+        "Foreground kept",
+        f"Of what differs from the median picture by more than {THRESHOLD} of 255, the part that is still there after "
+        "encoding and decoding, per frame. A ball of four pixels that is lost shows here and not in the PSNR of whole "
+        "frames.",
+    ),
+    "foreground_psnr": Text(
+        "Foreground PSNR", f"PSNR over the pixels that differ from the median picture by more than {THRESHOLD}."
     ),
     "codebook_usage": Text("Codes in use", "Fraction of the codebook that occurs at all in these clips.", ""),
     "codebook_perplexity": Text("Codebook perplexity", "Number of codes if all were used equally often.", ""),
@@ -84,6 +94,7 @@ def reconstruction_metrics(make: MetricBuilder, frames: np.ndarray, decoded: np.
     few = replace(make, clip=make.clip[some])
     yield few.mean("tokenizer_ssim", similarity, "frames", baselines={MEAN_COLOUR: baseline})
     yield _worst_patch(make, frames, decoded, plain)
+    yield from _foreground_metrics(make, frames, decoded, plain)
 
 
 def _worst_patch(make: MetricBuilder, frames: np.ndarray, decoded: np.ndarray, plain: np.ndarray) -> Metric:
@@ -99,6 +110,24 @@ def _worst_patch(make: MetricBuilder, frames: np.ndarray, decoded: np.ndarray, p
     interval = bootstrap(np.eye(n_clips), percentile, make.seed, n_resamples=300)
     beside = {MEAN_COLOUR: float(db(np.quantile(metrics.worst_patch_error(frames, plain), 0.95)))}
     return make.build("tokenizer_worst_patch_psnr", interval, "dB", len(frames), "frames", beside, n_clips)
+
+
+def _foreground_metrics(
+    make: MetricBuilder, frames: np.ndarray, decoded: np.ndarray, plain: np.ndarray
+) -> Iterator[Metric]:
+    median = median_picture(frames)
+    ours, theirs = (compare_foreground(frames, copies, median) for copies in (decoded, plain))
+    if not ours.has_any.any():
+        return
+    some = ours.has_any
+    few = replace(make, clip=make.clip[some])
+    beside = {MEAN_COLOUR: theirs.kept[some]}
+    yield few.fraction("foreground_kept", ours.kept[some], "frames", baselines=beside)
+    n_clips = int(make.clip.max()) + 1
+    columns = (ours.squared_error * ours.fraction, ours.fraction)
+    totals = np.stack([metrics.per_clip(column, make.clip, n_clips) for column in columns], -1)
+    interval = bootstrap(totals[totals[:, 1] > 0], lambda t: db(t[..., 0] / t[..., 1]), make.seed)
+    yield make.build("foreground_psnr", interval, "dB", int(some.sum()), "frames", {MEAN_COLOUR: theirs.psnr})
 
 
 def _code_metrics(evaluation: Evaluation, clips: list[np.ndarray]) -> Iterator[Metric]:

@@ -1,6 +1,7 @@
 // Key map: keys to actions, and the buttons on screen. Gamepad buttons are keys as well (see gamepad.js).
 
 import { padGlyph, withGamepad } from "./gamepad.js";
+import { sticksOf } from "./stick.js";
 
 const GLYPHS = {
   ArrowLeft: "\u2190", ArrowRight: "\u2192", ArrowUp: "\u2191", ArrowDown: "\u2193", Space: "Space", Enter: "Enter",
@@ -28,7 +29,8 @@ export class KeyMap {
 
   /** Use the world's default keys. */
   useDefaults() {
-    const keys = Object.entries(this.streams).map(([stream, spec]) => [stream, withGamepad(spec.keys)]);
+    const pads = new Set();
+    const keys = Object.entries(this.streams).map(([stream, spec]) => [stream, withGamepad(spec.keys, pads)]);
     this.#use(Object.fromEntries(keys));
     this.edited = false;
   }
@@ -81,6 +83,8 @@ export class KeyMap {
       Object.entries(map).map(([codes, value]) => chord(stream, value, codes.split("+"))));
     // Every button on screen is a key as well, so that an action without one can still be played.
     this.chords.push(...this.choices.map((c) => chord(c.stream, c.value, [c.button])));
+    this.sticks = Object.entries(this.streams).flatMap(([stream, spec]) => sticksOf(stream, spec, keys[stream] ?? {}));
+    this.chords.push(...this.sticks.map((stick) => stick.chord));
     this.codes = new Set(this.chords.flatMap((c) => c.codes));
   }
 
@@ -88,14 +92,14 @@ export class KeyMap {
    * Map held keys to actions. Per stream the longest chord wins, among equal ones the newest key. On
    * continuous streams the remaining keys add their difference from the null action.
    * @param held {string[]} codes in the order they were pressed
-   * @param pressed {string|null} use only chords with this key (one turn per key press)
+   * @param pressed {string|null} the key of this turn: an id that it chooses wins over those of keys held before
    */
   resolve(held, pressed = null) {
     const actions = {};
     for (const [stream, spec] of Object.entries(this.streams)) {
-      const active = this.chords
-        .filter((c) => c.stream === stream && c.codes.every((code) => held.includes(code)))
-        .filter((c) => pressed === null || c.codes.includes(pressed))
+      const down = this.chords.filter((c) => c.stream === stream && c.codes.every((code) => held.includes(code)));
+      const chosen = down.filter((c) => c.codes.includes(pressed));
+      const active = (spec.kind === "discrete" && chosen.length ? chosen : down)
         .sort((a, b) => b.codes.length - a.codes.length || newest(b, held) - newest(a, held));
       if (!active.length) continue;
       actions[stream] = spec.kind === "discrete" ? active[0].value : blend(active, spec);

@@ -10,6 +10,7 @@ import { closePanel } from "./panel.js";
 import { capitalize, showRecordButton, showRecorded, showRecording, toast } from "./recorder.js";
 import { isSideBySide, setSideBySide, showComparison, showReferenceEnv, wantsSideBySide } from "./reference_env.js";
 import { Settings, loadKeys } from "./settings.js";
+import { makeSticks, tiltSticks } from "./stick.js";
 
 const $ = (id) => document.getElementById(id);
 const screen = $("screen");
@@ -139,6 +140,7 @@ function useKeys() {
   clearPreviews();
   buttons = makeButtons(keyMap, $("pad"), $("keys"));
   for (const button of new Set(buttons.values())) listenToTouch(button);
+  for (const [code, pad] of makeSticks(keyMap.sticks, $("keys"), stickInput)) buttons.set(code, pad);
   const free = (codes) => codes.find((code) => !keyMap.codes.has(code));
   shortcuts = {
     reset: free(["KeyR", "Home", "F2"]), back: free(["Backspace", "KeyB", "F6"]),
@@ -272,6 +274,8 @@ function holdActions() {
   sendInput({ type: "act", actions });
 }
 
+const stickInput = { press, release, moved: () => world.turn_based || holdActions() };
+
 /** Turn-based: one press, one step. */
 function turn(code) {
   const actions = keyMap.resolve(held, code);
@@ -372,5 +376,9 @@ function fit() {
 
 new ResizeObserver(fit).observe($("stage"));
 setInterval(() => showMeters(last, isRunning()), 250);
-watchGamepads({ press: (code) => world && press(code), release, connected: (isOn) => document.body.classList.toggle("has-gamepad", isOn) });
+watchGamepads({
+  press: (code) => world && press(code), release,
+  tilt: (axes) => keyMap && tiltSticks(keyMap.sticks, axes, (code) => held.includes(code), stickInput),
+  connected: (isOn) => document.body.classList.toggle("has-gamepad", isOn),
+});
 connection.open();

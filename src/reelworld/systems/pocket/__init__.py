@@ -16,7 +16,7 @@ SYSTEM = System(
     about=ABOUT,
     examples=(
         "pocket --data recordings/doors --out runs/doors --max-minutes 5",
-        "pocket --data my-videos --out runs/mine --size 64 --fit crop",
+        "pocket --data my-videos --out runs/mine --size 64 --fit stretch",
         "pocket:tiny --data recordings/doors --out runs/try --dynamics.steps 100",
     ),
     package=__name__,

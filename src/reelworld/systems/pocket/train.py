@@ -56,7 +56,9 @@ def stages(config: Config, model: WorldModel, data: TrainingData) -> Iterator[St
         clip_frames=1,
         validate=tokenizer_check(tokenizer, data.dataset),
     )
-    choose_code(config, tokenizer, pool, data)
+    if "tokenizer" not in data.given:
+        choose_code(config, tokenizer, pool, data)
+    report_foreground(tokenizer, data.dataset, data.folder)
     store = data.encode(tokenizer).dataset
     clips = code_clips(config, store, "train")
     dynamics.reward_scale.fill_(reward_scale(clips))
@@ -100,7 +102,6 @@ def choose_code(config: Config, tokenizer: PatchTokenizer, pool: PatchPool, data
             *(chosen, 100 * learned.figures.kept_mass, learned.figures.psnr),
             *(100 * table.figures.kept_mass, table.figures.psnr),
         )
-    report_foreground(tokenizer, data.dataset, data.folder)
 
 
 def code_clips(config: Config, store: Dataset, split: str) -> ClipIndex:

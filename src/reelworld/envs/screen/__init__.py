@@ -1,0 +1,1 @@
+"""Recorder of the screen with the keys and the mouse of that time."""
