@@ -51,11 +51,32 @@ def test_play_prints_its_address_serves_the_world_and_stops_on_ctrl_c(world_fold
     assert out.endswith("stopped\n")
 
 
+def test_play_prints_the_addresses_of_tunnels_and_admits_them(world_folder):
+    command = [sys.executable, "-m", "reelworld", "play", str(world_folder), "--no-browser", "--port", "0"]
+    command += ["--trust-host", "One.example", "--trust-host", "two.example", "--root-path", "lab/{port}/"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        own, *others = (process.stdout.readline().split()[-1] for _ in range(3))
+        port, query = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/(\?token=.{16,})", own).groups()
+        assert others == [f"https://{name}.example/lab/{port}/{query}" for name in ("one", "two")]
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/lab/{port}/api/world{query}")
+        request.add_header("Host", "two.example")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["turn_based"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
         (["--port", "70000"], "--port is 70000"),
         (["--players", "0"], "--players is 0"),
+        (["--trust-host", "https://x.example/"], "--trust-host is 'https://x.example/'; it must be one host name"),
+        (["--trust-host", "fine.example", "--trust-host", "*"], "--trust-host is '*'"),
+        (["--root-path", "https://x.example/lab"], "it must be the path of a proxy's address, e.g. /lab."),
         (["--host", "203.0.113.1"], "cannot listen on 203.0.113.1"),
     ],
 )

@@ -208,11 +208,14 @@ class QuickServer(uvicorn.Server):
             await asyncio.sleep(0.005)
 
 
+SETTINGS = ("card", "record", "allow_code", "trusted_hosts", "root_path")
+
+
 @contextlib.contextmanager
 def running(world: SquareWorld, limits: Limits | None = None, port: int = 0, **kwargs: Any) -> Iterator[str]:
     """Serve a world; yields the host and port."""
     listener = find_port("127.0.0.1", port)
-    settings = {name: kwargs.pop(name) for name in ("card", "record", "allow_code") if name in kwargs}
+    settings = {name: kwargs.pop(name) for name in SETTINGS if name in kwargs}
     app = create_app(world, ServeConfig(limits=limits or Limits(), **settings), **kwargs)
     server = QuickServer(configure(app))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

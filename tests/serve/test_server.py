@@ -433,7 +433,7 @@ def test_a_server_for_other_machines_wants_a_token_that_its_address_carries(host
     apps, urls = [], []
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: apps.append(self.config.app))
     for _ in range(2):
-        serve(turn_world(), announce=lambda url, _: urls.append(url), host=host, port=0, open_browser=False)
+        serve(turn_world(), announce=lambda page: urls.append(page.url), host=host, port=0, open_browser=False)
 
     def asked(query: str) -> int:
         return asyncio.run(asgi.request(apps[0], "GET", "/api/world", query))[0]

@@ -12,18 +12,19 @@ Examples:
   reelworld play runs/demo/world --record recordings/mine   (save what you play as a data set with videos)
   reelworld play runs/demo/world --data recordings/other   (start from these recordings)
   reelworld play runs/demo/world --host 0.0.0.0        (for other machines; the address has a token)
+  reelworld play runs/demo/world --trust-host my-tunnel.example.org      (through a tunnel; see docs/playing.md)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from reelworld.cli.load_options import load_world
-from reelworld.cli.serve_options import check_port, serve_page
+from reelworld.cli.serve_options import PageOptions, serve_page
 from reelworld.types import UserError
 
 if TYPE_CHECKING:
@@ -39,10 +40,7 @@ class Options:
     """Folders of worlds, e.g. runs/demo/world, or names of shipped worlds. Without any: a gallery of all worlds."""
     host: str = "127.0.0.1"
     """Address to listen on; by default only this machine can connect."""
-    port: int = 8000
-    """Port to listen on; if it is in use, the next free one."""
-    browser: bool = True
-    """Open the page in the browser."""
+    page: Annotated[PageOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PageOptions)
     players: int = 8
     """Tabs that may play at the same time."""
     threads: int = 1
@@ -62,20 +60,21 @@ def run(options: Options) -> None:
     if options.players < 1 or options.threads < 1:
         raise UserError(f"--players is {options.players}, --threads {options.threads}; both must be 1 or more.")
 
-    check_port(options.port)
+    config = options.page.config()
 
-    from reelworld.serve.config import Limits, ServeConfig
+    from reelworld.serve.config import Limits
 
     world, name, card = _gallery(options) if len(options.worlds) != 1 else _one_world(options)
 
-    config = ServeConfig(
+    config = replace(
+        config,
         limits=Limits(sessions=options.players),
         n_threads=options.threads,
         record=options.record,
         allow_code=options.allow_code,
         card=card,
     )
-    serve_page(world, name, config, options.host, options.port, options.browser)
+    serve_page(world, name, config, options.page, options.host)
 
 
 def _one_world(options: Options) -> tuple[World, str, str]:

@@ -19,7 +19,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -27,7 +27,7 @@ import tyro
 
 from reelworld.cli import record_screen
 from reelworld.cli.record_screen import ScreenOptions
-from reelworld.cli.serve_options import check_port, serve_page
+from reelworld.cli.serve_options import PageOptions, serve_page
 from reelworld.envs.presets import WrapperConfig
 from reelworld.types import UserError
 
@@ -78,10 +78,7 @@ class Options:
     """Wrappers, innermost first: 'module:Class' or 'module:Class={"arg": 1}'; 'none' drops the preset's."""
     play: bool = False
     """Play the environment yourself in the browser instead of a policy; every episode is recorded."""
-    port: int = 8000
-    """Port of the page (--play); if it is in use, the next free one."""
-    browser: bool = True
-    """Open the page in the browser (--play)."""
+    page: Annotated[PageOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=PageOptions)
 
 
 def options_for(args: Sequence[str]) -> type[Options] | type[ScreenOptions]:
@@ -117,19 +114,19 @@ def run(options: Options | ScreenOptions) -> None:
 
 def _play(options: Options, config: RecordConfig) -> None:
     """Serve the environment's page until Ctrl-C."""
-    check_port(options.port)
+    settings = options.page.config()
     if options.policy is not None or options.max_steps is not None:
         raise UserError("--policy and --max-steps are for recordings without a person; leave them out with --play.")
 
-    from reelworld.serve.config import Limits, ServeConfig
+    from reelworld.serve.config import Limits
     from reelworld.serve.recording import check_folder, count_episodes, discard_if_empty
     from reelworld.serve.reference_env import PlayableEnv
 
     check_folder(options.out)
     before = count_episodes(options.out)
-    settings = ServeConfig(limits=Limits(sessions=1), record=options.out)
+    settings = replace(settings, limits=Limits(sessions=1), record=options.out)
     env = PlayableEnv(config.simulator)
-    serve_page(env, config.simulator.env_id, settings, "127.0.0.1", options.port, options.browser)
+    serve_page(env, config.simulator.env_id, settings, options.page)
     discard_if_empty(options.out)
     n_episodes, n_frames = count_episodes(options.out)
     print(f"{n_episodes} episodes, {n_frames:,} frames in {options.out} ({n_episodes - before[0]} episodes are new)")

@@ -26,7 +26,7 @@ from reelworld.serve.initial_contexts import decode_image
 from reelworld.serve.interfaces import Playable
 from reelworld.serve.library import UnknownWorld, WorldLibrary
 from reelworld.serve.protocol import MAX_ID
-from reelworld.serve.security import SecurityMiddleware
+from reelworld.serve.security import RootPathMiddleware, SecurityMiddleware
 from reelworld.serve.websocket import play
 from reelworld.serve.world_pool import LoadedWorld, WorldPool
 from reelworld.types import UserError
@@ -55,7 +55,8 @@ def create_app(
         hosts: Names of this machine that a Host header may have besides localhost and IP addresses.
         token: Secret that API addresses must carry as ``?token=``; empty for none.
     """
-    pool = WorldPool(worlds, config or ServeConfig())
+    config = config or ServeConfig()
+    pool = WorldPool(worlds, config)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -65,9 +66,8 @@ def create_app(
     async def websocket(socket: WebSocket) -> None:
         await play(socket, pool)
 
-    assets = [Route(path, _asset(name)) for path, name in ASSETS.items()]
-    if pool.is_gallery:
-        assets = [Route("/", _asset("gallery.html")), Route("/play", _asset("index.html")), *assets]
+    files = {**ASSETS, "/": "gallery.html", "/play": "index.html"} if pool.is_gallery else ASSETS
+    assets = [Route(path, _asset(name, config.base_href)) for path, name in files.items()]
     return Starlette(
         routes=[
             *assets,
@@ -78,14 +78,19 @@ def create_app(
             Route("/api/image", _of_world(pool, _upload_image), methods=["POST"]),
             WebSocketRoute("/api/play", websocket),
         ],
-        middleware=[Middleware(SecurityMiddleware, hosts=hosts, token=token)],
+        middleware=[  # the prefix first: checks and routes see the same path
+            Middleware(RootPathMiddleware, root_path=config.root_path),
+            Middleware(SecurityMiddleware, hosts=hosts, token=token, config=config),
+        ],
         lifespan=lifespan,
     )
 
 
-def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
+def _asset(name: str, base_href: str) -> Callable[[Request], Awaitable[Response]]:
     media_type = f"{_TYPES[Path(name).suffix]}; charset=utf-8"
     content = (PAGE / name).read_bytes()
+    if name.endswith(".html"):
+        content = content.replace(b'<base href="./">', f'<base href="{base_href}">'.encode())
 
     async def answer(_: Request) -> Response:
         return Response(content, media_type=media_type)

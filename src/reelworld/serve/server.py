@@ -1,4 +1,4 @@
-"""Run the play page on a local port.
+"""Run the play page on a local port, in the foreground or in a thread.
 
 ``find_port`` opens the requested port or the next free one and keeps it open, so that no other program can take it
 before the server starts.
@@ -6,6 +6,7 @@ before the server starts.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import ipaddress
 import os
@@ -26,6 +27,8 @@ from reelworld.serve.library import WorldLibrary
 from reelworld.serve.protocol import MAX_MESSAGE_BYTES
 from reelworld.types import UserError
 
+HOST = "127.0.0.1"
+"""By default only this machine can connect."""
 N_PORTS = 50  # ports tried before giving up
 
 
@@ -71,12 +74,71 @@ def configure(app: Starlette) -> uvicorn.Config:
     )
 
 
+class PageServer:
+    """Play page on an open port.
+
+    Off loopback and behind a proxy its addresses carry a token.
+    """
+
+    def __init__(
+        self, worlds: Playable | WorldLibrary, config: ServeConfig | None = None, *, host: str = HOST, port: int = 0
+    ) -> None:
+        """Open the port; ``run`` or ``start`` serves it.
+
+        Args:
+            worlds: The world to play, or several in a gallery.
+            config: Settings of the server.
+            host: Address to listen on.
+            port: Requested port; the next free one is taken when it is busy, any free one for 0.
+
+        Raises:
+            UserError: If the address is not this machine's, or no port is free.
+        """
+        self._listener = find_port(host, port)
+        self.port: int = self._listener.getsockname()[1]
+        self.config = (config or ServeConfig()).at_port(self.port)
+        needs_token = self.config.is_proxied or not _is_loopback(host)
+        token = secrets.token_urlsafe(16) if needs_token else ""
+        name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
+        self.query = f"?token={token}" if token else ""
+        self.url = f"http://{f'[{name}]' if ':' in name else name}:{self.port}/{self.query}"
+        hosts = frozenset({host, socket.gethostname().lower()})
+        try:
+            app = create_app(worlds, self.config, hosts=hosts, token=token)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._server = uvicorn.Server(configure(app))
+        self._thread = threading.Thread(target=self.run, daemon=True)
+
+    @property
+    def proxy_urls(self) -> list[str]:
+        """Addresses of the page through the trusted hosts, which usually speak https."""
+        return [f"https://{name}{self.config.root_path}/{self.query}" for name in self.config.trusted_hosts]
+
+    def run(self) -> None:
+        """Serve until the process is interrupted or the server is closed."""
+        with self._listener:
+            self._server.run(sockets=[self._listener])
+
+    def start(self) -> None:
+        """Serve in a thread."""
+        self._thread.start()
+        atexit.register(self.close)
+
+    def close(self) -> None:
+        """Stop a server in a thread; recordings are finished. A second call does nothing."""
+        atexit.unregister(self.close)
+        self._server.should_exit = True
+        self._thread.join()
+
+
 def serve(
     worlds: Playable | WorldLibrary,
     config: ServeConfig | None = None,
     *,
-    announce: Callable[[str, int], None],
-    host: str = "127.0.0.1",
+    announce: Callable[[PageServer], None],
+    host: str = HOST,
     port: int = 8000,
     open_browser: bool = True,
 ) -> None:
@@ -85,22 +147,17 @@ def serve(
     Args:
         worlds: The world to play, or several in a gallery.
         config: Settings of the server.
-        announce: Called once with the page's address and port when the page can be opened.
-        host: Address to listen on; off loopback the page's address carries a token.
+        announce: Called once with the server when the page can be opened.
+        host: Address to listen on.
         port: Requested port; the next free one is taken when it is busy.
         open_browser: Open the page in the user's browser.
     """
-    with find_port(host, port) as listener:
-        bound = listener.getsockname()[1]
-        token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
-        app = create_app(worlds, config, hosts=frozenset({host, socket.gethostname().lower()}), token=token)
-        name = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(host, host)
-        url = f"http://{f'[{name}]' if ':' in name else name}:{bound}/{f'?token={token}' if token else ''}"
-        announce(url, bound)
-        if open_browser and _has_display():
-            # Connections wait in the listening socket until the server accepts them.
-            threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        uvicorn.Server(configure(app)).run(sockets=[listener])
+    page = PageServer(worlds, config, host=host, port=port)
+    announce(page)
+    if open_browser and _has_display():
+        # Connections wait in the listening socket until the server accepts them.
+        threading.Thread(target=webbrowser.open, args=(page.url,), daemon=True).start()
+    page.run()
 
 
 def _is_loopback(host: str) -> bool:

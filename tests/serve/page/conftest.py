@@ -32,7 +32,7 @@ def visit(browser, serve) -> Iterator[Callable[..., Any]]:
     """Open the page of a server; afterwards no error and no request elsewhere may have happened."""
     contexts, complaints = [], []
 
-    def open_page(address: str, **kwargs: Any) -> Any:
+    def open_page(address: str, path: str = "/", **kwargs: Any) -> Any:
         context = browser.new_context(**(kwargs or DESKTOP))
         contexts.append(context)
         page = context.new_page()
@@ -41,7 +41,7 @@ def visit(browser, serve) -> Iterator[Callable[..., Any]]:
         page.on("pageerror", lambda error: complaints.append(str(error)))
         for event in ("request", "websocket"):
             page.on(event, lambda r: None if f"//{address}/" in r.url else complaints.append(f"outside: {r.url}"))
-        page.goto(f"http://{address}/")
+        page.goto(f"http://{address}{path}")
         page.wait_for_selector("body:not([data-state=connecting])")
         return page
 

@@ -17,7 +17,7 @@ export class Connection {
   }
 
   open() {
-    const address = new URL("api/play", location.href);
+    const address = new URL("api/play", document.baseURI);
     address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     address.search = location.search; // carries the token when there is one
     address.searchParams.set("encodings", "raw,jpeg");

@@ -63,7 +63,7 @@ export async function showInitialContexts(world) {
 }
 
 async function upload(file, id, started) {
-  const address = new URL("api/image", location.href);
+  const address = new URL("api/image", document.baseURI);
   address.search = location.search;
   address.searchParams.set("player", player);
   address.searchParams.set("id", id);
