@@ -303,3 +303,15 @@ def test_links_are_followed_each_folder_once(tmp_path):
     dataset = Dataset.open(tmp_path / "data")
     assert len(dataset.episodes) == 6
     assert len({e.source for e in dataset.episodes}) == 6
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of Windows are text")
+def test_a_name_that_is_no_text_is_left_out_and_named(tmp_path):
+    for i in range(4):
+        np.savez(tmp_path / f"{i}.npz", image=np.full((4, 8, 8, 3), i, np.uint8))
+    (tmp_path / "3.npz").rename(tmp_path / os.fsdecode(b"caf\xe9.npz"))
+    dataset = Dataset.open(tmp_path)
+    assert len(dataset.episodes) == 3
+    assert dataset.problems == ("caf\\udce9.npz has a name that is no UTF-8; rename it.",)
+    with pytest.raises(UserError, match="no UTF-8"):
+        Dataset.open(tmp_path, ReadOptions(strict=True))

@@ -321,6 +321,7 @@ def _read_all(
     wrong: UserError | None = None
     for request in files:
         try:
+            _check_name(request.file)
             contents.append(read(request))
         except Unreadable as error:
             problems.append(str(error))
@@ -332,6 +333,15 @@ def _read_all(
     if wrong and not contents:
         raise UserError(f"none of {len(files)} recordings can be read. The first: {wrong}") from wrong
     return contents, problems
+
+
+def _check_name(file: str) -> None:
+    """Refuse a name that cannot be printed or stored as text."""
+    try:
+        file.encode()
+    except UnicodeEncodeError:
+        shown = file.encode("utf-8", "backslashreplace").decode()
+        raise UserError(f"{shown} has a name that is no UTF-8; rename it.") from None
 
 
 def _with_actions(contents: list[Contents], problems: list[str], strict: bool) -> list[Contents]:

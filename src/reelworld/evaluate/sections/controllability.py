@@ -9,6 +9,7 @@ Shapes: n starts, T context frames, S steps, H W pixel rows and columns, K colum
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -68,22 +69,27 @@ def measure_deltas(evaluation: Evaluation) -> Iterator[Item]:
     predicted = evaluation.rollouts(starts)[:, 0]
     metrics = list(delta_metrics(evaluation, starts, squared_error(starts.future, predicted)))
     yield from metrics
-    measured = [m for m in metrics if m.n]
+    measured = {m.name: m for m in metrics if m.n}
+    stems = {SHUFFLED: "delta_shuffled", UNIFORM: "delta_uniform"}
+    reached = [h for h in CONTROL_HORIZONS if any(f"{stem}_h{h}" in measured for stem in stems.values())]
     lines = {
-        label: tuple(m.value for m in measured if m.name.startswith(stem))
-        for label, stem in ((SHUFFLED, "delta_shuffled"), (UNIFORM, "delta_uniform"))
+        label: tuple(measured[f"{stem}_h{h}"].value if f"{stem}_h{h}" in measured else math.nan for h in reached)
+        for label, stem in stems.items()
+        if any(f"{stem}_h{h}" in measured for h in reached)
     }
-    first = measured[: len(CONTROL_HORIZONS)]
+    if not lines:
+        return
+    shown = [measured.get(f"{stems[next(iter(lines))]}_h{h}") for h in reached]
     yield Series(
         name="controllability",
         label="Delta PSNR: value of the true actions",
         x_label="steps ahead",
         y_label="true minus other actions",
         unit="dB",
-        x=tuple(map(float, CONTROL_HORIZONS)),
-        lines={label: values for label, values in lines.items() if values},
-        low=tuple(m.low for m in first),
-        high=tuple(m.high for m in first),
+        x=tuple(map(float, reached)),
+        lines=lines,
+        low=tuple(m.low if m else math.nan for m in shown),
+        high=tuple(m.high if m else math.nan for m in shown),
     )
 
 
