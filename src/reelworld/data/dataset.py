@@ -71,10 +71,18 @@ class Dataset:
     """Data set with the recorded actions, where these are pseudo-labels."""
 
     @classmethod
-    def open(cls, path: Path | str, options: ReadOptions | None = None) -> Dataset:
+    def open(
+        cls, path: Path | str, options: ReadOptions | None = None, splits: Mapping[str, str] | None = None
+    ) -> Dataset:
         """Open our own folder, a folder of .npz or video files, or a single file.
 
         Files that are truncated or corrupt are skipped, logged and listed in ``problems``.
+
+        Args:
+            path: Folder or file.
+            options: How it is read.
+            splits: Source -> split, instead of the splits that are remembered for the path; these are not remembered.
+                A ``dataset.json`` has its own.
 
         Raises:
             UserError: If there are no recordings, or they cannot be read with these options.
@@ -83,8 +91,8 @@ class Dataset:
         if not path.exists():
             raise UserError(f"{path} does not exist; give a folder of recordings, or a video, .npz or HDF5 file.")
         is_own = (path / INFO_FILE).is_file()
-        dataset = _open_own(path, options) if is_own else _open_files(path, options)
-        if not is_own:
+        dataset = _open_own(path, options) if is_own else _open_files(path, options, splits)
+        if not is_own and splits is None:
             cache.remember_splits(path, dataset.info.split_seed, {e.source: e.split for e in dataset.episodes})
         for note in dataset.notes:
             warn_once(note)
@@ -267,7 +275,7 @@ def _open_own(folder: Path, options: ReadOptions) -> Dataset:
     )
 
 
-def _open_files(path: Path, options: ReadOptions) -> Dataset:
+def _open_files(path: Path, options: ReadOptions, splits: Mapping[str, str] | None) -> Dataset:
     """Open a file, or a folder of files, of other formats."""
     from reelworld.data.formats.registry import ENDINGS, find_recordings, read_file  # loads PyAV and h5py
 
@@ -308,7 +316,7 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
         problems=tuple(problems),
         notes=(*notes, *name_notes, *(note for c in contents for note in c.notes)),
     )
-    return _split(dataset, allowed, cache.recall_splits(path, options.split_seed))
+    return _split(dataset, allowed, cache.recall_splits(path, options.split_seed) if splits is None else splits)
 
 
 def _read_all(
