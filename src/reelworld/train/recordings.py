@@ -25,8 +25,9 @@ from reelworld.files import write_json
 from reelworld.types import UserError
 
 FILE = "recordings.json"
-N_FRAMES = 8
-"""Frames of an episode that are compared where its file has no checksums."""
+N_FRAMES, MAX_FRAMES = 8, 20_000
+"""Frames of an episode, and about the most of a data set, that are compared where files have no checksums; of each
+episode at least its first and last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,8 @@ def _content(dataset: Dataset, episode: int, checksums: dict[Path, str]) -> str:
             checksums[store.path] = _hash([[m.filename, m.file_size, m.CRC] for m in members])
         return checksums[store.path]
     digest, n_frames = hashlib.sha256(), dataset.episodes[episode].n_frames
-    picked = sorted({t * (n_frames - 1) // (N_FRAMES - 1) for t in range(N_FRAMES)})
+    last = max(2, min(N_FRAMES, MAX_FRAMES // len(dataset.episodes))) - 1
+    picked = sorted({t * (n_frames - 1) // last for t in range(last + 1)})
     arrays = {str(t): dataset.arrays(episode, t, t + 1)["frames"] for t in picked} | dataset.steps(episode)
     for name, rows in sorted(arrays.items()):
         digest.update(f"{name} {rows.dtype} {rows.shape}".encode() + rows.tobytes())

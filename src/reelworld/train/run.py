@@ -1,4 +1,4 @@
-"""Folder of a run: config, log, decisions, checkpoints.
+"""Folder of a run: config, log, decisions, checkpoints. ``train/recordings.py`` writes its list of recordings.
 
 ``config.json`` is written once; opening the folder with another config is refused with the names of the
 fields that differ. Only the length of the last stage may be raised, also when the run is finished. ``choices.json``
