@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from reelworld.data import array_store
-from reelworld.data.dataset import Dataset, ReadOptions
+from reelworld.data.dataset import DataInfo, Dataset, ReadOptions, write_info
 from reelworld.data.formats import npz
+from reelworld.types import ActionSpec, UserError
 
 ROWS = {"rewards": np.float32, "terminated": np.bool_, "truncated": np.bool_}
 
@@ -93,6 +94,21 @@ def test_changed_added_and_removed_files_are_noticed(folder: Path, kind: str, op
         np.testing.assert_array_equal(found[source], frames)
     opened.clear()
     assert len(Dataset.open(folder).episodes) == 7 and opened == []
+
+
+@pytest.mark.parametrize("kind", ["plain"], indirect=True)
+def test_an_index_does_not_grow_with_changes(folder: Path, cache: Path) -> None:
+    Dataset.open(folder)
+    (index,) = (cache / "index").iterdir()
+    facts = json.loads(index.read_bytes().partition(b"\n")[2])["facts"]
+    for n_actions in range(4, 9):
+        write(folder / "0.npz", 0, n=n_actions)
+        with np.load(folder / "0.npz") as file:
+            rows = {**file, "actions": np.arange(n_actions)}  # as many ids as rows, in no other file
+        np.savez(folder / "0.npz", **rows)
+        assert Dataset.open(folder).info.actions["action"].n == n_actions
+    stored = json.loads(index.read_bytes().partition(b"\n")[2])
+    assert len(stored["files"]) == 7 and len(stored["facts"]) <= len(facts) + 1
 
 
 def test_a_file_that_is_damaged_later_is_named(folder: Path) -> None:
@@ -185,6 +201,19 @@ def test_two_processes_at_once_find_the_same(folder: Path, cache: Path) -> None:
     assert [json.loads(out) for out, _ in outputs] == [expected, expected]
     assert not any("damaged" in err for _, err in outputs)
     assert not list(cache.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("kind", ["plain"], indirect=True)
+def test_a_changed_dataset_json_is_noticed(folder: Path, opened: list[str]) -> None:
+    spec = ActionSpec(kind="discrete", n=3, names=("a", "b", "c"), keys={"KeyA": 1})
+    write_info(folder, DataInfo(height=8, width=8, actions={"action": spec}), [])
+    first = Dataset.open(folder)
+    opened.clear()
+    assert facts(Dataset.open(folder)) == facts(first) and opened == []
+    assert first.info.actions == {"action": spec}
+    write_info(folder, DataInfo(height=8, width=8, actions={"action": ActionSpec(kind="discrete", n=2)}), [])
+    with pytest.raises(UserError, match="says discrete with n=2"):
+        Dataset.open(folder)
 
 
 # ------------------------------------------------------------------ moved folders

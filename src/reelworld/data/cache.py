@@ -24,7 +24,7 @@ from reelworld.files import write_json, write_npz
 from reelworld.types import UserError
 
 CACHE_VERSION = 3
-"""Version of the readers' results; increase it on a change, so that old entries are not used."""
+"""Version of the readers' results; increase it on a change, so that old entries and indexes are not used."""
 END_BYTES, MAX_ENDS = 1 << 16, 8
 """Bytes at either end of a file that tell it from another of its name, and files of a recording that are told apart so:
 an .npz ends with checksums of its arrays, a video begins or ends with the sizes of its pictures."""

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reelworld.config import from_json, to_json
+from reelworld.config import to_json
 from reelworld.data import cache
 from reelworld.data.array_store import NpzStore
 from reelworld.data.episodes import DataInfo, Episode, StoredArrays, stored_arrays
@@ -23,6 +23,7 @@ from reelworld.data.formats.reader import Contents, FileRequest
 from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import sample_of
 from reelworld.files import atomic_write
+from reelworld.types import ActionSpec
 
 log = logging.getLogger(__name__)
 ENDING = ".npz"
@@ -44,12 +45,12 @@ class OpenIndex:
             info: Content of its ``dataset.json``, which decides how they are read too; None without it.
         """
         key = cache.key_of([cache.CACHE_VERSION, str(root.resolve()), cache.reading(options), to_json(info)])
-        self._path = cache.cache_folder() / "index" / f"{key}.json"
+        self._path, self._entries = cache.cache_folder() / "index" / f"{key}.json", cache.entries_folder()
         stored = _load(self._path, root)
         self._known: dict[str, Values] = stored.get("files", {})
         self._common: list[Values] = stored.get("facts", [])
         """Frame rate, size, actions and notes, which most files share; an entry has their number."""
-        self._facts = [(from_json(DataInfo, c["info"]), tuple(c["notes"])) for c in self._common]
+        self._facts = [(_info(_tuples(c["info"])), tuple(c["notes"])) for c in self._common]
         self._numbers = {json.dumps(c, sort_keys=True): i for i, c in enumerate(self._common)}
         self._used: dict[str, Values] = {}
 
@@ -70,7 +71,9 @@ class OpenIndex:
         """Write what was read, if it differs from what is stored; a cache that cannot be written is no error."""
         if self._used == self._known:
             return
-        body = json.dumps({"files": self._used, "facts": self._common}).encode()
+        numbers = {old: new for new, old in enumerate(sorted({values["facts"] for values in self._used.values()}))}
+        files = {file: {**values, "facts": numbers[values["facts"]]} for file, values in self._used.items()}
+        body = json.dumps({"files": files, "facts": [self._common[old] for old in numbers]}).encode()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self._path, sync=False) as file:
@@ -82,7 +85,7 @@ class OpenIndex:
         """Return the contents that are known of a file; None if their cache entry is gone."""
         path = request.path
         if known["entry"]:
-            path = cache.entries_folder() / known["entry"]
+            path = self._entries / known["entry"]
             if not path.is_file() or path.stat().st_size != known["entry_size"]:
                 return None
         store = NpzStore(path, request.maps)
@@ -135,6 +138,18 @@ def _sample(episode: Episode) -> Episode:
         return episode
     frames = stored.frames_as_stored(stored.store.pool)
     return replace(episode, arrays=replace(stored, sample=sample_of(frames)))
+
+
+def _tuples(value: object) -> Any:
+    """Return JSON values with tuples for lists, as dataclasses hold them."""
+    if isinstance(value, dict):
+        return {k: _tuples(v) for k, v in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _info(values: Values) -> DataInfo:
+    """Build what ``_describe`` stored; unchecked, as the checksum covers it, which takes a third of the time."""
+    return DataInfo(**{**values, "actions": {name: ActionSpec(**spec) for name, spec in values["actions"].items()}})
 
 
 def _digest(body: bytes) -> bytes:
