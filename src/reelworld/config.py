@@ -8,6 +8,7 @@ import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -119,6 +120,12 @@ def _convert_union(options: tuple[object, ...], value: object, where: str) -> ob
     raise errors[0]
 
 
+@lru_cache
+def _hints(kind: type) -> dict[str, object]:
+    """Return the types of a dataclass's fields; finding them takes most of the time of reading a small object."""
+    return typing.get_type_hints(kind)
+
+
 def _convert_dataclass(kind: Any, value: object, where: str) -> object:
     if not isinstance(value, Mapping):
         raise UserError(f"{where} is {value!r}; wanted an object with the fields of {kind.__name__}.")
@@ -129,7 +136,7 @@ def _convert_dataclass(kind: Any, value: object, where: str) -> object:
     needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
     if missing := [n for n in needed if n not in value]:
         raise UserError(f"{where} lacks the field(s) {', '.join(missing)}.")
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     return kind(**{n: _convert(hints[n], v, f"{where}.{n}") for n, v in value.items()})
 
 

@@ -7,8 +7,8 @@ Several data sets make a mixture, without actions unless all have the same: --da
 {"members": [{"data": PATH, "weight": 0.7, "frame_stride": 3, "read": {"frames": "rgb"}}, ...]}.
 
 The same command resumes a run that was stopped (Ctrl-C, a crash, a power cut) and loses at most the steps
-since the last checkpoint. The steps of the last stage and --max-minutes may be raised, also of a finished run. Another
-config needs another --out.
+since the last checkpoint; recordings and run may have been moved in between. The steps of the last stage and
+--max-minutes may be raised, also of a finished run. Another config needs another --out.
 
 Examples:
 """
@@ -189,6 +189,7 @@ def train_world(
     from rich.console import Console
 
     from reelworld.data.mixture import describe_mixture, members_of, only_data, open_recordings
+    from reelworld.train import recordings
     from reelworld.train.data import TrainingData
     from reelworld.train.estimate import describe_duration, estimate_seconds
     from reelworld.train.loop import choose_device, train
@@ -206,16 +207,23 @@ def train_world(
     record = {
         "system": system.name,
         "preset": preset,
-        "data": str(path.resolve()) if path else to_json([replace(m, data=m.data.resolve()) for m in members]),
         "fields": to_json(config),
         "read": to_json(read),
     }
-    dataset = open_recordings(members, read, with_actions=config.uses_actions)
+    known = recordings.recall(out)
+    dataset = open_recordings(members, read, config.uses_actions, [m.splits for m in known])
+    found = recordings.describe(dataset)
+    if known:
+        recordings.check_same(out, known, found)
+    kept = [{"weight": m.weight, "frame_stride": m.frame_stride, "read": to_json(m.read)} for m in members]
+    mixed = [{**how, **what.summary} for how, what in zip(kept, found, strict=True)]
+    record["data"] = found[0].summary if path else mixed
     model = system.module("model").build(config, dataset.info)
     given = frozenset({"tokenizer"} if tokenizer_from else ())
     if tokenizer_from:
         record["tokenizer"] = take_part(model, "tokenizer", tokenizer_from)
     with Run.open(out, record) as training:
+        recordings.remember(training.folder, found, read.split_seed)
         world = training.folder / "world"
         for text in training.raised:
             console.print(

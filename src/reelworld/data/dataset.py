@@ -31,6 +31,7 @@ from reelworld.data.episodes import (
 from reelworld.data.formats.episode_folder import INFO_FILE, read_info, read_listed, write_episode, write_info
 from reelworld.data.formats.folder_conventions import allowed_splits, class_folders, name_splits, split_folders
 from reelworld.data.formats.reader import MAX_TABLES, Contents, FileRequest, find_files, requests
+from reelworld.data.open_index import OpenIndex
 from reelworld.data.resize import common_size
 from reelworld.data.resize_options import ReadOptions
 from reelworld.data.splits import SPLITS, assign_splits, find_duplicates
@@ -70,10 +71,18 @@ class Dataset:
     """Data set with the recorded actions, where these are pseudo-labels."""
 
     @classmethod
-    def open(cls, path: Path | str, options: ReadOptions | None = None) -> Dataset:
+    def open(
+        cls, path: Path | str, options: ReadOptions | None = None, splits: Mapping[str, str] | None = None
+    ) -> Dataset:
         """Open our own folder, a folder of .npz or video files, or a single file.
 
         Files that are truncated or corrupt are skipped, logged and listed in ``problems``.
+
+        Args:
+            path: Folder or file.
+            options: How it is read.
+            splits: Source -> split, instead of the splits that are remembered for the path; these are not remembered.
+                A ``dataset.json`` has its own.
 
         Raises:
             UserError: If there are no recordings, or they cannot be read with these options.
@@ -82,8 +91,8 @@ class Dataset:
         if not path.exists():
             raise UserError(f"{path} does not exist; give a folder of recordings, or a video, .npz or HDF5 file.")
         is_own = (path / INFO_FILE).is_file()
-        dataset = _open_own(path, options) if is_own else _open_files(path, options)
-        if not is_own:
+        dataset = _open_own(path, options) if is_own else _open_files(path, options, splits)
+        if not is_own and splits is None:
             cache.remember_splits(path, dataset.info.split_seed, {e.source: e.split for e in dataset.episodes})
         for note in dataset.notes:
             warn_once(note)
@@ -237,7 +246,8 @@ def _open_own(folder: Path, options: ReadOptions) -> Dataset:
     missing = [f"{e.file} is listed but missing" for e in listed if not (folder / e.file).is_file()]
     # an interrupted recording leaves finished episodes that are not listed yet
     files = requests(find_files(folder, (".npz",)), folder, options)
-    contents, broken = _read_all(files, lambda request: read_listed(request, info))
+    index = OpenIndex(folder, options, info)
+    contents, broken = _read_all(files, index, lambda request: read_listed(request, info))
     if not contents:
         raise _nothing_left(folder, [*missing, *broken], "episode")
     by_file = {e.file: e for e in listed}
@@ -265,7 +275,7 @@ def _open_own(folder: Path, options: ReadOptions) -> Dataset:
     )
 
 
-def _open_files(path: Path, options: ReadOptions) -> Dataset:
+def _open_files(path: Path, options: ReadOptions, splits: Mapping[str, str] | None) -> Dataset:
     """Open a file, or a folder of files, of other formats."""
     from reelworld.data.formats.registry import ENDINGS, find_recordings, read_file  # loads PyAV and h5py
 
@@ -274,7 +284,7 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
         endings = ", ".join(sorted(ENDINGS))
         raise UserError(f"{path} holds no recording; wanted .npz, HDF5 or video files ({endings}) or a {INFO_FILE}.")
     files = requests(paths, path.parent if paths == [path] else path, options)
-    contents, problems = _read_all(files, read_file)
+    contents, problems = _read_all(files, OpenIndex(path, options), read_file)
     if not contents:
         raise _nothing_left(path, problems, "recording")
     contents = _with_actions(contents, problems, options.strict)
@@ -306,11 +316,11 @@ def _open_files(path: Path, options: ReadOptions) -> Dataset:
         problems=tuple(problems),
         notes=(*notes, *name_notes, *(note for c in contents for note in c.notes)),
     )
-    return _split(dataset, allowed, cache.recall_splits(path, options.split_seed))
+    return _split(dataset, allowed, cache.recall_splits(path, options.split_seed) if splits is None else splits)
 
 
 def _read_all(
-    files: Sequence[FileRequest], read: Callable[[FileRequest], Contents]
+    files: Sequence[FileRequest], index: OpenIndex, read: Callable[[FileRequest], Contents]
 ) -> tuple[list[Contents], list[str]]:
     """Read files; return their contents, and a line for each that is damaged or wrong.
 
@@ -322,7 +332,7 @@ def _read_all(
     for request in files:
         try:
             _check_name(request.file)
-            contents.append(read(request))
+            contents.append(index.read(request, read))
         except Unreadable as error:
             problems.append(str(error))
         except UserError as error:
@@ -330,6 +340,7 @@ def _read_all(
                 raise
             wrong = wrong or error
             problems.append(str(error))
+    index.save()
     if wrong and not contents:
         raise UserError(f"none of {len(files)} recordings can be read. The first: {wrong}") from wrong
     return contents, problems
@@ -375,7 +386,8 @@ def _split(found: Dataset, allowed: Sequence[tuple[str, ...]], known: Mapping[st
     # of two copies the first is kept: the held-out one, if the user chose the splits
     order = sorted(range(len(episodes)), key=lambda i: "train" in allowed[i])
     pool = FilePool(MAX_TABLES, in_order=True)
-    copies = find_duplicates([partial(_frames_as_stored, episodes[i], pool) for i in order])
+    samples = [stored_arrays(episodes[i]).sample for i in order]
+    copies = find_duplicates([partial(_frames_as_stored, episodes[i], pool) for i in order], samples)
     sources, seed = [episodes[i].source for i in order], found.info.split_seed
     limited = {episodes[i].source: allowed[i] for i in order if allowed[i] != SPLITS}
     firsts = [source for n, source in enumerate(sources) if n not in copies]
@@ -413,19 +425,22 @@ def _cut(
         n = min(MAX_PARTS, max(least, e.n_frames // PART_FRAMES))
         if sharing[allowed_here] >= least or e.n_frames < 2 * n:
             n = 1
+        if n == 1:
+            cut.append(e)
+            splits.append(allowed_here)
+            continue
         edges = [e.n_frames * i // n for i in range(n + 1)]
         for i, (first, last) in enumerate(pairwise(edges)):
             cut.append(
                 replace(
                     e,
-                    source=e.source if n == 1 else f"{e.source}#{i:02d}",
+                    source=f"{e.source}#{i:02d}",
                     n_frames=last - first,
                     first=e.first + first,
-                    arrays=replace(stored_arrays(e), first=e.first + first, n_rows=last - first),
+                    arrays=replace(stored_arrays(e), first=e.first + first, n_rows=last - first, sample=()),
                 )
             )
             splits.append(allowed_here)
-        if n > 1:
-            few = f"fewer than {least} recordings"
-            notes.append(f"{e.file} is cut into {n} stretches that are split like episodes ({few})")
+        few = f"fewer than {least} recordings"
+        notes.append(f"{e.file} is cut into {n} stretches that are split like episodes ({few})")
     return cut, splits, notes

@@ -107,6 +107,8 @@ class StoredArrays:
     """Array with one row per frame: "frames" or "codes"."""
     every: int = 1
     """Rows from one frame of the episode to the next."""
+    sample: tuple[int, ...] = field(default=(), repr=False, compare=False)
+    """Checksums of a few frames (``splits.sample_of``) where they are known; empty elsewhere."""
 
     def read(self, start: int, stop: int, stride: int = 1) -> Arrays:
         """Copy a window; see ``Dataset.arrays``."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -101,28 +102,42 @@ def only_data(members: Sequence[DatasetShare]) -> Path | None:
     return plain[0].data if plain == [DatasetShare(data=plain[0].data)] else None
 
 
-def open_recordings(members: Sequence[DatasetShare], options: ReadOptions, with_actions: bool = True) -> Dataset:
+def open_recordings(
+    members: Sequence[DatasetShare],
+    options: ReadOptions,
+    with_actions: bool = True,
+    splits: Sequence[Mapping[str, str]] = (),
+) -> Dataset:
     """Open one data set or several.
 
     Args:
         members: At least one.
         options: How files are read, where a member does not say otherwise.
         with_actions: True if actions are learned; then those of all members must be the same.
+        splits: Source -> split of each member, as ``Dataset.open`` takes them; by default those remembered.
 
     Raises:
         UserError: If a member cannot be opened or has nothing to train on, or they do not go together.
     """
     path = only_data(members)
-    return open_mixture(members, options, with_actions) if path is None else Dataset.open(path, options)
+    if path is None:
+        return open_mixture(members, options, with_actions, splits)
+    return Dataset.open(path, options, next(iter(splits), None))
 
 
-def open_mixture(members: Sequence[DatasetShare], options: ReadOptions, with_actions: bool = True) -> Dataset:
+def open_mixture(
+    members: Sequence[DatasetShare],
+    options: ReadOptions,
+    with_actions: bool = True,
+    splits: Sequence[Mapping[str, str]] = (),
+) -> Dataset:
     """Open the members of a mixture as one data set; see ``open_recordings``.
 
     With a stride k, each episode of a member is k episodes, one for each frame to begin at.
     """
     _check_members(members)
-    whole = [Dataset.open(m.data, _read_options(m, options)) for m in members]
+    with_splits = zip_longest(members, splits[: len(members)])
+    whole = [Dataset.open(m.data, _read_options(m, options), known) for m, known in with_splits]
     for member, dataset in zip(members, whole, strict=True):
         if not dataset.indices("train"):
             raise UserError(f"{member.data} has no episode to train on; leave this member out.")

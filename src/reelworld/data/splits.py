@@ -68,24 +68,30 @@ def assign_splits(
     return splits
 
 
-def find_duplicates(frames: Sequence[Callable[[], np.ndarray | FrameRange]]) -> dict[int, int]:
+def sample_of(frames: np.ndarray | FrameRange) -> tuple[int, ...]:
+    """Return the shape of an episode's frames and checksums of three of them, which copies have in common."""
+    return (*frames.shape, *(zlib.crc32(frames[t].tobytes()) for t in (0, len(frames) // 2, -1)))
+
+
+def find_duplicates(
+    frames: Sequence[Callable[[], np.ndarray | FrameRange]], samples: Sequence[tuple[int, ...]] = ()
+) -> dict[int, int]:
     """Find episodes whose frames are the same as an earlier episode's, byte for byte.
 
     Only episodes of the same length with the same three sampled frames are compared in full.
 
     Args:
         frames: One function per episode that returns its frames, uint8 (T, H, W, 3).
+        samples: ``sample_of`` each episode where it is known already, else an empty tuple; none are known by default.
 
     Returns:
         Index of the copy -> index of the first such episode.
     """
-    seen: dict[tuple[object, ...], list[int]] = {}
+    seen: dict[tuple[int, ...], list[int]] = {}
     copies: dict[int, int] = {}
     for i, load in enumerate(frames):
-        array = load()
-        middle = len(array) // 2
-        key = (array.shape, *(zlib.crc32(array[t].tobytes()) for t in (0, middle, -1)))
-        first = next((j for j in seen.get(key, []) if _same(array, frames[j]())), None)
+        key = (samples[i] if samples else ()) or sample_of(load())
+        first = next((j for j in seen.get(key, []) if _same(load(), frames[j]())), None)
         if first is None:
             seen.setdefault(key, []).append(i)
         else:

@@ -1,4 +1,4 @@
-"""Folder of a run: config, log, decisions, checkpoints.
+"""Folder of a run: config, log, decisions, checkpoints. ``train/recordings.py`` writes its list of recordings.
 
 ``config.json`` is written once; opening the folder with another config is refused with the names of the
 fields that differ. Only the length of the last stage may be raised, also when the run is finished. ``choices.json``
@@ -29,7 +29,7 @@ from reelworld.types import UserError
 Sink = Callable[[Mapping[str, object]], None]
 Difference = tuple[str, str, str]
 """Name of a field, its saved and its new value as JSON."""
-_UNTRAINED = {LOCK_FILE, "config.json", "choices.json"}
+_UNTRAINED = {LOCK_FILE, "config.json", "choices.json", "recordings.json"}
 """Files of a run before its first step."""
 
 
@@ -52,7 +52,7 @@ class Run:
 
         Args:
             folder: The run's folder; made when absent.
-            config: JSON values that decide the results: system, size, fields, data path, seed.
+            config: JSON values that decide the results: system, size, fields, content of the data, seed.
 
         Raises:
             UserError: If the folder holds a checkpoint of another config, is not a run, or is locked by another

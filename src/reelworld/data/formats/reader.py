@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from reelworld.config import from_json, unknown
@@ -36,7 +37,7 @@ class FileRequest:
         """Name of the file, for errors."""
         return self.path.name
 
-    @property
+    @cached_property
     def file(self) -> str:
         """Path relative to the folder that was opened, with slashes."""
         return self.path.relative_to(self.root).as_posix()
