@@ -19,9 +19,9 @@ import torch
 from harness import flags, keep
 from small_objects import free_runs, tokenized
 
-from reelworld.data.dataset import Dataset
 from reelworld.data.foreground import THRESHOLD, compare_foreground, median_picture
 from reelworld.evaluate.metrics import bootstrap, per_clip, psnr, ratio
+from reelworld.evaluate.protocol import open_like
 from reelworld.models.parts import take
 from reelworld.nn.pixels import to_float, to_uint8
 from reelworld.systems.pocket.patch_pool import PatchPool
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     arguments = parser.parse_args()
     world = World.load(arguments.world)
-    dataset, test = Dataset.open(arguments.data), Dataset.open(arguments.test)
+    dataset, test = open_like(world, arguments.data), open_like(world, arguments.test)
     tokenizer = take(world.model.parts, "tokenizer", PatchTokenizer)
     clips = [test.read(i).frames for i in test.indices("all")]
     frames, episode = np.concatenate(clips), np.repeat(np.arange(len(clips)), [len(c) for c in clips])
