@@ -415,6 +415,29 @@ def two_buttons(name: str) -> str:
     return table([*columns, "starts"], lines) + "\n\n" + text
 
 
+def foreground(names: Sequence[str]) -> str:
+    """Make a table of what is kept of the foreground: by the tokenizer, by a table of patches, in free runs."""
+    lines, sources = [], []
+    for name in names:
+        results = load(name)
+        sources.append(source(name, results))
+        cells = []
+        for key in ("tokenizer", "table", "free_run", "copy_of_the_first_frame"):
+            kept, psnr = results[key]["kept"], results[key]["psnr"]
+            cells.append(
+                f"{100 * kept['value']:.1f}% ({100 * kept['low']:.1f} to {100 * kept['high']:.1f}), {psnr:.1f} dB"
+            )
+        lines.append([results["name"], *cells])
+    columns = [
+        "recording",
+        "tokenizer",
+        "table of the 1,000 most frequent patches",
+        "30 free steps",
+        "first frame held",
+    ]
+    return table(columns, lines) + "\n\n" + "\n\n".join(sources)
+
+
 def small_objects(names: Sequence[str]) -> str:
     """Make a table of objects in Atari games: after the tokenizer, in free runs, and in a copy of the first frame."""
     lines, sources = [], []
@@ -436,6 +459,7 @@ def small_objects(names: Sequence[str]) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "foreground": lambda: foreground(["foreground-crafter.json", "foreground-film.json"]),
     "two-buttons": lambda: two_buttons("two-buttons.json"),
     "small-objects": lambda: small_objects([f"small-objects-{g}.json" for g in ("breakout", "pong", "freeway")]),
     "highlights": highlights,
