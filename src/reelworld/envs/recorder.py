@@ -13,12 +13,13 @@ import importlib.metadata
 import logging
 import multiprocessing
 import multiprocessing.connection
+import os
 import re
 import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from multiprocessing import resource_tracker
@@ -323,6 +324,25 @@ def _in_turn(config: RecordConfig, out: Path, indices: list[int]) -> Generator[R
             yield RecordedEpisode(index=index, n_frames=len(clip.frames))
 
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+"""Variables from which numpy's libraries take their number of threads."""
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let processes that start here calculate in one thread each.
+
+    Numpy's products of small matrices take all cores by default; in several processes they wait for each other.
+    """
+    before = dict(os.environ)
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_processes: int) -> Generator[RecordedEpisode]:
     """Record episodes in worker processes, every n-th episode in each.
 
@@ -337,7 +357,7 @@ def _in_processes(config: RecordConfig, out: Path, indices: list[int], n_process
             worker: BaseProcess = context.Process(
                 target=_work, args=(config, out, indices[rank::n_processes], sender), daemon=True
             )
-            with _blocked_stops():
+            with _blocked_stops(), _one_thread():
                 worker.start()
                 workers[receiver] = worker
             sender.close()
