@@ -415,6 +415,16 @@ def two_buttons(name: str) -> str:
     return table([*columns, "starts"], lines) + "\n\n" + text
 
 
+def recording(name: str) -> str:
+    """Make a line of the frames that are recorded, beside stepping and drawing alone."""
+    results = load(name)
+    alone, written = (row["median"] for row in results["results"])
+    text = (
+        f"{written:,.0f} frames/s with {results['processes']} processes, {100 * results['ratio']:.0f}% of stepping and"
+    )
+    return f"{results['environment']}: {text} drawing alone ({alone:,.0f}). {source(name, results)}"
+
+
 def foreground(names: Sequence[str]) -> str:
     """Make a table of what is kept of the foreground: by the tokenizer, by a table of patches, in free runs."""
     lines, sources = [], []
@@ -459,6 +469,7 @@ def small_objects(names: Sequence[str]) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "recording": lambda: recording("recording.json"),
     "foreground": lambda: foreground(["foreground-crafter.json", "foreground-film.json"]),
     "two-buttons": lambda: two_buttons("two-buttons.json"),
     "small-objects": lambda: small_objects([f"small-objects-{g}.json" for g in ("breakout", "pong", "freeway")]),
