@@ -15,7 +15,7 @@ from tests.tiny import tiny_world
 from reelworld.cli.main import main
 from reelworld.data.dataset import DataInfo
 from reelworld.models.samplers import SamplerConfig
-from reelworld.types import ActionSpec
+from reelworld.types import ActionSpec, Clip
 from reelworld.worlds.continuation import context_of, continue_clip
 from reelworld.worlds.world import World
 
@@ -182,3 +182,25 @@ def test_the_bar_moves_within_a_window_and_never_back() -> None:
     assert shares == sorted(shares) and shares[0] < 0.1
     assert len({share for share, n in seen if n == 0}) == 12  # three latent frames of four tokens before any is shown
     assert [x for x in seen if x[0] == 1.0] == [(1.0, 9)]  # a line per call beyond the end would flood a log
+
+
+def test_buttons_are_given_by_a_file_of_zeros_and_ones(generate: Generate, tmp_path: Path) -> None:
+    streams = {"keys": ActionSpec(kind="buttons", n=2), "item": ActionSpec(kind="discrete", n=3)}
+    world = tiny_world("pocket", DataInfo(height=SIDE, width=SIDE, actions=streams))
+    pictures = frames(1, 2, seed=3)[0]
+    rest = {"keys": np.zeros((2, 2), np.float32), "item": np.zeros(2, int)}
+    world.initial_contexts = [Clip(frames=pictures, actions=rest)]
+    world.save(tmp_path / "world")
+    rng = np.random.default_rng(0)
+    keys, items = rng.integers(0, 2, (6, 2)), rng.integers(0, 3, 6)
+    np.savez(tmp_path / "moves.npz", **{"actions/keys": keys, "actions/item": items})
+    code, _, error = generate(str(tmp_path / "world"), "--actions", tmp_path / "moves.npz")
+    assert code == 0, error
+    with np.load(tmp_path / "film.npz") as film:
+        assert film["frames"].shape[0] >= 6
+    np.savez(tmp_path / "moves.npz", **{"actions/keys": np.full((6, 2), 0.5), "actions/item": items})
+    code, _, error = generate(str(tmp_path / "world"), "--actions", tmp_path / "moves.npz", out="other.npz")
+    assert code == 2 and "give 0 (up) and 1 (held) only" in error
+    np.savez(tmp_path / "moves.npz", actions=keys)
+    code, _, error = generate(str(tmp_path / "world"), "--actions", tmp_path / "moves.npz", out="other.npz")
+    assert code == 2 and "lacks the arrays actions/keys, actions/item; it has actions" in error

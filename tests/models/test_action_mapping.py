@@ -80,6 +80,20 @@ def test_a_range_that_is_not_known_is_that_of_the_labels() -> None:
         assert fit_map(np.arange(3), real, other, 3).cuts == (pytest.approx((2.0, 4.0)),)
 
 
+def test_combinations_of_buttons_are_kinds_with_names() -> None:
+    spec = ActionSpec(kind="buttons", n=2, names=("run", "jump"))
+    real = np.array([[0, 0], [1, 0], [0, 1], [1, 1]] * 5, np.float32)
+    found = fit_map(np.array([3, 0, 2, 1] * 5), real, spec, 4)
+    assert [found.name(kind) for kind in range(4)] == ["no button", "jump", "run", "run+jump"]
+    assert np.array_equal(found.real(found.latent(real)), real)
+    assert found.latent(np.array([1, 1], np.float32)) == 1 and found.real(np.array(2)).tolist() == [0.0, 1.0]
+    assert not found.unreached and not found.unseen
+    without = fit_map(np.array([3, 0] * 5), real[[0, 1] * 5], spec, 4)
+    assert without.limits() == ["no label shows jump; run+jump: played as if nothing were done"]
+    with pytest.raises(UserError, match="13 numbers wide"):
+        fit_map(np.zeros(2, int), np.zeros((2, 13), np.float32), ActionSpec(kind="buttons", n=13), 4)
+
+
 @pytest.mark.parametrize("kind", ["discrete", "continuous"])
 def test_tensors_are_translated_like_arrays(kind: str) -> None:
     """Also values that lie exactly on a cut."""

@@ -22,6 +22,8 @@ SIZE = 32
 SPECS = {
     "discrete": {"action": ActionSpec(kind="discrete", n=5)},
     "continuous": {"action": ActionSpec(kind="continuous", n=2, low=(-1.0, 0.0), high=(1.0, 1.0))},
+    "buttons": {"action": ActionSpec(kind="buttons", n=3)},
+    "streams": {"keys": ActionSpec(kind="buttons", n=2), "item": ActionSpec(kind="discrete", n=3)},
     "none": {},
 }
 
@@ -31,10 +33,9 @@ def make_world(kind: str) -> World:
     info = DataInfo(height=SIZE, width=SIZE, actions=SPECS[kind])
     world = tiny_world("pocket", info, seed=0)
     rng = np.random.default_rng(0)
-    actions = {"discrete": rng.integers(5, size=2), "continuous": rng.random((2, 2), np.float32)}
     for _ in range(2):
         frames = rng.integers(256, size=(2, SIZE, SIZE, 3), dtype=np.uint8)
-        streams = {"action": actions[kind]} if kind in actions else {}
+        streams = {name: np.zeros((2, *spec.step_shape), spec.dtype) for name, spec in SPECS[kind].items()}
         world.initial_contexts.append(Clip(frames=frames, actions=streams))
     return world
 

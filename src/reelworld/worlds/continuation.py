@@ -174,10 +174,15 @@ def _read_file(path: Path, specs: Mapping[str, ActionSpec]) -> dict[str, np.ndar
             loaded: Any = np.load(file, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
                 return {next(iter(specs)): loaded}
-            keys = {k: next((n for n in (f"actions/{k}", "actions") if n in loaded.files), "") for k in specs}
-            return {k: loaded[n] for k, n in keys.items()}
+            arrays = {name: loaded[name] for name in loaded.files if name.partition("/")[0] == "actions"}
     except DAMAGE as error:
         raise UserError(f"{path} holds no readable actions ({error}); give .npy or .npz with 'actions'.") from None
+    alone = ("actions",) if len(specs) == 1 else ()
+    keys = {k: next((n for n in (f"actions/{k}", *alone) if n in arrays), "") for k in specs}
+    if missing := [f"actions/{k}" for k, n in keys.items() if not n]:
+        found = ", ".join(loaded.files) or "none"
+        raise UserError(f"{path} lacks the arrays {', '.join(missing)}; it has {found}.")
+    return {k: arrays[n] for k, n in keys.items()}
 
 
 def _describe(specs: Mapping[str, ActionSpec]) -> str:

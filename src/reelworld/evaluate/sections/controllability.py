@@ -164,7 +164,9 @@ def recovery_metrics(
 def _accuracy(make: MetricBuilder, actual: np.ndarray, rows: Mapping[str, np.ndarray]) -> Metric:
     """Build the accuracy of ids or buttons; actual (m, K), rows the same."""
     beside: dict[str, np.ndarray | float] = {k: v == actual for k, v in rows.items() if k != "world"}
-    beside[FREQUENT] = float(np.unique(actual, return_counts=True)[1].max() / actual.size)
+    beside[FREQUENT] = float(np.mean([np.unique(column, return_counts=True)[1].max() for column in actual.T])) / len(
+        actual
+    )
     return make.fraction("action_recovery", rows["world"] == actual, "actions", baselines=beside)
 
 
