@@ -10,7 +10,7 @@ from reelworld.cli.main import main
 from reelworld.envs.recorder import record, record_config
 
 
-@pytest.mark.parametrize("n_frames", [4, 6])
+@pytest.mark.parametrize("n_frames", [4, pytest.param(6, marks=pytest.mark.slow)])
 def test_short_clips_are_measured_or_refused(n_frames: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("minigrid")
     data = tmp_path / "data"
